@@ -1,0 +1,104 @@
+//! MemberCluster: one Kubernetes cluster of the fleet, in one region, and how the operator reaches it.
+
+use crate::common::conditions_schema;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One Kubernetes cluster of the fleet.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "multiactive.io",
+    version = "v1alpha1",
+    kind = "MemberCluster",
+    status = "MemberClusterStatus",
+    category = "multiactive"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberClusterSpec {
+    /// The Region that it is in.
+    pub region: String,
+    /// How the operator reaches its API server.
+    pub access: Access,
+    /// The namespaces that the operator may write to in this cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_namespaces: Vec<String>,
+    /// The namespace in which this cluster's agent runs.
+    #[serde(default = "default_agent_namespace")]
+    pub agent_namespace: String,
+}
+
+/// The default of `spec.agentNamespace`.
+pub fn default_agent_namespace() -> String {
+    "multiactive-system".to_owned()
+}
+
+/// How an API server is reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Access {
+    /// Which way.
+    #[serde(rename = "type")]
+    pub kind: AccessType,
+    /// For `Kubeconfig`: where the kubeconfig is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<KubeconfigAccess>,
+}
+
+/// The ways to reach an API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AccessType {
+    /// The cluster that the operator itself runs in: the hub.
+    InCluster,
+    /// By a kubeconfig in a Secret of the hub.
+    Kubeconfig,
+}
+
+/// A kubeconfig in a Secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeconfigAccess {
+    /// The Secret's name.
+    pub secret: String,
+    /// The Secret's namespace, by default that of the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The key in the Secret.
+    #[serde(default = "default_kubeconfig_key")]
+    pub key: String,
+}
+
+/// The default of `spec.access.kubeconfig.key`.
+pub fn default_kubeconfig_key() -> String {
+    "kubeconfig".to_owned()
+}
+
+/// What is known of a MemberCluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberClusterStatus {
+    /// The generation that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, and the abnormal-true `Reconciling` and `Stalled`, each with a reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+    /// The version of its Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The uid of its kube-system namespace: which cluster it is, whatever address it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_uid: Option<String>,
+    /// Whether it is the hub itself.
+    #[serde(default)]
+    pub hub: bool,
+    /// When it answered last, written when that stops or starts again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
+    /// When the credentials end, where that can be read from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_until: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
+}

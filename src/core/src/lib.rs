@@ -1,0 +1,13 @@
+//! The pure heart of multiactive: epochs, slots, hashing, key extraction, the routing table and the step machine of
+//! a promotion.
+//!
+//! Nothing here reads a clock, draws a random number or does I/O: time enters as an argument, what is unknown is
+//! `None`, and the same functions run in the operator, the agent, the router and the model checker.
+
+pub mod epoch;
+pub mod ids;
+pub mod promotion;
+pub mod slots;
+pub mod span;
+pub mod table;
+pub mod wire;

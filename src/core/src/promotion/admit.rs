@@ -1,0 +1,217 @@
+//! Whether a promotion may begin: the rules that need nothing but the table.
+
+use super::operation::{Budgets, Operation, SlotMove, Step, StepRecord, Verify};
+use crate::epoch::Epoch;
+use crate::ids::{KeyspaceName, OperationUid, UnitName};
+use crate::slots::SlotSet;
+use crate::span::SpanState;
+use crate::table::RoutingTable;
+use jiff::Timestamp;
+
+/// What a Promotion asks for, its selection already turned into slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The uid of the object.
+    pub uid: OperationUid,
+    /// Its name.
+    pub name: String,
+    /// The unit that shall own the slots.
+    pub target: UnitName,
+    /// The selected slots, by keyspace; those that the target owns already stay where they are.
+    pub select: Vec<(KeyspaceName, SlotSet)>,
+    /// The newest epoch that the user has seen: a slot that changed later makes the request stale.
+    pub expected_epoch: u64,
+    /// How rows are compared before.
+    pub verify: Verify,
+    /// The limits of time.
+    pub budgets: Budgets,
+}
+
+/// Why a promotion may not begin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// An operation of this name ended before.
+    #[error("an operation named {name} ended before ({uid}); to run it again, give it another name")]
+    AlreadyDone {
+        /// The name.
+        name: String,
+        /// The uid of the one that ended.
+        uid: OperationUid,
+    },
+    /// The table has no such keyspace.
+    #[error("keyspace {0} is not in the routing table: is the Keyspace Ready?")]
+    UnknownKeyspace(KeyspaceName),
+    /// The table has no such unit.
+    #[error("unit {0} is not in the routing table: is there a Unit of that name?")]
+    UnknownUnit(UnitName),
+    /// No slot is selected.
+    #[error("the selection is empty: no slot matches it")]
+    NothingSelected,
+    /// The target owns all of it.
+    #[error("{target} owns every selected slot already, since epoch {since}")]
+    AlreadyOwner {
+        /// The target.
+        target: UnitName,
+        /// When it got the last of them.
+        since: Epoch,
+    },
+    /// A selected slot changed after the epoch that the user has seen.
+    #[error(
+        "slot {slot} of {keyspace} changed at epoch {changed}, after the expected epoch {expected}: look again, then plan anew"
+    )]
+    Stale {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// The first slot that changed.
+        slot: u16,
+        /// When it changed.
+        changed: Epoch,
+        /// What the user expected.
+        expected: u64,
+    },
+    /// Another operation moves some of the slots.
+    #[error("slots {slots} of {keyspace} are being moved by {operation}: wait for its end or abort it")]
+    Busy {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// The slots that both want.
+        slots: SlotSet,
+        /// The name of the operation that has them.
+        operation: String,
+    },
+    /// Some slots have no owner to move them from, or their owner has not opened them yet.
+    #[error("slots {slots} of {keyspace} are not served by any unit yet: wait until their ShardRange is Ready")]
+    NotServing {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// The slots.
+        slots: SlotSet,
+    },
+}
+
+impl Refusal {
+    /// One word, for conditions and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::AlreadyDone { .. } => "AlreadyDone",
+            Self::UnknownKeyspace(_) => "UnknownKeyspace",
+            Self::UnknownUnit(_) => "UnknownUnit",
+            Self::NothingSelected => "NothingSelected",
+            Self::AlreadyOwner { .. } => "AlreadyOwner",
+            Self::Stale { .. } => "Stale",
+            Self::Busy { .. } => "SlotsBusy",
+            Self::NotServing { .. } => "NotServing",
+        }
+    }
+}
+
+/// Turns a request into an operation at [`Step::Check`], or says why it may not begin.
+///
+/// # Errors
+///
+/// [`Refusal`], in this order: done before, unknown names, nothing selected, busy slots, stale epoch, present owner.
+pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<Operation, Refusal> {
+    if let Some(done) = table.finished.iter().find(|done| done.name == request.name) {
+        return Err(Refusal::AlreadyDone {
+            name: done.name.clone(),
+            uid: done.uid.clone(),
+        });
+    }
+    if !table.units.iter().any(|unit| unit.name == request.target) {
+        return Err(Refusal::UnknownUnit(request.target.clone()));
+    }
+    let mut moves = Vec::new();
+    let mut since = Epoch::NEVER;
+    for (name, slots) in &request.select {
+        moves.extend(moves_of(table, request, name, slots, &mut since)?);
+    }
+    if request.select.iter().all(|(_, slots)| slots.is_empty()) {
+        return Err(Refusal::NothingSelected);
+    }
+    if moves.is_empty() {
+        return Err(Refusal::AlreadyOwner {
+            target: request.target.clone(),
+            since,
+        });
+    }
+    Ok(Operation {
+        uid: request.uid.clone(),
+        name: request.name.clone(),
+        target: request.target.clone(),
+        moves,
+        verify: request.verify,
+        budgets: request.budgets,
+        step: Step::Check,
+        epoch: Epoch::NEVER,
+        round: 0,
+        remaining: Vec::new(),
+        positions: Vec::new(),
+        history: vec![StepRecord {
+            step: Step::Check,
+            at: now,
+            not_needed: None,
+        }],
+    })
+}
+
+/// The moves of one selected keyspace; `since` becomes the newest epoch of a slot that the target owns already.
+fn moves_of(
+    table: &RoutingTable,
+    request: &Request,
+    name: &KeyspaceName,
+    slots: &SlotSet,
+    since: &mut Epoch,
+) -> Result<Vec<SlotMove>, Refusal> {
+    let keyspace = table
+        .keyspace(name)
+        .ok_or_else(|| Refusal::UnknownKeyspace(name.clone()))?;
+    for other in &table.operations {
+        let taken = other
+            .moves
+            .iter()
+            .filter(|m| m.keyspace == *name)
+            .map(|m| m.slots.intersection(slots));
+        if let Some(slots) = taken.into_iter().find(|both| !both.is_empty()) {
+            return Err(Refusal::Busy {
+                keyspace: name.clone(),
+                slots,
+                operation: other.name.clone(),
+            });
+        }
+    }
+    let mut moves: Vec<SlotMove> = Vec::new();
+    for span in &keyspace.spans {
+        let selected = slots.intersection(&SlotSet::range(span.first, span.last));
+        let Some((slot, _)) = selected.ranges().first().copied() else {
+            continue;
+        };
+        if span.epoch.epoch > request.expected_epoch {
+            let (keyspace, expected) = (name.clone(), request.expected_epoch);
+            return Err(Refusal::Stale {
+                keyspace,
+                slot,
+                changed: span.epoch,
+                expected,
+            });
+        }
+        let Some(source) = span.owner.as_ref().filter(|_| span.state == SpanState::Serving) else {
+            return Err(Refusal::NotServing {
+                keyspace: name.clone(),
+                slots: selected,
+            });
+        };
+        if *source == request.target {
+            *since = (*since).max(span.epoch);
+            continue;
+        }
+        match moves.iter_mut().find(|m| m.source == *source) {
+            Some(known) => known.slots = known.slots.ranges().iter().chain(selected.ranges()).copied().collect(),
+            None => moves.push(SlotMove {
+                keyspace: name.clone(),
+                source: source.clone(),
+                slots: selected,
+            }),
+        }
+    }
+    Ok(moves)
+}

@@ -1,0 +1,20 @@
+//! A promotion: the planned, lossless move of ownership from one or more units to another.
+//!
+//! Each pass of the operator does observe → [`next`] → [`record`] → perform. The plan and the step stand in the
+//! routing table, so one compare-and-swap records a step and changes the spans that go with it; performing is
+//! publishing that table, which is idempotent: agents and routers act on what it says. An operator that dies repeats
+//! a pass and never skips one.
+
+mod admit;
+mod next;
+mod operation;
+mod record;
+mod seen;
+
+pub use admit::{Refusal, Request, admit};
+pub use next::{Move, WaitFor, next};
+pub use operation::{
+    Budgets, Finished, Operation, Outcome, SlotMove, Step, StepRecord, StorePosition, UnitPosition, Verify,
+};
+pub use record::{RecordError, record};
+pub use seen::{FenceSeen, MemberSeen, Reach, RoutersSeen, Seen, SourceSeen, StoreCompared, TargetSeen, UnitReady};

@@ -1,0 +1,357 @@
+//! The step machine: what to do next, from the record, what was seen, and the time. Pure and total.
+
+use super::operation::{Operation, Outcome, Step, StorePosition, Verify};
+use super::seen::{MemberSeen, Reach, Seen, StoreCompared, UnitReady};
+use crate::ids::KeyspaceName;
+use crate::slots::SlotSet;
+use jiff::{SignedDuration, Timestamp};
+use std::fmt;
+
+/// How long Check and Prepare wait for what is unknown or not healthy yet.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// How many rounds Verify compares the slots that differ, before it calls them different. Rows in flight differ for
+/// a moment in a comparison of running stores.
+const VERIFY_ROUNDS: u32 = 10;
+
+/// What one pass does about an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// Record that this step is entered, after those that have nothing to do.
+    Enter {
+        /// The step; [`Step::Commit`] changes the owner and leaves the record at [`Step::Open`].
+        step: Step,
+        /// Steps on the way that are `NotNeeded`, each with its reason.
+        not_needed: Vec<(Step, String)>,
+        /// For [`Step::Drain`]: the final positions of the sources.
+        positions: Vec<StorePosition>,
+    },
+    /// Record another round of Verify, for these slots only.
+    CompareAgain(Vec<(KeyspaceName, SlotSet)>),
+    /// Nothing to record: wait until something changes.
+    Wait(WaitFor),
+    /// Record that it ended.
+    End(Outcome),
+}
+
+/// What an operation waits for; its text is the column WAITING-FOR.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum WaitFor {
+    /// The target's state is not known.
+    TargetReport,
+    /// A unit's links are not known to run.
+    Links(String),
+    /// A member's lag is unknown or too large.
+    Lag(String),
+    /// A side has not answered the comparison of this round.
+    Comparison,
+    /// A source's routers have not all taken the table.
+    Routers(String),
+    /// Writes under way at a source.
+    InFlight(String),
+    /// A source's fence.
+    Fence(String),
+    /// A member that has not applied the positions.
+    Reach(String),
+    /// The target's databases to open.
+    Opened(String),
+}
+
+impl fmt::Display for WaitFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TargetReport => f.write_str("the target's report"),
+            Self::Links(detail) => write!(f, "links: {detail}"),
+            Self::Lag(detail) => write!(f, "lag: {detail}"),
+            Self::Comparison => f.write_str("the comparison of rows"),
+            Self::Routers(detail) => write!(f, "routers: {detail}"),
+            Self::InFlight(detail) => write!(f, "writes in flight: {detail}"),
+            Self::Fence(unit) => write!(f, "the fence of {unit}"),
+            Self::Reach(detail) => write!(f, "the last writes at {detail}"),
+            Self::Opened(unit) => write!(f, "{unit} to open"),
+        }
+    }
+}
+
+fn enter(step: Step) -> Move {
+    Move::Enter {
+        step,
+        not_needed: Vec::new(),
+        positions: Vec::new(),
+    }
+}
+
+fn refused(reason: &str, message: String) -> Move {
+    Move::End(Outcome::Refused {
+        reason: reason.to_owned(),
+        message,
+    })
+}
+
+fn aborted(reason: &str, message: String) -> Move {
+    Move::End(Outcome::Aborted {
+        reason: reason.to_owned(),
+        message,
+    })
+}
+
+/// The next move of `op`. Before the commit point every way out is an end; after it there is only forward.
+pub fn next(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
+    if let Some(cause) = seen.abort.as_ref().filter(|_| op.step.may_abort()) {
+        return aborted("AbortRequested", cause.clone());
+    }
+    match op.step {
+        Step::Check => check(op, seen, now),
+        Step::Prepare => prepare(op, seen, now),
+        Step::Verify => verify(op, seen, now),
+        Step::Hold => hold(op, seen, now),
+        Step::Fence => fence(op, seen, now),
+        Step::Drain => drain(op, seen, now),
+        // A record never stays at Commit: entering it enters Open. A record that says so is taken forward.
+        Step::Commit | Step::Open => open(op, seen),
+        Step::Settle => settle(op, seen),
+    }
+}
+
+/// Whether `budget` has passed since `since`; an unknown start has not passed.
+fn overdue(since: Option<Timestamp>, budget: SignedDuration, now: Timestamp) -> bool {
+    since.is_some_and(|since| now.duration_since(since) >= budget)
+}
+
+fn check(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
+    let late = overdue(op.entered_step(Step::Check), PATIENCE, now);
+    let Some(target) = &seen.target else {
+        return wait_or(late, WaitFor::TargetReport, "TargetUnknown");
+    };
+    if target.cordoned {
+        return refused(
+            "TargetCordoned",
+            format!("{} is cordoned: uncordon it or choose another target", op.target),
+        );
+    }
+    match &target.ready {
+        Some(UnitReady::Ready) => {}
+        Some(UnitReady::NotReady(why)) => {
+            return refused("TargetNotReady", format!("{} is not ready: {why}", op.target));
+        }
+        None => return wait_or(late, WaitFor::TargetReport, "TargetUnknown"),
+    }
+    if let Some(problem) = links_problem(op, seen) {
+        return wait_or(late, WaitFor::Links(problem), "LinksUnhealthy");
+    }
+    if let Some(source) = seen.sources.iter().find(|source| source.routers.is_none()) {
+        return wait_or(
+            late,
+            WaitFor::Routers(format!("{} has not reported", source.unit)),
+            "SourceUnknown",
+        );
+    }
+    if let Some(member) = seen.members.iter().find(|member| !lag_within(member, op.budgets.drain)) {
+        let lag = member
+            .lag
+            .map_or_else(|| "unknown".to_owned(), |lag| format!("{lag:#}"));
+        return wait_or(
+            late,
+            WaitFor::Lag(format!("{} is {lag} behind", member.unit)),
+            "LagTooLarge",
+        );
+    }
+    enter(Step::Prepare)
+}
+
+fn lag_within(member: &MemberSeen, limit: SignedDuration) -> bool {
+    member.lag.is_some_and(|lag| lag <= limit)
+}
+
+/// In Check nothing is changed yet: what does not become healthy is a refusal.
+fn wait_or(late: bool, wait: WaitFor, reason: &str) -> Move {
+    if late {
+        refused(reason, format!("gave up after {PATIENCE:#}: {wait}"))
+    } else {
+        Move::Wait(wait)
+    }
+}
+
+/// The first link of a member that is not known to run.
+fn links_problem(op: &Operation, seen: &Seen) -> Option<String> {
+    let known = seen.members.iter().map(|member| (&member.unit, &member.links));
+    for (unit, links) in known.chain(seen.sources.iter().map(|source| (&source.unit, &source.links))) {
+        match links {
+            Some(Ok(())) => {}
+            Some(Err(why)) => return Some(format!("{unit}: {why}")),
+            None => return Some(format!("{unit} has not reported")),
+        }
+    }
+    let target = seen.members.iter().any(|member| member.unit == op.target);
+    let missing = op
+        .sources()
+        .into_iter()
+        .find(|unit| !seen.sources.iter().any(|source| source.unit == **unit));
+    match (target, missing) {
+        (true, None) => None,
+        (false, _) => Some(format!("{} has not reported", op.target)),
+        (true, Some(unit)) => Some(format!("{unit} has not reported")),
+    }
+}
+
+fn prepare(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
+    if let Some(problem) = links_problem(op, seen) {
+        if overdue(op.entered_step(Step::Prepare), PATIENCE, now) {
+            return aborted("LinksUnhealthy", format!("gave up after {PATIENCE:#}: {problem}"));
+        }
+        return Move::Wait(WaitFor::Links(problem));
+    }
+    match op.verify {
+        Verify::None => {
+            let not_needed = vec![(Step::Verify, "spec.verify is None".to_owned())];
+            Move::Enter {
+                step: Step::Hold,
+                not_needed,
+                positions: Vec::new(),
+            }
+        }
+        Verify::Full => enter(Step::Verify),
+    }
+}
+
+fn verify(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
+    if seen.target.as_ref().is_some_and(|target| target.cordoned) {
+        return aborted("TargetCordoned", format!("{} was cordoned", op.target));
+    }
+    let Some(compared) = &seen.compared else {
+        // A comparison has no budget of its own: it holds nobody up, and a person may abort it.
+        let _ = now;
+        return Move::Wait(WaitFor::Comparison);
+    };
+    let differing = differing(compared);
+    if differing.is_empty() {
+        return enter(Step::Hold);
+    }
+    if op.round + 1 >= VERIFY_ROUNDS {
+        let slots: Vec<_> = differing
+            .iter()
+            .map(|(keyspace, slots)| format!("{keyspace} {slots}"))
+            .collect();
+        let message = format!("rows differ between source and target in slots {}", slots.join("; "));
+        return aborted("RowsDiffer", message);
+    }
+    Move::CompareAgain(differing)
+}
+
+/// The slots that differ in any store, by keyspace.
+fn differing(compared: &[StoreCompared]) -> Vec<(KeyspaceName, SlotSet)> {
+    let mut all: Vec<(KeyspaceName, SlotSet)> = Vec::new();
+    for store in compared.iter().filter(|store| !store.differing.is_empty()) {
+        match all.iter_mut().find(|(keyspace, _)| *keyspace == store.keyspace) {
+            Some((_, slots)) => *slots = slots.ranges().iter().chain(store.differing.ranges()).copied().collect(),
+            None => all.push((store.keyspace.clone(), store.differing.clone())),
+        }
+    }
+    all
+}
+
+fn hold(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
+    match hold_problem(op, seen) {
+        None => enter(Step::Fence),
+        Some(wait) if overdue(op.entered_step(Step::Hold), op.budgets.fence, now) => aborted(
+            "FenceBudget",
+            format!(
+                "budgets.fence of {:#} ran out, still waiting for {wait}",
+                op.budgets.fence
+            ),
+        ),
+        Some(wait) => Move::Wait(wait),
+    }
+}
+
+/// What keeps a source from having no write under way; a source that was not seen is a problem too.
+fn hold_problem(op: &Operation, seen: &Seen) -> Option<WaitFor> {
+    for unit in op.sources() {
+        let source = seen.sources.iter().find(|source| source.unit == *unit);
+        let Some(routers) = source.and_then(|source| source.routers.as_ref()) else {
+            return Some(WaitFor::Routers(format!("{unit} has not reported")));
+        };
+        if let Some(name) = routers.behind.first() {
+            return Some(WaitFor::Routers(format!("{unit}/{name} does not hold yet")));
+        }
+        match routers.in_flight {
+            Some(0) => {}
+            Some(writes) => return Some(WaitFor::InFlight(format!("{writes} at {unit}"))),
+            None => return Some(WaitFor::InFlight(format!("unknown at {unit}"))),
+        }
+    }
+    None
+}
+
+fn fence(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
+    let mut positions = Vec::new();
+    for unit in op.sources() {
+        let source = seen.sources.iter().find(|source| source.unit == *unit);
+        // A fence of another epoch belongs to another attempt: its position says nothing about this one.
+        match source
+            .and_then(|source| source.fence.as_ref())
+            .filter(|fence| fence.epoch == op.epoch)
+        {
+            Some(fence) => positions.extend(fence.positions.iter().cloned()),
+            None if overdue(op.entered_step(Step::Hold), op.budgets.fence, now) => {
+                let message = format!(
+                    "budgets.fence of {:#} ran out, still waiting for the fence of {unit}",
+                    op.budgets.fence
+                );
+                return aborted("FenceBudget", message);
+            }
+            None => return Move::Wait(WaitFor::Fence(unit.to_string())),
+        }
+    }
+    Move::Enter {
+        step: Step::Drain,
+        not_needed: Vec::new(),
+        positions,
+    }
+}
+
+fn drain(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
+    let late = overdue(op.entered_step(Step::Drain), op.budgets.drain, now);
+    let target = seen.members.iter().any(|member| member.unit == op.target);
+    let behind = seen.members.iter().find(|member| member.reach != Some(Reach::Reached));
+    let problem = match (target, behind) {
+        (true, None) => return enter(Step::Commit),
+        (false, _) => format!("{}: has not reported", op.target),
+        (true, Some(member)) => match &member.reach {
+            Some(Reach::Broken(why)) => format!("{}: {why}", member.unit),
+            Some(Reach::Waiting | Reach::Reached) => format!("{}: not applied yet", member.unit),
+            None => format!("{}: has not reported", member.unit),
+        },
+    };
+    if late {
+        return aborted(
+            "DrainBudget",
+            format!(
+                "budgets.drain of {:#} ran out, last writes at {problem}",
+                op.budgets.drain
+            ),
+        );
+    }
+    Move::Wait(WaitFor::Reach(problem))
+}
+
+fn open(op: &Operation, seen: &Seen) -> Move {
+    let applied = seen.target.as_ref().and_then(|target| target.applied);
+    if applied.is_some_and(|applied| applied >= op.epoch) {
+        return enter(Step::Settle);
+    }
+    Move::Wait(WaitFor::Opened(op.target.to_string()))
+}
+
+fn settle(op: &Operation, seen: &Seen) -> Move {
+    if let Some(problem) = links_problem(op, seen) {
+        return Move::Wait(WaitFor::Links(problem));
+    }
+    match &seen.routers_behind {
+        None => Move::Wait(WaitFor::Routers("not all reachable units have reported".to_owned())),
+        Some(behind) => match behind.first() {
+            Some(router) => Move::Wait(WaitFor::Routers(format!("{router} routes by an older table"))),
+            None => Move::End(Outcome::Succeeded),
+        },
+    }
+}

@@ -1,0 +1,208 @@
+//! The record of a running promotion, as it stands in the routing table.
+
+use crate::epoch::Epoch;
+use crate::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
+use crate::slots::SlotSet;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Where a promotion stands. A step is entered by recording it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Step {
+    /// Target ready, links healthy, lag below the limit.
+    Check,
+    /// Links out of the target exist.
+    Prepare,
+    /// Rows compared while both run.
+    Verify,
+    /// The sources' routers hold new writes and report none in flight.
+    Hold,
+    /// The sources' databases refuse writes and report their final position.
+    Fence,
+    /// The members apply that position.
+    Drain,
+    /// The owner changes: the commit point. It takes no time, [`Step::Open`] is entered with it.
+    Commit,
+    /// The target's databases take writes.
+    Open,
+    /// Reverse links run and every reachable router knows the epoch.
+    Settle,
+}
+
+impl Step {
+    /// Every step, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Check,
+        Self::Prepare,
+        Self::Verify,
+        Self::Hold,
+        Self::Fence,
+        Self::Drain,
+        Self::Commit,
+        Self::Open,
+        Self::Settle,
+    ];
+
+    /// Whether a failure in this step ends in an abort; after the commit point it is retried forward.
+    pub fn may_abort(self) -> bool {
+        self < Self::Commit
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// How a promotion compares rows before it holds writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Verify {
+    /// Not at all.
+    #[default]
+    None,
+    /// All rows of the slots that move.
+    Full,
+}
+
+/// The longest times that writes may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Budgets {
+    /// From the entry of Hold until every source is fenced.
+    pub fence: SignedDuration,
+    /// From the entry of Drain until every member has applied the position; also the largest lag that Check accepts.
+    pub drain: SignedDuration,
+}
+
+/// Slots that leave one unit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SlotMove {
+    /// Their keyspace.
+    pub keyspace: KeyspaceName,
+    /// The unit that owned them when the operation began.
+    pub source: UnitName,
+    /// The slots.
+    pub slots: SlotSet,
+}
+
+/// How far a unit's log had come, as its engine writes it; opaque here. PostgreSQL: an LSN such as `0/1A2B3C4`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnitPosition {
+    /// The unit whose writes these are.
+    pub unit: UnitName,
+    /// The position in that unit's own log.
+    pub position: String,
+}
+
+/// The position vector of one store, read after its fence: the source's own writes and what it had applied of others'.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StorePosition {
+    /// The store.
+    pub store: StoreName,
+    /// The source that was fenced.
+    pub source: UnitName,
+    /// Its own position first, then what it had applied from each other unit.
+    pub vector: Vec<UnitPosition>,
+}
+
+/// When a step was entered, and why it had nothing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StepRecord {
+    /// The step.
+    pub step: Step,
+    /// When it was recorded.
+    pub at: Timestamp,
+    /// The reason, where the step is `NotNeeded`.
+    pub not_needed: Option<String>,
+}
+
+/// A running promotion: all that another operator needs to finish or abort it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Operation {
+    /// The uid of the Promotion.
+    pub uid: OperationUid,
+    /// Its name.
+    pub name: String,
+    /// The unit that shall own the slots.
+    pub target: UnitName,
+    /// The slots that move, by keyspace and source.
+    pub moves: Vec<SlotMove>,
+    /// How rows are compared before.
+    pub verify: Verify,
+    /// The limits of time.
+    pub budgets: Budgets,
+    /// The step that was recorded last.
+    pub step: Step,
+    /// The epoch of the last change of its spans; [`Epoch::NEVER`] before Hold.
+    pub epoch: Epoch,
+    /// In Verify: which round of comparison runs, from 0, and which slots it still compares.
+    pub round: u32,
+    /// In Verify: the slots that still have to be compared, by keyspace; empty means all.
+    pub remaining: Vec<(KeyspaceName, SlotSet)>,
+    /// From Drain on: the final positions of the sources.
+    pub positions: Vec<StorePosition>,
+    /// Every step that was entered, in order.
+    pub history: Vec<StepRecord>,
+}
+
+impl Operation {
+    /// When the present step was entered.
+    pub fn entered(&self) -> Option<Timestamp> {
+        self.history.last().map(|record| record.at)
+    }
+
+    /// When `step` was entered.
+    pub fn entered_step(&self, step: Step) -> Option<Timestamp> {
+        self.history
+            .iter()
+            .find(|record| record.step == step && record.not_needed.is_none())
+            .map(|record| record.at)
+    }
+
+    /// The units that slots leave, each once, in order.
+    pub fn sources(&self) -> Vec<&UnitName> {
+        let mut sources: Vec<_> = self.moves.iter().map(|slot_move| &slot_move.source).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        sources
+    }
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The target owns the slots and serves them.
+    Succeeded,
+    /// It never began: nothing was changed.
+    Refused {
+        /// One word, for machines.
+        reason: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// It ended before the commit point: the sources own the slots and serve them.
+    Aborted {
+        /// One word, for machines.
+        reason: String,
+        /// What happened and what to do.
+        message: String,
+    },
+}
+
+/// What the table remembers of an operation that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The uid of its object.
+    pub uid: OperationUid,
+    /// The name of its object.
+    pub name: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+    /// The epoch of the table in which it ended.
+    pub epoch: Epoch,
+    /// Every step that was entered, in order.
+    pub history: Vec<StepRecord>,
+}

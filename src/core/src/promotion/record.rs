@@ -1,0 +1,170 @@
+//! What recording a move makes of the table. The caller commits the result by compare-and-swap; only then it counts.
+
+use super::next::Move;
+use super::operation::{Finished, Operation, Outcome, Step, StepRecord};
+use crate::epoch::Epoch;
+use crate::ids::{OperationUid, UnitName};
+use crate::span::SpanState;
+use crate::table::{FINISHED_REMEMBERED, RoutingTable};
+use jiff::Timestamp;
+
+/// The table does not fit the move: somebody else wrote it, or it is damaged. Nothing may be committed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The operation is not in the table.
+    #[error("operation {0} is not in the routing table")]
+    NoSuchOperation(OperationUid),
+    /// A slot that moves is not where the operation left it.
+    #[error("slot {slot} of {keyspace} is not {expected}: the table does not fit step {step}")]
+    Misfit {
+        /// The keyspace.
+        keyspace: String,
+        /// The first slot that does not fit.
+        slot: u16,
+        /// Owner and state that the step expects.
+        expected: String,
+        /// The step that was to be entered.
+        step: Step,
+    },
+}
+
+/// The table after `movement` of operation `uid`; `None` where there is nothing to record.
+///
+/// # Errors
+///
+/// [`RecordError`] where the table does not hold the operation or its slots as the operation left them.
+pub fn record(
+    table: &RoutingTable,
+    uid: &OperationUid,
+    movement: &Move,
+    now: Timestamp,
+) -> Result<Option<RoutingTable>, RecordError> {
+    let mut changed = table.clone();
+    changed.epoch = table.epoch.next();
+    let missing = || RecordError::NoSuchOperation(uid.clone());
+    let index = changed
+        .operations
+        .iter()
+        .position(|op| op.uid == *uid)
+        .ok_or_else(missing)?;
+    let mut op = changed.operations.remove(index);
+    match movement {
+        Move::Wait(_) => return Ok(None),
+        Move::CompareAgain(slots) => {
+            op.round += 1;
+            op.remaining.clone_from(slots);
+        }
+        Move::Enter {
+            step,
+            not_needed,
+            positions,
+        } => {
+            for (skipped, reason) in not_needed {
+                op.history.push(StepRecord {
+                    step: *skipped,
+                    at: now,
+                    not_needed: Some(reason.clone()),
+                });
+            }
+            enter(&mut changed, &mut op, *step, now)?;
+            op.positions.extend(positions.iter().cloned());
+        }
+        Move::End(outcome) => {
+            end(&mut changed, op, outcome, now)?;
+            return Ok(Some(changed));
+        }
+    }
+    changed.operations.insert(index, op);
+    Ok(Some(changed))
+}
+
+fn enter(table: &mut RoutingTable, op: &mut Operation, step: Step, now: Timestamp) -> Result<(), RecordError> {
+    use SpanState::{Fenced, Held, Opening, Serving};
+    let epoch = table.epoch;
+    let target = op.target.clone();
+    match step {
+        Step::Check | Step::Prepare | Step::Verify | Step::Drain => {}
+        Step::Hold => transfer(table, op, (None, &[Serving]), (None, Held), step)?,
+        Step::Fence => transfer(table, op, (None, &[Held]), (None, Fenced), step)?,
+        Step::Commit | Step::Open => transfer(table, op, (None, &[Fenced]), (Some(&target), Opening), step)?,
+        Step::Settle => transfer(table, op, (Some(&target), &[Opening]), (Some(&target), Serving), step)?,
+    }
+    match step {
+        Step::Check | Step::Prepare | Step::Verify | Step::Drain => {}
+        Step::Hold | Step::Fence | Step::Commit | Step::Open | Step::Settle => op.epoch = epoch,
+    }
+    op.history.push(StepRecord {
+        step,
+        at: now,
+        not_needed: None,
+    });
+    op.step = step;
+    if step == Step::Commit {
+        op.step = Step::Open;
+        op.history.push(StepRecord {
+            step: Step::Open,
+            at: now,
+            not_needed: None,
+        });
+    }
+    Ok(())
+}
+
+fn end(table: &mut RoutingTable, op: Operation, outcome: &Outcome, now: Timestamp) -> Result<(), RecordError> {
+    use SpanState::{Fenced, Held, Serving};
+    match outcome {
+        Outcome::Succeeded | Outcome::Refused { .. } => {}
+        Outcome::Aborted { .. } if op.step < Step::Hold => {}
+        Outcome::Aborted { .. } => transfer(table, &op, (None, &[Held, Fenced]), (None, Serving), op.step)?,
+    }
+    let Operation { uid, name, history, .. } = op;
+    let epoch = table.epoch;
+    table.finished.push(Finished {
+        uid,
+        name,
+        outcome: outcome.clone(),
+        at: now,
+        epoch,
+        history,
+    });
+    let surplus = table.finished.len().saturating_sub(FINISHED_REMEMBERED);
+    table.finished.drain(..surplus);
+    Ok(())
+}
+
+/// Gives the operation's slots an owner and a state; an owner of `None` means each move's source.
+fn transfer(
+    table: &mut RoutingTable,
+    op: &Operation,
+    (from_owner, from_states): (Option<&UnitName>, &[SpanState]),
+    (to_owner, to_state): (Option<&UnitName>, SpanState),
+    step: Step,
+) -> Result<(), RecordError> {
+    let epoch: Epoch = table.epoch;
+    for slot_move in &op.moves {
+        let owner = from_owner.unwrap_or(&slot_move.source);
+        let misfit = |slot| RecordError::Misfit {
+            keyspace: slot_move.keyspace.to_string(),
+            slot,
+            expected: format!("{from_states:?} at {owner}"),
+            step,
+        };
+        let first = slot_move.slots.ranges().first().map_or(0, |(first, _)| *first);
+        let found = table
+            .keyspaces
+            .iter_mut()
+            .find(|keyspace| keyspace.name == slot_move.keyspace);
+        let keyspace = found.ok_or_else(|| misfit(first))?;
+        let fits = keyspace.slots_where(|span| span.is_owned_by(owner) && from_states.contains(&span.state));
+        if let Some(slot) = slot_move.slots.iter().find(|slot| !fits.contains(*slot)) {
+            return Err(misfit(slot));
+        }
+        keyspace.set(
+            &slot_move.slots,
+            Some(to_owner.unwrap_or(&slot_move.source)),
+            to_state,
+            epoch,
+        );
+    }
+    Ok(())
+}

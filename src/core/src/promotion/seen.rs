@@ -1,0 +1,117 @@
+//! What an operator saw of the world in one pass. Unknown is `None`, never a default that looks like an answer.
+
+use super::operation::StorePosition;
+use crate::epoch::Epoch;
+use crate::ids::{KeyspaceName, StoreName, UnitName};
+use crate::slots::SlotSet;
+use jiff::SignedDuration;
+
+/// Everything that [`super::next`] looks at besides the record itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Why someone wants it aborted: a decision, or the deletion of its object.
+    pub abort: Option<String>,
+    /// The target; `None` where its state could not be read.
+    pub target: Option<TargetSeen>,
+    /// One entry for each source, in the order of [`super::Operation::sources`].
+    pub sources: Vec<SourceSeen>,
+    /// One entry for each unit but the sources that has a member of a moving store; the target is among them.
+    pub members: Vec<MemberSeen>,
+    /// In Verify: the comparison of this round, one entry for each moving store; `None` while a side has not answered.
+    pub compared: Option<Vec<StoreCompared>>,
+    /// The routers that are reachable and do not route by the operation's epoch yet, `unit/router`; `None` where a
+    /// reachable unit has not reported.
+    pub routers_behind: Option<Vec<String>>,
+}
+
+/// Whether a unit can take over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnitReady {
+    /// It can.
+    Ready,
+    /// It cannot, and why.
+    NotReady(String),
+}
+
+/// The target, as far as Check and Open ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetSeen {
+    /// Whether a person cordoned it.
+    pub cordoned: bool,
+    /// Whether its workloads, agent and stores are ready; `None` where unknown.
+    pub ready: Option<UnitReady>,
+    /// The epoch of the table to which its agent has brought its stores; `None` where unknown.
+    pub applied: Option<Epoch>,
+}
+
+/// A source's routers, as its agent reports them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutersSeen {
+    /// How many there are, those that are known and do not answer included.
+    pub count: u32,
+    /// Names of those that do not answer, or route by an older table than the operation's epoch.
+    pub behind: Vec<String>,
+    /// Writes of the moving slots under way; `None` where one has not said.
+    pub in_flight: Option<u64>,
+}
+
+/// A source's databases, fenced for this operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FenceSeen {
+    /// The epoch of the fence.
+    pub epoch: Epoch,
+    /// The final positions, one for each moving store of that unit.
+    pub positions: Vec<StorePosition>,
+}
+
+/// A unit that slots leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceSeen {
+    /// The unit.
+    pub unit: UnitName,
+    /// Its routers; `None` where its agent has not reported for this operation.
+    pub routers: Option<RoutersSeen>,
+    /// Its fence; `None` where it is not known to stand.
+    pub fence: Option<FenceSeen>,
+    /// Whether its own links from the other members of the moving stores run; `None` where unknown, else the first
+    /// that does not, and why.
+    pub links: Option<Result<(), String>>,
+}
+
+/// Whether a member has applied the positions of the operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All of them, in every store.
+    Reached,
+    /// Not yet.
+    Waiting,
+    /// A link does not run, and why: waiting alone will not help.
+    Broken(String),
+}
+
+/// A unit that receives the sources' writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberSeen {
+    /// The unit.
+    pub unit: UnitName,
+    /// Whether its links from and to each other member of the moving stores run; `None` where unknown, else the
+    /// first that does not, and why.
+    pub links: Option<Result<(), String>>,
+    /// Age of the newest row that it applied from the sources; `None` where unknown.
+    pub lag: Option<SignedDuration>,
+    /// Whether it has applied the operation's positions; `None` where unknown.
+    pub reach: Option<Reach>,
+}
+
+/// One round of comparing the rows of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreCompared {
+    /// The store.
+    pub store: StoreName,
+    /// Its keyspace.
+    pub keyspace: KeyspaceName,
+    /// How many rows of the source were compared.
+    pub rows: u64,
+    /// The slots whose rows differ.
+    pub differing: SlotSet,
+}

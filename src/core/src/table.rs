@@ -1,0 +1,143 @@
+//! The routing table: the committed owner of every slot of a namespace, and the operations that are changing it.
+//!
+//! Every write of the table takes the next epoch, so the epoch is also its version. Functions here return a new table
+//! and never touch the old one: the caller commits it by compare-and-swap.
+
+use crate::epoch::Epoch;
+use crate::ids::{KeyspaceName, UnitName};
+use crate::promotion::{Finished, Operation};
+use crate::slots::{Slot, SlotSet};
+use crate::span::{Span, SpanState};
+
+/// How many finished operations the table remembers.
+pub const FINISHED_REMEMBERED: usize = 256;
+
+/// The ownership record of one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoutingTable {
+    /// The epoch of its last write.
+    pub epoch: Epoch,
+    /// The units, sorted by name.
+    pub units: Vec<TableUnit>,
+    /// The keyspaces, sorted by name.
+    pub keyspaces: Vec<KeyspaceTable>,
+    /// Operations that run, oldest first: enough to finish or abort each one without its object.
+    pub operations: Vec<Operation>,
+    /// The last operations that ended, oldest first, at most [`FINISHED_REMEMBERED`].
+    pub finished: Vec<Finished>,
+}
+
+/// A unit as routers need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableUnit {
+    /// Its name.
+    pub name: UnitName,
+    /// Where the other units' routers reach it, an `https` URL.
+    pub router: String,
+}
+
+/// The spans of one keyspace; they cover slots `0..slots` in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyspaceTable {
+    /// Its name.
+    pub name: KeyspaceName,
+    /// Its number of slots.
+    pub slots: u32,
+    /// Its spans.
+    pub spans: Vec<Span>,
+}
+
+impl KeyspaceTable {
+    /// A keyspace that nobody owns yet; `slots` is at least 1 and at most [`crate::slots::MAX_SLOTS`].
+    pub fn unowned(name: KeyspaceName, slots: u32) -> Self {
+        let last = Slot::try_from(slots.saturating_sub(1)).unwrap_or(Slot::MAX);
+        let span = Span {
+            first: 0,
+            last,
+            owner: None,
+            state: SpanState::Unowned,
+            epoch: Epoch::NEVER,
+        };
+        Self {
+            name,
+            slots,
+            spans: vec![span],
+        }
+    }
+
+    /// The span that holds `slot`; `None` where the keyspace has no such slot.
+    pub fn span_of(&self, slot: Slot) -> Option<&Span> {
+        let after = self.spans.partition_point(|span| span.first <= slot);
+        self.spans[..after].last().filter(|span| slot <= span.last)
+    }
+
+    /// The slots of the spans that `wanted` accepts.
+    pub fn slots_where(&self, wanted: impl Fn(&Span) -> bool) -> SlotSet {
+        self.spans
+            .iter()
+            .filter(|span| wanted(span))
+            .map(|span| (span.first, span.last))
+            .collect()
+    }
+
+    /// Gives `slots` this owner, state and epoch; spans split where they must and join where they may.
+    pub fn set(&mut self, slots: &SlotSet, owner: Option<&UnitName>, state: SpanState, epoch: Epoch) {
+        let old = std::mem::take(&mut self.spans);
+        for span in old {
+            let mut next = u32::from(span.first);
+            for (first, last) in slots.intersection(&SlotSet::range(span.first, span.last)).ranges() {
+                if u32::from(*first) > next {
+                    self.push(Span {
+                        first: next as Slot,
+                        last: first - 1,
+                        ..span.clone()
+                    });
+                }
+                self.push(Span {
+                    first: *first,
+                    last: *last,
+                    owner: owner.cloned(),
+                    state,
+                    epoch,
+                });
+                next = u32::from(*last) + 1;
+            }
+            if next <= u32::from(span.last) {
+                self.push(Span {
+                    first: next as Slot,
+                    ..span
+                });
+            }
+        }
+    }
+
+    fn push(&mut self, span: Span) {
+        match self.spans.last_mut() {
+            Some(before) if before.owner == span.owner && before.state == span.state && before.epoch == span.epoch => {
+                before.last = span.last;
+            }
+            Some(_) | None => self.spans.push(span),
+        }
+    }
+}
+
+impl RoutingTable {
+    /// The keyspace of this name.
+    pub fn keyspace(&self, name: &KeyspaceName) -> Option<&KeyspaceTable> {
+        self.keyspaces.iter().find(|keyspace| keyspace.name == *name)
+    }
+
+    /// The running operation of this uid.
+    pub fn operation(&self, uid: &crate::ids::OperationUid) -> Option<&Operation> {
+        self.operations.iter().find(|operation| operation.uid == *uid)
+    }
+
+    /// Every keyspace in which `unit` owns slots, with those slots.
+    pub fn owned_by(&self, unit: &UnitName) -> Vec<(KeyspaceName, SlotSet)> {
+        let owned = self
+            .keyspaces
+            .iter()
+            .map(|k| (k.name.clone(), k.slots_where(|span| span.is_owned_by(unit))));
+        owned.filter(|(_, slots)| !slots.is_empty()).collect()
+    }
+}
