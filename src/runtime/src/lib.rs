@@ -1,1 +1,3 @@
-//! placeholder
+//! What the programs share at run time.
+
+pub mod failpoint;
