@@ -1,2 +1,137 @@
-//! placeholder
-fn main() {}
+//! The command line of the shop: `serve` is the product, `load` its customers.
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use shop::load::{Load, LoadOptions};
+use shop::service::{Database, Service};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A small product with orders by user, to try multiactive with.
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve orders over HTTP from a PostgreSQL database.
+    Serve(Serve),
+    /// Order, from many users at once, and write down what was acknowledged.
+    Load(LoadArgs),
+}
+
+#[derive(clap::Args)]
+struct Serve {
+    /// Address to listen on.
+    #[arg(long, env = "LISTEN", default_value = "0.0.0.0:9000")]
+    listen: SocketAddr,
+    /// The unit's name; kept with every order.
+    #[arg(long, env = "UNIT")]
+    unit: String,
+    /// Host and port of the database.
+    #[arg(long, env = "DB_ADDRESS")]
+    db_address: String,
+    /// The database's name.
+    #[arg(long, env = "DB_NAME", default_value = "shop")]
+    db_name: String,
+    /// The user.
+    #[arg(long, env = "DB_USERNAME")]
+    db_username: String,
+    /// The user's password.
+    #[arg(long, env = "DB_PASSWORD", hide_env_values = true)]
+    db_password: String,
+    /// How many connections to the database.
+    #[arg(long, env = "DB_CONNECTIONS", default_value_t = 8)]
+    db_connections: usize,
+}
+
+#[derive(clap::Args)]
+struct LoadArgs {
+    /// URLs of routers; each user goes through them in turn.
+    #[arg(long, required = true, value_delimiter = ',')]
+    routers: Vec<String>,
+    /// How many users order at once.
+    #[arg(long, default_value_t = 40)]
+    users: u32,
+    /// Pause of a user after each order, in milliseconds.
+    #[arg(long, default_value_t = 100)]
+    think_ms: u64,
+    /// How long to order, in seconds; without it, until Ctrl-C.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Where to write every attempt, as JSON lines.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    match Args::parse().command {
+        Command::Serve(args) => serve(args).await,
+        Command::Load(args) => load(args).await,
+    }
+}
+
+/// Ends on SIGTERM or Ctrl-C.
+fn until_told() -> Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let stop = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        stop.cancel();
+    });
+    Ok(token)
+}
+
+async fn serve(args: Serve) -> Result<()> {
+    let (host, port) = args
+        .db_address
+        .rsplit_once(':')
+        .context("--db-address: expected host:port")?;
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(host)
+        .port(port.parse().context("--db-address: the port is no number")?)
+        .dbname(&args.db_name);
+    config
+        .user(&args.db_username)
+        .password(&args.db_password)
+        .connect_timeout(Duration::from_secs(2));
+    config.application_name("shop");
+    let service = Service::new(args.unit, Database::new(config, args.db_connections));
+    service.listen(args.listen, until_told()?).await
+}
+
+async fn load(args: LoadArgs) -> Result<()> {
+    let token = until_told()?;
+    let options = LoadOptions {
+        routers: args.routers,
+        users: args.users,
+        think: Duration::from_millis(args.think_ms),
+    };
+    let load = Load::start(options)?;
+    let seconds = args.seconds.map(Duration::from_secs);
+    tokio::select! {
+        () = token.cancelled() => {}
+        () = async { match seconds { Some(time) => tokio::time::sleep(time).await, None => std::future::pending().await } } => {}
+    }
+    let record = load.stop().await;
+    println!("{}", record.summary());
+    if let Some(path) = args.out {
+        record
+            .write_lines(&path)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    anyhow::ensure!(record.failures() == 0, "{} attempts failed", record.failures());
+    Ok(())
+}

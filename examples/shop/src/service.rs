@@ -1,0 +1,257 @@
+//! The product: an order is one row, named by its number and its user, and knows the user's order before it.
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, Semaphore};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_util::sync::CancellationToken;
+
+/// What the fence of a store answers where the unit does not own the row's slot.
+const NOT_OWNED: &str = "MA001";
+
+/// An order as it is kept and answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Number and user, such as 12-u7.
+    pub id: String,
+    /// The user.
+    pub user: String,
+    /// The order's number for this user, from 1.
+    pub seq: i64,
+    /// The largest number that this user had when this order was taken; one less, unless one was lost.
+    pub prev: i64,
+    /// The unit that took it.
+    pub unit: String,
+}
+
+/// A few connections to one database, each remade when it breaks.
+pub struct Database {
+    config: Config,
+    idle: Mutex<Vec<Client>>,
+    places: Semaphore,
+}
+
+impl Database {
+    /// At most `connections` at once; nothing is connected yet.
+    pub fn new(config: Config, connections: usize) -> Self {
+        Self {
+            config,
+            idle: Mutex::new(Vec::new()),
+            places: Semaphore::new(connections),
+        }
+    }
+
+    async fn client(&self) -> Result<Client, tokio_postgres::Error> {
+        while let Some(client) = self.idle.lock().await.pop() {
+            if !client.is_closed() {
+                return Ok(client);
+            }
+        }
+        let (client, connection) = self.config.connect(NoTls).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::warn!(%error, "the connection to the database broke");
+            }
+        });
+        Ok(client)
+    }
+
+    /// Takes an order, or finds it where it was taken before: a client may send it again when it heard nothing.
+    async fn take(&self, order: &Order) -> Result<(Order, bool), tokio_postgres::Error> {
+        let Ok(_place) = self.places.acquire().await else {
+            return self.find_or(order).await.map(|found| (found, false));
+        };
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await?;
+        let row = transaction
+            .query_one(
+                "SELECT coalesce(max(seq), 0) FROM orders WHERE user_id = $1",
+                &[&order.user],
+            )
+            .await?;
+        let order = Order {
+            prev: row.get(0),
+            ..order.clone()
+        };
+        let written = transaction
+            .execute(
+                "INSERT INTO orders (id, user_id, seq, prev, unit) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                &[&order.id, &order.user, &order.seq, &order.prev, &order.unit],
+            )
+            .await?;
+        transaction.commit().await?;
+        self.idle.lock().await.push(client);
+        if written == 1 {
+            Ok((order, true))
+        } else {
+            self.find_or(&order).await.map(|found| (found, false))
+        }
+    }
+
+    async fn find_or(&self, order: &Order) -> Result<Order, tokio_postgres::Error> {
+        Ok(self.find(&order.id).await?.unwrap_or_else(|| order.clone()))
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<Order>, tokio_postgres::Error> {
+        let client = self.client().await?;
+        let row = client
+            .query_opt("SELECT id, user_id, seq, prev, unit FROM orders WHERE id = $1", &[&id])
+            .await?;
+        self.idle.lock().await.push(client);
+        Ok(row.map(|row| Order {
+            id: row.get(0),
+            user: row.get(1),
+            seq: row.get(2),
+            prev: row.get(3),
+            unit: row.get(4),
+        }))
+    }
+}
+
+/// The product in one unit.
+pub struct Service {
+    unit: String,
+    database: Database,
+}
+
+impl Service {
+    /// The product of `unit` on `database`.
+    pub fn new(unit: String, database: Database) -> Self {
+        Self { unit, database }
+    }
+
+    /// Serves until `token` is cancelled, then ends what is under way.
+    ///
+    /// # Errors
+    ///
+    /// Where the address cannot be listened on.
+    pub async fn listen(self, address: SocketAddr, token: CancellationToken) -> Result<()> {
+        let service = Arc::new(self);
+        let listener = tokio::net::TcpListener::bind(address)
+            .await
+            .with_context(|| format!("listening on {address}"))?;
+        tracing::info!(unit = service.unit, %address, "serving orders");
+        let graceful = GracefulShutdown::new();
+        loop {
+            let stream = tokio::select! {
+                accepted = listener.accept() => accepted?.0,
+                () = token.cancelled() => break,
+            };
+            stream.set_nodelay(true)?;
+            let service = Arc::clone(&service);
+            let handler = hyper::service::service_fn(move |request| {
+                let service = Arc::clone(&service);
+                async move { Ok::<_, std::convert::Infallible>(service.answer(request).await) }
+            });
+            let mut server = hyper::server::conn::http1::Builder::new();
+            let connection = server
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), handler);
+            tokio::spawn(graceful.watch(connection));
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(10), graceful.shutdown()).await;
+        Ok(())
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path().to_owned();
+        let id = path.strip_prefix("/orders/").map(str::to_owned);
+        match (request.method(), id) {
+            (&Method::GET, None) if path == "/healthz" => self.health().await,
+            (&Method::GET, Some(id)) => self.show(&id).await,
+            (&Method::POST | &Method::PUT, Some(id)) => {
+                if Limited::new(request.into_body(), 64 * 1024).collect().await.is_err() {
+                    return reply(
+                        StatusCode::PAYLOAD_TOO_LARGE,
+                        &serde_json::json!({"reason": "BodyTooLarge"}),
+                    );
+                }
+                self.order(&id).await
+            }
+            _ => reply(
+                StatusCode::NOT_FOUND,
+                &serde_json::json!({"reason": "NoSuchPath", "path": path}),
+            ),
+        }
+    }
+
+    async fn health(&self) -> Response<Full<Bytes>> {
+        match self.database.find("none").await {
+            Ok(_) => reply(StatusCode::OK, &serde_json::json!({"unit": self.unit})),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    async fn show(&self, id: &str) -> Response<Full<Bytes>> {
+        match self.database.find(id).await {
+            Ok(Some(order)) => reply(StatusCode::OK, &order),
+            Ok(None) => reply(
+                StatusCode::NOT_FOUND,
+                &serde_json::json!({"reason": "NoSuchOrder", "unit": self.unit}),
+            ),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    async fn order(&self, id: &str) -> Response<Full<Bytes>> {
+        let parsed = id
+            .split_once('-')
+            .and_then(|(seq, user)| Some((seq.parse().ok()?, user.to_owned())));
+        let Some((seq, user)) = parsed else {
+            return reply(
+                StatusCode::BAD_REQUEST,
+                &serde_json::json!({"reason": "BadOrderId", "expected": "NUMBER-USER"}),
+            );
+        };
+        let order = Order {
+            id: id.to_owned(),
+            user,
+            seq,
+            prev: 0,
+            unit: self.unit.clone(),
+        };
+        match self.database.take(&order).await {
+            Ok((order, true)) => reply(StatusCode::CREATED, &order),
+            Ok((order, false)) => reply(StatusCode::OK, &order),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&self, error: &tokio_postgres::Error) -> Response<Full<Bytes>> {
+        let message = error
+            .as_db_error()
+            .map_or_else(|| error.to_string(), |db| db.message().to_owned());
+        tracing::warn!(unit = self.unit, message, "the database refused");
+        let not_owned = error.code().map(SqlState::code) == Some(NOT_OWNED);
+        let (status, reason) = if not_owned {
+            (StatusCode::CONFLICT, "NotOwned")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "DatabaseFailed")
+        };
+        reply(
+            status,
+            &serde_json::json!({"reason": reason, "unit": self.unit, "message": message}),
+        )
+    }
+}
+
+fn reply(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
+    response
+}
