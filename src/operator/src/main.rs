@@ -1,2 +1,3 @@
-//! placeholder
+//! The operator's program.
+
 fn main() {}

@@ -1,0 +1,135 @@
+//! Writes to API servers: one field manager, one server-side apply, a limit of time on every call.
+
+use crate::error::Error;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+/// The name under which the operator owns fields.
+pub const FIELD_MANAGER: &str = "multiactive-operator";
+
+/// How long one call may take; a server that hangs is one that does not answer.
+pub const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Server-side applies `desired`, taking back any field we own.
+///
+/// # Errors
+///
+/// [`Error::Apply`] where the server refuses or cannot be reached, [`Error::Timeout`] where it does not answer: then
+/// the outcome is not known, and applying again is safe.
+pub async fn apply<K>(api: &Api<K>, desired: &K) -> Result<K, Error>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+{
+    let name = desired.name_any();
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let patch = Patch::Apply(desired);
+    let call = api.patch(&name, &params, &patch);
+    within(
+        || format!("applying {} {name}", K::kind(&())),
+        call,
+        |source| Error::Apply {
+            kind: K::kind(&()),
+            name: name.clone(),
+            source: Box::new(source),
+        },
+    )
+    .await
+}
+
+/// Server-side applies the status of `desired`, as [`apply`].
+///
+/// # Errors
+///
+/// As [`apply`].
+pub async fn apply_status<K>(api: &Api<K>, desired: &K) -> Result<K, Error>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+{
+    let name = desired.name_any();
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let patch = Patch::Apply(desired);
+    let call = api.patch_status(&name, &params, &patch);
+    within(
+        || format!("applying the status of {} {name}", K::kind(&())),
+        call,
+        |source| Error::Apply {
+            kind: K::kind(&()),
+            name: name.clone(),
+            source: Box::new(source),
+        },
+    )
+    .await
+}
+
+/// The object, or `None` where the server says that there is none.
+///
+/// # Errors
+///
+/// [`Error::Read`] or [`Error::Timeout`]: nothing is known.
+pub async fn read<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Error>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    within(
+        || format!("reading {} {name}", K::kind(&())),
+        api.get_opt(name),
+        |source| Error::Read {
+            kind: K::kind(&()),
+            name: name.to_owned(),
+            source: Box::new(source),
+        },
+    )
+    .await
+}
+
+/// Waits for `call` for at most [`CALL_LIMIT`].
+///
+/// # Errors
+///
+/// What `error` makes of the call's error, or [`Error::Timeout`].
+pub async fn within<T>(
+    what: impl Fn() -> String,
+    call: impl Future<Output = kube::Result<T>>,
+    error: impl FnOnce(kube::Error) -> Error,
+) -> Result<T, Error> {
+    match tokio::time::timeout(CALL_LIMIT, call).await {
+        Ok(answer) => answer.map_err(error),
+        Err(_) => Err(Error::Timeout {
+            what: what(),
+            limit: CALL_LIMIT,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::Client;
+    use kube::client::Body;
+
+    #[tokio::test]
+    async fn apply_names_its_field_manager_and_forces() {
+        let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let api: Api<ConfigMap> = Api::namespaced(Client::new(service, "ns"), "ns");
+        let call = tokio::spawn(async move {
+            let mut desired = ConfigMap::default();
+            desired.metadata.name = Some("routes".into());
+            apply(&api, &desired).await
+        });
+        let (request, reply) = server.next_request().await.expect("one request");
+        let query = request.uri().query().unwrap_or_default();
+        assert!(
+            query.contains("fieldManager=multiactive-operator") && query.contains("force=true"),
+            "{query}"
+        );
+        reply.send_response(Response::new(request.into_body()));
+        assert_eq!(call.await.unwrap().unwrap().name_any(), "routes");
+    }
+}

@@ -1,0 +1,119 @@
+//! Conditions: transition time moves only when the status flips, so that a pass without news is no write.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use multiactive_api::{READY, RECONCILING, STALLED};
+
+/// Puts `new` into `list`; `lastTransitionTime` moves only when `status` flips.
+pub fn set_condition(list: &mut Vec<Condition>, mut new: Condition) {
+    match list.iter_mut().find(|c| c.type_ == new.type_) {
+        Some(old) => {
+            if old.status == new.status {
+                new.last_transition_time = old.last_transition_time.clone();
+            }
+            *old = new;
+        }
+        None => list.push(new),
+    }
+}
+
+/// Whether an object is what its spec asks for; from it all three conditions follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It is.
+    Ready {
+        /// One word.
+        reason: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// Not yet: the operator, an agent or a cluster is at work.
+    Reconciling {
+        /// One word.
+        reason: &'static str,
+        /// What is awaited.
+        message: String,
+    },
+    /// Not without a change from outside.
+    Stalled {
+        /// One word.
+        reason: &'static str,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+impl Readiness {
+    /// Whether it is [`Readiness::Ready`].
+    pub fn is_ready(&self) -> bool {
+        match self {
+            Self::Ready { .. } => true,
+            Self::Reconciling { .. } | Self::Stalled { .. } => false,
+        }
+    }
+
+    fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Ready { reason, message }
+            | Self::Reconciling { reason, message }
+            | Self::Stalled { reason, message } => (reason, message),
+        }
+    }
+}
+
+/// Writes `readiness` into `list` as `Ready`, `Reconciling` and `Stalled`.
+pub fn set_readiness(list: &mut Vec<Condition>, readiness: &Readiness, generation: Option<i64>, now: Timestamp) {
+    let (reason, message) = readiness.parts();
+    let (reconciling, stalled) = match readiness {
+        Readiness::Ready { .. } => (false, false),
+        Readiness::Reconciling { .. } => (true, false),
+        Readiness::Stalled { .. } => (false, true),
+    };
+    for (type_, on) in [
+        (READY, readiness.is_ready()),
+        (RECONCILING, reconciling),
+        (STALLED, stalled),
+    ] {
+        set_condition(
+            list,
+            Condition {
+                type_: type_.to_owned(),
+                status: if on { "True" } else { "False" }.to_owned(),
+                reason: reason.to_owned(),
+                message: message.chars().take(2000).collect(),
+                observed_generation: generation,
+                last_transition_time: Time(now),
+            },
+        );
+    }
+}
+
+/// Whether `list` says that the object is ready; `None` where it says nothing.
+pub fn is_ready(list: &[Condition]) -> Option<bool> {
+    list.iter().find(|c| c.type_ == READY).map(|c| c.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transition_time_moves_only_when_the_status_flips() {
+        let ready = |message: &str| Readiness::Ready {
+            reason: "Done",
+            message: message.to_owned(),
+        };
+        let wait = Readiness::Reconciling {
+            reason: "Waiting",
+            message: String::new(),
+        };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut list = Vec::new();
+        for (readiness, now, want) in [(ready("a"), 1, 1), (ready("b"), 2, 1), (wait, 3, 3), (ready("b"), 4, 4)] {
+            set_readiness(&mut list, &readiness, Some(1), at(now));
+            let found = list.iter().find(|c| c.type_ == READY).unwrap();
+            assert_eq!(found.last_transition_time, Time(at(want)), "{readiness:?} at {now}");
+        }
+        assert_eq!(list.len(), 3);
+    }
+}

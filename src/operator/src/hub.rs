@@ -1,0 +1,128 @@
+//! Copies of the hub's objects, one watch a kind for the whole process, and word of every change.
+
+use crate::mirror::Mirror;
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, Resource};
+use multiactive_api::{
+    DataStore, Keyspace, MemberCluster, Promotion, Region, ReplicationLink, RoutingTable, ShardRange, Unit,
+    UnitWorkload,
+};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How many changes a slow listener may fall behind before it is told that it missed some.
+const CHANGES_KEPT: usize = 4096;
+
+/// An object of the hub that appeared, changed or went; name and namespace are empty when a whole list was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The kind.
+    pub kind: Arc<str>,
+    /// The namespace, empty for cluster-scoped kinds.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+/// The hub's objects. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// Regions.
+    pub regions: Mirror<Region>,
+    /// Member clusters.
+    pub members: Mirror<MemberCluster>,
+    /// Units.
+    pub units: Mirror<Unit>,
+    /// Keyspaces.
+    pub keyspaces: Mirror<Keyspace>,
+    /// Shard ranges.
+    pub ranges: Mirror<ShardRange>,
+    /// Data stores.
+    pub stores: Mirror<DataStore>,
+    /// Promotions.
+    pub promotions: Mirror<Promotion>,
+    /// Replication links.
+    pub links: Mirror<ReplicationLink>,
+    /// Routing tables: to notice changes by others; the ledger reads the server.
+    pub tables: Mirror<RoutingTable>,
+    /// Unit workloads.
+    pub workloads: Mirror<UnitWorkload>,
+    changes: broadcast::Sender<Change>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            regions: Mirror::default(),
+            members: Mirror::default(),
+            units: Mirror::default(),
+            keyspaces: Mirror::default(),
+            ranges: Mirror::default(),
+            stores: Mirror::default(),
+            promotions: Mirror::default(),
+            links: Mirror::default(),
+            tables: Mirror::default(),
+            workloads: Mirror::default(),
+            changes: broadcast::Sender::new(CHANGES_KEPT),
+        }
+    }
+}
+
+impl Hub {
+    /// Every change from now on. A listener that gets `Lagged` must look at everything again.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// Starts the watches; they end with `token`.
+    pub fn start(&self, client: &Client, tasks: &TaskTracker, token: &CancellationToken) {
+        self.watch(&self.regions, client, tasks, token);
+        self.watch(&self.members, client, tasks, token);
+        self.watch(&self.units, client, tasks, token);
+        self.watch(&self.keyspaces, client, tasks, token);
+        self.watch(&self.ranges, client, tasks, token);
+        self.watch(&self.stores, client, tasks, token);
+        self.watch(&self.promotions, client, tasks, token);
+        self.watch(&self.links, client, tasks, token);
+        self.watch(&self.tables, client, tasks, token);
+        self.watch(&self.workloads, client, tasks, token);
+    }
+
+    /// Waits until every kind has been listed once.
+    pub async fn wait_until_ready(&self) {
+        self.regions.wait_until_ready().await;
+        self.members.wait_until_ready().await;
+        self.units.wait_until_ready().await;
+        self.keyspaces.wait_until_ready().await;
+        self.ranges.wait_until_ready().await;
+        self.stores.wait_until_ready().await;
+        self.promotions.wait_until_ready().await;
+        self.links.wait_until_ready().await;
+        self.tables.wait_until_ready().await;
+        self.workloads.wait_until_ready().await;
+    }
+
+    fn watch<K>(&self, mirror: &Mirror<K>, client: &Client, tasks: &TaskTracker, token: &CancellationToken)
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    {
+        let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+        let (mirror, changes, token) = (mirror.clone(), self.changes.clone(), token.clone());
+        let kind: Arc<str> = K::kind(&()).into();
+        tasks.spawn(async move {
+            let changed = |namespace: &str, name: &str| {
+                // Nobody listening is no error.
+                let _ = changes.send(Change {
+                    kind: Arc::clone(&kind),
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                });
+            };
+            token.run_until_cancelled(mirror.run(api, changed)).await;
+        });
+    }
+}
