@@ -5,7 +5,11 @@
 //! `None`, and the same functions run in the operator, the agent, the router and the model checker.
 
 pub mod epoch;
+pub mod hash;
 pub mod ids;
+pub mod key;
+pub mod keyspace;
+pub mod lookup;
 pub mod promotion;
 pub mod slots;
 pub mod span;

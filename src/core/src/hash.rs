@@ -1,0 +1,35 @@
+//! From a key's bytes to its slot. The databases' fences compute the same in SQL: `vectors/crc32.json` binds both.
+
+use crate::slots::Slot;
+use std::fmt;
+
+/// How a key becomes a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Function {
+    /// CRC-32 (IEEE 802.3, as in zlib) of the key's bytes, modulo the number of slots.
+    Crc32,
+}
+
+impl Function {
+    /// The slot of `key` in a keyspace of `slots` slots, which is at least 1 and at most [`crate::slots::MAX_SLOTS`].
+    ///
+    /// ```
+    /// # use multiactive_core::hash::Function;
+    /// assert_eq!(Function::Crc32.slot(b"MySQL", 16_384), (3_259_397_556_u32 % 16_384) as u16);
+    /// ```
+    pub fn slot(self, key: &[u8], slots: u32) -> Slot {
+        let hash = match self {
+            Self::Crc32 => crc32fast::hash(key),
+        };
+        // A keyspace never has 0 slots; a division by zero must not take a router down if one is declared all the same.
+        Slot::try_from(hash % slots.max(1)).unwrap_or(Slot::MAX)
+    }
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crc32 => f.write_str("Crc32"),
+        }
+    }
+}
