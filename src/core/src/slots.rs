@@ -49,22 +49,65 @@ impl SlotSet {
 
     /// Whether the sets share a slot.
     pub fn intersects(&self, other: &Self) -> bool {
-        self.0
-            .iter()
-            .any(|(first, last)| other.0.iter().any(|(f, l)| f <= last && first <= l))
+        self.common(other).next().is_some()
     }
 
     /// The slots that are in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        let both = self.0.iter().flat_map(|(first, last)| {
-            other
-                .0
-                .iter()
-                .filter(move |(f, l)| f <= last && first <= l)
-                .map(move |(f, l)| (*first.max(f), *last.min(l)))
-        });
-        both.collect()
+        Self(self.common(other).collect())
+    }
+
+    /// The slots that are in either set.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        self.0.iter().chain(&other.0).copied().collect()
+    }
+
+    /// The slots that are in this set and not in the other.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Self {
+        let mut left = Vec::new();
+        let mut taken = other.0.iter().copied().peekable();
+        for (first, last) in self.0.iter().copied() {
+            // In u32: the slot after the last one must not overflow.
+            let mut next = u32::from(first);
+            while let Some((from, to)) = taken.peek().copied().filter(|(from, _)| *from <= last) {
+                if u32::from(from) > next {
+                    // `from` is above `next`, so it is above 0 and `next` fits.
+                    left.push((next as Slot, from - 1));
+                }
+                next = next.max(u32::from(to) + 1);
+                if to > last {
+                    break;
+                }
+                taken.next();
+            }
+            if next <= u32::from(last) {
+                left.push((next as Slot, last));
+            }
+        }
+        Self(left)
+    }
+
+    /// The ranges of both sets, in order: each step drops the range that ends first, so it takes time in proportion
+    /// to the number of ranges.
+    fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (Slot, Slot)> + 'a {
+        let (mut one, mut two) = (self.0.as_slice(), other.0.as_slice());
+        std::iter::from_fn(move || {
+            while let ([(first, last), ..], [(f, l), ..]) = (one, two) {
+                let both = (*first.max(f), *last.min(l));
+                if last <= l {
+                    one = &one[1..];
+                } else {
+                    two = &two[1..];
+                }
+                if both.0 <= both.1 {
+                    return Some(both);
+                }
+            }
+            None
+        })
     }
 }
 
@@ -113,7 +156,10 @@ impl FromStr for SlotSet {
     type Err = ParseSlotsError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let slot = |text: &str| text.parse::<Slot>().ok().filter(|slot| u32::from(*slot) < MAX_SLOTS);
+        // `parse` alone would take `+7` too.
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = |text: &str| text.parse::<Slot>().ok().filter(|_| digits(text));
+        let slot = |text: &str| number(text).filter(|slot| u32::from(*slot) < MAX_SLOTS);
         let range = |part: &str| match part.split_once('-') {
             Some((first, last)) => Some((slot(first)?, slot(last)?)).filter(|(first, last)| first <= last),
             None => slot(part).map(|slot| (slot, slot)),

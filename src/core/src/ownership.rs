@@ -1,0 +1,256 @@
+//! The table outside of promotions: first owners, opened spans, units and keyspaces that come and go.
+//!
+//! Nothing here ever moves a slot that has an owner: `homeUnit` decides only for slots that were never owned.
+
+use crate::epoch::Epoch;
+use crate::ids::{KeyspaceName, UnitName};
+use crate::ranges::Homes;
+use crate::slots::{MAX_SLOTS, SlotSet};
+use crate::span::SpanState;
+use crate::table::{KeyspaceTable, RoutingTable, TableUnit};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The epoch of the first table of a namespace.
+const FIRST: Epoch = Epoch::new(1, 1);
+
+/// What Git says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// The units.
+    pub units: Vec<DeclaredUnit>,
+    /// The keyspaces.
+    pub keyspaces: Vec<DeclaredKeyspace>,
+}
+
+/// A Unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredUnit {
+    /// Its name.
+    pub name: UnitName,
+    /// Where the other units' routers reach it.
+    pub router: String,
+}
+
+/// A Keyspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredKeyspace {
+    /// Its name.
+    pub name: KeyspaceName,
+    /// Its number of slots.
+    pub slots: u32,
+    /// The home unit of every slot; `None` while its ShardRanges are invalid: no slot gets an owner then.
+    pub homes: Option<Homes>,
+}
+
+/// What is known of a unit. Unknown is `None` and gives it nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnitSeen {
+    /// The table to which its agent has brought its stores.
+    pub applied: Option<Epoch>,
+    /// Whether agent and stores are ready, so that it may become a first owner.
+    pub may_open: Option<bool>,
+}
+
+/// What cannot be taken over from the declarations; all the rest is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OwnershipProblem {
+    /// The number of slots of a keyspace that the table holds was changed.
+    #[error(
+        "keyspace {keyspace} has {table} slots in the routing table, but {declared} are declared: slots are immutable, \
+         and every key would change its place; declare {table} again, or use a new Keyspace"
+    )]
+    SlotsChanged {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// What the table holds.
+        table: u32,
+        /// What is declared.
+        declared: u32,
+    },
+    /// A keyspace cannot have this number of slots.
+    #[error("keyspace {keyspace} declares {slots} slots: it needs at least 1, at most {MAX_SLOTS}")]
+    Slots {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// What is declared.
+        slots: u32,
+    },
+    /// The ShardRanges were compiled for another number of slots than the keyspace has.
+    #[error("keyspace {keyspace} has {slots} slots, but its ShardRanges cover {covered}")]
+    HomesMisfit {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// Its number of slots.
+        slots: u32,
+        /// How many slots the ranges cover.
+        covered: u32,
+    },
+}
+
+impl OwnershipProblem {
+    /// The keyspace that it is about.
+    pub fn keyspace(&self) -> &KeyspaceName {
+        match self {
+            Self::SlotsChanged { keyspace, .. } | Self::Slots { keyspace, .. } | Self::HomesMisfit { keyspace, .. } => {
+                keyspace
+            }
+        }
+    }
+
+    /// One word, for conditions and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::SlotsChanged { .. } => "SlotsChanged",
+            Self::Slots { .. } => "SlotsOutOfBounds",
+            Self::HomesMisfit { .. } => "RangesMisfit",
+        }
+    }
+}
+
+/// What to write, and what is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Managed {
+    /// The next table, all changes in one write; `None` where nothing changes.
+    pub table: Option<RoutingTable>,
+    /// What was left as it is, because the declarations cannot be followed.
+    pub problems: Vec<OwnershipProblem>,
+}
+
+/// The next table of a namespace, from the declarations and what is seen of each unit. Commit it by compare-and-swap
+/// against `old`, or by creating it where `old` is `None`.
+///
+/// `old` must be `None` only where there never was a table.
+pub fn manage(old: Option<&RoutingTable>, declared: &Declared, seen: &BTreeMap<UnitName, UnitSeen>) -> Managed {
+    let mut table = old.cloned().unwrap_or_default();
+    table.epoch = old.map_or(FIRST, |old| old.epoch.next());
+    let mut problems = Vec::new();
+    take_keyspaces(&mut table, declared, &mut problems);
+    serve_opened(&mut table, seen);
+    open_unowned(&mut table, declared, seen, &mut problems);
+    take_units(&mut table, declared);
+    let same = match old {
+        Some(old) => old.units == table.units && old.keyspaces == table.keyspaces,
+        None => table.units.is_empty() && table.keyspaces.is_empty(),
+    };
+    let table = Some(table).filter(|_| !same);
+    Managed { table, problems }
+}
+
+/// Adds new keyspaces, removes those that are gone and that nobody owns a slot of.
+fn take_keyspaces(table: &mut RoutingTable, declared: &Declared, problems: &mut Vec<OwnershipProblem>) {
+    for keyspace in &declared.keyspaces {
+        let (name, slots) = (keyspace.name.clone(), keyspace.slots);
+        match table.keyspace(&name) {
+            Some(known) if known.slots == slots => {}
+            Some(known) => problems.push(OwnershipProblem::SlotsChanged {
+                keyspace: name,
+                table: known.slots,
+                declared: slots,
+            }),
+            None if !(1..=MAX_SLOTS).contains(&slots) => {
+                problems.push(OwnershipProblem::Slots { keyspace: name, slots });
+            }
+            None => table.keyspaces.push(KeyspaceTable::unowned(name, slots)),
+        }
+    }
+    let names: BTreeSet<_> = declared.keyspaces.iter().map(|keyspace| &keyspace.name).collect();
+    let moving = |name: &KeyspaceName| {
+        let mut moves = table.operations.iter().flat_map(|op| &op.moves);
+        moves.any(|slot_move| slot_move.keyspace == *name)
+    };
+    let busy: BTreeSet<_> = table.keyspaces.iter().map(|k| k.name.clone()).filter(moving).collect();
+    table.keyspaces.retain(|keyspace| {
+        let owned = keyspace.spans.iter().any(|span| span.owner.is_some());
+        owned || names.contains(&keyspace.name) || busy.contains(&keyspace.name)
+    });
+    table.keyspaces.sort_by(|a, b| a.name.cmp(&b.name));
+}
+
+/// Slots of a keyspace that a running operation moves: they are its business alone.
+fn moving(table: &RoutingTable, keyspace: &KeyspaceName) -> SlotSet {
+    let moves = table.operations.iter().flat_map(|op| &op.moves);
+    let moves = moves.filter(|slot_move| slot_move.keyspace == *keyspace);
+    moves.flat_map(|slot_move| slot_move.slots.ranges()).copied().collect()
+}
+
+/// `Opening` becomes `Serving` once the owner's stores stand at a table that holds the span.
+fn serve_opened(table: &mut RoutingTable, seen: &BTreeMap<UnitName, UnitSeen>) {
+    let epoch = table.epoch;
+    for place in 0..table.keyspaces.len() {
+        let busy = moving(table, &table.keyspaces[place].name);
+        let keyspace = &mut table.keyspaces[place];
+        let mut opened: BTreeMap<UnitName, Vec<_>> = BTreeMap::new();
+        for span in keyspace.spans.iter().filter(|span| span.state == SpanState::Opening) {
+            let Some(owner) = &span.owner else { continue };
+            let applied = seen.get(owner).and_then(|unit| unit.applied);
+            if applied.is_some_and(|applied| applied >= span.epoch) {
+                opened.entry(owner.clone()).or_default().push((span.first, span.last));
+            }
+        }
+        for (owner, ranges) in opened {
+            let slots = SlotSet::from_iter(ranges).difference(&busy);
+            keyspace.set(&slots, Some(&owner), SpanState::Serving, epoch);
+        }
+    }
+}
+
+/// Slots that were never owned go to their home unit, where it is declared and known to be ready.
+fn open_unowned(
+    table: &mut RoutingTable,
+    declared: &Declared,
+    seen: &BTreeMap<UnitName, UnitSeen>,
+    problems: &mut Vec<OwnershipProblem>,
+) {
+    let epoch = table.epoch;
+    let may_open = |unit: &UnitName| {
+        let ready = seen.get(unit).and_then(|seen| seen.may_open) == Some(true);
+        ready && declared.units.iter().any(|known| known.name == *unit)
+    };
+    for wanted in &declared.keyspaces {
+        let Some(homes) = &wanted.homes else { continue };
+        let busy = moving(table, &wanted.name);
+        let known = table.keyspaces.iter_mut().find(|known| known.name == wanted.name);
+        let Some(keyspace) = known.filter(|known| known.slots == wanted.slots) else {
+            continue;
+        };
+        if homes.slots() != keyspace.slots {
+            problems.push(OwnershipProblem::HomesMisfit {
+                keyspace: wanted.name.clone(),
+                slots: keyspace.slots,
+                covered: homes.slots(),
+            });
+            continue;
+        }
+        let free = keyspace
+            .slots_where(|span| span.state == SpanState::Unowned)
+            .difference(&busy);
+        if free.is_empty() {
+            continue;
+        }
+        let units: BTreeSet<_> = homes.runs().iter().map(|run| &run.unit).collect();
+        for unit in units.into_iter().filter(|unit| may_open(unit)) {
+            let slots = homes.slots_of(unit).intersection(&free);
+            keyspace.set(&slots, Some(unit), SpanState::Opening, epoch);
+        }
+    }
+}
+
+/// The declared units, and those that are gone but still own slots or are named by an operation.
+fn take_units(table: &mut RoutingTable, declared: &Declared) {
+    let spans = table.keyspaces.iter().flat_map(|keyspace| &keyspace.spans);
+    let owners = spans.filter_map(|span| span.owner.as_ref());
+    let named = table.operations.iter().flat_map(|op| {
+        let sources = op.moves.iter().map(|slot_move| &slot_move.source);
+        sources.chain([&op.target])
+    });
+    let needed: BTreeSet<&UnitName> = owners.chain(named).collect();
+    let mut units: BTreeMap<UnitName, TableUnit> = BTreeMap::new();
+    for unit in table.units.iter().filter(|unit| needed.contains(&unit.name)) {
+        units.insert(unit.name.clone(), unit.clone());
+    }
+    for unit in &declared.units {
+        let (name, router) = (unit.name.clone(), unit.router.clone());
+        units.insert(name.clone(), TableUnit { name, router });
+    }
+    table.units = units.into_values().collect();
+}
