@@ -54,8 +54,11 @@ impl FromStr for Epoch {
     type Err = ParseEpochError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // `parse` alone would take `+1` too.
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let parsed = text
             .split_once('.')
+            .filter(|(term, epoch)| digits(term) && digits(epoch))
             .and_then(|(term, epoch)| Some(Self::new(term.parse().ok()?, epoch.parse().ok()?)));
         parsed.ok_or_else(|| ParseEpochError(text.to_owned()))
     }

@@ -4,6 +4,7 @@
 //! Nothing here reads a clock, draws a random number or does I/O: time enters as an argument, what is unknown is
 //! `None`, and the same functions run in the operator, the agent, the router and the model checker.
 
+pub mod diff;
 pub mod epoch;
 pub mod hash;
 pub mod ids;
@@ -13,6 +14,8 @@ pub mod lookup;
 pub mod ownership;
 pub mod promotion;
 pub mod ranges;
+pub mod recover;
+pub mod select;
 pub mod slots;
 pub mod span;
 pub mod table;

@@ -119,7 +119,8 @@ pub struct Managed {
 /// The next table of a namespace, from the declarations and what is seen of each unit. Commit it by compare-and-swap
 /// against `old`, or by creating it where `old` is `None`.
 ///
-/// `old` must be `None` only where there never was a table.
+/// `old` must be `None` only where there never was a table: one that is lost is put together again by
+/// [`crate::recover`].
 pub fn manage(old: Option<&RoutingTable>, declared: &Declared, seen: &BTreeMap<UnitName, UnitSeen>) -> Managed {
     let mut table = old.cloned().unwrap_or_default();
     table.epoch = old.map_or(FIRST, |old| old.epoch.next());

@@ -58,6 +58,14 @@ impl SlotSet {
         Self(self.common(other).collect())
     }
 
+    /// The slots of the set from `first` to `last`, inclusive. Takes no time for what lies outside.
+    #[must_use]
+    pub fn within(&self, first: Slot, last: Slot) -> Self {
+        let from = self.0.partition_point(|range| range.1 < first);
+        let ranges = self.0[from..].iter().take_while(|range| range.0 <= last);
+        Self(ranges.map(|range| (range.0.max(first), range.1.min(last))).collect())
+    }
+
     /// The slots that are in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
@@ -90,7 +98,7 @@ impl SlotSet {
         Self(left)
     }
 
-    /// The ranges of both sets, in order: each step drops the range that ends first, so it takes time in proportion
+    /// What the ranges of both sets share, in order: each step drops the range that ends first, so it takes time in proportion
     /// to the number of ranges.
     fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (Slot, Slot)> + 'a {
         let (mut one, mut two) = (self.0.as_slice(), other.0.as_slice());

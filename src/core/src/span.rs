@@ -113,19 +113,25 @@ pub enum ParseSpansError {
 /// Writes spans as runs: length, state letter, index of the owner in `units`, `@`, epoch; joined by commas.
 ///
 /// `512s0@1.12,512u@0.0` says: 512 slots served by the first unit since epoch 1.12, then 512 that nobody owns. An
-/// owner that `units` does not list cannot be written: `None`.
+/// owner that `units` does not list cannot be written, nor an owner of unowned slots, nor the lack of one of others:
+/// `None`.
 pub fn encode(spans: &[Span], units: &[UnitName]) -> Option<String> {
     let mut text = String::with_capacity(spans.len() * 12);
     for span in spans {
         if !text.is_empty() {
             text.push(',');
         }
-        let length = u32::from(span.last - span.first) + 1;
+        let length = u32::from(span.last.checked_sub(span.first)?) + 1;
         // Writing to a String cannot fail.
         let _ = write!(text, "{length}{}", span.state.letter());
-        if let Some(owner) = &span.owner {
-            let index = units.iter().position(|unit| unit == owner)?;
-            let _ = write!(text, "{index}");
+        match (&span.owner, span.state) {
+            (None, SpanState::Unowned) => {}
+            (Some(owner), SpanState::Serving | SpanState::Held | SpanState::Fenced | SpanState::Opening) => {
+                let index = units.iter().position(|unit| unit == owner)?;
+                let _ = write!(text, "{index}");
+            }
+            (Some(_), SpanState::Unowned)
+            | (None, SpanState::Serving | SpanState::Held | SpanState::Fenced | SpanState::Opening) => return None,
         }
         let _ = write!(text, "@{}", span.epoch);
     }
@@ -194,7 +200,12 @@ fn parse_run(run: &str) -> Option<(u32, Option<usize>, SpanState, Epoch)> {
             return None;
         }
         (SpanState::Serving | SpanState::Held | SpanState::Fenced | SpanState::Opening, unit) => {
-            Some(unit.parse().ok()?)
+            // `parse` alone would take `+1` too.
+            Some(
+                unit.parse()
+                    .ok()
+                    .filter(|_| unit.bytes().all(|byte| byte.is_ascii_digit()))?,
+            )
         }
     };
     Some((length, owner, state, epoch.parse().ok()?))

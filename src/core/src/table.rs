@@ -85,7 +85,7 @@ impl KeyspaceTable {
         let old = std::mem::take(&mut self.spans);
         for span in old {
             let mut next = u32::from(span.first);
-            for (first, last) in slots.intersection(&SlotSet::range(span.first, span.last)).ranges() {
+            for (first, last) in slots.within(span.first, span.last).ranges() {
                 if u32::from(*first) > next {
                     self.push(Span {
                         first: next as Slot,
