@@ -27,6 +27,8 @@ pub struct Member {
     pub name: String,
     /// Its API server; without retries of its own.
     pub client: Client,
+    /// How it is reached: to make clients with other credentials, such as a team's.
+    pub config: kube::Config,
     /// The number of the connection: it grows when credentials or address change, and then all watches start anew.
     pub connection: u64,
     /// The uid of its kube-system namespace.
