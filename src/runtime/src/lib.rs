@@ -1,3 +1,13 @@
-//! What the programs share at run time.
+//! What every binary of multiactive needs at run time: logs, shutdown, probes and metrics, certificates, clients of API
+//! servers and watches that never end. No decision about ownership is made here.
 
+pub mod certs;
 pub mod failpoint;
+pub mod kube_client;
+pub mod logs;
+pub mod paths;
+pub mod probes;
+pub mod shutdown;
+pub mod watch;
+
+pub use paths::pod_path;

@@ -1,0 +1,202 @@
+//! Clients of API servers: no hidden retries, timeouts on everything, tokens read again when they change.
+//!
+//! kube's default client retries 429, 503 and 504 up to 15 times with pauses of minutes and waits for an answer
+//! without limit. Here an unknown outcome is an outcome: the caller reads again and compares.
+
+use http::{HeaderValue, Request, header::AUTHORIZATION};
+use kube::client::{Body, ClientBuilder};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use tower::util::MapRequestLayer;
+
+/// How patient a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// The longest time to connect.
+    pub connect: Duration,
+    /// The longest silence while an answer is awaited; `None` for watches, which have a timeout of their own.
+    pub read: Option<Duration>,
+}
+
+impl Patience {
+    /// For single requests: 3 s to connect, 10 s of silence.
+    pub const REQUESTS: Self = Self {
+        connect: Duration::from_secs(3),
+        read: Some(Duration::from_secs(10)),
+    };
+    /// For watches: 3 s to connect; [`crate::watch`] notices a watch that has gone silent.
+    pub const WATCHES: Self = Self {
+        connect: Duration::from_secs(3),
+        read: None,
+    };
+}
+
+/// A client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The kubeconfig cannot be read.
+    #[error("reading the kubeconfig")]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    /// There is neither a `$KUBECONFIG` nor a ServiceAccount.
+    #[error("there is no $KUBECONFIG, and no ServiceAccount of a pod")]
+    InCluster(#[from] kube::config::InClusterError),
+    /// Its TLS or authentication cannot be set up.
+    #[error("setting up the client")]
+    Build(#[source] kube::Error),
+}
+
+/// The client of the cluster that this program runs in: `$KUBECONFIG`, else the pod's ServiceAccount.
+///
+/// # Errors
+///
+/// [`ClientError`] where neither is usable.
+pub async fn own_cluster(patience: Patience) -> Result<Client, ClientError> {
+    match std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
+        Some(path) => from_file(Path::new(&path), patience).await,
+        None => build(Config::incluster()?, patience, None),
+    }
+}
+
+/// A client from a kubeconfig file; a token in it that is renewed in place is used from the next request on.
+///
+/// # Errors
+///
+/// [`ClientError`] where the file is not usable.
+pub async fn from_file(path: &Path, patience: Patience) -> Result<Client, ClientError> {
+    let mut config =
+        Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?;
+    // A token in the file itself would never be read again by kube, so it becomes ours to send.
+    let token = config.auth_info.token.take().map(|_| RenewedToken::new(path));
+    build(config, patience, token)
+}
+
+/// A client from a kubeconfig at hand, such as one in a Secret.
+///
+/// # Errors
+///
+/// [`ClientError`] where it is not usable.
+pub async fn from_kubeconfig(kubeconfig: Kubeconfig, patience: Patience) -> Result<Client, ClientError> {
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    build(config, patience, None)
+}
+
+fn build(mut config: Config, patience: Patience, token: Option<RenewedToken>) -> Result<Client, ClientError> {
+    config.default_retry = false;
+    config.connect_timeout = Some(patience.connect);
+    config.read_timeout = patience.read;
+    config.write_timeout = Some(Duration::from_secs(30));
+    // Else the time that a pooled connection lay idle counts as the server's silence.
+    config.reset_reader_on_write = patience.read.is_some();
+    let builder = ClientBuilder::try_from(config).map_err(ClientError::Build)?;
+    Ok(match token {
+        Some(token) => builder
+            .with_layer(&MapRequestLayer::new(move |request| token.authorize(request)))
+            .build(),
+        None => builder.build(),
+    })
+}
+
+/// The token of a kubeconfig's current user, read again when the file changes.
+#[derive(Clone)]
+struct RenewedToken {
+    path: Arc<Path>,
+    last: Arc<Mutex<LastToken>>,
+}
+
+#[derive(Default)]
+struct LastToken {
+    /// Modification time and length of the file that it came from.
+    mark: Option<(SystemTime, u64)>,
+    header: Option<HeaderValue>,
+}
+
+impl RenewedToken {
+    fn new(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            last: Arc::default(),
+        }
+    }
+
+    fn authorize(&self, mut request: Request<Body>) -> Request<Body> {
+        if let Some(header) = self.header() {
+            request.headers_mut().insert(AUTHORIZATION, header);
+        }
+        request
+    }
+
+    /// The newest token that could be read; a file that is being replaced keeps the last one.
+    fn header(&self) -> Option<HeaderValue> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = std::fs::metadata(&self.path)
+            .ok()
+            .and_then(|meta| Some((meta.modified().ok()?, meta.len())));
+        if mark.is_some() && mark != last.mark {
+            match read_token(&self.path) {
+                Some(header) => {
+                    *last = LastToken {
+                        mark,
+                        header: Some(header),
+                    }
+                }
+                None => tracing::warn!(path = %self.path.display(), "no token in the kubeconfig, using the last"),
+            }
+        }
+        last.header.clone()
+    }
+}
+
+fn read_token(path: &Path) -> Option<HeaderValue> {
+    let kubeconfig = Kubeconfig::read_from(PathBuf::from(path)).ok()?;
+    let current = kubeconfig.current_context?;
+    let context = kubeconfig
+        .contexts
+        .into_iter()
+        .find(|context| context.name == current)?;
+    let user = context.context?.user?;
+    let info = kubeconfig.auth_infos.into_iter().find(|info| info.name == user)?;
+    // The library keeps the token in a type of another crate; its serialization gives the text.
+    let user = serde_json::to_value(info.auth_info?).ok()?;
+    let mut header = HeaderValue::try_from(format!("Bearer {}", user.get("token")?.as_str()?)).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kubeconfig(token: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             clusters: [{{name: k, cluster: {{server: 'https://127.0.0.1:1'}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
+             users: [{{name: u, user: {{token: {token}}}}}]\n"
+        )
+    }
+
+    #[test]
+    fn a_renewed_token_is_used_and_a_broken_file_keeps_the_last_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubeconfig");
+        std::fs::write(&path, kubeconfig("one")).unwrap();
+        let token = RenewedToken::new(&path);
+        assert_eq!(token.header().unwrap(), "Bearer one");
+        for (content, want) in [
+            (kubeconfig("second"), "Bearer second"),
+            ("half a fi".into(), "Bearer second"),
+            (kubeconfig("the-third"), "Bearer the-third"),
+        ] {
+            // The pod's node replaces the file whole.
+            let new = dir.path().join("new");
+            std::fs::write(&new, content).unwrap();
+            std::fs::rename(&new, &path).unwrap();
+            assert_eq!(token.header().unwrap(), want);
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(token.header().unwrap(), "Bearer the-third");
+    }
+}
