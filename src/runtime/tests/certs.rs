@@ -1,5 +1,7 @@
 //! Mutual TLS over real sockets, with certificates of our own authority.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 use jiff::{SignedDuration, Timestamp};
 use multiactive_runtime::certs::{Ca, Issued, TlsFiles, peer_names, router_name, validity};
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The probes' server over a real socket.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::client::legacy::Client;
