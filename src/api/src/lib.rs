@@ -3,6 +3,8 @@
 //! Users store these objects: names and shapes are meant to last, later versions only add.
 
 pub mod common;
+pub mod convert;
+pub mod crd;
 pub mod data_store;
 pub mod keyspace;
 pub mod member_cluster;

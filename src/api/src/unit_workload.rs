@@ -97,6 +97,9 @@ pub struct UnitWorkloadStatus {
 pub struct WorkloadUnit {
     /// The unit.
     pub unit: String,
+    /// The MemberCluster that holds its objects: where they are found also after the Unit is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// Ready, Progressing, Failed or Unknown.
     pub state: String,
     /// The first cause, where it is not Ready.

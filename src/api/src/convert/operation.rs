@@ -1,0 +1,264 @@
+//! Operations of the table, running and ended.
+
+use super::{ConvertError, number};
+use crate::routing_table::{
+    StepHistory, TableFinished, TableMove, TableOperation, TablePosition, TableSlots, TableUnitPosition,
+};
+use jiff::SignedDuration;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::promotion::{
+    Budgets, Finished, Operation, Outcome, SlotMove, Step, StepRecord, StorePosition, UnitPosition, Verify,
+};
+use multiactive_core::slots::SlotSet;
+
+type Read<T> = Result<T, ConvertError>;
+
+pub(super) fn read_epoch(field: &str, term: i64, epoch: i64) -> Read<Epoch> {
+    Ok(Epoch::new(
+        number(&format!("{field}.term"), term)?,
+        number(&format!("{field}.epoch"), epoch)?,
+    ))
+}
+
+fn read_step(field: &str, text: &str) -> Read<Step> {
+    let known = Step::ALL.into_iter().find(|step| step.to_string() == text);
+    known.ok_or_else(|| ConvertError::new(field, format!("`{text}` is no step")))
+}
+
+fn read_slots(field: &str, text: &str) -> Read<SlotSet> {
+    text.parse().map_err(|error| ConvertError::new(field, error))
+}
+
+fn read_history(field: &str, history: &[StepHistory]) -> Read<Vec<StepRecord>> {
+    let read = history.iter().enumerate().map(|(index, entry)| {
+        let field = format!("{field}[{index}]");
+        let StepHistory { step, at, not_needed } = entry;
+        Ok(StepRecord {
+            step: read_step(&format!("{field}.step"), step)?,
+            at: at.parse().map_err(|e| ConvertError::new(format!("{field}.at"), e))?,
+            not_needed: not_needed.clone(),
+        })
+    });
+    read.collect()
+}
+
+/// What was entered and when, for tables and for the status of operations.
+impl From<&StepRecord> for StepHistory {
+    fn from(record: &StepRecord) -> Self {
+        let StepRecord { step, at, not_needed } = record;
+        Self {
+            step: step.to_string(),
+            at: at.to_string(),
+            not_needed: not_needed.clone(),
+        }
+    }
+}
+
+impl From<&SlotMove> for TableMove {
+    fn from(slot_move: &SlotMove) -> Self {
+        let SlotMove {
+            keyspace,
+            source,
+            slots,
+        } = slot_move;
+        Self {
+            keyspace: keyspace.to_string(),
+            source: source.to_string(),
+            slots: slots.to_string(),
+        }
+    }
+}
+
+impl From<&StorePosition> for TablePosition {
+    fn from(position: &StorePosition) -> Self {
+        let StorePosition { store, source, vector } = position;
+        let vector = vector.iter().map(|UnitPosition { unit, position }| TableUnitPosition {
+            unit: unit.to_string(),
+            position: position.clone(),
+        });
+        Self {
+            store: store.to_string(),
+            source: source.to_string(),
+            vector: vector.collect(),
+        }
+    }
+}
+
+impl From<&TablePosition> for StorePosition {
+    fn from(position: &TablePosition) -> Self {
+        let TablePosition { store, source, vector } = position;
+        let vector = vector.iter().map(|TableUnitPosition { unit, position }| UnitPosition {
+            unit: unit.as_str().into(),
+            position: position.clone(),
+        });
+        Self {
+            store: store.as_str().into(),
+            source: source.as_str().into(),
+            vector: vector.collect(),
+        }
+    }
+}
+
+pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Operation> {
+    let TableOperation {
+        uid,
+        name,
+        target,
+        moves,
+        verify,
+        fence_budget_ms,
+        drain_budget_ms,
+        step,
+        term,
+        epoch,
+        round,
+        remaining,
+        positions,
+        history,
+    } = stored;
+    let moves = moves.iter().enumerate().map(|(index, m)| {
+        Ok(SlotMove {
+            keyspace: m.keyspace.as_str().into(),
+            source: m.source.as_str().into(),
+            slots: read_slots(&format!("{field}.moves[{index}].slots"), &m.slots)?,
+        })
+    });
+    let remaining = remaining.iter().enumerate().map(|(index, left)| {
+        let slots = read_slots(&format!("{field}.remaining[{index}].slots"), &left.slots)?;
+        Ok((left.keyspace.as_str().into(), slots))
+    });
+    Ok(Operation {
+        uid: uid.as_str().into(),
+        name: name.clone(),
+        target: target.as_str().into(),
+        moves: moves.collect::<Read<_>>()?,
+        verify: match verify.as_str() {
+            "None" => Verify::None,
+            "Full" => Verify::Full,
+            other => {
+                return Err(ConvertError::new(
+                    format!("{field}.verify"),
+                    format!("`{other}` is unknown"),
+                ));
+            }
+        },
+        budgets: Budgets {
+            fence: SignedDuration::from_millis(*fence_budget_ms),
+            drain: SignedDuration::from_millis(*drain_budget_ms),
+        },
+        step: read_step(&format!("{field}.step"), step)?,
+        epoch: read_epoch(field, *term, *epoch)?,
+        round: number(&format!("{field}.round"), *round)?,
+        remaining: remaining.collect::<Read<_>>()?,
+        positions: positions.iter().map(StorePosition::from).collect(),
+        history: read_history(&format!("{field}.history"), history)?,
+    })
+}
+
+pub(super) fn write_operation(field: &str, op: &Operation) -> Read<TableOperation> {
+    let Operation {
+        uid,
+        name,
+        target,
+        moves,
+        verify,
+        budgets,
+        step,
+        epoch,
+        round,
+        remaining,
+        positions,
+        history,
+    } = op;
+    Ok(TableOperation {
+        uid: uid.to_string(),
+        name: name.clone(),
+        target: target.to_string(),
+        moves: moves.iter().map(TableMove::from).collect(),
+        verify: match verify {
+            Verify::None => "None".to_owned(),
+            Verify::Full => "Full".to_owned(),
+        },
+        fence_budget_ms: number(&format!("{field}.fenceBudgetMs"), budgets.fence.as_millis())?,
+        drain_budget_ms: number(&format!("{field}.drainBudgetMs"), budgets.drain.as_millis())?,
+        step: step.to_string(),
+        term: epoch.term.into(),
+        epoch: number(&format!("{field}.epoch"), epoch.epoch)?,
+        round: number(&format!("{field}.round"), *round)?,
+        remaining: remaining
+            .iter()
+            .map(|(keyspace, slots)| TableSlots {
+                keyspace: keyspace.to_string(),
+                slots: slots.to_string(),
+            })
+            .collect(),
+        positions: positions.iter().map(TablePosition::from).collect(),
+        history: history.iter().map(StepHistory::from).collect(),
+    })
+}
+
+pub(super) fn read_finished(field: &str, stored: &TableFinished) -> Read<Finished> {
+    let TableFinished {
+        uid,
+        name,
+        outcome,
+        reason,
+        message,
+        at,
+        term,
+        epoch,
+        history,
+    } = stored;
+    let why = || {
+        let reason = reason
+            .clone()
+            .ok_or_else(|| ConvertError::new(format!("{field}.reason"), "missing"))?;
+        Ok::<_, ConvertError>((reason, message.clone().unwrap_or_default()))
+    };
+    let outcome = match outcome.as_str() {
+        "Succeeded" => Outcome::Succeeded,
+        "Refused" => why().map(|(reason, message)| Outcome::Refused { reason, message })?,
+        "Aborted" => why().map(|(reason, message)| Outcome::Aborted { reason, message })?,
+        other => {
+            return Err(ConvertError::new(
+                format!("{field}.outcome"),
+                format!("`{other}` is unknown"),
+            ));
+        }
+    };
+    Ok(Finished {
+        uid: uid.as_str().into(),
+        name: name.clone(),
+        outcome,
+        at: at.parse().map_err(|e| ConvertError::new(format!("{field}.at"), e))?,
+        epoch: read_epoch(field, *term, *epoch)?,
+        history: read_history(&format!("{field}.history"), history)?,
+    })
+}
+
+pub(super) fn write_finished(field: &str, finished: &Finished) -> Read<TableFinished> {
+    let Finished {
+        uid,
+        name,
+        outcome,
+        at,
+        epoch,
+        history,
+    } = finished;
+    let (outcome, reason, message) = match outcome {
+        Outcome::Succeeded => ("Succeeded", None, None),
+        Outcome::Refused { reason, message } => ("Refused", Some(reason.clone()), Some(message.clone())),
+        Outcome::Aborted { reason, message } => ("Aborted", Some(reason.clone()), Some(message.clone())),
+    };
+    Ok(TableFinished {
+        uid: uid.to_string(),
+        name: name.clone(),
+        outcome: outcome.to_owned(),
+        reason,
+        message,
+        at: at.to_string(),
+        term: epoch.term.into(),
+        epoch: number(&format!("{field}.epoch"), epoch.epoch)?,
+        history: history.iter().map(StepHistory::from).collect(),
+    })
+}

@@ -1,0 +1,80 @@
+//! The CustomResourceDefinitions of all kinds, as they are installed: what derives, and what deriving cannot say.
+
+use crate::{
+    DataStore, Keyspace, MemberCluster, Promotion, Region, ReplicationLink, RoutingTable, ShardRange, Unit,
+    UnitAssignment, UnitWorkload,
+};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::{Map, Value};
+
+/// The definitions of every kind, sorted by plural.
+///
+/// # Errors
+///
+/// A schema that is no JSON of a CustomResourceDefinition: a mistake in this crate.
+pub fn all() -> serde_json::Result<Vec<CustomResourceDefinition>> {
+    [
+        DataStore::crd(),
+        Keyspace::crd(),
+        MemberCluster::crd(),
+        Promotion::crd(),
+        Region::crd(),
+        ReplicationLink::crd(),
+        RoutingTable::crd(),
+        ShardRange::crd(),
+        UnitAssignment::crd(),
+        Unit::crd(),
+        UnitWorkload::crd(),
+    ]
+    .iter()
+    .map(finish)
+    .collect()
+}
+
+/// The definition as text, the same for the same types.
+///
+/// # Errors
+///
+/// As [`all`].
+pub fn yaml(crd: &CustomResourceDefinition) -> Result<String, serde_yaml::Error> {
+    serde_yaml::to_string(crd)
+}
+
+fn finish(crd: &CustomResourceDefinition) -> serde_json::Result<CustomResourceDefinition> {
+    let mut json = serde_json::to_value(crd)?;
+    tidy(&mut json);
+    serde_json::from_value(json)
+}
+
+/// Takes `nullable` away everywhere: an absent field is absent. Then `has(self.x)` means that there is an x, and the
+/// API server drops a null that somebody sends.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if map.get("nullable") == Some(&Value::Bool(true)) {
+                map.remove("nullable");
+            }
+            map.values_mut().for_each(tidy);
+        }
+        Value::Array(list) => list.iter_mut().for_each(tidy),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Visits every schema below `schema`, itself first, with its path.
+pub fn visit(path: &str, schema: &Map<String, Value>, see: &mut impl FnMut(&str, &Map<String, Value>)) {
+    see(path, schema);
+    if let Some(Value::Object(properties)) = schema.get("properties") {
+        for (name, property) in properties {
+            if let Value::Object(property) = property {
+                visit(&format!("{path}.{name}"), property, see);
+            }
+        }
+    }
+    for (key, suffix) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if let Some(Value::Object(below)) = schema.get(key) {
+            visit(&format!("{path}{suffix}"), below, see);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The core's types survive the way through the stored shapes; what does not fit names its field.
+#![allow(missing_docs)]
+
+use jiff::{SignedDuration, Timestamp};
+use multiactive_api::convert;
+use multiactive_api::{KeyspaceSpec, PromotionSpec, RoutingTableSpec};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::UnitName;
+use multiactive_core::keyspace::Keyspace;
+use multiactive_core::promotion::{
+    Budgets, Finished, Operation, Outcome, SlotMove, Step, StepRecord, StorePosition, UnitPosition, Verify,
+};
+use multiactive_core::slots::SlotSet;
+use multiactive_core::span::SpanState;
+use multiactive_core::table::{KeyspaceTable, RoutingTable, TableUnit};
+use serde_json::{Value, json};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// A table in which every field has a value that its default does not have.
+fn table() -> RoutingTable {
+    let mut users = KeyspaceTable::unowned("users".into(), 1024);
+    let (east, north): (UnitName, UnitName) = ("east-1".into(), "north-1".into());
+    users.set(
+        &SlotSet::range(0, 511),
+        Some(&east),
+        SpanState::Fenced,
+        Epoch::new(2, 41),
+    );
+    users.set(
+        &SlotSet::range(512, 1000),
+        Some(&north),
+        SpanState::Serving,
+        Epoch::new(1, 12),
+    );
+    let history = vec![
+        StepRecord {
+            step: Step::Check,
+            at: at("2026-11-22T12:00:00.123456Z"),
+            not_needed: None,
+        },
+        StepRecord {
+            step: Step::Verify,
+            at: at("2026-11-22T12:00:01Z"),
+            not_needed: Some("spec.verify is None".into()),
+        },
+    ];
+    let finished = |name: &str, outcome| Finished {
+        uid: format!("uid-{name}").into(),
+        name: name.into(),
+        outcome,
+        at: at("2026-11-22T11:00:00.5Z"),
+        epoch: Epoch::new(1, 30),
+        history: history.clone(),
+    };
+    let why = || ("Stale".to_owned(), "look again".to_owned());
+    let router = |name: &str| format!("https://router.{name}.example:8443");
+    RoutingTable {
+        epoch: Epoch::new(2, 43),
+        units: vec![
+            TableUnit {
+                name: east.clone(),
+                router: router("east"),
+            },
+            TableUnit {
+                name: north.clone(),
+                router: router("north"),
+            },
+        ],
+        keyspaces: vec![users],
+        operations: vec![Operation {
+            uid: "uid-1".into(),
+            name: "move".into(),
+            target: north.clone(),
+            moves: vec![SlotMove {
+                keyspace: "users".into(),
+                source: east.clone(),
+                slots: "0-511,600".parse().unwrap(),
+            }],
+            verify: Verify::Full,
+            budgets: Budgets {
+                fence: SignedDuration::from_secs(10),
+                drain: SignedDuration::from_millis(1500),
+            },
+            step: Step::Drain,
+            epoch: Epoch::new(2, 41),
+            round: 3,
+            remaining: vec![("users".into(), "7".parse().unwrap())],
+            positions: vec![StorePosition {
+                store: "orders".into(),
+                source: east.clone(),
+                vector: vec![UnitPosition {
+                    unit: east,
+                    position: "0/1A2B".into(),
+                }],
+            }],
+            history: history.clone(),
+        }],
+        finished: vec![
+            finished("a", Outcome::Succeeded),
+            finished("b", {
+                let (reason, message) = why();
+                Outcome::Refused { reason, message }
+            }),
+            finished("c", {
+                let (reason, message) = why();
+                Outcome::Aborted { reason, message }
+            }),
+        ],
+    }
+}
+
+#[test]
+fn a_table_reads_back_as_it_was_written() {
+    let stored = RoutingTableSpec::try_from(&table()).unwrap();
+    let json = serde_json::to_value(&stored).unwrap();
+    let stored: RoutingTableSpec = serde_json::from_value(json).unwrap();
+    assert_eq!(RoutingTable::try_from(&stored).unwrap(), table());
+}
+
+#[test]
+fn a_stored_table_that_does_not_fit_is_an_error_that_names_the_field() {
+    let good = serde_json::to_value(RoutingTableSpec::try_from(&table()).unwrap()).unwrap();
+    for (pointer, bad, field) in [
+        ("/term", json!(-1), "spec.term"),
+        ("/epoch", json!(-1), "spec.epoch"),
+        ("/keyspaces/0/slots", json!(-1), "spec.keyspaces[0].slots"),
+        ("/keyspaces/0/spans", json!("1024x"), "spec.keyspaces[0].spans"),
+        (
+            "/operations/0/moves/0/slots",
+            json!("a-b"),
+            "spec.operations[0].moves[0].slots",
+        ),
+        (
+            "/operations/0/remaining/0/slots",
+            json!("9-1"),
+            "spec.operations[0].remaining[0].slots",
+        ),
+        ("/operations/0/verify", json!("Some"), "spec.operations[0].verify"),
+        ("/operations/0/step", json!("Leap"), "spec.operations[0].step"),
+        ("/operations/0/epoch", json!(-4), "spec.operations[0].epoch"),
+        ("/operations/0/round", json!(-4), "spec.operations[0].round"),
+        (
+            "/operations/0/history/1/at",
+            json!("noon"),
+            "spec.operations[0].history[1].at",
+        ),
+        ("/finished/2/outcome", json!("Lost"), "spec.finished[2].outcome"),
+        ("/finished/1/reason", Value::Null, "spec.finished[1].reason"),
+        ("/finished/0/at", json!(""), "spec.finished[0].at"),
+    ] {
+        let mut json = good.clone();
+        *json.pointer_mut(pointer).unwrap() = bad;
+        let stored: RoutingTableSpec = serde_json::from_value(json).unwrap();
+        let error = RoutingTable::try_from(&stored).unwrap_err();
+        assert_eq!(error.field, field, "{error}");
+    }
+}
+
+#[test]
+fn a_table_whose_owner_is_not_listed_is_never_written() {
+    let mut table = table();
+    table.units.remove(0);
+    assert_eq!(
+        RoutingTableSpec::try_from(&table).unwrap_err().field,
+        "spec.keyspaces[0].spans"
+    );
+}
+
+#[test]
+fn a_promotion_becomes_a_request() {
+    let spec = |mode: &str, epoch: Value, fence: &str| -> PromotionSpec {
+        serde_json::from_value(json!({
+            "targetUnit": "north-1", "mode": mode, "verify": "Full", "expectedEpoch": epoch,
+            "select": {"type": "Slots", "slots": {"keyspace": "users", "slots": "0-511,600"}},
+            "budgets": {"fence": fence},
+        }))
+        .unwrap()
+    };
+    let good = spec("Execute", json!(41), "1m30s");
+    let select = vec![convert::slot_selection(good.select.slots.as_ref().unwrap()).unwrap()];
+    let request = convert::request(&good, "uid".into(), "move", select.clone()).unwrap();
+    assert_eq!(request.select[0].1.len(), 513);
+    assert_eq!((request.expected_epoch, request.verify), (41, Verify::Full));
+    assert_eq!(request.budgets.fence, SignedDuration::from_secs(90));
+    assert_eq!(request.budgets.drain, SignedDuration::from_secs(30), "the default");
+    for (bad, field) in [
+        (spec("Execute", Value::Null, "10s"), "spec.expectedEpoch"),
+        (spec("Execute", json!(-1), "10s"), "spec.expectedEpoch"),
+        (spec("Execute", json!(1), "soon"), "spec.budgets.fence"),
+    ] {
+        assert_eq!(
+            convert::request(&bad, "uid".into(), "move", select.clone())
+                .unwrap_err()
+                .field,
+            field
+        );
+    }
+}
+
+#[test]
+fn a_keyspace_becomes_a_function_and_an_extractor() {
+    let spec = |sources: Value, slots: i32| -> KeyspaceSpec {
+        serde_json::from_value(json!({
+            "slots": slots, "key": {"sources": sources}, "function": {"type": "Crc32"},
+            "overrides": [{"keys": ["vip-1", "vip-2"], "slot": 7}],
+        }))
+        .unwrap()
+    };
+    let sources = json!([
+        {"type": "Path", "path": {"pattern": "^/orders/([a-z]+)$"}},
+        {"type": "Header", "header": {"name": "X-User-Id"}},
+    ]);
+    let good = spec(sources, 1024);
+    let keyspace = Keyspace::try_from(&good).unwrap();
+    assert_eq!((keyspace.slot_of("vip-2"), keyspace.slots()), (7, 1024));
+    let extractor = convert::extractor(&good).unwrap();
+    assert_eq!(
+        extractor.extract("/orders/bob", |_| None).unwrap().as_deref(),
+        Some("bob")
+    );
+    let header = extractor.extract("/", |name| (name == "x-user-id").then_some(b"eve".as_slice()));
+    assert_eq!(header.unwrap().as_deref(), Some("eve"));
+    assert_eq!(Keyspace::try_from(&spec(json!([]), 7)).unwrap_err().field, "spec");
+    for (sources, field) in [
+        (json!([{"type": "Path"}]), "spec.key.sources[0].path"),
+        (json!([{"type": "Header"}]), "spec.key.sources[0].header"),
+        (
+            json!([{"type": "Path", "path": {"pattern": "no group"}}]),
+            "spec.key.sources",
+        ),
+    ] {
+        assert_eq!(convert::extractor(&spec(sources, 8)).unwrap_err().field, field);
+    }
+}
