@@ -62,7 +62,9 @@ impl SlotSet {
     #[must_use]
     pub fn within(&self, first: Slot, last: Slot) -> Self {
         let from = self.0.partition_point(|range| range.1 < first);
-        let ranges = self.0[from..].iter().take_while(|range| range.0 <= last);
+        let ranges = self.0[from..]
+            .iter()
+            .take_while(|range| range.0 <= last && first <= last);
         Self(ranges.map(|range| (range.0.max(first), range.1.min(last))).collect())
     }
 

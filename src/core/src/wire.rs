@@ -5,6 +5,7 @@
 
 use crate::epoch::Epoch;
 use crate::ids::OperationUid;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol.
@@ -68,4 +69,41 @@ pub enum AgentToRouter {
         /// That table's epoch.
         epoch: Epoch,
     },
+}
+
+/// A line that is not one of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// It is longer than [`MAX_LINE`].
+    #[error("a line of {0} bytes: at most {MAX_LINE} are accepted")]
+    TooLong(usize),
+    /// It is not the JSON that was expected.
+    #[error("not a line of this protocol")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Reads one line, with or without its line feed.
+///
+/// # Errors
+///
+/// [`LineError`] where it is too long or not the JSON of a `T`.
+pub fn read_line<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineError> {
+    if line.len() > MAX_LINE {
+        return Err(LineError::TooLong(line.len()));
+    }
+    Ok(serde_json::from_slice(line)?)
+}
+
+/// Writes one line, its line feed included.
+///
+/// # Errors
+///
+/// [`LineError::TooLong`] where the other side would refuse it.
+pub fn write_line<T: Serialize>(message: &T) -> Result<Vec<u8>, LineError> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    if line.len() > MAX_LINE {
+        return Err(LineError::TooLong(line.len()));
+    }
+    Ok(line)
 }

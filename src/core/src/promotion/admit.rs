@@ -7,6 +7,7 @@ use crate::slots::SlotSet;
 use crate::span::SpanState;
 use crate::table::RoutingTable;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// What a Promotion asks for, its selection already turned into slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,22 @@ pub enum Refusal {
         /// What the user expected.
         expected: u64,
     },
+    /// The keyspace does not have some of the slots.
+    #[error("slots {slots} are not in {keyspace}: its last slot is {last}")]
+    NoSuchSlots {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// The slots.
+        slots: SlotSet,
+        /// The keyspace's last slot.
+        last: u32,
+    },
+    /// An operation of this name or uid runs already.
+    #[error("{operation} runs already: wait for its end or abort it")]
+    Running {
+        /// Its name.
+        operation: String,
+    },
     /// Another operation moves some of the slots.
     #[error("slots {slots} of {keyspace} are being moved by {operation}: wait for its end or abort it")]
     Busy {
@@ -97,6 +114,8 @@ impl Refusal {
             Self::UnknownKeyspace(_) => "UnknownKeyspace",
             Self::UnknownUnit(_) => "UnknownUnit",
             Self::NothingSelected => "NothingSelected",
+            Self::NoSuchSlots { .. } => "NoSuchSlots",
+            Self::Running { .. } => "AlreadyRunning",
             Self::AlreadyOwner { .. } => "AlreadyOwner",
             Self::Stale { .. } => "Stale",
             Self::Busy { .. } => "SlotsBusy",
@@ -109,7 +128,8 @@ impl Refusal {
 ///
 /// # Errors
 ///
-/// [`Refusal`], in this order: done before, unknown names, nothing selected, busy slots, stale epoch, present owner.
+/// [`Refusal`], in this order: done before or running, unknown target, nothing selected; then for each keyspace unknown
+/// names and slots, busy slots, stale epoch, slots that are not served; at last present owner.
 pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<Operation, Refusal> {
     if let Some(done) = table.finished.iter().find(|done| done.name == request.name) {
         return Err(Refusal::AlreadyDone {
@@ -117,16 +137,27 @@ pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<
             uid: done.uid.clone(),
         });
     }
+    let mut running = table.operations.iter();
+    if let Some(op) = running.find(|op| op.name == request.name || op.uid == request.uid) {
+        let operation = op.name.clone();
+        return Err(Refusal::Running { operation });
+    }
     if !table.units.iter().any(|unit| unit.name == request.target) {
         return Err(Refusal::UnknownUnit(request.target.clone()));
     }
+    // A keyspace that was selected twice must not be moved twice.
+    let mut selected: BTreeMap<&KeyspaceName, SlotSet> = BTreeMap::new();
+    for (name, slots) in &request.select {
+        let known = selected.entry(name).or_default();
+        *known = known.union(slots);
+    }
+    if selected.values().all(SlotSet::is_empty) {
+        return Err(Refusal::NothingSelected);
+    }
     let mut moves = Vec::new();
     let mut since = Epoch::NEVER;
-    for (name, slots) in &request.select {
+    for (name, slots) in &selected {
         moves.extend(moves_of(table, request, name, slots, &mut since)?);
-    }
-    if request.select.iter().all(|(_, slots)| slots.is_empty()) {
-        return Err(Refusal::NothingSelected);
     }
     if moves.is_empty() {
         return Err(Refusal::AlreadyOwner {
@@ -165,6 +196,14 @@ fn moves_of(
     let keyspace = table
         .keyspace(name)
         .ok_or_else(|| Refusal::UnknownKeyspace(name.clone()))?;
+    let beyond = slots.difference(&keyspace.slots_where(|_| true));
+    if !beyond.is_empty() {
+        return Err(Refusal::NoSuchSlots {
+            keyspace: name.clone(),
+            slots: beyond,
+            last: keyspace.slots.saturating_sub(1),
+        });
+    }
     for other in &table.operations {
         let taken = other
             .moves
@@ -181,7 +220,7 @@ fn moves_of(
     }
     let mut moves: Vec<SlotMove> = Vec::new();
     for span in &keyspace.spans {
-        let selected = slots.intersection(&SlotSet::range(span.first, span.last));
+        let selected = slots.within(span.first, span.last);
         let Some((slot, _)) = selected.ranges().first().copied() else {
             continue;
         };
@@ -205,7 +244,7 @@ fn moves_of(
             continue;
         }
         match moves.iter_mut().find(|m| m.source == *source) {
-            Some(known) => known.slots = known.slots.ranges().iter().chain(selected.ranges()).copied().collect(),
+            Some(known) => known.slots = known.slots.union(&selected),
             None => moves.push(SlotMove {
                 keyspace: name.clone(),
                 source: source.clone(),

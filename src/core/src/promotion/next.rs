@@ -243,7 +243,7 @@ fn differing(compared: &[StoreCompared]) -> Vec<(KeyspaceName, SlotSet)> {
     let mut all: Vec<(KeyspaceName, SlotSet)> = Vec::new();
     for store in compared.iter().filter(|store| !store.differing.is_empty()) {
         match all.iter_mut().find(|(keyspace, _)| *keyspace == store.keyspace) {
-            Some((_, slots)) => *slots = slots.ranges().iter().chain(store.differing.ranges()).copied().collect(),
+            Some((_, slots)) => *slots = slots.union(&store.differing),
             None => all.push((store.keyspace.clone(), store.differing.clone())),
         }
     }

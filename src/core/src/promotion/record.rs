@@ -4,6 +4,7 @@ use super::next::Move;
 use super::operation::{Finished, Operation, Outcome, Step, StepRecord};
 use crate::epoch::Epoch;
 use crate::ids::{OperationUid, UnitName};
+use crate::slots::SlotSet;
 use crate::span::SpanState;
 use crate::table::{FINISHED_REMEMBERED, RoutingTable};
 use jiff::Timestamp;
@@ -26,13 +27,24 @@ pub enum RecordError {
         /// The step that was to be entered.
         step: Step,
     },
+    /// The move does not follow from the recorded step: it was decided on another table.
+    #[error("operation {operation} stands at step {from}: {to} does not follow")]
+    OutOfOrder {
+        /// The operation's name.
+        operation: String,
+        /// Where it stands.
+        from: Step,
+        /// What was to be recorded.
+        to: String,
+    },
 }
 
 /// The table after `movement` of operation `uid`; `None` where there is nothing to record.
 ///
 /// # Errors
 ///
-/// [`RecordError`] where the table does not hold the operation or its slots as the operation left them.
+/// [`RecordError`] where the table does not hold the operation or its slots as the operation left them, or where the
+/// move does not follow from the recorded step, because it was decided on an older table.
 pub fn record(
     table: &RoutingTable,
     uid: &OperationUid,
@@ -48,6 +60,13 @@ pub fn record(
         .position(|op| op.uid == *uid)
         .ok_or_else(missing)?;
     let mut op = changed.operations.remove(index);
+    if !follows(&op, movement) {
+        return Err(RecordError::OutOfOrder {
+            operation: op.name,
+            from: op.step,
+            to: describe(movement),
+        });
+    }
     match movement {
         Move::Wait(_) => return Ok(None),
         Move::CompareAgain(slots) => {
@@ -78,6 +97,39 @@ pub fn record(
     Ok(Some(changed))
 }
 
+/// Whether a move may be recorded where the operation stands. Every step is entered once and in order; only those
+/// before Hold, which change nothing, may be `NotNeeded`.
+fn follows(op: &Operation, movement: &Move) -> bool {
+    // A record that stays at Commit stands where Open does.
+    let from = if op.step == Step::Commit { Step::Open } else { op.step };
+    match movement {
+        Move::Wait(_) => true,
+        Move::CompareAgain(_) => from == Step::Verify,
+        Move::Enter { step, not_needed, .. } => {
+            let skipped: Vec<Step> = not_needed.iter().map(|(step, _)| *step).collect();
+            let between = Step::ALL.iter().copied().filter(|other| from < *other && other < step);
+            *step > from
+                && *step != Step::Open
+                && between.eq(skipped.iter().copied())
+                && skipped.iter().all(|skipped| *skipped < Step::Hold)
+        }
+        Move::End(Outcome::Succeeded) => from == Step::Settle,
+        Move::End(Outcome::Refused { .. }) => from < Step::Hold,
+        Move::End(Outcome::Aborted { .. }) => from.may_abort(),
+    }
+}
+
+fn describe(movement: &Move) -> String {
+    match movement {
+        Move::Wait(_) => "to wait".to_owned(),
+        Move::CompareAgain(_) => "another comparison".to_owned(),
+        Move::Enter { step, .. } => format!("step {step}"),
+        Move::End(Outcome::Succeeded) => "success".to_owned(),
+        Move::End(Outcome::Refused { .. }) => "a refusal".to_owned(),
+        Move::End(Outcome::Aborted { .. }) => "an abort".to_owned(),
+    }
+}
+
 fn enter(table: &mut RoutingTable, op: &mut Operation, step: Step, now: Timestamp) -> Result<(), RecordError> {
     use SpanState::{Fenced, Held, Opening, Serving};
     let epoch = table.epoch;
@@ -99,6 +151,10 @@ fn enter(table: &mut RoutingTable, op: &mut Operation, step: Step, now: Timestam
         not_needed: None,
     });
     op.step = step;
+    if step >= Step::Hold {
+        // The comparison is over; the table is published often from here on and carries no more than it must.
+        op.remaining.clear();
+    }
     if step == Step::Commit {
         op.step = Step::Open;
         op.history.push(StepRecord {
@@ -113,7 +169,8 @@ fn enter(table: &mut RoutingTable, op: &mut Operation, step: Step, now: Timestam
 fn end(table: &mut RoutingTable, op: Operation, outcome: &Outcome, now: Timestamp) -> Result<(), RecordError> {
     use SpanState::{Fenced, Held, Serving};
     match outcome {
-        Outcome::Succeeded | Outcome::Refused { .. } => {}
+        Outcome::Refused { .. } => {}
+        Outcome::Succeeded => check(table, &op, Some(&op.target), &[Serving], op.step)?,
         Outcome::Aborted { .. } if op.step < Step::Hold => {}
         Outcome::Aborted { .. } => transfer(table, &op, (None, &[Held, Fenced]), (None, Serving), op.step)?,
     }
@@ -140,31 +197,43 @@ fn transfer(
     (to_owner, to_state): (Option<&UnitName>, SpanState),
     step: Step,
 ) -> Result<(), RecordError> {
+    check(table, op, from_owner, from_states, step)?;
     let epoch: Epoch = table.epoch;
     for slot_move in &op.moves {
-        let owner = from_owner.unwrap_or(&slot_move.source);
-        let misfit = |slot| RecordError::Misfit {
-            keyspace: slot_move.keyspace.to_string(),
-            slot,
-            expected: format!("{from_states:?} at {owner}"),
-            step,
-        };
-        let first = slot_move.slots.ranges().first().map_or(0, |(first, _)| *first);
-        let found = table
-            .keyspaces
-            .iter_mut()
-            .find(|keyspace| keyspace.name == slot_move.keyspace);
-        let keyspace = found.ok_or_else(|| misfit(first))?;
-        let fits = keyspace.slots_where(|span| span.is_owned_by(owner) && from_states.contains(&span.state));
-        if let Some(slot) = slot_move.slots.iter().find(|slot| !fits.contains(*slot)) {
-            return Err(misfit(slot));
+        let mut keyspaces = table.keyspaces.iter_mut();
+        if let Some(keyspace) = keyspaces.find(|keyspace| keyspace.name == slot_move.keyspace) {
+            let owner = to_owner.unwrap_or(&slot_move.source);
+            keyspace.set(&slot_move.slots, Some(owner), to_state, epoch);
         }
-        keyspace.set(
-            &slot_move.slots,
-            Some(to_owner.unwrap_or(&slot_move.source)),
-            to_state,
-            epoch,
-        );
+    }
+    Ok(())
+}
+
+/// Whether all of the operation's slots have this owner and one of these states; an owner of `None` means each move's
+/// source.
+fn check(
+    table: &RoutingTable,
+    op: &Operation,
+    owner: Option<&UnitName>,
+    states: &[SpanState],
+    step: Step,
+) -> Result<(), RecordError> {
+    for slot_move in &op.moves {
+        let owner = owner.unwrap_or(&slot_move.source);
+        let fits = table
+            .keyspace(&slot_move.keyspace)
+            .map_or_else(SlotSet::default, |keyspace| {
+                keyspace.slots_where(|span| span.is_owned_by(owner) && states.contains(&span.state))
+            });
+        let misfit = slot_move.slots.difference(&fits);
+        if let Some((slot, _)) = misfit.ranges().first() {
+            return Err(RecordError::Misfit {
+                keyspace: slot_move.keyspace.to_string(),
+                slot: *slot,
+                expected: format!("{states:?} at {owner}"),
+                step,
+            });
+        }
     }
     Ok(())
 }
