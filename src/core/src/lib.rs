@@ -15,6 +15,7 @@ pub mod ownership;
 pub mod promotion;
 pub mod ranges;
 pub mod recover;
+pub mod route;
 pub mod select;
 pub mod slots;
 pub mod span;
