@@ -210,7 +210,7 @@ impl fmt::Display for RangeProblem {
                 let (slots, verb) = (slots_text(*first, *last), if first == last { "is" } else { "are" });
                 write!(f, "{slots} {verb} in no range")?;
                 match (before, after) {
-                    (Some(before), Some(after)) => write!(f, ": they lie between {before} and {after}"),
+                    (Some(before), Some(after)) => write!(f, ": between {before} and {after}"),
                     (Some(before), None) => write!(f, ": {before} is the last range before"),
                     (None, Some(after)) => write!(f, ": {after} is the first range after"),
                     (None, None) => Ok(()),

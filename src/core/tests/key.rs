@@ -1,0 +1,151 @@
+//! Key extraction and keyspaces: every byte comes from outside.
+
+use multiactive_core::hash::Function;
+use multiactive_core::key::{ExtractError, KeyError, KeyExtractor, KeySource, MAX_KEY, Place};
+use multiactive_core::keyspace::{Keyspace, KeyspaceError};
+use std::borrow::Cow;
+
+fn path(pattern: &str) -> KeySource {
+    KeySource::Path {
+        pattern: pattern.to_owned(),
+    }
+}
+
+fn header(name: &str) -> KeySource {
+    KeySource::Header { name: name.to_owned() }
+}
+
+/// The key by an order's path, then by the header `x-user-id`.
+fn extract<'r>(path_and_query: &'r str, value: Option<&'r [u8]>) -> Result<Option<Cow<'r, str>>, ExtractError> {
+    let sources = [path("^/orders/[0-9]+-([^/]*)$"), header("X-User-Id")];
+    let extractor = KeyExtractor::new(&sources).unwrap();
+    extractor.extract(path_and_query, |name| value.filter(|_| name == "x-user-id"))
+}
+
+#[test]
+fn the_first_source_that_is_present_wins() {
+    let rows: [(&str, Option<&[u8]>, Option<&str>); 7] = [
+        ("/orders/12-alice", None, Some("alice")),
+        ("/orders/12-alice", Some(b"bob"), Some("alice")),
+        ("/orders", Some(b"bob"), Some("bob")),
+        ("/orders/12-alice?user=/orders/7-eve", None, Some("alice")),
+        ("/orders?next=/orders/7-eve", None, None),
+        ("/orders/12-b%C3%A9a%20x", None, Some("béa x")),
+        ("/orders/12-a+b%zz", None, Some("a+b%zz")),
+    ];
+    for (path, value, want) in rows {
+        let got = extract(path, value).unwrap();
+        assert_eq!(got.as_deref(), want, "{path} {value:?}");
+    }
+}
+
+#[test]
+fn a_key_that_is_there_and_unusable_is_an_error_and_never_missing() {
+    let long = "k".repeat(MAX_KEY + 1);
+    let longest = "k".repeat(MAX_KEY);
+    let (in_path, in_header) = (Place::Path, Place::Header);
+    let huge = format!("/orders/1-{}", "k".repeat(1 << 20));
+    let encoded = format!("/orders/1-{}", "%6B".repeat(MAX_KEY));
+    let encoded_long = format!("/orders/1-{}", "%6B".repeat(MAX_KEY + 1));
+    let rows: [(&str, Option<&[u8]>, Result<&str, ExtractError>); 9] = [
+        ("/", Some(longest.as_bytes()), Ok(&longest)),
+        (
+            "/",
+            Some(long.as_bytes()),
+            Err(ExtractError::KeyTooLong { place: in_header }),
+        ),
+        ("/", Some(b""), Err(ExtractError::EmptyKey { place: in_header })),
+        ("/", Some(b"a\xff"), Err(ExtractError::InvalidUtf8 { place: in_header })),
+        (
+            "/orders/1-%ff",
+            Some(b"bob"),
+            Err(ExtractError::InvalidUtf8 { place: in_path }),
+        ),
+        (
+            "/orders/1-",
+            Some(b"bob"),
+            Err(ExtractError::EmptyKey { place: in_path }),
+        ),
+        (&huge, Some(b"bob"), Err(ExtractError::KeyTooLong { place: in_path })),
+        (&encoded, None, Ok(&longest)),
+        (&encoded_long, None, Err(ExtractError::KeyTooLong { place: in_path })),
+    ];
+    for (path, value, want) in rows {
+        let got = extract(path, value).map(|key| key.unwrap().into_owned());
+        let shown = path.chars().take(30).collect::<String>();
+        assert_eq!(got, want.map(str::to_owned), "{shown}");
+    }
+}
+
+#[test]
+fn a_group_that_takes_no_part_in_the_match_leaves_the_key_to_the_next_source() {
+    let extractor = KeyExtractor::new(&[path("^/orders(?:/([a-z]+))?$"), header("user")]).unwrap();
+    let key = extractor.extract("/orders", |_| Some(b"bob".as_slice())).unwrap();
+    assert_eq!(key.as_deref(), Some("bob"));
+}
+
+#[test]
+fn sources_that_cannot_be_used_are_refused_with_what_is_wrong() {
+    let groups = |pattern: &str, groups| KeyError::Groups {
+        pattern: pattern.to_owned(),
+        groups,
+    };
+    for (source, want) in [
+        (path("^/orders$"), groups("^/orders$", 0)),
+        (path("(a)(b)"), groups("(a)(b)", 2)),
+        (header(""), KeyError::HeaderName(String::new())),
+        (header("x user"), KeyError::HeaderName("x user".to_owned())),
+        (header("x-üser"), KeyError::HeaderName("x-üser".to_owned())),
+    ] {
+        assert_eq!(
+            KeyExtractor::new(std::slice::from_ref(&source)).err(),
+            Some(want),
+            "{source:?}"
+        );
+    }
+    assert_eq!(KeyExtractor::new(&[]).err(), Some(KeyError::NoSource));
+    for pattern in ["(", "(?=a)(b)", "((((a{1000}){1000}){1000}){1000})"] {
+        let error = KeyExtractor::new(&[path(pattern)]).err();
+        assert!(matches!(error, Some(KeyError::Pattern { .. })), "{pattern}: {error:?}");
+    }
+}
+
+#[test]
+fn exact_keys_win_over_the_function() {
+    let vip = ["vip-1", "vip-2"].map(|key| (key.to_owned(), 7));
+    let keyspace = Keyspace::new(1024, Function::Crc32, vip).unwrap();
+    let plain = |key: &str| Function::Crc32.slot(key.as_bytes(), 1024);
+    for (key, want) in [
+        ("vip-1", 7),
+        ("vip-2", 7),
+        ("vip-10", plain("vip-10")),
+        ("VIP-1", plain("VIP-1")),
+    ] {
+        assert_eq!(keyspace.slot_of(key), want, "{key}");
+    }
+}
+
+#[test]
+fn keyspaces_that_cannot_be_are_refused() {
+    let key = || "vip".to_owned();
+    let make = |slots, overrides: &[(String, i64)]| Keyspace::new(slots, Function::Crc32, overrides.to_vec());
+    for slots in [i64::MIN, -1, 0, 16_385, i64::MAX] {
+        assert_eq!(make(slots, &[]), Err(KeyspaceError::Slots(slots)));
+    }
+    for slot in [-1, 16, 65_536, i64::MAX] {
+        let last = 15;
+        assert_eq!(
+            make(16, &[(key(), slot)]),
+            Err(KeyspaceError::NoSuchSlot { key: key(), slot, last })
+        );
+    }
+    let twice = KeyspaceError::Twice {
+        key: key(),
+        one: 1,
+        other: 2,
+    };
+    assert_eq!(make(16, &[(key(), 1), (key(), 2)]), Err(twice));
+    assert!(make(16, &[(key(), 1), (key(), 1)]).is_ok());
+    assert_eq!(make(16, &[(String::new(), 1)]), Err(KeyspaceError::KeyLength(0)));
+    assert_eq!(make(16, &[("k".repeat(1025), 1)]), Err(KeyspaceError::KeyLength(1025)));
+}
