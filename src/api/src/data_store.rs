@@ -1,6 +1,6 @@
 //! DataStore: one logical database that is present in several units.
 
-use crate::common::conditions_schema;
+use crate::schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use kube::KubeSchema;
@@ -15,19 +15,39 @@ use serde::{Deserialize, Serialize};
     kind = "DataStore",
     namespaced,
     status = "DataStoreStatus",
-    category = "multiactive"
+    shortname = "dst",
+    category = "multiactive",
+    doc = "One logical database that is present in several units.",
+    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')")
+        .message("metadata.name must be a DNS label: at most 63 characters, without dots"),
+    validation = Rule::new("self.spec.topology == oldSelf.spec.topology")
+        .message("topology is immutable"),
+    validation = Rule::new("self.spec.keyspace == oldSelf.spec.keyspace")
+        .message("keyspace is immutable: the fences apply it"),
+    validation = Rule::new("self.spec.engine == oldSelf.spec.engine")
+        .message("engine is immutable"),
+    printcolumn(name = "TOPOLOGY", type_ = "string", json_path = ".spec.topology"),
+    printcolumn(name = "ENGINE", type_ = "string", json_path = ".spec.engine.type"),
+    printcolumn(name = "KEYSPACE", type_ = "string", json_path = ".spec.keyspace"),
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "MESSAGE", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DataStoreSpec {
     /// Who writes.
     pub topology: Topology,
     /// The Keyspace by which its tables are sharded.
+    #[schemars(schema_with = "schema::label")]
     pub keyspace: String,
     /// The database engine.
     pub engine: Engine,
     /// The sharded tables; they are fenced by slot and replicated.
+    #[schemars(schema_with = "schema::some_named::<Table>")]
     pub tables: Vec<Table>,
     /// One database in each unit.
+    #[schemars(schema_with = "schema::some_by_unit::<StoreMember>")]
     pub members: Vec<StoreMember>,
     /// What happens to links and fences when this object is deleted.
     #[serde(default = "default_deletion_policy")]
@@ -56,7 +76,11 @@ pub fn default_deletion_policy() -> DeletionPolicy {
 }
 
 /// A database engine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("(self.type == 'PostgreSQL') == has(self.postgreSQL)")
+        .message("postgreSQL is given exactly for type PostgreSQL")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Engine {
     /// Which engine.
@@ -80,16 +104,23 @@ pub enum EngineType {
 #[serde(rename_all = "camelCase")]
 pub struct PostgreSqlEngine {
     /// The database's name, the same in every unit.
+    #[schemars(schema_with = "schema::database")]
     pub database: String,
 }
 
 /// A sharded table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("self.shardKey == oldSelf.shardKey")
+        .message("the shardKey of a table is immutable: the fences apply it")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Table {
     /// Its name, with or without a schema.
+    #[schemars(schema_with = "schema::table")]
     pub name: String,
     /// The column whose text is the key.
+    #[schemars(schema_with = "schema::column")]
     pub shard_key: String,
 }
 
@@ -98,11 +129,14 @@ pub struct Table {
 #[serde(rename_all = "camelCase")]
 pub struct StoreMember {
     /// The unit.
+    #[schemars(schema_with = "schema::label")]
     pub unit: String,
     /// Host and port, reachable from every unit.
+    #[schemars(schema_with = "schema::address")]
     pub address: String,
     /// A Secret in the unit's namespace of the member cluster: username and password of the agent here,
     /// replicationUsername and replicationPassword with which this member reads from the others.
+    #[schemars(schema_with = "schema::object_name")]
     pub credentials: String,
 }
 
@@ -112,13 +146,15 @@ pub struct StoreMember {
 pub struct DataStoreStatus {
     /// The generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::grows")]
     pub observed_generation: Option<i64>,
     /// `Ready`, and the abnormal-true `Reconciling` and `Stalled`, each with a reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "conditions_schema")]
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// One entry for each member.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::by_unit::<StoreMemberStatus>")]
     pub members: Vec<StoreMemberStatus>,
 }
 
@@ -127,10 +163,13 @@ pub struct DataStoreStatus {
 #[serde(rename_all = "camelCase")]
 pub struct StoreMemberStatus {
     /// The unit.
+    #[schemars(schema_with = "schema::label")]
     pub unit: String,
     /// Ready, NotReady or Unknown.
+    #[schemars(schema_with = "schema::word")]
     pub state: String,
     /// The first problem and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
     pub message: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! Keyspace: how a request or a row becomes a slot.
 
-use crate::common::conditions_schema;
+use crate::schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use kube::KubeSchema;
@@ -15,14 +15,38 @@ use serde::{Deserialize, Serialize};
     kind = "Keyspace",
     namespaced,
     status = "KeyspaceStatus",
-    category = "multiactive"
+    shortname = "ks",
+    category = "multiactive",
+    doc = "How a request or a row becomes a slot.",
+    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')")
+        .message("metadata.name must be a DNS label: at most 63 characters, without dots"),
+    validation = Rule::new("self.spec.slots == oldSelf.spec.slots")
+        .message("slots is immutable: the fences apply it"),
+    validation = Rule::new("self.spec.__function__ == oldSelf.spec.__function__")
+        .message("function is immutable: the fences apply it"),
+    validation = Rule::new("has(self.spec.overrides) == has(oldSelf.spec.overrides) && (!has(self.spec.overrides) || self.spec.overrides == oldSelf.spec.overrides)")
+        .message("overrides are immutable: the fences apply them"),
+    printcolumn(name = "SLOTS", type_ = "integer", json_path = ".spec.slots"),
+    printcolumn(name = "FUNCTION", type_ = "string", json_path = ".spec.function.type"),
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "EPOCH", type_ = "string", json_path = ".status.epoch"),
+    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.overrides) || self.overrides.all(o, o.slot < self.slots)")
+        .message("the slot of an override must be smaller than slots"),
+    validation = Rule::new("!has(self.overrides) || self.overrides.all(o, o.keys.all(k, self.overrides.exists_one(p, k in p.keys)))")
+        .message("a key must not be in two overrides")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct KeyspaceSpec {
     /// The number of slots; immutable.
+    #[schemars(schema_with = "schema::slot_count")]
     pub slots: i32,
     /// Which requests belong to it: the longest matching prefix of the path wins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::by_prefix::<Route>")]
     pub routes: Vec<Route>,
     /// Where a request's key is.
     pub key: Key,
@@ -30,6 +54,7 @@ pub struct KeyspaceSpec {
     pub function: Function,
     /// Keys that do not follow the function; immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::ordered::<KeyOverride>")]
     pub overrides: Vec<KeyOverride>,
 }
 
@@ -38,8 +63,10 @@ pub struct KeyspaceSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Route {
     /// The beginning of the path, whole segments: /orders matches /orders and /orders/7, not /ordersX.
+    #[schemars(schema_with = "schema::path_prefix")]
     pub path_prefix: String,
     /// The name of the unit's backend that serves them.
+    #[schemars(schema_with = "schema::label")]
     pub backend: String,
 }
 
@@ -48,6 +75,7 @@ pub struct Route {
 #[serde(rename_all = "camelCase")]
 pub struct Key {
     /// The first source that is present wins; each must yield the same key, the text of the shard column.
+    #[schemars(schema_with = "schema::some_ordered::<KeySource>")]
     pub sources: Vec<KeySource>,
     /// What to do with a request that has none of them.
     #[serde(default = "default_on_missing")]
@@ -60,7 +88,13 @@ pub fn default_on_missing() -> OnMissing {
 }
 
 /// One place where a key may be.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("(self.type == 'Path') == has(self.path)")
+        .message("path is given exactly for type Path"),
+    validation = Rule::new("(self.type == 'Header') == has(self.header)")
+        .message("header is given exactly for type Header")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct KeySource {
     /// Which place.
@@ -89,14 +123,20 @@ pub enum KeySourceType {
 pub struct PathSource {
     /// A regular expression with exactly one group, matched against the path without the query; the group, with
     /// percent-encoding undone, is the key.
+    #[schemars(schema_with = "schema::regex")]
     pub pattern: String,
 }
 
 /// A key in a header.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("!self.name.lowerAscii().startsWith('x-multiactive-')")
+        .message("the routers remove x-multiactive- headers that come from outside: choose another name")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderSource {
     /// The header's name, in any case; its whole value is the key.
+    #[schemars(schema_with = "schema::header")]
     pub name: String,
 }
 
@@ -130,8 +170,10 @@ pub enum FunctionType {
 #[serde(rename_all = "camelCase")]
 pub struct KeyOverride {
     /// The keys, each exactly.
+    #[schemars(schema_with = "schema::keys")]
     pub keys: Vec<String>,
     /// Their slot.
+    #[schemars(schema_with = "schema::slot")]
     pub slot: i32,
 }
 
@@ -141,12 +183,14 @@ pub struct KeyOverride {
 pub struct KeyspaceStatus {
     /// The generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::grows")]
     pub observed_generation: Option<i64>,
     /// `Ready`, and the abnormal-true `Reconciling` and `Stalled`, each with a reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "conditions_schema")]
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// The term and epoch of its last published change, such as 1.41.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::epoch")]
     pub epoch: Option<String>,
 }

@@ -12,6 +12,7 @@ pub mod promotion;
 pub mod region;
 pub mod replication_link;
 pub mod routing_table;
+pub mod schema;
 pub mod shard_range;
 pub mod unit;
 pub mod unit_assignment;

@@ -1,5 +1,6 @@
 //! RoutingTable: the committed owner of every slot of a namespace. The operator alone writes it.
 
+use crate::schema;
 use kube::CustomResource;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -12,25 +13,42 @@ use serde::{Deserialize, Serialize};
     version = "v1alpha1",
     kind = "RoutingTable",
     namespaced,
-    category = "multiactive"
+    shortname = "rt",
+    category = "multiactive",
+    doc = "The committed owner of every slot of a namespace. The operator alone writes it.",
+    validation = Rule::new("self.metadata.name == 'routing'")
+        .message("a namespace has one RoutingTable, and its name is routing"),
+    validation = Rule::new("self.spec.term > oldSelf.spec.term || (self.spec.term == oldSelf.spec.term && self.spec.epoch >= oldSelf.spec.epoch)")
+        .message("the pair of term and epoch never goes back"),
+    printcolumn(name = "TERM", type_ = "integer", json_path = ".spec.term"),
+    printcolumn(name = "EPOCH", type_ = "integer", json_path = ".spec.epoch"),
+    printcolumn(name = "OPERATION", type_ = "string", json_path = ".spec.operations[0].name"),
+    printcolumn(name = "STEP", type_ = "string", json_path = ".spec.operations[0].step"),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RoutingTableSpec {
     /// The reign of one hub.
+    #[schemars(schema_with = "schema::term")]
     pub term: i64,
     /// Grows with every write of this object.
+    #[schemars(schema_with = "schema::grows")]
     pub epoch: i64,
     /// The units, sorted by name; the spans name them by their place in this list.
     #[serde(default)]
+    #[schemars(schema_with = "schema::many_named::<TableUnit>")]
     pub units: Vec<TableUnit>,
     /// The keyspaces, sorted by name.
     #[serde(default)]
+    #[schemars(schema_with = "schema::many_named::<TableKeyspace>")]
     pub keyspaces: Vec<TableKeyspace>,
     /// Operations that run: enough to finish or abort each one without its object.
     #[serde(default)]
+    #[schemars(schema_with = "schema::by_uid::<TableOperation>")]
     pub operations: Vec<TableOperation>,
     /// The last 256 operations that ended, oldest first.
     #[serde(default)]
+    #[schemars(schema_with = "schema::ordered_256::<TableFinished>")]
     pub finished: Vec<TableFinished>,
 }
 
@@ -39,8 +57,10 @@ pub struct RoutingTableSpec {
 #[serde(rename_all = "camelCase")]
 pub struct TableUnit {
     /// Its name.
+    #[schemars(schema_with = "schema::label")]
     pub name: String,
     /// Where the other units' routers reach it.
+    #[schemars(schema_with = "schema::https_url")]
     pub router: String,
 }
 
@@ -49,11 +69,14 @@ pub struct TableUnit {
 #[serde(rename_all = "camelCase")]
 pub struct TableKeyspace {
     /// Its name.
+    #[schemars(schema_with = "schema::label")]
     pub name: String,
     /// Its number of slots.
+    #[schemars(schema_with = "schema::slot_count")]
     pub slots: i32,
     /// Runs of slots: length, state (u unowned, s serving, h held, f fenced, o opening), owner's place in units, @,
     /// term.epoch; joined by commas. 512s0@1.12,512u@0.0
+    #[schemars(schema_with = "schema::spans")]
     pub spans: String,
 }
 
@@ -62,10 +85,13 @@ pub struct TableKeyspace {
 #[serde(rename_all = "camelCase")]
 pub struct TableMove {
     /// Their keyspace.
+    #[schemars(schema_with = "schema::label")]
     pub keyspace: String,
     /// The unit that owned them when the operation began.
+    #[schemars(schema_with = "schema::label")]
     pub source: String,
     /// The slots, such as 0-511,600.
+    #[schemars(schema_with = "schema::slots")]
     pub slots: String,
 }
 
@@ -74,38 +100,52 @@ pub struct TableMove {
 #[serde(rename_all = "camelCase")]
 pub struct TableOperation {
     /// The uid of its object.
+    #[schemars(schema_with = "schema::uid")]
     pub uid: String,
     /// The name of its object.
+    #[schemars(schema_with = "schema::object_name")]
     pub name: String,
     /// The unit that shall own the slots.
+    #[schemars(schema_with = "schema::label")]
     pub target: String,
     /// The slots that move.
+    #[schemars(schema_with = "schema::ordered_1024::<TableMove>")]
     pub moves: Vec<TableMove>,
     /// None or Full.
+    #[schemars(schema_with = "schema::word")]
     pub verify: String,
     /// The budget of Hold and Fence, in milliseconds.
+    #[schemars(schema_with = "schema::count_long")]
     pub fence_budget_ms: i64,
     /// The budget of Drain, in milliseconds.
+    #[schemars(schema_with = "schema::count_long")]
     pub drain_budget_ms: i64,
     /// The step that was recorded last.
+    #[schemars(schema_with = "schema::word")]
     pub step: String,
     /// The term of the last change of its spans.
     #[serde(default)]
+    #[schemars(schema_with = "schema::term")]
     pub term: i64,
     /// The epoch of the last change of its spans; 0 before Hold.
     #[serde(default)]
+    #[schemars(schema_with = "schema::grows")]
     pub epoch: i64,
     /// In Verify: the round of comparison, from 0.
     #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
     pub round: i32,
     /// In Verify: the slots that are still compared; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::ordered_256::<TableSlots>")]
     pub remaining: Vec<TableSlots>,
     /// From Drain on: the final positions of the sources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::ordered_1024::<TablePosition>")]
     pub positions: Vec<TablePosition>,
     /// Every step that was entered, in order.
     #[serde(default)]
+    #[schemars(schema_with = "schema::ordered_64::<StepHistory>")]
     pub history: Vec<StepHistory>,
 }
 
@@ -114,8 +154,10 @@ pub struct TableOperation {
 #[serde(rename_all = "camelCase")]
 pub struct TableSlots {
     /// The keyspace.
+    #[schemars(schema_with = "schema::label")]
     pub keyspace: String,
     /// The slots, such as 0-511,600.
+    #[schemars(schema_with = "schema::slots")]
     pub slots: String,
 }
 
@@ -124,10 +166,13 @@ pub struct TableSlots {
 #[serde(rename_all = "camelCase")]
 pub struct TablePosition {
     /// The store.
+    #[schemars(schema_with = "schema::label")]
     pub store: String,
     /// The source that was fenced.
+    #[schemars(schema_with = "schema::label")]
     pub source: String,
     /// Its own position first, then what it had applied from each other unit.
+    #[schemars(schema_with = "schema::by_unit::<TableUnitPosition>")]
     pub vector: Vec<TableUnitPosition>,
 }
 
@@ -136,8 +181,10 @@ pub struct TablePosition {
 #[serde(rename_all = "camelCase")]
 pub struct TableUnitPosition {
     /// The unit whose writes these are.
+    #[schemars(schema_with = "schema::label")]
     pub unit: String,
     /// The position in that unit's own log, as its engine writes it.
+    #[schemars(schema_with = "schema::position")]
     pub position: String,
 }
 
@@ -146,25 +193,34 @@ pub struct TableUnitPosition {
 #[serde(rename_all = "camelCase")]
 pub struct TableFinished {
     /// The uid of its object.
+    #[schemars(schema_with = "schema::uid")]
     pub uid: String,
     /// The name of its object.
+    #[schemars(schema_with = "schema::object_name")]
     pub name: String,
     /// Succeeded, Refused, Aborted or Failed.
+    #[schemars(schema_with = "schema::word")]
     pub outcome: String,
     /// One word, unless Succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub reason: Option<String>,
     /// What happened and what to do, unless Succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
     pub message: Option<String>,
     /// When, RFC 3339 with fractions of a second.
+    #[schemars(schema_with = "schema::moment")]
     pub at: String,
     /// The term in which it ended.
+    #[schemars(schema_with = "schema::term")]
     pub term: i64,
     /// The epoch of the table in which it ended.
+    #[schemars(schema_with = "schema::grows")]
     pub epoch: i64,
     /// Every step that was entered, in order.
     #[serde(default)]
+    #[schemars(schema_with = "schema::ordered_64::<StepHistory>")]
     pub history: Vec<StepHistory>,
 }
 
@@ -173,10 +229,13 @@ pub struct TableFinished {
 #[serde(rename_all = "camelCase")]
 pub struct StepHistory {
     /// The step.
+    #[schemars(schema_with = "schema::word")]
     pub step: String,
     /// When, RFC 3339 with fractions of a second.
+    #[schemars(schema_with = "schema::moment")]
     pub at: String,
     /// Why it had nothing to do, where it is NotNeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
     pub not_needed: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! Unit: a cell that can serve all traffic of the shards that it owns.
 
-use crate::common::conditions_schema;
+use crate::schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use kube::KubeSchema;
@@ -15,18 +15,36 @@ use serde::{Deserialize, Serialize};
     kind = "Unit",
     namespaced,
     status = "UnitStatus",
-    category = "multiactive"
+    shortname = "un",
+    category = "multiactive",
+    doc = "A cell that can serve all traffic of the shards that it owns.",
+    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')")
+        .message("metadata.name must be a DNS label: at most 63 characters, without dots"),
+    validation = Rule::new("self.spec.cluster == oldSelf.spec.cluster")
+        .message("cluster is immutable: a unit in another cluster is another unit, with a name of its own"),
+    printcolumn(name = "CLUSTER", type_ = "string", json_path = ".spec.cluster"),
+    printcolumn(name = "ROLE", type_ = "string", json_path = ".spec.role"),
+    printcolumn(name = "SLOTS", type_ = "integer", json_path = ".status.slots"),
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "APPLIED", type_ = "string", json_path = ".status.applied"),
+    printcolumn(name = "CORDONED", type_ = "boolean", json_path = ".spec.cordoned"),
+    printcolumn(name = "ROUTERS", type_ = "integer", json_path = ".status.routers", priority = 1),
+    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct UnitSpec {
     /// The MemberCluster that it lives in.
+    #[schemars(schema_with = "schema::label")]
     pub cluster: String,
     /// What it is for.
     pub role: UnitRole,
     /// Where the other units' routers reach its router: an https URL with host and port.
+    #[schemars(schema_with = "schema::https_url")]
     pub router: String,
     /// The local services that its router passes requests to, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::named::<Backend>")]
     pub backends: Vec<Backend>,
     /// Never a target of a promotion while true.
     #[serde(default)]
@@ -47,8 +65,10 @@ pub enum UnitRole {
 #[serde(rename_all = "camelCase")]
 pub struct Backend {
     /// The name that a Keyspace's routes use.
+    #[schemars(schema_with = "schema::label")]
     pub name: String,
     /// Its URL, http, with host and port.
+    #[schemars(schema_with = "schema::http_url")]
     pub url: String,
 }
 
@@ -58,18 +78,22 @@ pub struct Backend {
 pub struct UnitStatus {
     /// The generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::grows")]
     pub observed_generation: Option<i64>,
     /// `Ready`, and the abnormal-true `Reconciling` and `Stalled`, each with a reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "conditions_schema")]
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// How many slots it owns, over all keyspaces.
     #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
     pub slots: i32,
     /// The term and epoch of the table that its agent has applied, such as 1.41.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::epoch")]
     pub applied: Option<String>,
     /// How many routers are connected to the agent.
     #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
     pub routers: i32,
 }

@@ -1,6 +1,6 @@
 //! UnitAssignment: what a unit's agent shall do, and what it reports. It lives in the member cluster: the operator writes its spec, the agent its status.
 
-use crate::common::conditions_schema;
+use crate::schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use kube::KubeSchema;
@@ -15,22 +15,40 @@ use serde::{Deserialize, Serialize};
     kind = "UnitAssignment",
     namespaced,
     status = "UnitAssignmentStatus",
-    category = "multiactive"
+    shortname = "ua",
+    category = "multiactive",
+    doc = "What a unit's agent and routers need to know besides the RoutingTable, and what the agent reports.",
+    validation = Rule::new("self.metadata.name == self.spec.unit")
+        .message("metadata.name must be the name of the unit"),
+    validation = Rule::new("self.spec.unit == oldSelf.spec.unit")
+        .message("unit is immutable"),
+    validation = Rule::new("self.spec.cluster == oldSelf.spec.cluster")
+        .message("cluster is immutable"),
+    printcolumn(name = "CLUSTER", type_ = "string", json_path = ".spec.cluster"),
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "APPLIED-EPOCH", type_ = "integer", json_path = ".status.applied.epoch"),
+    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct UnitAssignmentSpec {
     /// The unit; the same as the object's name.
+    #[schemars(schema_with = "schema::label")]
     pub unit: String,
     /// The MemberCluster that the unit lives in.
+    #[schemars(schema_with = "schema::label")]
     pub cluster: String,
     /// The unit's local services.
     #[serde(default)]
+    #[schemars(schema_with = "schema::named::<crate::unit::Backend>")]
     pub backends: Vec<crate::unit::Backend>,
     /// The keyspaces of the namespace, as declared.
     #[serde(default)]
+    #[schemars(schema_with = "schema::many_named::<AssignedKeyspace>")]
     pub keyspaces: Vec<AssignedKeyspace>,
     /// The stores that have a member in this unit.
     #[serde(default)]
+    #[schemars(schema_with = "schema::named::<AssignedStore>")]
     pub stores: Vec<AssignedStore>,
 }
 
@@ -39,6 +57,7 @@ pub struct UnitAssignmentSpec {
 #[serde(rename_all = "camelCase")]
 pub struct AssignedKeyspace {
     /// Its name.
+    #[schemars(schema_with = "schema::label")]
     pub name: String,
     /// Its spec.
     #[serde(flatten)]
@@ -50,17 +69,21 @@ pub struct AssignedKeyspace {
 #[serde(rename_all = "camelCase")]
 pub struct AssignedStore {
     /// Its name.
+    #[schemars(schema_with = "schema::label")]
     pub name: String,
     /// Its keyspace.
+    #[schemars(schema_with = "schema::label")]
     pub keyspace: String,
     /// Its engine.
     pub engine: crate::data_store::Engine,
     /// Its sharded tables.
+    #[schemars(schema_with = "schema::some_named::<crate::data_store::Table>")]
     pub tables: Vec<crate::data_store::Table>,
     /// The member in this unit.
     pub local: crate::data_store::StoreMember,
     /// The members from which this unit receives.
     #[serde(default)]
+    #[schemars(schema_with = "schema::by_unit::<crate::data_store::StoreMember>")]
     pub peers: Vec<crate::data_store::StoreMember>,
 }
 
@@ -70,28 +93,34 @@ pub struct AssignedStore {
 pub struct UnitAssignmentStatus {
     /// The generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::grows")]
     pub observed_generation: Option<i64>,
     /// `Ready`, and the abnormal-true `Reconciling` and `Stalled`, each with a reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "conditions_schema")]
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// The version of the protocol that the agent speaks.
     #[serde(default)]
+    #[schemars(schema_with = "schema::count")]
     pub protocol: i32,
     /// The table to which the agent has brought every store of the unit: what the unit owns is open, the rest fenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<AppliedTable>,
     /// The unit's routers.
     #[serde(default)]
+    #[schemars(schema_with = "schema::many_named::<RouterStatus>")]
     pub routers: Vec<RouterStatus>,
     /// The unit's stores.
     #[serde(default)]
+    #[schemars(schema_with = "schema::named::<AssignedStoreStatus>")]
     pub stores: Vec<AssignedStoreStatus>,
     /// The links into this unit.
     #[serde(default)]
+    #[schemars(schema_with = "schema::links::<LinkStatus>")]
     pub links: Vec<LinkStatus>,
     /// What running operations ask for.
     #[serde(default)]
+    #[schemars(schema_with = "schema::by_uid::<OperationReport>")]
     pub operations: Vec<OperationReport>,
 }
 
@@ -100,8 +129,10 @@ pub struct UnitAssignmentStatus {
 #[serde(rename_all = "camelCase")]
 pub struct AppliedTable {
     /// Its term.
+    #[schemars(schema_with = "schema::term")]
     pub term: i64,
     /// Its epoch.
+    #[schemars(schema_with = "schema::grows")]
     pub epoch: i64,
 }
 
@@ -110,6 +141,7 @@ pub struct AppliedTable {
 #[serde(rename_all = "camelCase")]
 pub struct RouterStatus {
     /// Its name, its pod's.
+    #[schemars(schema_with = "schema::short")]
     pub name: String,
     /// The table that it routes by; absent until it has said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,17 +155,21 @@ pub struct RouterStatus {
 #[serde(rename_all = "camelCase")]
 pub struct AssignedStoreStatus {
     /// Its name.
+    #[schemars(schema_with = "schema::label")]
     pub name: String,
     /// Whether the agent has it in hand: reachable, fence installed, table applied.
     pub ready: bool,
     /// One word, where it is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub reason: Option<String>,
     /// What is wrong and what to do, where it is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
     pub message: Option<String>,
     /// Which server it is: the system identifier and the time of its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::short")]
     pub server: Option<String>,
 }
 
@@ -142,13 +178,16 @@ pub struct AssignedStoreStatus {
 #[serde(rename_all = "camelCase")]
 pub struct LinkStatus {
     /// The store.
+    #[schemars(schema_with = "schema::label")]
     pub store: String,
     /// The unit whose writes it carries.
+    #[schemars(schema_with = "schema::label")]
     pub from: String,
     /// Running, Starting or Broken.
     pub state: LinkState,
     /// Why, where it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
     pub message: Option<String>,
 }
 
@@ -168,25 +207,33 @@ pub enum LinkState {
 #[serde(rename_all = "camelCase")]
 pub struct OperationReport {
     /// The operation's uid.
+    #[schemars(schema_with = "schema::uid")]
     pub uid: String,
     /// The epoch of the operation that the agent acted on (its spans' last change); 0 before Hold.
+    #[schemars(schema_with = "schema::term")]
     pub term: i64,
     /// See term.
+    #[schemars(schema_with = "schema::grows")]
     pub epoch: i64,
     /// At a source, in Hold: writes of the moving slots under way in all its routers, once all of them hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count_long")]
     pub in_flight: Option<i64>,
     /// At a source, from Fence on: the final position of each moving store; present once the fence stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::ordered_64::<crate::routing_table::TablePosition>")]
     pub fenced: Option<Vec<crate::routing_table::TablePosition>>,
     /// At a member, from Check on: the largest age of the sources' heartbeat, in milliseconds; absent while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count_long")]
     pub lag_ms: Option<i64>,
     /// At a member, in Drain: Reached, Waiting or Broken: and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
     pub reach: Option<String>,
     /// At source and target, in Verify: the checksums of a round.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::ordered::<StoreChecksums>")]
     pub checksums: Vec<StoreChecksums>,
 }
 
@@ -195,12 +242,16 @@ pub struct OperationReport {
 #[serde(rename_all = "camelCase")]
 pub struct StoreChecksums {
     /// The store.
+    #[schemars(schema_with = "schema::label")]
     pub store: String,
     /// The round of comparison.
+    #[schemars(schema_with = "schema::count")]
     pub round: i32,
     /// How many rows were read.
+    #[schemars(schema_with = "schema::count_long")]
     pub rows: i64,
     /// For each slot of the round, in order, 8 bytes, big-endian, all together in base64: the sum of the hashes of
     /// its rows.
+    #[schemars(schema_with = "schema::sums")]
     pub sums: String,
 }
