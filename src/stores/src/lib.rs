@@ -1,1 +1,12 @@
-//! placeholder
+//! Stores: one driver trait, one folder an engine.
+//!
+//! A driver does what the ledger says and decides nothing: the table is the agent's argument. [`driver`] holds the
+//! verbs and their promises, [`postgres`] the first engine.
+
+pub mod driver;
+pub mod error;
+pub mod postgres;
+
+pub use driver::Driver;
+pub use error::Error;
+pub use postgres::Postgres;

@@ -1,0 +1,383 @@
+//! The driver of a store, whatever its engine: the verbs, what each one promises, and the words they use.
+//!
+//! Every verb may be repeated, and compares epochs inside the database. None waits without a limit of time: an outcome
+//! that is not known in time is [`Error::TimedOut`]. What could not be read is `None`.
+
+use crate::error::Error;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::hash::Function;
+use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
+use multiactive_core::promotion::{StorePosition, UnitPosition};
+use multiactive_core::slots::{Slot, SlotSet};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+/// A store as its member in one unit is driven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// The namespace of the DataStore.
+    pub namespace: String,
+    /// Its name.
+    pub store: StoreName,
+    /// The unit of this member.
+    pub unit: UnitName,
+    /// The keyspace by which its tables are sharded.
+    pub keyspace: KeyspaceSpec,
+    /// The sharded tables.
+    pub tables: Vec<TableSpec>,
+    /// The units of all other members: each has a link from this one.
+    pub peers: Vec<UnitName>,
+}
+
+/// A keyspace as the fence computes it. Immutable once installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyspaceSpec {
+    /// Its name.
+    pub name: KeyspaceName,
+    /// Its number of slots.
+    pub slots: u32,
+    /// How a key becomes a slot.
+    pub function: Function,
+    /// Keys that do not follow the function.
+    pub overrides: BTreeMap<String, Slot>,
+}
+
+/// A sharded table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSpec {
+    /// Its exact name, with or without a schema.
+    pub name: String,
+    /// The exact name of the column whose text is the key.
+    pub shard_key: String,
+}
+
+/// Something about a table that a person must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableFinding {
+    /// The table, as declared.
+    pub table: String,
+    /// Whether the store is refused for it; else it is a warning.
+    pub refused: bool,
+    /// One word.
+    pub reason: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// What a member's server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// Which server it is and since when it runs; differs after a restart and in a clone.
+    pub server: String,
+    /// Its version.
+    pub version: String,
+    /// The highest epoch that was asked for here.
+    pub seen: Epoch,
+    /// The slots that take writes now.
+    pub open: SlotSet,
+    /// What a person should know, though it keeps nothing from working.
+    pub warnings: Vec<TableFinding>,
+}
+
+/// What the table says of some slots, seen from this member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The slots.
+    pub slots: SlotSet,
+    /// Whether this unit may write them.
+    pub open: bool,
+    /// The epoch of their span.
+    pub epoch: Epoch,
+    /// The running operation that brings them here: they open only where its position was reached.
+    pub brought_by: Option<OperationUid>,
+}
+
+/// How long a fence may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FenceLimits {
+    /// When to give up.
+    pub deadline: Duration,
+    /// How old a transaction that holds up the fence may become before its session is ended.
+    pub grace: Duration,
+}
+
+/// What bringing a store to a table changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// How many slots were closed.
+    pub closed: u64,
+    /// How many slots were opened.
+    pub opened: u64,
+    /// Sessions that were ended to close them.
+    pub ended: Vec<Blocker>,
+}
+
+/// A fence that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fenced {
+    /// The store's position after it.
+    pub position: StorePosition,
+    /// Sessions that were ended for it, where this call made it.
+    pub ended: Vec<Blocker>,
+}
+
+/// A session that holds up a fence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocker {
+    /// Its process.
+    pub pid: i32,
+    /// Its user.
+    pub user: String,
+    /// What it does: `active`, `idle in transaction`.
+    pub state: String,
+    /// The age of its transaction.
+    pub age: Duration,
+    /// Its last statement, shortened.
+    pub query: String,
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pid,
+            user,
+            state,
+            age,
+            query,
+        } = self;
+        write!(f, "process {pid} of {user}, {state}, {age:.1?} old: {query}")
+    }
+}
+
+/// The answer of [`Driver::wait_for`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// All was applied, durably, and that is recorded here.
+    Reached,
+    /// The time is over; what was not there yet.
+    TimedOut(String),
+    /// It will not come by itself; why.
+    LinkBroken(String),
+}
+
+/// A member from which this one reads.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its unit.
+    pub unit: UnitName,
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The user that may read its log.
+    pub user: String,
+    /// That user's password.
+    pub password: String,
+}
+
+/// Never shows the password.
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Peer({} at {}@{}:{})", self.unit, self.user, self.host, self.port)
+    }
+}
+
+/// How a link is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// It streams.
+    Running,
+    /// It is being made or connects.
+    Starting(String),
+    /// It does not stream; why.
+    Broken(String),
+}
+
+/// A link into this member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The unit whose writes it carries.
+    pub from: UnitName,
+    /// How it is.
+    pub state: LinkState,
+    /// Why rows may be missing here that were written there: the link had to be made again. It stays until
+    /// [`Driver::compared`] says that the rows are equal.
+    pub gap: Option<String>,
+}
+
+/// What a removed link left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unlinked {
+    /// Nothing.
+    Clean,
+    /// The peer keeps its log for us until someone drops this slot there; why we could not.
+    LogKept {
+        /// The slot's name.
+        slot: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// How far a member is behind another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// The other unit.
+    pub from: UnitName,
+    /// The age of its last heartbeat that arrived, by this server's clock; `None` before the first.
+    pub heartbeat: Option<Duration>,
+    /// How far its log has been applied; `None` before the first change.
+    pub position: Option<String>,
+}
+
+/// Keys to compare: from the first, inclusive, to the last, exclusive, in the order of their bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyRange {
+    /// The first key; `None` from the beginning.
+    pub from: Option<String>,
+    /// The key after the last; `None` to the end.
+    pub to: Option<String>,
+}
+
+/// Checksums of slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checksums {
+    /// How many rows were read.
+    pub rows: u64,
+    /// The wrapping sum of the hashes of each slot's rows, for every slot that was asked for.
+    pub sums: BTreeMap<Slot, u64>,
+}
+
+/// The verbs. Safe to cancel, all of them: a cancelled verb is repeated.
+pub trait Driver: Send + Sync {
+    /// Everything about the sharded tables that keeps them from being fenced, or that a person should know.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer; a table that is refused is no error here.
+    fn check_tables(&self) -> impl Future<Output = Result<Vec<TableFinding>, Error>> + Send;
+
+    /// Puts schema, fence and publication in place; changes nothing where they are. Slots start closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`], [`Error::TablesRefused`], [`Error::DatabaseTaken`], [`Error::KeyspaceChanged`] where the
+    /// database does not fit.
+    fn install(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Looks at the server, the fence and its surroundings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInstalled`] before [`Driver::install`].
+    fn inspect(&self) -> impl Future<Output = Result<Inspected, Error>> + Send;
+
+    /// Brings the store to the table of epoch `table`: closes first, as [`Driver::fence`] does, then opens.
+    ///
+    /// A slot that is as it should be is left alone. After a restart of the server every slot that was open is opened
+    /// again, at the same epoch too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Overtaken`] where the store has seen a newer table, or a slot was fenced at this or a newer epoch;
+    /// [`Error::NotDrained`], [`Error::LinksMissing`] where slots may not open yet (everything is closed by then);
+    /// [`Error::FenceBlocked`].
+    fn apply(
+        &self,
+        table: Epoch,
+        grants: &[Grant],
+        limits: FenceLimits,
+    ) -> impl Future<Output = Result<Applied, Error>> + Send;
+
+    /// Fences slots for an operation. Returns only when no transaction that wrote them can still commit, with the
+    /// position after the last of them. It survives restarts; a repeated call gives the same position.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Overtaken`], [`Error::FenceBlocked`]: who holds it up, in spite of having been ended.
+    fn fence(
+        &self,
+        op: &OperationUid,
+        epoch: Epoch,
+        slots: &SlotSet,
+        limits: FenceLimits,
+    ) -> impl Future<Output = Result<Fenced, Error>> + Send;
+
+    /// How far this member's own log has come, first, and what it has applied of each other member.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn position(&self) -> impl Future<Output = Result<Vec<UnitPosition>, Error>> + Send;
+
+    /// Waits until this member has applied the positions, and records that for the operation, so that its slots may
+    /// open here. `epoch` is the epoch of the fence.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn wait_for(
+        &self,
+        op: &OperationUid,
+        epoch: Epoch,
+        positions: &[StorePosition],
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Waited, Error>> + Send;
+
+    /// Makes or mends the link from a peer: looks first, adopts what exists.
+    ///
+    /// # Errors
+    ///
+    /// Where this server does not answer; a peer that does not is [`LinkState::Broken`].
+    fn link(&self, peer: &Peer) -> impl Future<Output = Result<Link, Error>> + Send;
+
+    /// Removes the link from a unit, whether the peer lives or not.
+    ///
+    /// # Errors
+    ///
+    /// Where this server does not answer.
+    fn unlink(&self, from: &UnitName, peer: Option<&Peer>) -> impl Future<Output = Result<Unlinked, Error>> + Send;
+
+    /// Every link into this member, without changing any.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn links(&self) -> impl Future<Output = Result<Vec<Link>, Error>> + Send;
+
+    /// Says that all rows of `from` were compared and are equal here: forgets the link's gap.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn compared(&self, from: &UnitName) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Writes this member's heartbeat. It makes traffic: only while somebody asks for the lag.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn beat(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// How far this member is behind each other one.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn lag(&self) -> impl Future<Output = Result<Vec<Lag>, Error>> + Send;
+
+    /// The checksums of the rows of `slots` whose key is in `range`, of all tables, in one snapshot. Rows in flight
+    /// differ for a moment: repeat for the slots that differ, or fence them first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] after `timeout`.
+    fn checksum(
+        &self,
+        slots: &SlotSet,
+        range: &KeyRange,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Checksums, Error>> + Send;
+}

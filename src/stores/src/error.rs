@@ -1,0 +1,170 @@
+//! What can go wrong with a store: what was being done, to what, and one word for a condition.
+
+use crate::driver::{Blocker, TableFinding};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::OperationUid;
+use std::time::Duration;
+
+/// A verb of a driver failed. Every verb may be repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server was not reached, or did not let us in.
+    #[error("connecting to {at}")]
+    Connect {
+        /// Host, port and database.
+        at: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server refused or broke off.
+    #[error("{doing} at {at}")]
+    Query {
+        /// What was being done.
+        doing: &'static str,
+        /// Host, port and database.
+        at: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No answer in time: the outcome is unknown.
+    #[error("{doing} at {at}: no answer within {after:?}")]
+    TimedOut {
+        /// What was being done.
+        doing: &'static str,
+        /// Host, port and database.
+        at: String,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// The store has seen a newer epoch than the one that was asked for.
+    #[error("epoch {asked} was overtaken: the store holds {held}")]
+    Overtaken {
+        /// The store's.
+        held: Epoch,
+        /// The caller's.
+        asked: Epoch,
+    },
+    /// Slots that an operation brings may open only where its position was reached.
+    #[error("operation {op} has not drained here before {epoch}: its slots stay fenced")]
+    NotDrained {
+        /// The operation.
+        op: OperationUid,
+        /// The epoch at which its slots were to open.
+        epoch: Epoch,
+    },
+    /// Slots were never open anywhere before: what is written before the other members' links exist, they would miss.
+    #[error("no slot opens for the first time before the links of {} exist", .missing.join(", "))]
+    LinksMissing {
+        /// The units whose link out of this one does not exist.
+        missing: Vec<String>,
+    },
+    /// Sessions that had written still run at the deadline.
+    #[error("the fence was not complete within {after:?}; held up by {}", listed(.blockers))]
+    FenceBlocked {
+        /// How long we waited.
+        after: Duration,
+        /// The sessions.
+        blockers: Vec<Blocker>,
+    },
+    /// Tables that cannot be fenced or replicated.
+    #[error("{}", findings(.0))]
+    TablesRefused(Vec<TableFinding>),
+    /// A setting of the server that does not fit.
+    #[error("{name} is {is}, but must be {wanted}: {why}")]
+    Setting {
+        /// Its name.
+        name: &'static str,
+        /// What it is.
+        is: String,
+        /// What it must be.
+        wanted: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// The database belongs to another store or another unit.
+    #[error(
+        "the database belongs to store {store} in unit {unit}: give each member its own database, or, if that store \
+         is gone, DROP SCHEMA multiactive CASCADE there"
+    )]
+    DatabaseTaken {
+        /// The store that it belongs to, with its namespace.
+        store: String,
+        /// The unit that it belongs to.
+        unit: String,
+    },
+    /// Slots, function and overrides of a keyspace are fixed once rows were written by them.
+    #[error("the fence was installed for keyspace {installed}, which differs from {declared}")]
+    KeyspaceChanged {
+        /// As installed.
+        installed: String,
+        /// As declared.
+        declared: String,
+    },
+    /// The schema of multiactive is missing or incomplete.
+    #[error("the fence is not installed at {at}")]
+    NotInstalled {
+        /// Host, port and database.
+        at: String,
+    },
+    /// A value that the driver cannot work with.
+    #[error("{what} `{value}` is malformed")]
+    Malformed {
+        /// What it should be.
+        what: &'static str,
+        /// The text.
+        value: String,
+    },
+}
+
+impl Error {
+    /// One word for a condition's reason or a metric's label; a closed set.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "Unreachable",
+            Self::Query { .. } => "QueryFailed",
+            Self::TimedOut { .. } => "TimedOut",
+            Self::Overtaken { .. } => "Overtaken",
+            Self::NotDrained { .. } => "NotDrained",
+            Self::LinksMissing { .. } => "LinksMissing",
+            Self::FenceBlocked { .. } => "FenceBlocked",
+            Self::TablesRefused(_) => "TablesRefused",
+            Self::Setting { .. } => "SettingWrong",
+            Self::DatabaseTaken { .. } => "DatabaseTaken",
+            Self::KeyspaceChanged { .. } => "KeyspaceChanged",
+            Self::NotInstalled { .. } => "NotInstalled",
+            Self::Malformed { .. } => "Malformed",
+        }
+    }
+
+    /// The message with all its causes, for the message of a condition.
+    pub fn explain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.ends_with(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+fn listed(list: &[Blocker]) -> String {
+    let each: Vec<_> = list.iter().map(ToString::to_string).collect();
+    if each.is_empty() {
+        "sessions that were gone when we looked".to_owned()
+    } else {
+        each.join("; ")
+    }
+}
+
+fn findings(list: &[TableFinding]) -> String {
+    let each: Vec<_> = list
+        .iter()
+        .map(|finding| format!("{}: {}", finding.table, finding.message))
+        .collect();
+    each.join("; ")
+}

@@ -1,0 +1,197 @@
+//! Sessions with one server: a few are kept, each call has a limit of time, and one that failed is thrown away, so that
+//! a transaction that was under way ends with it.
+
+use crate::error::Error;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls, Row};
+
+/// How many sessions are kept for the next verb.
+const KEPT: usize = 4;
+
+/// How long a verb waits for an answer, where it has no limit of its own.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a member's server is reached.
+#[derive(Clone)]
+pub struct Access {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// The user.
+    pub user: String,
+    /// That user's password.
+    pub password: String,
+}
+
+/// Never shows the password.
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}:{}/{}", self.user, self.host, self.port, self.database)
+    }
+}
+
+/// A server, and the sessions that are kept with it.
+pub(super) struct Server {
+    config: Config,
+    pub(super) at: String,
+    kept: Mutex<Vec<Client>>,
+}
+
+impl Server {
+    pub(super) fn new(access: &Access) -> Self {
+        let mut config = Config::new();
+        config
+            .host(&access.host)
+            .port(access.port)
+            .dbname(&access.database)
+            .user(&access.user)
+            .password(&access.password)
+            .application_name("multiactive")
+            .connect_timeout(PATIENCE)
+            .keepalives_idle(Duration::from_secs(10))
+            .tcp_user_timeout(PATIENCE * 2)
+            // What text looks like must not depend on the server's settings: checksums are taken of it. And what we
+            // say that we did must survive a crash.
+            .options(
+                "-c search_path=pg_catalog -c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=4s \
+                 -c datestyle=ISO,YMD -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1 \
+                 -c bytea_output=hex -c standard_conforming_strings=on -c client_min_messages=warning \
+                 -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off",
+            );
+        let at = format!("{}:{}/{}", access.host, access.port, access.database);
+        Self {
+            config,
+            at,
+            kept: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// A session, kept or new.
+    pub(super) async fn session(&self) -> Result<Session<'_>, Error> {
+        let kept = self
+            .kept
+            .lock()
+            .ok()
+            .and_then(|mut kept| kept.pop())
+            .filter(|client| !client.is_closed());
+        let client = match kept {
+            Some(client) => client,
+            None => self.connect().await?,
+        };
+        Ok(Session {
+            client,
+            server: self,
+            limit: PATIENCE,
+        })
+    }
+
+    async fn connect(&self) -> Result<Client, Error> {
+        let failed = |source| Error::Connect {
+            at: self.at.clone(),
+            source,
+        };
+        let (client, connection) = timeout(PATIENCE, self.config.connect(NoTls))
+            .await
+            .map_err(|late| failed(Box::new(late)))?
+            .map_err(|source| failed(Box::new(source)))?;
+        // It ends when the client is dropped; what breaks it shows in the client's next call.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "session with a store ended");
+            }
+        });
+        Ok(client)
+    }
+}
+
+/// One session. Dropped without [`Session::keep`], it is closed.
+pub(super) struct Session<'a> {
+    client: Client,
+    server: &'a Server,
+    limit: Duration,
+}
+
+impl Session<'_> {
+    /// The longest time that each later call may take.
+    pub(super) fn limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
+    /// Hands the session back: nothing of ours is under way in it.
+    pub(super) fn keep(self) {
+        if let Ok(mut kept) = self.server.kept.lock()
+            && kept.len() < KEPT
+        {
+            kept.push(self.client);
+        }
+    }
+
+    /// All rows of a query.
+    pub(super) async fn rows(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        self.timed(doing, self.client.query(sql, params)).await
+    }
+
+    /// The first row of a query that has at least one; none is [`Error::NotInstalled`].
+    pub(super) async fn row(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, Error> {
+        let first = self.rows(doing, sql, params).await?.into_iter().next();
+        first.ok_or_else(|| Error::NotInstalled {
+            at: self.server.at.clone(),
+        })
+    }
+
+    /// How many rows a statement changed.
+    pub(super) async fn change(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, Error> {
+        self.timed(doing, self.client.execute(sql, params)).await
+    }
+
+    /// Statements without parameters, one after the other.
+    pub(super) async fn batch(&self, doing: &'static str, sql: &str) -> Result<(), Error> {
+        self.timed(doing, self.client.batch_execute(sql)).await
+    }
+
+    async fn timed<T>(
+        &self,
+        doing: &'static str,
+        call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Error> {
+        let at = || self.server.at.clone();
+        let answer = timeout(self.limit, call).await;
+        let answer = answer.map_err(|_| Error::TimedOut {
+            doing,
+            at: at(),
+            after: self.limit,
+        })?;
+        answer.map_err(
+            |source| match source.code().map(tokio_postgres::error::SqlState::code) {
+                // Our schema, or a table in it, is not there.
+                Some("3F000" | "42P01") if !doing.starts_with("checking") => Error::NotInstalled { at: at() },
+                Some(_) | None => Error::Query {
+                    doing,
+                    at: at(),
+                    source: Box::new(source),
+                },
+            },
+        )
+    }
+}

@@ -1,0 +1,101 @@
+//! What a server says of itself, and the settings without which it can be no member.
+
+use super::{Postgres, tables};
+use crate::driver::Inspected;
+use crate::error::Error;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::slots::Slot;
+
+pub(super) async fn inspect(pg: &Postgres) -> Result<Inspected, Error> {
+    settings(pg).await?;
+    let warnings = tables::check(pg)
+        .await?
+        .into_iter()
+        .filter(|finding| !finding.refused)
+        .collect();
+    let session = pg.server.session().await?;
+    let sql = "SELECT (pg_control_system()).system_identifier::text || '/' ||
+                      to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
+                      current_setting('server_version'), s.seen_term, s.seen_epoch
+               FROM multiactive.store s";
+    let row = session.row("reading the server's identity", sql, &[]).await?;
+    let sql = "SELECT slot FROM multiactive.slot
+               WHERE keyspace = $1 AND open AND server_start = pg_postmaster_start_time() ORDER BY slot";
+    let open = session
+        .rows("reading the open slots", sql, &[&pg.spec.keyspace.name.as_str()])
+        .await?;
+    session.keep();
+    Ok(Inspected {
+        server: row.get(0),
+        version: row.get(1),
+        seen: epoch(row.get(2), row.get(3)),
+        open: open
+            .iter()
+            .filter_map(|row| Slot::try_from(row.get::<_, i32>(0)).ok())
+            .collect(),
+        warnings,
+    })
+}
+
+/// An epoch as the database keeps it; what is out of range was never written by us.
+pub(super) fn epoch(term: i32, epoch: i64) -> Epoch {
+    Epoch::new(
+        u32::try_from(term).unwrap_or(u32::MAX),
+        u64::try_from(epoch).unwrap_or(u64::MAX),
+    )
+}
+
+/// An epoch's numbers as the database keeps them.
+pub(super) fn numbers(epoch: Epoch) -> (i32, i64) {
+    (
+        i32::try_from(epoch.term).unwrap_or(i32::MAX),
+        i64::try_from(epoch.epoch).unwrap_or(i64::MAX),
+    )
+}
+
+/// Refuses a server on which the fence or the links could not hold.
+pub(super) async fn settings(pg: &Postgres) -> Result<(), Error> {
+    let session = pg.server.session().await?;
+    let sql = "SELECT current_setting('server_version_num')::int / 10000, current_setting('wal_level'),
+                      current_setting('max_prepared_transactions'), current_setting('server_encoding'),
+                      current_setting('session_replication_role')";
+    let row = session.row("reading the server's settings", sql, &[]).await?;
+    session.keep();
+    let version: i32 = row.get(0);
+    let wrong = |name, is, wanted, why| Err(Error::Setting { name, is, wanted, why });
+    if version < 18 {
+        return wrong(
+            "server_version",
+            version.to_string(),
+            "18 or newer",
+            "crc32() came with 18",
+        );
+    }
+    for (column, name, wanted, why) in [
+        (1, "wal_level", "logical", "links are logical replication"),
+        (
+            2,
+            "max_prepared_transactions",
+            "0",
+            "a prepared transaction outlives a fence and commits later",
+        ),
+        (
+            3,
+            "server_encoding",
+            "UTF8",
+            "slots are computed from the key's UTF-8 bytes",
+        ),
+        (
+            4,
+            "session_replication_role",
+            "origin",
+            "any other default switches the fence off",
+        ),
+    ] {
+        let is: String = row.get(column);
+        if is != wanted {
+            return wrong(name, is, wanted, why);
+        }
+    }
+    Ok(())
+}

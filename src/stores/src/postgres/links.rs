@@ -1,0 +1,270 @@
+//! Links: a subscription on this member for each peer. Looks first, adopts what exists, and changes only what differs.
+//!
+//! A subscription whose slot is gone can only be made again, and what the peer wrote in between never comes. So that
+//! link has a `gap`, kept in the database, until somebody has compared the rows.
+
+use super::connect::Session;
+use super::names::{ident, literal};
+use super::peer::{self, Slot};
+use super::subscription::{Known, judge, look};
+use super::{Postgres, names};
+use crate::driver::{Link, LinkState, Peer, Unlinked};
+use crate::error::Error;
+use multiactive_core::ids::UnitName;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+pub(super) use super::subscription::Watch;
+
+/// How long a new or mended link is watched before its state is told.
+const SETTLE: Duration = Duration::from_millis(400);
+
+const OPTIONS: &str = "origin = none, synchronous_commit = 'on', disable_on_error = false";
+
+pub(super) async fn link(pg: &Postgres, peer: &Peer) -> Result<Link, Error> {
+    let name = names::link(&pg.spec, &peer.unit, &pg.spec.unit);
+    let session = pg.server.session().await?;
+    let outcome = match look(pg, &session, &name).await? {
+        None => make(pg, &session, peer, &name, None).await,
+        Some(known) => mend(pg, &session, peer, &name, &known).await,
+    };
+    let changed = match outcome {
+        Ok(changed) => changed,
+        // What stands in the way is the link's state: the next call tries again.
+        Err(error) if is_refusal(&error) => {
+            return told(pg, &name, &peer.unit, Some(error.explain())).await;
+        }
+        Err(error) => return Err(error),
+    };
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(10);
+    while let Change::Made = changed {
+        let link = told(pg, &name, &peer.unit, None).await?;
+        if link.state == LinkState::Running || started.elapsed() > SETTLE {
+            return Ok(link);
+        }
+        sleep(pause).await;
+        pause *= 2;
+    }
+    session.keep();
+    match changed {
+        Change::Made | Change::None => told(pg, &name, &peer.unit, None).await,
+        Change::Waits(why) => told(pg, &name, &peer.unit, Some(why)).await,
+    }
+}
+
+/// What a call did about a link.
+enum Change {
+    None,
+    Made,
+    /// It can do nothing before this is otherwise.
+    Waits(String),
+}
+
+/// Whether a server said no, or the peer could not be reached: a state of the link, not of our server.
+fn is_refusal(error: &Error) -> bool {
+    match error {
+        Error::Query { source, .. } => {
+            let code = source
+                .downcast_ref::<tokio_postgres::Error>()
+                .and_then(tokio_postgres::Error::code);
+            code.is_some()
+        }
+        Error::Connect { .. }
+        | Error::TimedOut { .. }
+        | Error::Overtaken { .. }
+        | Error::NotDrained { .. }
+        | Error::LinksMissing { .. }
+        | Error::FenceBlocked { .. }
+        | Error::TablesRefused(_)
+        | Error::Setting { .. }
+        | Error::DatabaseTaken { .. }
+        | Error::KeyspaceChanged { .. }
+        | Error::NotInstalled { .. }
+        | Error::Malformed { .. } => false,
+    }
+}
+
+/// Makes a link that does not exist. `lost` says why an earlier one had to go.
+async fn make(
+    pg: &Postgres,
+    session: &Session<'_>,
+    from: &Peer,
+    name: &str,
+    lost: Option<&str>,
+) -> Result<Change, Error> {
+    let seen = match peer::look(pg, from, name).await {
+        Ok(seen) => seen,
+        Err(error) => return Ok(Change::Waits(error.explain())),
+    };
+    if !seen.publishes {
+        return Ok(Change::Waits(format!("{} does not publish the store yet", from.unit)));
+    }
+    let adopt = match seen.slot {
+        Slot::Active => {
+            return Ok(Change::Waits(format!(
+                "another process reads slot {name} at {}",
+                from.unit
+            )));
+        }
+        Slot::Idle => true,
+        Slot::Missing => false,
+        Slot::Lost => match peer::drop_slot(pg, from, name).await {
+            Ok(()) => false,
+            Err(error) => return Ok(Change::Waits(error.explain())),
+        },
+    };
+    if !adopt {
+        let why = format!(
+            "made again ({}): rows that {} wrote before may be missing here; compare all rows (verify: Full) and repair",
+            lost.unwrap_or("it was dropped with its slot"),
+            from.unit
+        );
+        let sql = "UPDATE multiactive.link SET gap = coalesce(gap, $2), made = clock_timestamp() WHERE name = $1";
+        session.change("noting a gap", sql, &[&name, &why]).await?;
+    }
+    let sql = format!(
+        "CREATE SUBSCRIPTION {0} CONNECTION {1} PUBLICATION {2}
+         WITH ({OPTIONS}, copy_data = false, create_slot = {3}, slot_name = {0})",
+        ident(name),
+        literal(&peer::conninfo(pg, from)),
+        ident(&names::publication(&pg.spec)),
+        !adopt,
+    );
+    session.batch("making a link", &sql).await?;
+    note(session, name, &from.unit).await?;
+    tracing::info!(at = %pg.server.at, from = %from.unit, adopt, "link made");
+    Ok(Change::Made)
+}
+
+/// Remembers that the link was made: if it has to be made again, rows may be missing.
+async fn note(session: &Session<'_>, name: &str, from: &UnitName) -> Result<(), Error> {
+    let sql = "INSERT INTO multiactive.link (name, from_unit) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    session.change("noting a link", sql, &[&name, &from.as_str()]).await?;
+    Ok(())
+}
+
+/// Brings an existing link to what it should be.
+async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, known: &Known) -> Result<Change, Error> {
+    let mut changed = Change::None;
+    let mut alter = Vec::new();
+    let conninfo = peer::conninfo(pg, from);
+    if known.conninfo != conninfo {
+        alter.push(format!("CONNECTION {}", literal(&conninfo)));
+    }
+    if known.slot.as_deref() != Some(name) {
+        alter.push("DISABLE".to_owned());
+        alter.push(format!("SET (slot_name = {})", ident(name)));
+    }
+    if !known.options_fit {
+        alter.push(format!("SET ({OPTIONS})"));
+    }
+    let publication = ident(&names::publication(&pg.spec));
+    if !known.publication_fits {
+        alter.push(format!("SET PUBLICATION {publication} WITH (refresh = false)"));
+    }
+    if !known.enabled || known.slot.as_deref() != Some(name) {
+        alter.push("ENABLE".to_owned());
+    }
+    for change in alter {
+        let sql = format!("ALTER SUBSCRIPTION {} {change}", ident(name));
+        session.batch("mending a link", &sql).await?;
+        changed = Change::Made;
+    }
+    if !known.noted {
+        note(session, name, &from.unit).await?;
+    }
+    if !known.tables_fit || !known.publication_fits {
+        let sql = format!(
+            "ALTER SUBSCRIPTION {} REFRESH PUBLICATION WITH (copy_data = false)",
+            ident(name)
+        );
+        session.batch("adding tables to a link", &sql).await?;
+        changed = Change::Made;
+    }
+    if known.streams {
+        return Ok(changed);
+    }
+    // It does not stream: the other end knows why.
+    let lost = match peer::look(pg, from, name).await {
+        Err(error) => return Ok(Change::Waits(error.explain())),
+        Ok(seen) => match seen.slot {
+            Slot::Active | Slot::Idle if seen.publishes => return Ok(changed),
+            Slot::Active | Slot::Idle => {
+                return Ok(Change::Waits(format!("{} does not publish the store", from.unit)));
+            }
+            Slot::Missing => "its slot was gone",
+            Slot::Lost => "its slot had lost its log",
+        },
+    };
+    remove(session, name).await?;
+    make(pg, session, from, name, Some(lost)).await
+}
+
+/// Drops a subscription and leaves its slot alone: works with a dead peer.
+async fn remove(session: &Session<'_>, name: &str) -> Result<(), Error> {
+    let name = ident(name);
+    for change in [
+        format!("ALTER SUBSCRIPTION {name} DISABLE"),
+        format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"),
+        format!("DROP SUBSCRIPTION {name}"),
+    ] {
+        session.batch("removing a link", &change).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn unlink(pg: &Postgres, from: &UnitName, peer: Option<&Peer>) -> Result<Unlinked, Error> {
+    let name = names::link(&pg.spec, from, &pg.spec.unit);
+    let session = pg.server.session().await?;
+    if look(pg, &session, &name).await?.is_some() {
+        remove(&session, &name).await?;
+    }
+    session
+        .change(
+            "forgetting a link",
+            "DELETE FROM multiactive.link WHERE name = $1",
+            &[&name],
+        )
+        .await?;
+    session.keep();
+    pg.watch.forget(&name);
+    let why = match peer {
+        None => format!("the address of {from} is not known"),
+        Some(peer) => match peer::drop_slot(pg, peer, &name).await {
+            Ok(()) => return Ok(Unlinked::Clean),
+            Err(error) => error.explain(),
+        },
+    };
+    Ok(Unlinked::LogKept { slot: name, why })
+}
+
+/// The link's state now; `why` is what was just learned about it, if anything.
+async fn told(pg: &Postgres, name: &str, from: &UnitName, why: Option<String>) -> Result<Link, Error> {
+    let session = pg.server.session().await?;
+    let known = look(pg, &session, name).await?;
+    session.keep();
+    Ok(judge(pg, name, from, known.as_ref(), why))
+}
+
+pub(super) async fn links(pg: &Postgres) -> Result<Vec<Link>, Error> {
+    let session = pg.server.session().await?;
+    let mut links = Vec::new();
+    for from in &pg.spec.peers {
+        let name = names::link(&pg.spec, from, &pg.spec.unit);
+        if let Some(known) = look(pg, &session, &name).await? {
+            links.push(judge(pg, &name, from, Some(&known), None));
+        }
+    }
+    session.keep();
+    Ok(links)
+}
+
+pub(super) async fn compared(pg: &Postgres, from: &UnitName) -> Result<(), Error> {
+    let name = names::link(&pg.spec, from, &pg.spec.unit);
+    let session = pg.server.session().await?;
+    let sql = "UPDATE multiactive.link SET gap = NULL WHERE name = $1 AND gap IS NOT NULL";
+    session.change("forgetting a gap", sql, &[&name]).await?;
+    session.keep();
+    Ok(())
+}

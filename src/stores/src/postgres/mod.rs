@@ -1,0 +1,127 @@
+//! PostgreSQL 18: one folder, a file for each verb or two. `roles.sql` beside this file lists the rights that are
+//! needed; `schema.sql` and `guard.sql` are the fence.
+//!
+//! The application's user must own no sharded table: an owner can disable triggers. [`Driver::check_tables`] warns.
+
+mod checksum;
+mod connect;
+mod fence;
+mod grants;
+mod inspect;
+mod install;
+mod lag;
+mod links;
+mod names;
+mod peer;
+mod position;
+mod subscription;
+mod tables;
+mod wait;
+
+pub use connect::Access;
+
+use crate::driver::{
+    Applied, Checksums, Driver, FenceLimits, Fenced, Grant, Inspected, KeyRange, Lag, Link, Peer, StoreSpec,
+    TableFinding, Unlinked, Waited,
+};
+use crate::error::Error;
+use connect::Server;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::promotion::{StorePosition, UnitPosition};
+use multiactive_core::slots::SlotSet;
+use std::time::Duration;
+
+/// The SQLSTATE with which the fence refuses a write.
+pub const REFUSED: &str = "MA001";
+
+/// The member of a store that is a PostgreSQL database.
+pub struct Postgres {
+    spec: StoreSpec,
+    access: Access,
+    server: Server,
+    watch: links::Watch,
+}
+
+impl Postgres {
+    /// A driver; it connects when it is asked something.
+    pub fn new(spec: StoreSpec, access: Access) -> Self {
+        let server = Server::new(&access);
+        Self {
+            spec,
+            access,
+            server,
+            watch: links::Watch::default(),
+        }
+    }
+}
+
+impl Driver for Postgres {
+    async fn check_tables(&self) -> Result<Vec<TableFinding>, Error> {
+        tables::check(self).await
+    }
+
+    async fn install(&self) -> Result<(), Error> {
+        install::install(self).await
+    }
+
+    async fn inspect(&self) -> Result<Inspected, Error> {
+        inspect::inspect(self).await
+    }
+
+    async fn apply(&self, table: Epoch, grants: &[Grant], limits: FenceLimits) -> Result<Applied, Error> {
+        grants::apply(self, table, grants, limits).await
+    }
+
+    async fn fence(
+        &self,
+        op: &OperationUid,
+        epoch: Epoch,
+        slots: &SlotSet,
+        limits: FenceLimits,
+    ) -> Result<Fenced, Error> {
+        position::fence(self, op, epoch, slots, limits).await
+    }
+
+    async fn position(&self) -> Result<Vec<UnitPosition>, Error> {
+        position::position(self).await
+    }
+
+    async fn wait_for(
+        &self,
+        op: &OperationUid,
+        epoch: Epoch,
+        positions: &[StorePosition],
+        timeout: Duration,
+    ) -> Result<Waited, Error> {
+        wait::wait_for(self, op, epoch, positions, timeout).await
+    }
+
+    async fn link(&self, peer: &Peer) -> Result<Link, Error> {
+        links::link(self, peer).await
+    }
+
+    async fn unlink(&self, from: &UnitName, peer: Option<&Peer>) -> Result<Unlinked, Error> {
+        links::unlink(self, from, peer).await
+    }
+
+    async fn links(&self) -> Result<Vec<Link>, Error> {
+        links::links(self).await
+    }
+
+    async fn compared(&self, from: &UnitName) -> Result<(), Error> {
+        links::compared(self, from).await
+    }
+
+    async fn beat(&self) -> Result<(), Error> {
+        lag::beat(self).await
+    }
+
+    async fn lag(&self) -> Result<Vec<Lag>, Error> {
+        lag::lag(self).await
+    }
+
+    async fn checksum(&self, slots: &SlotSet, range: &KeyRange, timeout: Duration) -> Result<Checksums, Error> {
+        checksum::checksum(self, slots, range, timeout).await
+    }
+}

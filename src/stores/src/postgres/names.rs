@@ -1,0 +1,94 @@
+//! Names and literals in SQL: what we call things on a server, and how text is quoted.
+
+use crate::driver::StoreSpec;
+use multiactive_core::ids::UnitName;
+
+/// An identifier, quoted.
+pub(super) fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string literal; our sessions keep `standard_conforming_strings` on.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A table's schema and name; without a schema it is in `public`.
+pub(super) fn table(name: &str) -> (&str, &str) {
+    name.split_once('.').unwrap_or(("public", name))
+}
+
+/// A table's name for statements.
+pub(super) fn qualified(name: &str) -> String {
+    let (schema, table) = table(name);
+    format!("{}.{}", ident(schema), ident(table))
+}
+
+/// The publication of a store, the same name on every member.
+pub(super) fn publication(spec: &StoreSpec) -> String {
+    short("multiactive", &[&spec.namespace, spec.store.as_str()])
+}
+
+/// The subscription, and its slot on the publisher, of the link between two units.
+pub(super) fn link(spec: &StoreSpec, from: &UnitName, to: &UnitName) -> String {
+    let parts = [&spec.namespace, spec.store.as_str(), from.as_str(), to.as_str()];
+    short("multiactive", &parts)
+}
+
+/// A name that is legal for slots too (lower case, digits, `_`, at most 63 bytes), readable, and unique by a hash.
+pub(super) fn short(prefix: &str, parts: &[&str]) -> String {
+    let legal = |c: char| {
+        if c.is_ascii_lowercase() || c.is_ascii_digit() {
+            c
+        } else {
+            '_'
+        }
+    };
+    let readable: String = parts.join("_").chars().map(legal).take(36).collect();
+    format!("{prefix}_{readable}_{:010x}", fnv(&parts.join("\0")) & 0xff_ffff_ffff)
+}
+
+/// FNV-1a, 64 bits: the same in every version of this program.
+pub(super) fn fnv(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// A value in a connection string.
+pub(super) fn conninfo_value(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_slots_and_differ_where_their_parts_differ() {
+        let one = short("multiactive", &["shop", "orders", "east-1", "north-1"]);
+        let long = "a-very-long-name-of-a-unit-that-would-not-fit-alone-in-a-name-of-postgresql";
+        let other = short("multiactive", &["shop", "orders", long, "north-1"]);
+        for name in [&one, &other] {
+            assert!(name.len() <= 63, "{name}");
+            assert!(
+                name.chars()
+                    .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit()),
+                "{name}"
+            );
+        }
+        assert_ne!(
+            short("x", &["a-b", "c"]),
+            short("x", &["a", "b-c"]),
+            "only the hash tells these apart"
+        );
+        assert_ne!(short("x", &["a.b"]), short("x", &["a-b"]));
+    }
+
+    #[test]
+    fn quoting_survives_quotes() {
+        assert_eq!(ident("a\"b"), "\"a\"\"b\"");
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(qualified("orders"), "\"public\".\"orders\"");
+        assert_eq!(conninfo_value(r"a'b\c"), r"'a\'b\\c'");
+    }
+}

@@ -1,0 +1,88 @@
+//! A look at the other end of a link, with the replication user's own eyes: why it does not stream, and whether the
+//! slot is still there.
+
+use super::connect::{Access, Server};
+use super::{Postgres, names};
+use crate::driver::Peer;
+use crate::error::Error;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The other end.
+pub(super) struct PeerSeen {
+    /// Whether it publishes the store's tables.
+    pub(super) publishes: bool,
+    /// The slot of our link.
+    pub(super) slot: Slot,
+}
+
+/// A slot on the publisher. It keeps the log that we have not read.
+pub(super) enum Slot {
+    Missing,
+    /// Its log is gone.
+    Lost,
+    Idle,
+    /// A process reads from it.
+    Active,
+}
+
+fn server(pg: &Postgres, peer: &Peer) -> Server {
+    Server::new(&Access {
+        host: peer.host.clone(),
+        port: peer.port,
+        database: pg.access.database.clone(),
+        user: peer.user.clone(),
+        password: peer.password.clone(),
+    })
+}
+
+/// The connection string of the link from a peer. The options make the peer notice a dead reader within seconds.
+pub(super) fn conninfo(pg: &Postgres, peer: &Peer) -> String {
+    let value = names::conninfo_value;
+    format!(
+        "host={} port={} dbname={} user={} password={} connect_timeout=5 keepalives_idle=5 keepalives_interval=2 \
+         keepalives_count=3 options='-c wal_sender_timeout=10s'",
+        value(&peer.host),
+        peer.port,
+        value(&pg.access.database),
+        value(&peer.user),
+        value(&peer.password),
+    )
+}
+
+pub(super) async fn look(pg: &Postgres, peer: &Peer, slot: &str) -> Result<PeerSeen, Error> {
+    let server = server(pg, peer);
+    let session = server.session().await?;
+    let sql = "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1), s.active, s.wal_status
+               FROM (SELECT 1) one LEFT JOIN pg_replication_slots s ON s.slot_name = $2";
+    let row = session
+        .row("looking at the peer", sql, &[&names::publication(&pg.spec), &slot])
+        .await?;
+    let (active, log): (Option<bool>, Option<String>) = (row.get(1), row.get(2));
+    let slot = match (active, log.as_deref()) {
+        (None, _) => Slot::Missing,
+        (Some(_), Some("lost")) => Slot::Lost,
+        (Some(true), _) => Slot::Active,
+        (Some(false), _) => Slot::Idle,
+    };
+    Ok(PeerSeen {
+        publishes: row.get(0),
+        slot,
+    })
+}
+
+/// Drops our slot on the peer, once nobody reads from it any more; there being none is fine.
+pub(super) async fn drop_slot(pg: &Postgres, peer: &Peer, slot: &str) -> Result<(), Error> {
+    let started = Instant::now();
+    let server = server(pg, peer);
+    loop {
+        let session = server.session().await?;
+        let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
+        match session.rows("dropping the slot on the peer", sql, &[&slot]).await {
+            Ok(_) => return Ok(()),
+            Err(error) if started.elapsed() > Duration::from_secs(3) => return Err(error),
+            // 55006: its reader is still there; it goes when it notices that ours has ended.
+            Err(_) => sleep(Duration::from_millis(50)).await,
+        }
+    }
+}

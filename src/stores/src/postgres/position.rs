@@ -1,0 +1,193 @@
+//! Positions: how far this member's log has come and what it has applied of the others; and the fence of an operation,
+//! which is a fence and then a position.
+//!
+//! Why the position is right: it is read after the fence has been committed, so every write that the fence let pass
+//! was committed before it in the log. The marker is committed after it. A replica applies transactions in the order
+//! of their commits and notes the end of each as its progress. So a progress beyond the position means that all those
+//! writes are applied, and the marker sees to it that the progress gets there though nobody writes any more.
+
+use super::connect::Session;
+use super::grants::{Wanted, params, raise, wanted};
+use super::inspect::{epoch as pair, numbers};
+use super::{Postgres, fence as closing, names};
+use crate::driver::{FenceLimits, Fenced, Grant};
+use crate::error::Error;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::promotion::{StorePosition, UnitPosition};
+use multiactive_core::slots::SlotSet;
+
+/// How far each of the links $1 has come; flushed, so that it is true after a crash too.
+const PROGRESS: &str = "
+    SELECT s.subname::text, pg_replication_origin_progress('pg_' || s.oid, true)::text
+    FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+    WHERE d.datname = current_database() AND s.subname = ANY ($1::text[])";
+
+/// Slots of the operation: how many there are, the buckets of the open ones, the newest epoch beyond ours.
+const LOOK: &str = wanted!(
+    "SELECT count(*), coalesce(array_agg(DISTINCT slot % 64 ORDER BY slot % 64) FILTER (WHERE is_open), '{}'),
+            (array_agg(is_term ORDER BY is_term DESC, is_epoch DESC) FILTER (WHERE (is_term, is_epoch) > (term, epoch)))[1],
+            (array_agg(is_epoch ORDER BY is_term DESC, is_epoch DESC) FILTER (WHERE (is_term, is_epoch) > (term, epoch)))[1]
+     FROM pair"
+);
+
+/// Slots that were closed already take the operation's epoch, so that only a higher one opens them.
+const STAMP: &str = wanted!(
+    "UPDATE multiactive.slot s SET term = p.term, epoch = p.epoch
+     FROM pair p
+     WHERE s.keyspace = $1 AND s.slot = p.slot AND NOT s.open AND (s.term, s.epoch) < (p.term, p.epoch)"
+);
+
+pub(super) async fn fence(
+    pg: &Postgres,
+    op: &OperationUid,
+    epoch: Epoch,
+    slots: &SlotSet,
+    limits: FenceLimits,
+) -> Result<Fenced, Error> {
+    let wanted = Wanted::new(&[Grant {
+        slots: slots.clone(),
+        open: false,
+        epoch,
+        brought_by: None,
+    }]);
+    let keyspace = pg.spec.keyspace.name.as_str();
+    let session = pg.server.session().await?;
+    // The table may be newer by now, for other slots: only these slots' epochs count.
+    raise(&session, epoch, false).await?;
+    let buckets = look(pg, &session, epoch, slots, &wanted).await?;
+    session.keep();
+    let mut ended = Vec::new();
+    if !buckets.is_empty() {
+        ended = closing::close(pg, &wanted, &buckets, None, limits).await?.ended;
+    }
+    let session = pg.server.session().await?;
+    session
+        .change("stamping slots", STAMP, params!(keyspace, wanted))
+        .await?;
+    // A newer call may have opened them since.
+    let open = look(pg, &session, epoch, slots, &wanted).await?;
+    session.keep();
+    if !open.is_empty() {
+        return Err(Error::FenceBlocked {
+            after: limits.deadline,
+            blockers: Vec::new(),
+        });
+    }
+    let vector = mark(pg, op, epoch).await?;
+    let position = StorePosition {
+        store: pg.spec.store.clone(),
+        source: pg.spec.unit.clone(),
+        vector,
+    };
+    Ok(Fenced { position, ended })
+}
+
+/// The buckets of those slots that are still open.
+async fn look(
+    pg: &Postgres,
+    session: &Session<'_>,
+    asked: Epoch,
+    slots: &SlotSet,
+    wanted: &Wanted,
+) -> Result<Vec<i32>, Error> {
+    let row = session
+        .row("comparing slots", LOOK, params!(pg.spec.keyspace.name.as_str(), wanted))
+        .await?;
+    if usize::try_from(row.get::<_, i64>(0)) != Ok(slots.len()) {
+        return Err(Error::NotInstalled {
+            at: pg.server.at.clone(),
+        });
+    }
+    if let (Some(term), Some(number)) = (row.get(2), row.get(3)) {
+        return Err(Error::Overtaken {
+            held: pair(term, number),
+            asked,
+        });
+    }
+    Ok(row.get(1))
+}
+
+/// The position of this operation's fence: the one that was taken before, or one taken now. Writes the marker.
+async fn mark(pg: &Postgres, op: &OperationUid, epoch: Epoch) -> Result<Vec<UnitPosition>, Error> {
+    let (term, number) = numbers(epoch);
+    let session = pg.server.session().await?;
+    session.batch("marking the fence", "BEGIN").await?;
+    let sql = "INSERT INTO multiactive.marker (unit, op, term, epoch, at) VALUES ($1, $2, $3, $4, clock_timestamp())
+               ON CONFLICT (unit) DO UPDATE SET op = $2, term = $3, epoch = $4, at = clock_timestamp()";
+    session
+        .change(
+            "writing the marker",
+            sql,
+            &[&pg.spec.unit.as_str(), &op.as_str(), &term, &number],
+        )
+        .await?;
+    let vector = read(pg, &session).await?;
+    let (units, positions): (Vec<_>, Vec<_>) = vector.iter().map(|at| (at.unit.as_str(), at.position.as_str())).unzip();
+    // The first answer stays: other members may have recorded that they reached it.
+    let sql = "INSERT INTO multiactive.operation (op, term, epoch, units, positions) VALUES ($1, $2, $3, $4, $5)
+               ON CONFLICT DO NOTHING";
+    session
+        .change(
+            "noting the position",
+            sql,
+            &[&op.as_str(), &term, &number, &units, &positions],
+        )
+        .await?;
+    let sql = "SELECT units, positions FROM multiactive.operation WHERE op = $1 AND term = $2 AND epoch = $3";
+    let row = session
+        .row("reading the position", sql, &[&op.as_str(), &term, &number])
+        .await?;
+    let sql = "COMMIT; DELETE FROM multiactive.operation WHERE at < clock_timestamp() - interval '30 days'";
+    session.batch("marking the fence", sql).await?;
+    session.keep();
+    let (units, positions): (Vec<String>, Vec<String>) = (row.get(0), row.get(1));
+    let entries = units.into_iter().zip(positions);
+    Ok(entries
+        .map(|(unit, position)| UnitPosition {
+            unit: UnitName(unit),
+            position,
+        })
+        .collect())
+}
+
+pub(super) async fn position(pg: &Postgres) -> Result<Vec<UnitPosition>, Error> {
+    let session = pg.server.session().await?;
+    let vector = read(pg, &session).await?;
+    session.keep();
+    Ok(vector)
+}
+
+/// Our own position first. A link that has not brought anything yet has none.
+async fn read(pg: &Postgres, session: &Session<'_>) -> Result<Vec<UnitPosition>, Error> {
+    let sql = "SELECT pg_current_wal_insert_lsn()::text";
+    let own: String = session.row("reading the position", sql, &[]).await?.get(0);
+    let mut vector = vec![UnitPosition {
+        unit: pg.spec.unit.clone(),
+        position: own,
+    }];
+    for (unit, progress) in progress(pg, session).await? {
+        vector.extend(progress.map(|position| UnitPosition { unit, position }));
+    }
+    Ok(vector)
+}
+
+/// Each link that exists, with how far it has come; `None` before its first transaction.
+pub(super) async fn progress(pg: &Postgres, session: &Session<'_>) -> Result<Vec<(UnitName, Option<String>)>, Error> {
+    let spec = &pg.spec;
+    let links: Vec<_> = spec
+        .peers
+        .iter()
+        .map(|peer| (peer, names::link(spec, peer, &spec.unit)))
+        .collect();
+    let subscriptions: Vec<_> = links.iter().map(|(_, name)| name.as_str()).collect();
+    let rows = session
+        .rows("reading how far links have come", PROGRESS, &[&subscriptions])
+        .await?;
+    let found = links.iter().filter_map(|(peer, name)| {
+        let row = rows.iter().find(|row| row.get::<_, &str>(0) == name)?;
+        let progress: Option<String> = row.get(1);
+        Some(((*peer).clone(), progress.filter(|lsn| lsn != "0/0")))
+    });
+    Ok(found.collect())
+}
