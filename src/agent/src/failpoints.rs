@@ -1,0 +1,18 @@
+//! The places around each effect of the agent at which a test may end the process.
+
+pub use multiactive_runtime::failpoint::hit;
+
+/// Every place, in the order of a promotion; `--list-failpoints` prints them.
+pub const FAILPOINTS: &[&str] = &[
+    "apply-before",
+    "apply-after",
+    "fence-before",
+    "fence-after",
+    "drain-before",
+    "drain-after",
+    "open-before",
+    "open-after",
+    "told-routers",
+    "status-before-write",
+    "status-after-write",
+];

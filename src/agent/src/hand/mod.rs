@@ -1,0 +1,278 @@
+//! The hand of one unit: hears of assignment, table and Secrets, tells each store what is wished, tells the routers what
+//! was applied, and says in the status what is.
+
+mod inputs;
+
+use crate::agent::Shared;
+use crate::credentials::credentials;
+use crate::facts::{self, Board, Problem, Stores};
+use crate::plan::{self, Duty};
+use crate::report::{self, Known};
+use crate::routers::{Registry, UnitKey, UnitRouters, watch_pods};
+use crate::store::{self, Wish};
+use crate::{failpoints::hit, publish};
+use inputs::{SecretSeen, Secrets, table_watch};
+use jiff::Timestamp;
+use multiactive_api::{UnitAssignment, UnitAssignmentStatus};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::StoreName;
+use multiactive_core::table::RoutingTable;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+/// For how long a new hand says nothing while its stores are not settled: the last agent's words may still be true.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// A store that is in hand.
+struct StoreTask {
+    wish: watch::Sender<Wish>,
+    token: CancellationToken,
+}
+
+/// What the hand holds while it runs.
+struct Hand {
+    key: UnitKey,
+    shared: Shared,
+    assignment: watch::Receiver<Arc<UnitAssignment>>,
+    table: watch::Receiver<Option<Arc<RoutingTable>>>,
+    secrets: Secrets,
+    board: watch::Sender<Stores>,
+    tasks: BTreeMap<StoreName, StoreTask>,
+    tracker: TaskTracker,
+    routers: UnitRouters,
+    duties: Vec<Duty>,
+    /// The stores as they were when events were published last.
+    told: Stores,
+    told_routers: Option<Epoch>,
+    status: watch::Sender<Option<UnitAssignmentStatus>>,
+    last: UnitAssignmentStatus,
+    speaks: bool,
+    token: CancellationToken,
+}
+
+/// Keeps a unit in hand until `token` is cancelled; then the verbs under way are finished.
+pub async fn run(
+    key: UnitKey,
+    shared: Shared,
+    mut assignment: watch::Receiver<Arc<UnitAssignment>>,
+    token: CancellationToken,
+) {
+    let before = assignment.borrow_and_update().status.clone();
+    let routers = shared.routers.unit(&key);
+    routers.restore(known_routers(before.as_ref()));
+    let status = watch::Sender::new(None);
+    let publisher = publish::publish(
+        shared.requests.clone(),
+        key.clone(),
+        status.subscribe(),
+        before.clone(),
+        shared.metrics.clone(),
+    );
+    let (table, watching) = table_watch(&shared.watches, &key.namespace);
+    // They end with the hand.
+    let _side_tasks = [
+        AbortOnDropHandle::new(tokio::spawn(publisher)),
+        AbortOnDropHandle::new(tokio::spawn(watching)),
+        AbortOnDropHandle::new(tokio::spawn(watch_pods(
+            shared.requests.clone(),
+            key.clone(),
+            routers.clone(),
+        ))),
+    ];
+    let secrets = Secrets::new(shared.watches.clone(), &key.namespace);
+    let hand = Hand {
+        key,
+        shared,
+        assignment,
+        table,
+        secrets,
+        board: watch::Sender::default(),
+        tasks: BTreeMap::new(),
+        tracker: TaskTracker::new(),
+        routers,
+        duties: Vec::new(),
+        told: Stores::new(),
+        told_routers: None,
+        status,
+        last: before.unwrap_or_default(),
+        speaks: false,
+        token,
+    };
+    hand.run().await;
+}
+
+/// The routers that the last agent reported.
+fn known_routers(status: Option<&UnitAssignmentStatus>) -> Vec<(String, Option<Epoch>)> {
+    let routers = status.map(|status| status.routers.as_slice()).unwrap_or_default();
+    let epoch = |table: &multiactive_api::AppliedTable| {
+        let term = u32::try_from(table.term).ok()?;
+        Some(Epoch::new(term, u64::try_from(table.epoch).ok()?))
+    };
+    let known = routers
+        .iter()
+        .map(|router| (router.name.clone(), router.table.as_ref().and_then(epoch)));
+    known.collect()
+}
+
+impl Hand {
+    async fn run(mut self) {
+        tracing::info!(unit = %self.key, "taken in hand");
+        let mut board = self.board.subscribe();
+        let mut routers = self.routers.subscribe();
+        let mut secrets = self.secrets.subscribe();
+        let speak_at = Instant::now() + GRACE;
+        self.wish();
+        self.tell(&routers.borrow_and_update().clone());
+        loop {
+            let wishes = tokio::select! {
+                () = self.token.cancelled() => break,
+                // The senders live as long as this hand; the supervisor's only ends with the token.
+                Ok(()) = self.assignment.changed() => true,
+                Ok(()) = self.table.changed() => true,
+                Ok(()) = secrets.changed() => true,
+                Ok(()) = board.changed() => false,
+                Ok(()) = routers.changed() => false,
+                () = tokio::time::sleep_until(speak_at), if !self.speaks => {
+                    self.speaks = true;
+                    false
+                }
+            };
+            if wishes {
+                self.wish();
+            }
+            board.mark_unchanged();
+            let seen = routers.borrow_and_update().clone();
+            self.tell(&seen);
+        }
+        for task in self.tasks.values() {
+            task.token.cancel();
+        }
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Works out what is wished of every store, and which stores there are.
+    fn wish(&mut self) {
+        let assignment = self.assignment.borrow_and_update().clone();
+        let table = self.table.borrow_and_update().clone();
+        let spec = &assignment.spec;
+        let names = spec.stores.iter().map(|store| store.local.credentials.clone());
+        self.secrets.want(names.collect());
+        let stores: Vec<_> = spec
+            .stores
+            .iter()
+            .map(|store| (StoreName::from(store.name.as_str()), store.keyspace.as_str().into()))
+            .collect();
+        let unit = self.key.unit.as_str().into();
+        self.duties = table
+            .as_ref()
+            .map(|table| plan::duties(table, &unit, &stores))
+            .unwrap_or_default();
+        self.prune(&stores.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+        for store in &spec.stores {
+            let name = StoreName::from(store.name.as_str());
+            let secret = &store.local.credentials;
+            let peers = store.peers.iter().map(|peer| peer.unit.as_str());
+            let target = match self.secrets.get(secret) {
+                // Not heard of yet: a store in hand goes on as it is, a new one waits.
+                SecretSeen::Unknown => match self.tasks.get(&name) {
+                    Some(task) => task.wish.borrow().target.clone(),
+                    None => continue,
+                },
+                SecretSeen::Known(found) => credentials(secret, found.as_ref().as_ref(), peers)
+                    .map_err(|error| Problem::new(error.reason(), error.to_string()))
+                    .and_then(|logins| store::target(&self.key.namespace, spec, store, &logins))
+                    .map(Arc::new),
+            };
+            let wish = Wish {
+                target,
+                table: table.clone(),
+                asked: store::asked(&self.duties, &name),
+            };
+            self.wish_of(name, wish);
+        }
+    }
+
+    fn wish_of(&mut self, name: StoreName, wish: Wish) {
+        if let Some(task) = self.tasks.get(&name) {
+            task.wish.send_if_modified(|now| {
+                let changed = *now != wish;
+                if changed {
+                    *now = wish;
+                }
+                changed
+            });
+            return;
+        }
+        let (wish, wished) = watch::channel(wish);
+        let token = CancellationToken::new();
+        let board = Board::new(name.clone(), self.board.clone());
+        self.tracker
+            .spawn(store::run(wished, board, self.shared.metrics.clone(), token.clone()));
+        self.tasks.insert(name, StoreTask { wish, token });
+    }
+
+    /// Forgets stores that are not assigned any more, and answers to operations that have ended.
+    fn prune(&mut self, assigned: &[StoreName]) {
+        self.tasks.retain(|name, task| {
+            let stays = assigned.contains(name);
+            if !stays {
+                tracing::info!(unit = %self.key, store = %name, "not assigned any more, left as it is");
+                task.token.cancel();
+            }
+            stays
+        });
+        let duties = &self.duties;
+        self.board.send_if_modified(|stores| {
+            let before = stores.clone();
+            stores.retain(|name, _| assigned.contains(name));
+            for name in assigned {
+                let facts = stores.entry(name.clone()).or_default();
+                facts
+                    .answers
+                    .retain(|uid, _| duties.iter().any(|duty| duty.operation == *uid));
+            }
+            *stores != before
+        });
+    }
+
+    /// Says what is: to the routers first, then in the status and by events.
+    fn tell(&mut self, routers: &Registry) {
+        let stores = self.board.borrow().clone();
+        let table = self.table.borrow().as_ref().map(|table| table.epoch);
+        let applied = facts::applied(&stores, table);
+        if let Some(epoch) = applied.filter(|_| applied > self.told_routers) {
+            self.routers.applied(epoch);
+            self.told_routers = applied;
+            hit("told-routers");
+        }
+        let assignment = self.assignment.borrow().clone();
+        self.shared.events.changes(&assignment, &self.told, &stores);
+        self.told.clone_from(&stores);
+        let known = Known {
+            generation: assignment.metadata.generation,
+            table,
+            stores: &stores,
+            duties: &self.duties,
+            routers,
+        };
+        let status = report::status(known, &self.last.conditions, Timestamp::now());
+        self.speaks |= table.is_some() && stores.values().all(facts::StoreFacts::is_settled);
+        if self.speaks {
+            self.shared.metrics.unit(&self.key, &status);
+            self.last.clone_from(&status);
+            self.status.send_if_modified(|now| {
+                let changed = now.as_ref() != Some(&status);
+                if changed {
+                    *now = Some(status);
+                }
+                changed
+            });
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What `/metrics` shows of the agent; every name begins with `multiactive_agent_`.
+
+use crate::routers::UnitKey;
+use multiactive_api::UnitAssignmentStatus;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnitLabels {
+    namespace: String,
+    unit: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabels {
+    namespace: String,
+    unit: String,
+    store: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerbLabels {
+    verb: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    verb: &'static str,
+    outcome: &'static str,
+}
+
+/// The agent's metrics. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    leading: Gauge,
+    applied: Family<UnitLabels, Gauge>,
+    routers: Family<UnitLabels, Gauge>,
+    ready: Family<StoreLabels, Gauge>,
+    seconds: Family<VerbLabels, Histogram, fn() -> Histogram>,
+    verbs: Family<OutcomeLabels, Counter>,
+    writes: Counter,
+    failed_writes: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            leading: Gauge::default(),
+            applied: Family::default(),
+            routers: Family::default(),
+            ready: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14))),
+            verbs: Family::default(),
+            writes: Counter::default(),
+            failed_writes: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Metrics that `registry` shows.
+    pub fn registered(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let sub = registry.sub_registry_with_prefix("multiactive_agent");
+        sub.register("leading", "1 while this agent leads", metrics.leading.clone());
+        sub.register(
+            "applied_epoch",
+            "Epoch of the table that all stores stand at",
+            metrics.applied.clone(),
+        );
+        sub.register(
+            "routers_connected",
+            "Routers that are connected",
+            metrics.routers.clone(),
+        );
+        sub.register("store_ready", "1 while a store is in hand", metrics.ready.clone());
+        sub.register(
+            "verb_seconds",
+            "Time that a verb of a store took",
+            metrics.seconds.clone(),
+        );
+        sub.register("verbs", "Verbs of stores, by outcome", metrics.verbs.clone());
+        sub.register(
+            "status_writes",
+            "Writes of a UnitAssignment's status",
+            metrics.writes.clone(),
+        );
+        sub.register(
+            "status_write_failures",
+            "Writes of a status that failed",
+            metrics.failed_writes.clone(),
+        );
+        metrics
+    }
+
+    /// Whether this agent leads.
+    pub fn set_leading(&self, leading: bool) {
+        self.leading.set(i64::from(leading));
+    }
+
+    /// Counts a verb.
+    pub fn verb(&self, verb: &'static str, outcome: &'static str, took: Duration) {
+        self.seconds
+            .get_or_create(&VerbLabels { verb })
+            .observe(took.as_secs_f64());
+        self.verbs.get_or_create(&OutcomeLabels { verb, outcome }).inc();
+    }
+
+    /// Counts a write of a status.
+    pub fn status_write(&self, worked: bool) {
+        if worked {
+            self.writes.inc()
+        } else {
+            self.failed_writes.inc()
+        };
+    }
+
+    /// Shows a unit as its status says.
+    pub fn unit(&self, key: &UnitKey, status: &UnitAssignmentStatus) {
+        let (namespace, unit) = (key.namespace.clone(), key.unit.clone());
+        let labels = UnitLabels { namespace, unit };
+        let applied = status.applied.map_or(0, |applied| applied.epoch);
+        self.applied.get_or_create(&labels).set(applied);
+        let connected = status.routers.iter().filter(|router| router.connected).count();
+        self.routers
+            .get_or_create(&labels)
+            .set(i64::try_from(connected).unwrap_or(i64::MAX));
+        for store in &status.stores {
+            let labels = StoreLabels {
+                namespace: key.namespace.clone(),
+                unit: key.unit.clone(),
+                store: store.name.clone(),
+            };
+            self.ready.get_or_create(&labels).set(i64::from(store.ready));
+        }
+    }
+
+    /// Forgets a unit that is not ours any more.
+    pub fn forget(&self, key: &UnitKey, stores: impl IntoIterator<Item = String>) {
+        let (namespace, unit) = (key.namespace.clone(), key.unit.clone());
+        let labels = UnitLabels { namespace, unit };
+        self.applied.remove(&labels);
+        self.routers.remove(&labels);
+        for store in stores {
+            self.ready.remove(&StoreLabels {
+                namespace: key.namespace.clone(),
+                unit: key.unit.clone(),
+                store,
+            });
+        }
+    }
+}

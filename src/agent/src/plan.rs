@@ -1,0 +1,224 @@
+//! What a table asks of a unit: grants of its stores, and a duty for each running operation. Pure.
+
+use jiff::SignedDuration;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
+use multiactive_core::promotion::{Operation, Step, StorePosition};
+use multiactive_core::slots::SlotSet;
+use multiactive_core::span::Span;
+use multiactive_core::table::RoutingTable;
+use multiactive_stores::driver::Grant;
+
+/// Whether a table takes the place of the one that is held: never an older one.
+pub fn supersedes(new: &RoutingTable, held: Option<&RoutingTable>) -> bool {
+    held.is_none_or(|held| new.epoch > held.epoch)
+}
+
+/// The grants of a unit's stores of one keyspace; they cover every slot of the table. A keyspace that the table does
+/// not have grants nothing: its stores stay closed.
+pub fn grants(table: &RoutingTable, keyspace: &KeyspaceName, unit: &UnitName) -> Vec<Grant> {
+    let arriving = table
+        .operations
+        .iter()
+        .filter(|op| op.target == *unit && op.step >= Step::Commit);
+    let arriving: Vec<_> = arriving.map(|op| (&op.uid, takes(op, keyspace))).collect();
+    let spans = table.keyspace(keyspace).map_or(&[][..], |found| &found.spans);
+    let grant = |span: &Span| {
+        let slots = SlotSet::range(span.first, span.last);
+        let open = span.is_owned_by(unit) && span.state.is_open();
+        let brings = arriving.iter().find(|(_, taken)| open && taken.intersects(&slots));
+        Grant {
+            open,
+            epoch: span.epoch,
+            brought_by: brings.map(|(uid, _)| (*uid).clone()),
+            slots,
+        }
+    };
+    spans.iter().map(grant).collect()
+}
+
+/// The slots of a keyspace that an operation moves, from whatever source.
+fn takes(op: &Operation, keyspace: &KeyspaceName) -> SlotSet {
+    let moves = op.moves.iter().filter(|slot_move| slot_move.keyspace == *keyspace);
+    moves
+        .flat_map(|slot_move| slot_move.slots.ranges().iter().copied())
+        .collect()
+}
+
+/// What a unit is to an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Slots leave it.
+    Source,
+    /// It shall own them.
+    Target,
+    /// It only receives their rows.
+    Member,
+}
+
+/// What an operation asks of a unit now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duty {
+    /// The operation.
+    pub operation: OperationUid,
+    /// The last change of its spans.
+    pub epoch: Epoch,
+    /// Its step.
+    pub step: Step,
+    /// What the unit is to it.
+    pub role: Role,
+    /// What it asks of each store that it touches.
+    pub stores: Vec<StoreDuty>,
+    /// In Drain: stores with a position to reach that the unit has no member of.
+    pub missing: Vec<StoreName>,
+}
+
+/// What an operation asks of one store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreDuty {
+    /// The store.
+    pub store: StoreName,
+    /// What.
+    pub ask: Ask,
+}
+
+/// A question to a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Nothing.
+    Nothing,
+    /// How old is the newest row from these units?
+    Lag(Vec<UnitName>),
+    /// What are the checksums of these slots in this round?
+    Checksums {
+        /// The round.
+        round: u32,
+        /// The slots.
+        slots: SlotSet,
+    },
+    /// Write heartbeats, so that others can tell how far behind they are.
+    Beat,
+    /// Where does it stand, once these slots are fenced at the operation's epoch?
+    Fence {
+        /// The slots that leave this unit.
+        slots: SlotSet,
+        /// How long that may take.
+        budget: SignedDuration,
+    },
+    /// Has it applied these positions?
+    Reach(Vec<StorePosition>),
+}
+
+/// The duties of a unit with these stores, each with its keyspace; an operation that does not concern it asks nothing.
+pub fn duties(table: &RoutingTable, unit: &UnitName, stores: &[(StoreName, KeyspaceName)]) -> Vec<Duty> {
+    table
+        .operations
+        .iter()
+        .filter_map(|op| duty(op, unit, stores))
+        .collect()
+}
+
+fn duty(op: &Operation, unit: &UnitName, stores: &[(StoreName, KeyspaceName)]) -> Option<Duty> {
+    let moving = |keyspace: &KeyspaceName| op.moves.iter().any(|slot_move| slot_move.keyspace == *keyspace);
+    let touched: Vec<_> = stores.iter().filter(|(_, keyspace)| moving(keyspace)).collect();
+    let role = if op.sources().contains(&unit) {
+        Role::Source
+    } else if op.target == *unit {
+        Role::Target
+    } else if touched.is_empty() {
+        return None;
+    } else {
+        Role::Member
+    };
+    let stores = touched.iter().map(|(store, keyspace)| StoreDuty {
+        store: store.clone(),
+        ask: ask(op, unit, role, store, keyspace),
+    });
+    let held = |position: &&StorePosition| stores_lack(&touched, &position.store);
+    let missing = match (op.step, role) {
+        (Step::Drain, Role::Target | Role::Member) => op
+            .positions
+            .iter()
+            .filter(held)
+            .map(|position| position.store.clone())
+            .collect(),
+        (Step::Drain, Role::Source)
+        | (
+            Step::Check
+            | Step::Prepare
+            | Step::Verify
+            | Step::Hold
+            | Step::Fence
+            | Step::Commit
+            | Step::Open
+            | Step::Settle,
+            Role::Source | Role::Target | Role::Member,
+        ) => Vec::new(),
+    };
+    Some(Duty {
+        operation: op.uid.clone(),
+        epoch: op.epoch,
+        step: op.step,
+        role,
+        stores: stores.collect(),
+        missing,
+    })
+}
+
+fn stores_lack(touched: &[&(StoreName, KeyspaceName)], store: &StoreName) -> bool {
+    !touched.iter().any(|(known, _)| known == store)
+}
+
+fn ask(op: &Operation, unit: &UnitName, role: Role, store: &StoreName, keyspace: &KeyspaceName) -> Ask {
+    match (op.step, role) {
+        (Step::Check | Step::Prepare, Role::Target | Role::Member) => {
+            let sources = op.sources().into_iter().filter(|source| *source != unit);
+            Ask::Lag(sources.cloned().collect())
+        }
+        (Step::Verify, Role::Source | Role::Target) => Ask::Checksums {
+            round: op.round,
+            slots: compared(op, unit, role, keyspace),
+        },
+        (Step::Fence | Step::Drain, Role::Source) => Ask::Fence {
+            slots: leaving(op, unit, keyspace),
+            budget: op.budgets.fence,
+        },
+        (Step::Drain, Role::Target | Role::Member) => {
+            let positions = op.positions.iter().filter(|position| position.store == *store);
+            Ask::Reach(positions.cloned().collect())
+        }
+        (Step::Check | Step::Prepare, Role::Source) => Ask::Beat,
+        (Step::Verify, Role::Member)
+        | (Step::Fence, Role::Target | Role::Member)
+        | (Step::Hold | Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => {
+            Ask::Nothing
+        }
+    }
+}
+
+/// The slots of a keyspace that leave a unit.
+fn leaving(op: &Operation, unit: &UnitName, keyspace: &KeyspaceName) -> SlotSet {
+    let moves = op
+        .moves
+        .iter()
+        .filter(|slot_move| slot_move.keyspace == *keyspace && slot_move.source == *unit);
+    moves
+        .flat_map(|slot_move| slot_move.slots.ranges().iter().copied())
+        .collect()
+}
+
+/// The slots of this round that the unit answers for: a source for its own, the target for all.
+fn compared(op: &Operation, unit: &UnitName, role: Role, keyspace: &KeyspaceName) -> SlotSet {
+    let mine = match role {
+        Role::Target => takes(op, keyspace),
+        Role::Source | Role::Member => leaving(op, unit, keyspace),
+    };
+    if op.remaining.is_empty() {
+        return mine;
+    }
+    let remaining = op.remaining.iter().filter(|(name, _)| name == keyspace);
+    let remaining: SlotSet = remaining
+        .flat_map(|(_, slots)| slots.ranges().iter().copied())
+        .collect();
+    mine.intersection(&remaining)
+}

@@ -1,0 +1,230 @@
+//! From what is known to the status of a UnitAssignment. Pure; time is an argument.
+
+use crate::facts::{self, Answer, StoreFacts, Stores};
+use crate::plan::{Duty, Role, StoreDuty};
+use crate::routers::Registry;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use multiactive_api::{
+    AppliedTable, AssignedStoreStatus, LinkState, LinkStatus, OperationReport, READY, RECONCILING, RouterStatus,
+    STALLED, StoreChecksums, TablePosition, UnitAssignmentStatus,
+};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::promotion::{Reach, Step};
+use multiactive_core::wire::PROTOCOL;
+
+/// Everything that a report is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The generation of the assignment that the hand works by.
+    pub generation: Option<i64>,
+    /// The epoch of the newest table; `None` before the first.
+    pub table: Option<Epoch>,
+    /// The stores.
+    pub stores: &'a Stores,
+    /// What the running operations ask.
+    pub duties: &'a [Duty],
+    /// The routers.
+    pub routers: &'a Registry,
+}
+
+/// The status that says it; conditions keep their times from `before` where nothing changed.
+pub fn status(known: Known<'_>, before: &[Condition], now: Timestamp) -> UnitAssignmentStatus {
+    let applied = facts::applied(known.stores, known.table);
+    let store = |(name, facts): (&multiactive_core::ids::StoreName, &StoreFacts)| AssignedStoreStatus {
+        name: name.to_string(),
+        ready: facts.is_ready(),
+        reason: not_ready(facts).map(|(reason, _)| reason),
+        message: not_ready(facts).map(|(_, message)| message),
+        server: facts.server.clone(),
+    };
+    let router = |(name, router): (&str, &crate::routers::Router)| RouterStatus {
+        name: name.to_owned(),
+        table: router.epoch.map(table_of),
+        connected: router.connection.is_some(),
+    };
+    UnitAssignmentStatus {
+        observed_generation: known.generation,
+        conditions: conditions(known, applied, before, now),
+        protocol: i32::try_from(PROTOCOL).unwrap_or(i32::MAX),
+        applied: applied.map(table_of),
+        routers: known.routers.iter().map(router).collect(),
+        stores: known.stores.iter().map(store).collect(),
+        links: links(known.stores),
+        operations: known.duties.iter().map(|duty| operation(duty, known)).collect(),
+    }
+}
+
+fn table_of(epoch: Epoch) -> AppliedTable {
+    AppliedTable {
+        term: i64::from(epoch.term),
+        epoch: signed(epoch.epoch),
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Reason and message of a store that is not in hand.
+fn not_ready(facts: &StoreFacts) -> Option<(String, String)> {
+    match &facts.problem {
+        Some(problem) => Some((problem.reason.clone(), problem.message.clone())),
+        None if facts.applied.is_none() => Some(("Starting".to_owned(), "waiting for its first table".to_owned())),
+        None => None,
+    }
+}
+
+fn links(stores: &Stores) -> Vec<LinkStatus> {
+    let all = stores.iter().flat_map(|(store, facts)| {
+        facts.links.iter().map(move |(from, link)| LinkStatus {
+            store: store.to_string(),
+            from: from.clone(),
+            state: link.state,
+            message: link.message.clone(),
+        })
+    });
+    all.collect()
+}
+
+fn conditions(known: Known<'_>, applied: Option<Epoch>, before: &[Condition], now: Timestamp) -> Vec<Condition> {
+    let broken = known
+        .stores
+        .iter()
+        .find_map(|(name, facts)| Some((name, facts.problem.as_ref()?)));
+    let stuck = links(known.stores)
+        .into_iter()
+        .find(|link| link.state == LinkState::Broken);
+    // Each row: Ready, Reconciling, Stalled, reason, message.
+    let (ready, reconciling, stalled, reason, message) = match (broken, applied, stuck) {
+        (Some((name, problem)), _, _) => (
+            false,
+            false,
+            true,
+            problem.reason.clone(),
+            format!("{name}: {}", problem.message),
+        ),
+        (None, None, _) => (
+            false,
+            true,
+            false,
+            "Starting".to_owned(),
+            "waiting for the first table".to_owned(),
+        ),
+        (None, Some(_), Some(link)) => {
+            let why = link.message.unwrap_or_default();
+            let message = format!("{}: the link from {} is broken: {why}", link.store, link.from);
+            (false, false, true, "LinkBroken".to_owned(), message)
+        }
+        // The epoch is not in the message: a condition changes only when the unit's health does.
+        (None, Some(_), None) => (
+            true,
+            false,
+            false,
+            "InHand".to_owned(),
+            "every store stands at its table".to_owned(),
+        ),
+    };
+    [(READY, ready), (RECONCILING, reconciling), (STALLED, stalled)]
+        .into_iter()
+        .map(|(kind, value)| {
+            let status = if value { "True" } else { "False" };
+            let same = before.iter().find(|old| old.type_ == kind && old.status == status);
+            Condition {
+                type_: kind.to_owned(),
+                status: status.to_owned(),
+                reason: reason.clone(),
+                message: message.clone(),
+                observed_generation: known.generation,
+                last_transition_time: same.map_or(Time(now), |old| old.last_transition_time.clone()),
+            }
+        })
+        .collect()
+}
+
+fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
+    let answers: Vec<(&StoreDuty, Option<&Answer>)> = duty
+        .stores
+        .iter()
+        .map(|asked| {
+            let facts = known.stores.get(&asked.store);
+            (asked, facts.and_then(|facts| facts.answers.get(&duty.operation)))
+        })
+        .collect();
+    let each = || answers.iter().map(|(_, answer)| *answer);
+    let mut report = OperationReport {
+        uid: duty.operation.to_string(),
+        term: i64::from(duty.epoch.term),
+        epoch: signed(duty.epoch.epoch),
+        in_flight: None,
+        fenced: None,
+        lag_ms: None,
+        reach: None,
+        checksums: Vec::new(),
+    };
+    match (duty.step, duty.role) {
+        (Step::Check | Step::Prepare, Role::Target | Role::Member) => {
+            // One unknown lag makes the whole unknown; without a store there is nothing to lag.
+            let lags: Option<Vec<_>> = each().map(|answer| answer?.lag).collect();
+            let lag = lags.map(|lags| lags.into_iter().max().unwrap_or_default());
+            report.lag_ms = lag.map(|lag| i64::try_from(lag.as_millis()).unwrap_or(i64::MAX));
+        }
+        (Step::Verify, Role::Source | Role::Target) => {
+            report.checksums = answers
+                .iter()
+                .filter_map(|(asked, answer)| checksums(asked, (*answer)?))
+                .collect();
+        }
+        (Step::Hold, Role::Source) => {
+            let writes = known.routers.in_flight(&duty.operation, duty.epoch);
+            report.in_flight = writes.map(signed);
+        }
+        (Step::Fence | Step::Drain, Role::Source) => report.fenced = fenced(duty, &answers, known),
+        (Step::Drain, Role::Target | Role::Member) => report.reach = reach(duty, &answers),
+        (Step::Check | Step::Prepare, Role::Source)
+        | (Step::Verify, Role::Member)
+        | (Step::Hold | Step::Fence, Role::Target | Role::Member)
+        | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => {}
+    }
+    report
+}
+
+fn checksums(asked: &StoreDuty, answer: &Answer) -> Option<StoreChecksums> {
+    let sums = answer.checksums.as_ref()?;
+    let bytes: Vec<u8> = sums.sums.iter().flat_map(|sum| sum.to_be_bytes()).collect();
+    Some(StoreChecksums {
+        store: asked.store.to_string(),
+        round: i32::try_from(sums.round).unwrap_or(i32::MAX),
+        rows: signed(sums.rows),
+        sums: STANDARD.encode(&bytes),
+    })
+}
+
+/// The final positions, once every moving store is fenced at the operation's epoch; a unit without stores is fenced
+/// when it has taken that table.
+fn fenced(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)], known: Known<'_>) -> Option<Vec<TablePosition>> {
+    known.table.filter(|table| *table >= duty.epoch)?;
+    let positions = answers.iter().map(|(_, answer)| {
+        let (epoch, position) = answer.as_ref()?.fenced.as_ref()?;
+        (*epoch == duty.epoch).then(|| TablePosition::from(position))
+    });
+    positions.collect()
+}
+
+/// `Reached` when every store has; the first that is broken is named with the reason.
+fn reach(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<String> {
+    if let Some(store) = duty.missing.first() {
+        return Some(format!("Broken: this unit has no member of store {store}"));
+    }
+    let mut all_reached = true;
+    for (asked, answer) in answers {
+        match answer.and_then(|answer| answer.reach.as_ref())? {
+            Reach::Reached => {}
+            Reach::Waiting => all_reached = false,
+            Reach::Broken(why) => return Some(format!("Broken: {}: {why}", asked.store)),
+        }
+    }
+    Some(if all_reached { "Reached" } else { "Waiting" }.to_owned())
+}

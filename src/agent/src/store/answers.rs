@@ -1,0 +1,166 @@
+//! What an operation asks of a store and takes its time: heartbeats, lag, checksums, and waiting for positions. One task
+//! for each question; it ends when the question is asked no more.
+
+use super::wish::{Asked, Wish};
+use super::{LONGEST_PAUSE, Store, timed};
+use crate::backoff::Backoff;
+use crate::facts::Checksums;
+use crate::failpoints::hit;
+use crate::plan::Ask;
+use futures::stream::{FuturesUnordered, StreamExt};
+use jiff::SignedDuration;
+use multiactive_core::ids::UnitName;
+use multiactive_core::promotion::{Reach, StorePosition};
+use multiactive_core::slots::SlotSet;
+use multiactive_stores::driver::{KeyRange, Waited};
+use multiactive_stores::{Driver, Error};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How often heartbeats are written and lags are read, while somebody asks.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// For how long one wait for positions lasts before it says that it still waits.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// How long reading all rows of a question may take.
+const CHECKSUM: Duration = Duration::from_secs(600);
+
+pub(super) async fn answer<D: Driver>(store: &Store<D>, mut wish: watch::Receiver<Wish>) {
+    let mut running: Vec<(Asked, CancellationToken)> = Vec::new();
+    let mut tasks = FuturesUnordered::new();
+    loop {
+        let asked: Vec<Asked> = wish
+            .borrow_and_update()
+            .asked
+            .iter()
+            .filter(|asked| takes_time(asked))
+            .cloned()
+            .collect();
+        running.retain(|(question, token)| {
+            let still = asked.contains(question);
+            if !still {
+                token.cancel();
+            }
+            still
+        });
+        for question in asked {
+            if !running.iter().any(|(known, _)| *known == question) {
+                let token = store.token.child_token();
+                running.push((question.clone(), token.clone()));
+                tasks.push(async move {
+                    token.run_until_cancelled(work(store, &question)).await;
+                });
+            }
+        }
+        tokio::select! {
+            () = store.token.cancelled() => return,
+            changed = wish.changed() => if changed.is_err() {
+                return;
+            },
+            Some(()) = tasks.next() => {}
+        }
+    }
+}
+
+fn takes_time(asked: &Asked) -> bool {
+    match asked.ask {
+        Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Reach(_) => true,
+        Ask::Nothing | Ask::Fence { .. } => false,
+    }
+}
+
+/// Asks until there is an answer that stays.
+async fn work<D: Driver>(store: &Store<D>, asked: &Asked) {
+    let mut backoff = Backoff::new(LONGEST_PAUSE);
+    loop {
+        let pause = match once(store, asked).await {
+            Ok(None) => return,
+            Ok(Some(pause)) => {
+                backoff.reset();
+                pause
+            }
+            Err(error) => {
+                let (operation, ask) = (&asked.operation, &asked.ask);
+                tracing::warn!(%operation, ?ask, error = error.explain(), "a store did not answer an operation");
+                backoff.pause()
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// One attempt; `None` when the answer stays, else the pause before the next.
+async fn once<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<Option<Duration>, Error> {
+    match &asked.ask {
+        Ask::Nothing | Ask::Fence { .. } => Ok(None),
+        Ask::Beat => {
+            timed(&store.metrics, "beat", store.driver.beat()).await?;
+            Ok(Some(BEAT))
+        }
+        Ask::Lag(sources) => {
+            let lag = lag(store, sources).await;
+            let known = lag.as_ref().ok().copied().flatten();
+            store.board.answer(&asked.operation, |answer| answer.lag = known);
+            lag.map(|_| Some(BEAT))
+        }
+        Ask::Checksums { round, slots } => {
+            checksums(store, asked, *round, slots).await?;
+            Ok(None)
+        }
+        Ask::Reach(positions) => reach(store, asked, positions).await,
+    }
+}
+
+/// The largest age of a heartbeat from these units; `None` while one is unknown.
+async fn lag<D: Driver>(store: &Store<D>, sources: &[UnitName]) -> Result<Option<SignedDuration>, Error> {
+    let lags = timed(&store.metrics, "lag", store.driver.lag()).await?;
+    let ages: Option<Vec<Duration>> = sources
+        .iter()
+        .map(|source| lags.iter().find(|lag| lag.from == *source)?.heartbeat)
+        .collect();
+    let oldest = ages.map(|ages| ages.into_iter().max().unwrap_or_default());
+    Ok(oldest.map(|oldest| SignedDuration::try_from(oldest).unwrap_or(SignedDuration::MAX)))
+}
+
+async fn checksums<D: Driver>(store: &Store<D>, asked: &Asked, round: u32, slots: &SlotSet) -> Result<(), Error> {
+    let all = KeyRange::default();
+    let verb = store.driver.checksum(slots, &all, CHECKSUM);
+    let read = timed(&store.metrics, "checksum", verb).await?;
+    let sums = slots
+        .iter()
+        .map(|slot| read.sums.get(&slot).copied().unwrap_or_default())
+        .collect();
+    store.board.answer(&asked.operation, |answer| {
+        answer.checksums = Some(Checksums {
+            round,
+            rows: read.rows,
+            sums,
+        });
+    });
+    Ok(())
+}
+
+async fn reach<D: Driver>(
+    store: &Store<D>,
+    asked: &Asked,
+    positions: &[StorePosition],
+) -> Result<Option<Duration>, Error> {
+    hit("drain-before");
+    let verb = store.driver.wait_for(&asked.operation, asked.epoch, positions, WAIT);
+    let waited = timed(&store.metrics, "wait_for", verb).await?;
+    let (reach, again) = match waited {
+        Waited::Reached => (Reach::Reached, None),
+        Waited::TimedOut(missing) => {
+            tracing::info!(operation = %asked.operation, missing, "still waiting for positions");
+            (Reach::Waiting, Some(Duration::ZERO))
+        }
+        Waited::LinkBroken(why) => (Reach::Broken(why), Some(BEAT)),
+    };
+    hit("drain-after");
+    store
+        .board
+        .answer(&asked.operation, |answer| answer.reach = Some(reach));
+    Ok(again)
+}

@@ -1,0 +1,200 @@
+//! Brings one store to the newest table: installs the fence, fences for operations and reports where, closes and opens.
+//!
+//! It looks at the server once a second, for a restarted database starts fenced and is opened again at the same epoch.
+
+use super::wish::{Asked, Target, Wish};
+use super::{LONGEST_PAUSE, Store, timed};
+use crate::backoff::Backoff;
+use crate::facts::Problem;
+use crate::failpoints::hit;
+use crate::plan::{self, Ask};
+use jiff::SignedDuration;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::slots::SlotSet;
+use multiactive_core::table::RoutingTable;
+use multiactive_stores::driver::{FenceLimits, Grant, Inspected};
+use multiactive_stores::{Driver, Error};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How often a store that is as it should be is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long closing slots may take outside of operations, and how old a transaction in its way may become.
+const LIMITS: FenceLimits = FenceLimits {
+    deadline: Duration::from_secs(10),
+    grace: Duration::from_secs(2),
+};
+
+/// What this agent has done to the server that runs now.
+struct Standing {
+    server: String,
+    /// The table that it was brought to, and the slots that are open by it.
+    at: Option<(Epoch, SlotSet)>,
+    looked: Instant,
+}
+
+pub(super) async fn keep<D: Driver>(
+    store: &Store<D>,
+    target: &Target,
+    mut wish: watch::Receiver<Wish>,
+    installed: &watch::Sender<bool>,
+) {
+    let mut backoff = Backoff::new(LONGEST_PAUSE);
+    let mut standing = None;
+    while !store.token.is_cancelled() {
+        let now = wish.borrow_and_update().clone();
+        let pause = match pass(store, target, &now, &mut standing).await {
+            Ok(()) => {
+                installed.send_replace(true);
+                backoff.reset();
+                LOOK
+            }
+            Err(error) => {
+                // Whatever was true of the server may not be true any more.
+                standing = None;
+                report(store, target, &error);
+                backoff.pause()
+            }
+        };
+        tokio::select! {
+            () = store.token.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+            changed = wish.changed() => if changed.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn report<D: Driver>(store: &Store<D>, target: &Target, error: &Error) {
+    let problem = Problem::new(error.reason(), error.explain());
+    let before = store.board.facts().problem;
+    if before.is_none_or(|before| before.reason != problem.reason) {
+        let (name, unit) = (&target.spec.store, &target.spec.unit);
+        tracing::warn!(store = %name, %unit, reason = problem.reason, error = problem.message, "store is not in hand");
+    }
+    store.board.change(|facts| facts.problem = Some(problem));
+}
+
+/// One look at the wish: installs where nothing is known, fences for operations first, then the whole table.
+async fn pass<D: Driver>(
+    store: &Store<D>,
+    target: &Target,
+    wish: &Wish,
+    standing: &mut Option<Standing>,
+) -> Result<(), Error> {
+    let mut stands = match standing.take() {
+        Some(stands) => stands,
+        None => {
+            timed(&store.metrics, "install", store.driver.install()).await?;
+            look(store, None).await?
+        }
+    };
+    for asked in &wish.asked {
+        fence(store, asked).await?;
+    }
+    if let Some(table) = &wish.table {
+        let is_there = |stands: &Standing| stands.at.as_ref().is_some_and(|(epoch, _)| *epoch >= table.epoch);
+        if is_there(&stands) && stands.looked.elapsed() >= LOOK {
+            stands = look(store, Some(stands)).await?;
+        }
+        if !is_there(&stands) {
+            let opened = apply(store, target, table).await?;
+            stands.at = Some((table.epoch, opened));
+            store.board.change(|facts| {
+                facts.problem = None;
+                facts.applied = Some(table.epoch);
+            });
+        }
+    } else {
+        store.board.change(|facts| facts.problem = None);
+    }
+    *standing = Some(stands);
+    Ok(())
+}
+
+/// Looks at the server. What was done to it counts only while it is the same one, with the same slots open.
+async fn look<D: Driver>(store: &Store<D>, before: Option<Standing>) -> Result<Standing, Error> {
+    let Inspected {
+        server, open, warnings, ..
+    } = timed(&store.metrics, "inspect", store.driver.inspect()).await?;
+    let at = before
+        .filter(|before| before.server == server)
+        .and_then(|before| before.at);
+    let warnings = warnings
+        .into_iter()
+        .map(|finding| Problem::new(finding.reason, format!("{}: {}", finding.table, finding.message)));
+    let warnings: Vec<_> = warnings.collect();
+    store.board.change(|facts| {
+        facts.server = Some(server.clone());
+        facts.warnings = warnings;
+    });
+    Ok(Standing {
+        server,
+        at: at.filter(|(_, opened)| *opened == open),
+        looked: Instant::now(),
+    })
+}
+
+/// Fences for an operation, once for each epoch of it, and puts the position on the board.
+async fn fence<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<(), Error> {
+    let (slots, budget) = match &asked.ask {
+        Ask::Fence { slots, budget } => (slots, *budget),
+        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Reach(_) => return Ok(()),
+    };
+    let known = store
+        .board
+        .facts()
+        .answers
+        .remove(&asked.operation)
+        .and_then(|answer| answer.fenced);
+    if known.is_some_and(|(epoch, _)| epoch == asked.epoch) {
+        return Ok(());
+    }
+    hit("fence-before");
+    let verb = store.driver.fence(&asked.operation, asked.epoch, slots, limits(budget));
+    let fenced = timed(&store.metrics, "fence", verb).await?;
+    hit("fence-after");
+    for session in &fenced.ended {
+        tracing::warn!(operation = %asked.operation, %session, "ended a session for the fence");
+    }
+    let epoch = asked.epoch;
+    store.board.answer(&asked.operation, |answer| {
+        answer.fenced = Some((epoch, fenced.position))
+    });
+    Ok(())
+}
+
+/// A transaction in the way may use a quarter of the budget before its session is ended.
+fn limits(budget: SignedDuration) -> FenceLimits {
+    let deadline = Duration::try_from(budget).unwrap_or(LIMITS.deadline);
+    FenceLimits {
+        deadline,
+        grace: deadline / 4,
+    }
+}
+
+/// Brings the store to a table; returns the slots that are open by it.
+async fn apply<D: Driver>(store: &Store<D>, target: &Target, table: &RoutingTable) -> Result<SlotSet, Error> {
+    let grants = plan::grants(table, &target.spec.keyspace.name, &target.spec.unit);
+    let opens = grants.iter().any(|grant| grant.brought_by.is_some());
+    hit(if opens { "open-before" } else { "apply-before" });
+    let verb = store.driver.apply(table.epoch, &grants, LIMITS);
+    let applied = timed(&store.metrics, "apply", verb).await?;
+    hit(if opens { "open-after" } else { "apply-after" });
+    for session in &applied.ended {
+        tracing::warn!(store = %target.spec.store, %session, "ended a session that held up closing slots");
+    }
+    if applied.opened > 0 || applied.closed > 0 {
+        let (store, unit, epoch) = (&target.spec.store, &target.spec.unit, table.epoch);
+        tracing::info!(%store, %unit, %epoch, opened = applied.opened, closed = applied.closed, "brought to the table");
+    }
+    Ok(open_slots(&grants))
+}
+
+fn open_slots(grants: &[Grant]) -> SlotSet {
+    let open = grants.iter().filter(|grant| grant.open);
+    open.flat_map(|grant| grant.slots.ranges().iter().copied()).collect()
+}

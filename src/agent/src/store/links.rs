@@ -1,0 +1,90 @@
+//! Keeps the links into one store: makes what is missing, mends what is broken, says how each one is.
+//!
+//! A link whose peer is not in the assignment any more is left as it is: nothing is deleted here.
+
+use super::wish::{Target, Wish};
+use super::{LONGEST_PAUSE, Store, timed};
+use crate::backoff::Backoff;
+use crate::facts::LinkFact;
+use crate::plan::Ask;
+use futures::future::join_all;
+use multiactive_api::LinkState as Reported;
+use multiactive_stores::driver::{Link, LinkState, Peer};
+use multiactive_stores::{Driver, Error};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often links that run are looked at, and how often while an operation asks for something.
+const LOOK: Duration = Duration::from_secs(5);
+const LOOK_CLOSELY: Duration = Duration::from_millis(500);
+
+pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish: watch::Receiver<Wish>) {
+    let mut backoff = Backoff::new(LONGEST_PAUSE);
+    while !store.token.is_cancelled() {
+        let closely = wish
+            .borrow_and_update()
+            .asked
+            .iter()
+            .any(|asked| asked.ask != Ask::Nothing);
+        let all_run = converge(store, &target.peers).await;
+        let pause = match (all_run, closely) {
+            (true, true) => LOOK_CLOSELY,
+            (true, false) => LOOK,
+            (false, _) => backoff.pause(),
+        };
+        if all_run {
+            backoff.reset();
+        }
+        tokio::select! {
+            () = store.token.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+            // An operation that begins asks for a look at once, every later change of the table does not.
+            changed = wish.wait_for(|wish| !closely && wish.asked.iter().any(|asked| asked.ask != Ask::Nothing)) => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Looks at all links and works on those that do not run; whether all do.
+async fn converge<D: Driver>(store: &Store<D>, peers: &[Peer]) -> bool {
+    let known = timed(&store.metrics, "links", store.driver.links())
+        .await
+        .unwrap_or_default();
+    let each = peers.iter().map(|peer| async {
+        let running = known
+            .iter()
+            .find(|link| link.from == peer.unit && link.state == LinkState::Running);
+        let link = match running {
+            Some(link) => Ok(link.clone()),
+            None => timed(&store.metrics, "link", store.driver.link(peer)).await,
+        };
+        let fact = fact(link);
+        let runs = fact.state == Reported::Running;
+        note(store, peer, fact);
+        runs
+    });
+    join_all(each).await.into_iter().all(|runs| runs)
+}
+
+fn note<D: Driver>(store: &Store<D>, peer: &Peer, fact: LinkFact) {
+    store.board.change(|facts| {
+        facts.links.insert(peer.unit.to_string(), fact);
+    });
+}
+
+/// A gap makes a link that streams broken all the same: rows may be missing here.
+fn fact(link: Result<Link, Error>) -> LinkFact {
+    let (state, message) = match link {
+        Ok(Link { gap: Some(gap), .. }) => (Reported::Broken, Some(gap)),
+        Ok(Link { state, .. }) => match state {
+            LinkState::Running => (Reported::Running, None),
+            LinkState::Starting(why) => (Reported::Starting, Some(why)),
+            LinkState::Broken(why) => (Reported::Broken, Some(why)),
+        },
+        Err(error) => (Reported::Broken, Some(error.explain())),
+    };
+    LinkFact { state, message }
+}

@@ -1,0 +1,107 @@
+//! One store of a unit in hand: its tasks. A store that is broken holds up no other.
+//!
+//! `keeper` brings it to the newest table, `links` keeps the streams from its peers, `answers` does what takes its time
+//! for an operation. All are driven by the wish and write what they know on the board.
+
+mod answers;
+mod keeper;
+mod links;
+mod wish;
+
+pub use wish::{Asked, Target, Wish, asked, target};
+
+use crate::facts::{Board, Problem};
+use crate::metrics::Metrics;
+use multiactive_stores::{Driver, Postgres};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The longest pause between attempts at something that fails.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// What the tasks of a store share.
+struct Store<D> {
+    driver: D,
+    board: Board,
+    metrics: Metrics,
+    token: CancellationToken,
+}
+
+/// Keeps a store as it is wished until `token` is cancelled; the verb under way is finished then.
+pub async fn run(mut wish: watch::Receiver<Wish>, board: Board, metrics: Metrics, token: CancellationToken) {
+    while !token.is_cancelled() {
+        let described = wish.borrow_and_update().target.clone();
+        let other = until_other(wish.clone(), described.clone());
+        match described {
+            Ok(target) => {
+                let store = Store {
+                    driver: Postgres::new(target.spec.clone(), target.access()),
+                    board: board.clone(),
+                    metrics: metrics.clone(),
+                    token: token.clone(),
+                };
+                // Another database or other credentials: every verb may be cancelled.
+                tokio::select! {
+                    () = work(&store, &target, wish.clone()) => {}
+                    () = other => {}
+                }
+            }
+            Err(problem) => {
+                board.change(|facts| facts.problem = Some(problem));
+                token.run_until_cancelled(other).await;
+            }
+        }
+    }
+}
+
+/// Returns when the store is another one; never, where the wish is not made any more.
+async fn until_other(mut wish: watch::Receiver<Wish>, than: Result<Arc<Target>, Problem>) {
+    if wish.wait_for(|wish| wish.target != than).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn work<D: Driver>(store: &Store<D>, target: &Target, wish: watch::Receiver<Wish>) {
+    let installed = watch::Sender::new(false);
+    let after_install = |wish: watch::Receiver<Wish>| (installed.subscribe(), wish);
+    let links = after_install(wish.clone());
+    let answers = after_install(wish.clone());
+    tokio::join!(
+        keeper::keep(store, target, wish, &installed),
+        async {
+            let (mut ready, wish) = links;
+            if is_true(&mut ready, &store.token).await {
+                links::keep(store, target, wish).await;
+            }
+        },
+        async {
+            let (mut ready, wish) = answers;
+            if is_true(&mut ready, &store.token).await {
+                answers::answer(store, wish).await;
+            }
+        }
+    );
+}
+
+async fn is_true(ready: &mut watch::Receiver<bool>, token: &CancellationToken) -> bool {
+    let waited = token.run_until_cancelled(ready.wait_for(|ready| *ready)).await;
+    waited.is_some_and(|seen| seen.is_ok())
+}
+
+/// Runs one verb and counts it.
+async fn timed<T>(
+    metrics: &Metrics,
+    verb: &'static str,
+    call: impl Future<Output = Result<T, multiactive_stores::Error>>,
+) -> Result<T, multiactive_stores::Error> {
+    let start = std::time::Instant::now();
+    let answer = call.await;
+    let outcome = answer
+        .as_ref()
+        .map_or_else(multiactive_stores::Error::reason, |_| "Done");
+    metrics.verb(verb, outcome, start.elapsed());
+    answer
+}

@@ -1,0 +1,186 @@
+//! What a unit asks of one of its stores, worked out from the assignment, the Secret and the table. Pure.
+
+use crate::credentials::{Credentials, Login};
+use crate::facts::Problem;
+use crate::plan::{Ask, Duty};
+use multiactive_api::convert::ConvertError;
+use multiactive_api::{AssignedStore, EngineType, KeyspaceSpec as DeclaredKeyspace, UnitAssignmentSpec};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{OperationUid, StoreName};
+use multiactive_core::keyspace::Keyspace;
+use multiactive_core::table::RoutingTable;
+use multiactive_stores::driver::{KeyspaceSpec, Peer, StoreSpec, TableSpec};
+use multiactive_stores::postgres::Access;
+use std::sync::Arc;
+
+/// Which database a store is, and all that its driver must know. Another one is another driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The store.
+    pub spec: StoreSpec,
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Its database.
+    pub database: String,
+    /// The agent's login.
+    pub login: Login,
+    /// From where it receives.
+    pub peers: Vec<Peer>,
+}
+
+impl Target {
+    /// How the driver reaches it.
+    pub fn access(&self) -> Access {
+        Access {
+            host: self.host.clone(),
+            port: self.port,
+            database: self.database.clone(),
+            user: self.login.username.clone(),
+            password: self.login.password.clone(),
+        }
+    }
+}
+
+/// What an operation asks of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The operation.
+    pub operation: OperationUid,
+    /// The last change of its spans.
+    pub epoch: Epoch,
+    /// What.
+    pub ask: Ask,
+}
+
+/// What a unit asks of a store now.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Which database it is, or why that cannot be said.
+    pub target: Result<Arc<Target>, Problem>,
+    /// The table that it shall stand at; `None` before the first.
+    pub table: Option<Arc<RoutingTable>>,
+    /// What the running operations ask.
+    pub asked: Vec<Asked>,
+}
+
+/// A table is known by its epoch: it is compared on every change.
+impl PartialEq for Wish {
+    fn eq(&self, other: &Self) -> bool {
+        let epoch = |wish: &Self| wish.table.as_ref().map(|table| table.epoch);
+        self.target == other.target && epoch(self) == epoch(other) && self.asked == other.asked
+    }
+}
+
+/// What the duties ask of one store.
+pub fn asked(duties: &[Duty], store: &StoreName) -> Vec<Asked> {
+    let of = |duty: &Duty| {
+        let found = duty.stores.iter().find(|asked| asked.store == *store)?;
+        Some(Asked {
+            operation: duty.operation.clone(),
+            epoch: duty.epoch,
+            ask: found.ask.clone(),
+        })
+    };
+    duties.iter().filter_map(of).collect()
+}
+
+/// Which database a store is.
+///
+/// # Errors
+///
+/// [`Problem`] where the assignment does not say what the driver needs.
+pub fn target(
+    namespace: &str,
+    unit: &UnitAssignmentSpec,
+    store: &AssignedStore,
+    credentials: &Credentials,
+) -> Result<Target, Problem> {
+    let invalid = |message: String| Problem::new("AssignmentInvalid", message);
+    let declared = unit.keyspaces.iter().find(|keyspace| keyspace.name == store.keyspace);
+    let declared = declared.ok_or_else(|| invalid(format!("keyspace {} is not in the assignment", store.keyspace)))?;
+    let EngineType::PostgreSql = store.engine.kind;
+    let engine = store.engine.postgre_sql.as_ref();
+    let engine = engine.ok_or_else(|| invalid("engine.postgreSQL is missing".to_owned()))?;
+    let (host, port) = host_and_port(&store.local.address).map_err(invalid)?;
+    let peer = |member: &multiactive_api::StoreMember| {
+        let (host, port) = host_and_port(&member.address).map_err(invalid)?;
+        let login = credentials.peers.get(&member.unit);
+        let login = login.ok_or_else(|| invalid(format!("no login for peer {}", member.unit)))?;
+        Ok(Peer {
+            unit: member.unit.as_str().into(),
+            host,
+            port,
+            user: login.username.clone(),
+            password: login.password.clone(),
+        })
+    };
+    let table = |table: &multiactive_api::Table| TableSpec {
+        name: table.name.clone(),
+        shard_key: table.shard_key.clone(),
+    };
+    Ok(Target {
+        spec: StoreSpec {
+            namespace: namespace.to_owned(),
+            store: store.name.as_str().into(),
+            unit: unit.unit.as_str().into(),
+            keyspace: keyspace(&declared.name, &declared.spec).map_err(|error| invalid(error.to_string()))?,
+            tables: store.tables.iter().map(table).collect(),
+            peers: store.peers.iter().map(|peer| peer.unit.as_str().into()).collect(),
+        },
+        host,
+        port,
+        database: engine.database.clone(),
+        login: credentials.own.clone(),
+        peers: store.peers.iter().map(peer).collect::<Result<_, Problem>>()?,
+    })
+}
+
+fn keyspace(name: &str, declared: &DeclaredKeyspace) -> Result<KeyspaceSpec, ConvertError> {
+    let checked = Keyspace::try_from(declared)?;
+    let overrides = declared.overrides.iter().flat_map(|entry| &entry.keys);
+    Ok(KeyspaceSpec {
+        name: name.into(),
+        slots: checked.slots(),
+        function: checked.function(),
+        overrides: overrides.map(|key| (key.clone(), checked.slot_of(key))).collect(),
+    })
+}
+
+/// `db.example:5432`, `[::1]:5432`.
+fn host_and_port(address: &str) -> Result<(String, u16), String> {
+    let bad = || format!("address `{address}`: expected host and port, such as db.shop.svc:5432");
+    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+    let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(bad)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        Err(bad())
+    } else {
+        Ok((host.to_owned(), port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_host_and_port() {
+        for (address, want) in [
+            ("db.shop.svc:5432", Some(("db.shop.svc", 5432))),
+            ("[::1]:5432", Some(("::1", 5432))),
+            ("db.shop.svc", None),
+            ("db.shop.svc:0", None),
+            ("db.shop.svc:x", None),
+            (":5432", None),
+        ] {
+            let got = host_and_port(address).ok();
+            assert_eq!(
+                got.as_ref().map(|(host, port)| (host.as_str(), *port)),
+                want,
+                "{address}"
+            );
+        }
+    }
+}
