@@ -29,6 +29,7 @@ pub struct Election {
     api: Api<Lease>,
     name: String,
     identity: String,
+    leads_on_when_silent: bool,
 }
 
 /// How leading ended.
@@ -90,7 +91,16 @@ impl Election {
             api: Api::namespaced(client, namespace),
             name: name.to_owned(),
             identity: identity.to_owned(),
+            leads_on_when_silent: false,
         }
+    }
+
+    /// Leads on while the server does not answer, until it is seen that another holds the lease: for work that must
+    /// outlast the server and that something else keeps safe, as the databases' epochs do for agents.
+    #[must_use]
+    pub fn leading_on_when_silent(mut self) -> Self {
+        self.leads_on_when_silent = true;
+        self
     }
 
     /// Waits for the lease, then runs `work` until it ends, `shutdown` is cancelled or the lease is lost. The token
@@ -144,7 +154,7 @@ impl Election {
                 Ok(false) => return,
                 Err(error) => tracing::warn!(lease = self.name, error, "renewing the lease failed, trying again"),
             }
-            if renewed.elapsed() >= GIVE_UP {
+            if renewed.elapsed() >= GIVE_UP && !self.leads_on_when_silent {
                 return;
             }
         }
@@ -321,5 +331,28 @@ mod tests {
             .await;
         assert_eq!(ended, Ended::Lost);
         assert!(began.elapsed() < DURATION, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leads_on_when_silent_stops_when_another_holds_the_lease() {
+        let (election, state) = election();
+        let shutdown = CancellationToken::new();
+        let server = Arc::clone(&state);
+        let ended = election
+            .leading_on_when_silent()
+            .lead(&shutdown, |token| async move {
+                server.lock().unwrap().down = true;
+                tokio::time::sleep(DURATION * 6).await;
+                assert!(!token.is_cancelled(), "the server is silent, nobody else leads");
+                let mut server = server.lock().unwrap();
+                server.down = false;
+                if let Some(lease) = &mut server.lease {
+                    lease["spec"]["holderIdentity"] = "another".into();
+                }
+                drop(server);
+                token.cancelled().await;
+            })
+            .await;
+        assert_eq!(ended, Ended::Lost);
     }
 }
