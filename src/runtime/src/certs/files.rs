@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, CommonState, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
+use socket2::{SockRef, TcpKeepalive};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -111,7 +112,7 @@ impl TlsFiles {
     pub async fn connect(&self, addr: impl ToSocketAddrs, expected_name: &str) -> std::io::Result<PeerStream> {
         let name = ServerName::try_from(expected_name.to_owned()).map_err(std::io::Error::other)?;
         let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
+        prepare(&stream)?;
         TlsConnector::from(self.client_config()).connect(name, stream).await
     }
 
@@ -121,7 +122,7 @@ impl TlsFiles {
     ///
     /// Where the client has no certificate of our authority.
     pub async fn accept(&self, stream: TcpStream) -> std::io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
-        stream.set_nodelay(true)?;
+        prepare(&stream)?;
         TlsAcceptor::from(self.server_config()).accept(stream).await
     }
 
@@ -187,6 +188,16 @@ pub fn peer_names(connection: &CommonState) -> Vec<String> {
         }
     }
     dns
+}
+
+/// Small messages go at once; a peer that vanished is noticed after some 20 s, not after hours.
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let probes = TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(2);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
 fn marks(dir: &Path) -> Marks {

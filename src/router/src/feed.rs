@@ -1,0 +1,71 @@
+//! Where assignment and table come from: the API server of the unit's own cluster. While it is away, or an object
+//! cannot be used, the last good ones stay in force.
+
+use crate::state::State;
+use crate::view::ViewError;
+use futures::StreamExt;
+use kube::{Api, Client};
+use multiactive_api::{ROUTING_TABLE, RoutingTable, UnitAssignment};
+use multiactive_core::table;
+use multiactive_runtime::watch::{self, Seen};
+use std::pin::pin;
+use std::sync::Arc;
+
+/// Feeds a router until it is dropped.
+pub async fn run(client: Client, state: Arc<State>) {
+    let assignments =
+        watch::one::<UnitAssignment>(Api::namespaced(client.clone(), &state.namespace), state.unit.as_str());
+    let tables = watch::one::<RoutingTable>(Api::namespaced(client, &state.namespace), ROUTING_TABLE);
+    let (mut assignments, mut tables) = (pin!(assignments), pin!(tables));
+    loop {
+        tokio::select! {
+            Some(seen) = assignments.next() => assignment(&state, seen),
+            Some(seen) = tables.next() => table(&state, seen),
+            else => return,
+        }
+    }
+}
+
+fn assignment(state: &State, seen: Seen<UnitAssignment>) {
+    match seen {
+        Seen::Present(object) => settle(state, "UnitAssignment", state.take_assignment(&object.spec)),
+        Seen::Absent => absent(state, "UnitAssignment"),
+        Seen::Unparsable { error } => unparsable(state, "UnitAssignment", &error),
+    }
+}
+
+fn table(state: &State, seen: Seen<RoutingTable>) {
+    match seen {
+        Seen::Present(object) => {
+            let table = table::RoutingTable::try_from(&object.spec).map_err(|e| ViewError::Table(e.to_string()));
+            settle(state, "RoutingTable", table.and_then(|table| state.take_table(table)));
+        }
+        Seen::Absent => absent(state, "RoutingTable"),
+        Seen::Unparsable { error } => unparsable(state, "RoutingTable", &error),
+    }
+}
+
+fn settle(state: &State, kind: &'static str, taken: Result<(), ViewError>) {
+    if let Err(error) = taken {
+        let older = matches!(error, ViewError::Older { .. });
+        state.metrics.count_unusable(if older { "OlderTable" } else { kind });
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(kind, error, "not usable, the last good one stays");
+    }
+}
+
+fn absent(state: &State, kind: &'static str) {
+    match state.view.load().compiled {
+        Some(_) => tracing::warn!(kind, "deleted, the last one stays in force"),
+        None => state.readiness.set_not_ready(format!("no {kind} yet")),
+    }
+}
+
+fn unparsable(state: &State, kind: &'static str, error: &str) {
+    state.metrics.count_unusable(kind);
+    if state.view.load().compiled.is_none() {
+        state
+            .readiness
+            .set_not_ready(format!("{kind} cannot be parsed: {error}"));
+    }
+}

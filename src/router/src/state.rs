@@ -1,0 +1,221 @@
+//! All that the threads of one router share, and the one place where a new table comes into force.
+
+use crate::flight::Watch;
+use crate::hold::{HeldFor, Hold};
+use crate::kept::Budget;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::view::{Compiled, Declared, View, ViewError};
+use arc_swap::ArcSwap;
+use multiactive_api::UnitAssignmentSpec;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::UnitName;
+use multiactive_core::route::{AgentSeen, Decision, decide};
+use multiactive_core::table::RoutingTable;
+use multiactive_core::wire::{InFlight, RouterReport};
+use multiactive_runtime::probes::Readiness;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// What a router knows and holds.
+pub struct State {
+    /// Its unit.
+    pub unit: UnitName,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its limits.
+    pub limits: Limits,
+    /// What decisions are made by.
+    pub view: ArcSwap<View>,
+    /// The requests that wait.
+    pub hold: Hold,
+    /// The bytes that are kept.
+    pub budget: Arc<Budget>,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Whether it has a table.
+    pub readiness: Readiness,
+    /// Who waits for writes in flight to end.
+    pub flights: Arc<Watch>,
+    changed: watch::Sender<Option<Epoch>>,
+    sources: Mutex<Sources>,
+}
+
+/// What the view is made of.
+#[derive(Default)]
+struct Sources {
+    declared: Option<Arc<Declared>>,
+    table: Option<RoutingTable>,
+    compiled: Option<Arc<Compiled>>,
+    agent: AgentSeen,
+}
+
+impl Sources {
+    /// Where the two do not fit, the last that did stay in force until the other one follows.
+    fn compile(&mut self) -> Result<(), ViewError> {
+        if let (Some(declared), Some(table)) = (&self.declared, &self.table) {
+            self.compiled = Some(Arc::new(Compiled::new(declared.clone(), table)?));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// A router of `unit` without a table.
+    pub fn new(unit: UnitName, namespace: String, limits: Limits, metrics: Metrics, readiness: Readiness) -> Arc<Self> {
+        Arc::new(Self {
+            unit,
+            namespace,
+            view: ArcSwap::default(),
+            hold: Hold::new(limits.hold_requests),
+            budget: Budget::new(limits.kept_total),
+            limits,
+            metrics,
+            readiness,
+            flights: Arc::default(),
+            changed: watch::Sender::new(None),
+            sources: Mutex::default(),
+        })
+    }
+
+    /// Takes an assignment.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError`] where it cannot be used; the last good one stays.
+    pub fn take_assignment(&self, spec: &UnitAssignmentSpec) -> Result<(), ViewError> {
+        let mut sources = self.lock();
+        let before = sources.declared.as_deref();
+        let declared = Declared::new(spec, &self.unit, &self.namespace, before, &self.flights)?;
+        sources.declared = Some(Arc::new(declared));
+        sources.compile()?;
+        self.publish(&sources);
+        Ok(())
+    }
+
+    /// Takes a table.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError`] where it is older than the one in force, or does not fit the assignment.
+    pub fn take_table(&self, table: RoutingTable) -> Result<(), ViewError> {
+        let mut sources = self.lock();
+        if let Some(held) = &sources.table {
+            if table.epoch < held.epoch {
+                return Err(ViewError::Older {
+                    offered: table.epoch,
+                    held: held.epoch,
+                });
+            }
+            if table.epoch == held.epoch {
+                return Ok(());
+            }
+        }
+        sources.table = Some(table);
+        sources.compile()?;
+        self.publish(&sources);
+        Ok(())
+    }
+
+    /// Notes that the agent's connection came or went.
+    pub fn agent_connected(&self, connected: bool) {
+        let mut sources = self.lock();
+        sources.agent.connected = connected;
+        self.metrics.agent_connected.set(connected.into());
+        self.publish(&sources);
+    }
+
+    /// Notes the table to which the agent brought the stores. A lower one than before says nothing new.
+    pub fn agent_applied(&self, epoch: Epoch) {
+        let mut sources = self.lock();
+        sources.agent.applied = sources.agent.applied.max(epoch);
+        self.publish(&sources);
+    }
+
+    /// Told with each table that comes into force.
+    pub fn changes(&self) -> watch::Receiver<Option<Epoch>> {
+        self.changed.subscribe()
+    }
+
+    /// What the agent wants to know: the table, and the writes in flight of each operation that holds slots of ours.
+    pub fn report(&self) -> Option<RouterReport> {
+        let view = self.view.load();
+        let compiled = view.compiled.as_ref()?;
+        let in_flight = compiled.held().iter().map(|operation| InFlight {
+            operation: operation.uid.clone(),
+            writes: operation
+                .slots
+                .iter()
+                .map(|(keyspace, slots)| keyspace.flight.sum(slots))
+                .sum(),
+        });
+        Some(RouterReport {
+            epoch: compiled.epoch,
+            in_flight: in_flight.collect(),
+        })
+    }
+
+    /// Whether a request that waits for this need not wait any longer.
+    pub fn is_free(&self, held_for: &HeldFor) -> bool {
+        is_free(&self.view.load(), held_for)
+    }
+
+    fn publish(&self, sources: &Sources) {
+        let view = Arc::new(View {
+            compiled: sources.compiled.clone(),
+            agent: sources.agent,
+        });
+        // Before the table, so that no write that ends in between goes untold.
+        let held = view
+            .compiled
+            .as_ref()
+            .is_some_and(|compiled| !compiled.held().is_empty());
+        self.flights.set_wanted(held);
+        self.view.store(view.clone());
+        fence(Ordering::SeqCst);
+        self.hold.release(|held_for| is_free(&view, held_for));
+        let Some(compiled) = &view.compiled else {
+            return;
+        };
+        self.metrics.table_term.set(compiled.epoch.term.into());
+        self.metrics
+            .table_epoch
+            .set(i64::try_from(compiled.epoch.epoch).unwrap_or(i64::MAX));
+        let epoch = Some(compiled.epoch);
+        let new = self
+            .changed
+            .send_if_modified(|before| std::mem::replace(before, epoch) != epoch);
+        if new {
+            tracing::info!(epoch = %compiled.epoch, "table in force");
+            self.readiness.set_ready();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a request that waits need not wait any longer.
+fn is_free(view: &View, held_for: &HeldFor) -> bool {
+    let Some(compiled) = &view.compiled else {
+        return false;
+    };
+    match held_for {
+        HeldFor::Epoch(epoch) => compiled.epoch >= *epoch,
+        HeldFor::Slot { keyspace, slot, asked } => {
+            let entry = compiled
+                .keyspace_named(keyspace)
+                .and_then(|index| compiled.entry_at(index, *slot));
+            // A keyspace that is gone has its answer, too.
+            let Some((entry, _)) = entry else {
+                return true;
+            };
+            match decide(&compiled.declared.unit, compiled.epoch, entry, *asked, view.agent) {
+                Decision::Hold(_) => false,
+                Decision::Serve | Decision::Forward(_) | Decision::Misdirected { .. } | Decision::Unowned => true,
+            }
+        }
+    }
+}
