@@ -1,0 +1,126 @@
+//! The end of a UnitWorkload: its objects are deleted first, unless the whole namespace or the whole API goes.
+
+use super::actor::{Actor, Next};
+use super::status::readiness;
+use crate::apply::{read, within};
+use crate::conditions::Readiness;
+use crate::error::Error;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, CustomResourceExt, Resource, ResourceExt};
+use multiactive_api::{UnitWorkload, UnitWorkloadStatus};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Holds a UnitWorkload until its objects in the members are gone.
+pub const FINALIZER: &str = "multiactive.io/workload";
+
+impl Actor {
+    /// Adds our finalizer, before anything is made.
+    pub(super) async fn hold_finalizer(&mut self, workload: &UnitWorkload) -> Result<(), Error> {
+        let held = self.held.is_some() && self.held == workload.uid();
+        if held || workload.finalizers().iter().any(|known| known == FINALIZER) {
+            return Ok(());
+        }
+        let mut finalizers = workload.finalizers().to_vec();
+        finalizers.push(FINALIZER.to_owned());
+        self.set_finalizers(workload, finalizers).await?;
+        self.held = workload.uid();
+        Ok(())
+    }
+
+    async fn set_finalizers(&self, workload: &UnitWorkload, finalizers: Vec<String>) -> Result<(), Error> {
+        let api: Api<UnitWorkload> = Api::namespaced(self.shared.ctx.client.clone(), &self.namespace);
+        let metadata = json!({
+            "finalizers": finalizers,
+            "uid": workload.uid(),
+            // The list is replaced as a whole, so it must be the one that was read.
+            "resourceVersion": workload.resource_version(),
+        });
+        let (params, patch) = (PatchParams::default(), Patch::Merge(json!({"metadata": metadata})));
+        let call = api.patch_metadata(&self.name, &params, &patch);
+        let error = |source| Error::Apply {
+            kind: UnitWorkload::kind(&()),
+            name: self.name.clone(),
+            source: Box::new(source),
+        };
+        within(
+            || format!("changing the finalizers of UnitWorkload {}", self.name),
+            call,
+            error,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Deletes what the UnitWorkload made, waits for it, and lets the UnitWorkload go.
+    pub(super) async fn leave(&mut self, workload: &UnitWorkload, old: &UnitWorkloadStatus) -> Result<Next, Error> {
+        if !workload.finalizers().iter().any(|known| known == FINALIZER) {
+            self.runners.clear();
+            return Ok(Next::Wait(None));
+        }
+        if self.all_goes().await? {
+            tracing::info!(
+                namespace = self.namespace,
+                name = self.name,
+                "namespace or API goes: objects in members stay"
+            );
+            self.runners.clear();
+            return self.let_go(workload).await;
+        }
+        for known in &old.units {
+            let Some(cluster) = known.cluster.clone() else { continue };
+            let place = (known.unit.clone(), cluster);
+            self.assign(workload, &place, Arc::default(), Some(known.clone()));
+        }
+        let (news, complete) = self.gather(old);
+        if complete && news.is_empty() {
+            return self.let_go(workload).await;
+        }
+        let readiness = match readiness(&news, None, true) {
+            Readiness::Stalled { reason, message } => Readiness::Stalled {
+                reason,
+                message: format!("waits for its objects to be deleted: {message}"),
+            },
+            Readiness::Ready { message, .. } => Readiness::Reconciling {
+                reason: "Deleting",
+                message,
+            },
+            Readiness::Reconciling { reason, message } => Readiness::Reconciling {
+                reason,
+                message: format!("waits for its objects to be deleted: {message}"),
+            },
+        };
+        // Entries of places that are empty must be gone from the record before they are forgotten here.
+        self.report_when_due(workload, old, &news, &readiness, complete).await
+    }
+
+    async fn let_go(&mut self, workload: &UnitWorkload) -> Result<Next, Error> {
+        let mut finalizers = workload.finalizers().to_vec();
+        finalizers.retain(|known| known != FINALIZER);
+        match self.set_finalizers(workload, finalizers).await {
+            // Somebody changed it meanwhile: the next look has the newer one.
+            Err(error) if error.status().is_some_and(kube::core::Status::is_conflict) => {
+                Ok(Next::Wait(Some(Duration::from_millis(200))))
+            }
+            Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => Ok(Next::Wait(None)),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Next::Wait(None)),
+        }
+    }
+
+    /// Whether the namespace, or the definition of UnitWorkload itself, is being deleted. That is no wish of the team
+    /// to have its workloads deleted everywhere.
+    async fn all_goes(&self) -> Result<bool, Error> {
+        let client = &self.shared.ctx.client;
+        let namespace: Option<Namespace> = read(&Api::all(client.clone()), &self.namespace).await?;
+        if namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()) {
+            return Ok(true);
+        }
+        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+        let definition = read(&definitions, UnitWorkload::crd_name()).await?;
+        Ok(definition.is_none_or(|definition| definition.metadata.deletion_timestamp.is_some()))
+    }
+}

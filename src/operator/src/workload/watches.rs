@@ -1,0 +1,292 @@
+//! Copies of what stands in the members, one watch for each member, namespace and kind, for as long as someone needs
+//! it. They show drift and readiness without polling.
+
+use super::kinds::Kind;
+use super::marks::{WORKLOAD, WORKLOAD_UID};
+use futures::StreamExt;
+use kube::core::DynamicObject;
+use kube::runtime::utils::{Backoff, StreamBackoff};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How long a watch may be silent, in seconds.
+const WATCH_SECONDS: u32 = 120;
+/// How soon a right that was missing is tried again.
+const FORBIDDEN_PAUSE: Duration = Duration::from_secs(20);
+
+/// Which watch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// The member.
+    pub cluster: String,
+    /// The number of its connection: a new one begins everything anew.
+    pub connection: u64,
+    /// The namespace; empty for cluster-scoped kinds.
+    pub namespace: String,
+    /// The apiVersion.
+    pub api_version: String,
+    /// The kind.
+    pub kind: String,
+    /// Only objects with our marks.
+    pub marked: bool,
+}
+
+/// How a watch does.
+#[derive(Clone, Debug)]
+pub enum Health {
+    /// The first list is under way.
+    Starting,
+    /// The copy is complete and follows.
+    Synced,
+    /// The copy, if there is one, is old.
+    Broken(Arc<kube::Error>),
+}
+
+/// Word of a change: the member, the namespace of the watch, and the UnitWorkload (`namespace/name`) that it concerns;
+/// `None` where it concerns all of that namespace.
+pub type Tell = Arc<dyn Fn(&Scope, Option<&str>) + Send + Sync>;
+
+/// A watch's copy.
+pub struct Watch {
+    objects: Arc<RwLock<HashMap<String, Arc<Value>>>>,
+    health: watch::Receiver<Health>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Watch {
+    /// The object of this name, `None` where the copy has none. Ask for [`Watch::synced`] first.
+    pub fn get(&self, name: &str) -> Option<Arc<Value>> {
+        read(&self.objects).get(name).cloned()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Value>> {
+        read(&self.objects).values().cloned().collect()
+    }
+
+    /// Puts in what the server just answered to a write, unless the watch has shown something newer.
+    pub fn learn(&self, object: Value) {
+        put(&self.objects, Arc::new(object));
+    }
+
+    /// Waits until the copy is complete, or it is known that it will not be.
+    ///
+    /// # Errors
+    ///
+    /// Why the watch is broken; `None` where it has not answered within `limit`.
+    pub async fn synced(&self, limit: Duration) -> Result<(), Option<Arc<kube::Error>>> {
+        let mut health = self.health.clone();
+        let settled = health.wait_for(|health| !matches!(health, Health::Starting));
+        match tokio::time::timeout(limit, settled).await {
+            Ok(Ok(health)) => match &*health {
+                Health::Synced => Ok(()),
+                Health::Broken(error) => Err(Some(Arc::clone(error))),
+                Health::Starting => Err(None),
+            },
+            Ok(Err(_)) | Err(_) => Err(None),
+        }
+    }
+}
+
+/// All watches that someone holds.
+pub struct Watches {
+    known: Mutex<HashMap<Scope, Weak<Watch>>>,
+    tell: Tell,
+}
+
+impl Watches {
+    /// No watches yet; `tell` is called on every change.
+    pub fn new(tell: Tell) -> Self {
+        Self {
+            known: Mutex::default(),
+            tell,
+        }
+    }
+
+    /// The watch of `scope`, started with `client` where nobody holds it. It ends when the last holder drops it.
+    pub fn hold(&self, scope: &Scope, client: &Client, kind: &Kind) -> Arc<Watch> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = known.get(scope).and_then(Weak::upgrade) {
+            return watch;
+        }
+        known.retain(|_, watch| watch.strong_count() > 0);
+        let api: Api<DynamicObject> = if scope.namespace.is_empty() {
+            Api::all_with(client.clone(), &kind.resource)
+        } else {
+            Api::namespaced_with(client.clone(), &scope.namespace, &kind.resource)
+        };
+        let objects: Arc<RwLock<HashMap<String, Arc<Value>>>> = Arc::default();
+        let (sender, health) = watch::channel(Health::Starting);
+        let task = tokio::spawn(follow(
+            api,
+            scope.clone(),
+            Arc::clone(&objects),
+            sender,
+            Arc::clone(&self.tell),
+        ));
+        let watch = Arc::new(Watch {
+            objects,
+            health,
+            _task: AbortOnDropHandle::new(task),
+        });
+        known.insert(scope.clone(), Arc::downgrade(&watch));
+        watch
+    }
+}
+
+type Objects = Arc<RwLock<HashMap<String, Arc<Value>>>>;
+
+async fn follow(api: Api<DynamicObject>, scope: Scope, objects: Objects, health: watch::Sender<Health>, tell: Tell) {
+    let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
+    if scope.marked {
+        config = config.labels(WORKLOAD_UID);
+    }
+    let mut stream = std::pin::pin!(StreamBackoff::new(watcher(api, config), Pause::default()));
+    let mut listed: HashMap<String, Arc<Value>> = HashMap::new();
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(object)) => {
+                if let Some(object) = value(&object, &scope) {
+                    listed.insert(name(&object).to_owned(), object);
+                }
+            }
+            Ok(Event::InitDone) => {
+                *write(&objects) = std::mem::take(&mut listed);
+                health.send_replace(Health::Synced);
+                tell(&scope, None);
+            }
+            Ok(Event::Apply(object)) => {
+                let Some(object) = value(&object, &scope) else { continue };
+                let before = read(&objects).get(name(&object)).cloned();
+                put(&objects, Arc::clone(&object));
+                recovered(&health, &scope, &tell);
+                tell_of(&scope, &tell, before.as_deref(), Some(&object));
+            }
+            Ok(Event::Delete(object)) => {
+                let before = write(&objects).remove(&object.name_any());
+                recovered(&health, &scope, &tell);
+                tell_of(&scope, &tell, before.as_deref(), None);
+            }
+            Err(error) => {
+                if let Some(error) = lasting(error) {
+                    tracing::debug!(
+                        ?scope,
+                        error = crate::error::chain(&error),
+                        "a member's watch is broken"
+                    );
+                    let forbidden = matches!(&error, kube::Error::Api(status) if status.is_forbidden());
+                    health.send_replace(Health::Broken(Arc::new(error)));
+                    tell(&scope, None);
+                    if forbidden {
+                        tokio::time::sleep(FORBIDDEN_PAUSE).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The error, where it means that the copy does not follow; a watch that only has to begin anew does so at once.
+fn lasting(error: watcher::Error) -> Option<kube::Error> {
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => Some(error),
+        watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) | watcher::Error::NoResourceVersion => None,
+    }
+}
+
+fn recovered(health: &watch::Sender<Health>, scope: &Scope, tell: &Tell) {
+    let was_broken = health.send_if_modified(|health| {
+        let broken = !matches!(health, Health::Synced);
+        *health = Health::Synced;
+        broken
+    });
+    if was_broken {
+        tell(scope, None);
+    }
+}
+
+fn tell_of(scope: &Scope, tell: &Tell, before: Option<&Value>, after: Option<&Value>) {
+    if !scope.marked {
+        return tell(scope, None);
+    }
+    let workload = |object: Option<&Value>| {
+        let annotations = object?.pointer("/metadata/annotations")?;
+        Some(annotations.get(WORKLOAD)?.as_str()?.to_owned())
+    };
+    let (before, after) = (workload(before), workload(after));
+    for workload in [
+        before.as_deref(),
+        after.as_deref().filter(|after| before.as_deref() != Some(after)),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        tell(scope, Some(workload));
+    }
+}
+
+/// The object as a value; list items of an API server carry no apiVersion and kind.
+fn value(object: &DynamicObject, scope: &Scope) -> Option<Arc<Value>> {
+    let mut value = serde_json::to_value(object).ok()?;
+    value["apiVersion"] = Value::String(scope.api_version.clone());
+    value["kind"] = Value::String(scope.kind.clone());
+    Some(Arc::new(value))
+}
+
+fn put(objects: &Objects, object: Arc<Value>) {
+    let mut objects = write(objects);
+    let older = objects
+        .get(name(&object))
+        .is_some_and(|known| version(known) > version(&object));
+    if !older {
+        objects.insert(name(&object).to_owned(), object);
+    }
+}
+
+fn name(object: &Value) -> &str {
+    object
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// The resourceVersion: comparable within one kind of one server.
+fn version(object: &Value) -> u64 {
+    let text = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Pauses between attempts: 100 ms, doubling up to 5 s.
+#[derive(Default)]
+struct Pause(u32);
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = Duration::from_millis(100 << self.0.min(6)).min(Duration::from_secs(5));
+        self.0 += 1;
+        Some(pause)
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
+}
