@@ -88,7 +88,7 @@ const MAY_OPEN: &str = wanted!(
 const OPEN: &str = wanted!(
     "UPDATE multiactive.slot s
      SET open = true, term = p.term, epoch = p.epoch, server_start = pg_postmaster_start_time()
-     FROM pair p WHERE s.keyspace = $1 AND s.slot = p.slot AND p.open AND p.NOT serves"
+     FROM pair p WHERE s.keyspace = $1 AND s.slot = p.slot AND p.open AND NOT p.serves"
 );
 
 /// Passes the arrays of a [`Wanted`] as $2 to $7.

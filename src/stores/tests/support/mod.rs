@@ -1,0 +1,260 @@
+//! A real PostgreSQL 18 for each member, with the roles of `roles.sql` and no right more: what works here works with
+//! those.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use multiactive_core::epoch::Epoch;
+use multiactive_core::hash::Function;
+use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::slots::SlotSet;
+use multiactive_fleet::postgres::{Options, Postgres as Server};
+use multiactive_stores::driver::{FenceLimits, Grant, KeyspaceSpec, Link, LinkState, Peer, StoreSpec, TableSpec};
+use multiactive_stores::postgres::Access;
+use multiactive_stores::{Driver, Postgres};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+use tokio_postgres::{Client, NoTls};
+
+/// Slots of the tests' keyspace: more than the 64 buckets.
+pub const SLOTS: u32 = 256;
+
+const ROLES: &str = include_str!("../../src/postgres/roles.sql");
+
+const SHOP: &str = "
+    CREATE ROLE shop_owner NOLOGIN;
+    CREATE ROLE shop_app LOGIN PASSWORD 'change me';
+";
+
+const TABLES: &str = "
+    CREATE TABLE orders (id text PRIMARY KEY, user_id text NOT NULL, amount integer NOT NULL DEFAULT 1);
+    ALTER TABLE orders OWNER TO shop_owner;
+    GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON orders TO shop_app;
+";
+
+/// One unit's database.
+pub struct Member {
+    pub server: Server,
+    pub driver: Postgres,
+    pub unit: UnitName,
+}
+
+/// A server with the database `shop`, its roles and an empty table `orders`.
+pub async fn shop() -> Server {
+    let server = Server::start(Options::default()).await.unwrap();
+    let client = client(&server, "postgres", "postgres").await;
+    client.batch_execute("CREATE DATABASE shop").await.unwrap();
+    let client = admin(&server).await;
+    for sql in [SHOP, ROLES, TABLES] {
+        client
+            .batch_execute(&sql.replace("change me", server.password()))
+            .await
+            .unwrap();
+    }
+    server
+}
+
+pub async fn client(server: &Server, user: &str, database: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(&server.url(user, database), NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// A superuser in the database `shop`.
+pub async fn admin(server: &Server) -> Client {
+    client(server, "postgres", "shop").await
+}
+
+/// The application in the database `shop`.
+pub async fn app(server: &Server) -> Client {
+    client(server, "shop_app", "shop").await
+}
+
+pub fn spec(unit: &str, peers: &[&str]) -> StoreSpec {
+    StoreSpec {
+        namespace: "shop".to_owned(),
+        store: "orders".into(),
+        unit: unit.into(),
+        keyspace: KeyspaceSpec {
+            name: "users".into(),
+            slots: SLOTS,
+            function: Function::Crc32,
+            overrides: BTreeMap::from([("vip-1".to_owned(), 7)]),
+        },
+        tables: vec![TableSpec {
+            name: "orders".to_owned(),
+            shard_key: "user_id".to_owned(),
+        }],
+        peers: peers.iter().map(|peer| UnitName::from(*peer)).collect(),
+    }
+}
+
+pub fn access(server: &Server) -> Access {
+    Access {
+        host: "127.0.0.1".to_owned(),
+        port: server.port(),
+        database: "shop".to_owned(),
+        user: "multiactive_agent".to_owned(),
+        password: server.password().to_owned(),
+    }
+}
+
+pub fn driver(server: &Server, unit: &str, peers: &[&str]) -> Postgres {
+    Postgres::new(spec(unit, peers), access(server))
+}
+
+/// A unit alone, installed.
+pub async fn alone() -> Member {
+    let server = shop().await;
+    let driver = driver(&server, "east-1", &[]);
+    driver.install().await.unwrap();
+    Member {
+        server,
+        driver,
+        unit: "east-1".into(),
+    }
+}
+
+/// Units with a running link each way, installed, all closed.
+pub async fn mesh(units: &[&str]) -> Vec<Member> {
+    let servers = futures::future::join_all(units.iter().map(|_| shop())).await;
+    let mut members = Vec::new();
+    for (server, unit) in servers.into_iter().zip(units) {
+        let peers: Vec<_> = units.iter().filter(|peer| *peer != unit).copied().collect();
+        let driver = driver(&server, unit, &peers);
+        driver.install().await.unwrap();
+        members.push(Member {
+            server,
+            driver,
+            unit: (*unit).into(),
+        });
+    }
+    link_all(&members).await;
+    members
+}
+
+/// Makes every link and waits until each one runs.
+pub async fn link_all(members: &[Member]) {
+    for to in members {
+        for from in members.iter().filter(|from| from.unit != to.unit) {
+            running(to, from).await;
+        }
+    }
+}
+
+pub fn peer(member: &Member) -> Peer {
+    Peer {
+        unit: member.unit.clone(),
+        host: "127.0.0.1".to_owned(),
+        port: member.server.port(),
+        user: "multiactive_replication".to_owned(),
+        password: member.server.password().to_owned(),
+    }
+}
+
+/// Calls `link` until the link runs.
+pub async fn running(to: &Member, from: &Member) -> Link {
+    let peer = peer(from);
+    until(&format!("the link {} to {}", from.unit, to.unit), async || {
+        let link = to.driver.link(&peer).await.unwrap();
+        if link.state == LinkState::Running {
+            Ok(link)
+        } else {
+            Err(format!("{link:?}"))
+        }
+    })
+    .await
+}
+
+/// Asks until the answer is yes, for at most 30 s.
+pub async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let started = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(last) => assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "waiting for {what}: {last}"
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub fn epoch(number: u64) -> Epoch {
+    Epoch::new(1, number)
+}
+
+pub fn op(name: &str) -> OperationUid {
+    name.into()
+}
+
+pub fn all() -> SlotSet {
+    SlotSet::range(0, (SLOTS - 1) as u16)
+}
+
+pub fn open(slots: SlotSet, at: u64) -> Grant {
+    Grant {
+        slots,
+        open: true,
+        epoch: epoch(at),
+        brought_by: None,
+    }
+}
+
+pub fn closed(slots: SlotSet, at: u64) -> Grant {
+    Grant {
+        slots,
+        open: false,
+        epoch: epoch(at),
+        brought_by: None,
+    }
+}
+
+pub const LIMITS: FenceLimits = FenceLimits {
+    deadline: Duration::from_secs(5),
+    grace: Duration::from_millis(500),
+};
+
+/// Opens or closes all slots at a table's epoch.
+pub async fn set_all(driver: &Postgres, is_open: bool, at: u64) {
+    let grant = if is_open { open(all(), at) } else { closed(all(), at) };
+    driver.apply(epoch(at), &[grant], LIMITS).await.unwrap();
+}
+
+/// The slot of a key, by core's own function.
+pub fn slot_of(key: &str) -> u16 {
+    if key == "vip-1" {
+        7
+    } else {
+        Function::Crc32.slot(key.as_bytes(), SLOTS)
+    }
+}
+
+/// A key of `slot`, one of many.
+pub fn key_of(slot: u16, number: usize) -> String {
+    (0..)
+        .map(|i| format!("u{number}-{i}"))
+        .find(|key| slot_of(key) == slot)
+        .unwrap()
+}
+
+pub async fn insert(client: &Client, id: &str, key: &str) -> Result<u64, tokio_postgres::Error> {
+    client
+        .execute("INSERT INTO orders (id, user_id) VALUES ($1, $2)", &[&id, &key])
+        .await
+}
+
+/// The SQLSTATE of a failure.
+pub fn code<T: std::fmt::Debug>(result: Result<T, tokio_postgres::Error>) -> String {
+    result.unwrap_err().code().unwrap().code().to_owned()
+}
+
+pub async fn count(client: &Client) -> i64 {
+    client
+        .query_one("SELECT count(*) FROM orders", &[])
+        .await
+        .unwrap()
+        .get(0)
+}
