@@ -88,6 +88,30 @@ pub fn set_readiness(list: &mut Vec<Condition>, readiness: &Readiness, generatio
     }
 }
 
+/// A status with conditions.
+pub trait Conditioned {
+    /// Its conditions.
+    fn conditions(&self) -> &[Condition];
+}
+
+macro_rules! conditioned {
+    ($($status:ty),+) => {
+        $(impl Conditioned for $status {
+            fn conditions(&self) -> &[Condition] {
+                &self.conditions
+            }
+        })+
+    };
+}
+conditioned!(
+    multiactive_api::DataStoreStatus,
+    multiactive_api::KeyspaceStatus,
+    multiactive_api::PromotionStatus,
+    multiactive_api::ReplicationLinkStatus,
+    multiactive_api::ShardRangeStatus,
+    multiactive_api::UnitStatus
+);
+
 /// Whether `list` says that the object is ready; `None` where it says nothing.
 pub fn is_ready(list: &[Condition]) -> Option<bool> {
     list.iter().find(|c| c.type_ == READY).map(|c| c.status == "True")

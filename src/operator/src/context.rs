@@ -2,11 +2,10 @@
 
 use crate::hub::Hub;
 use crate::members::Members;
+use crate::metrics::Metrics;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
-use prometheus_client::registry::Registry;
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::task::TaskTracker;
 
 /// The longest note that an event may carry, in bytes.
@@ -26,13 +25,14 @@ pub struct Context {
     pub members: Members,
     /// Tasks that the process waits for before it ends.
     pub tasks: TaskTracker,
-    metrics: Arc<Mutex<Registry>>,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
     recorder: Recorder,
 }
 
 impl Context {
-    /// A context with empty copies and no members yet. `metrics` is the registry that `/metrics` shows.
-    pub fn new(client: Client, namespace: String, identity: String, metrics: Arc<Mutex<Registry>>) -> Self {
+    /// A context with empty copies and no members yet.
+    pub fn new(client: Client, namespace: String, identity: String, metrics: Metrics) -> Self {
         let reporter = Reporter {
             controller: crate::apply::FIELD_MANAGER.to_owned(),
             instance: Some(identity.clone()),
@@ -47,11 +47,6 @@ impl Context {
             tasks: TaskTracker::new(),
             metrics,
         }
-    }
-
-    /// Registers metrics; all names begin with `multiactive_`, which the registry adds itself.
-    pub fn register(&self, with: impl FnOnce(&mut Registry)) {
-        with(&mut self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Publishes an event about `object`, in a task of its own: events never hold anything up, and one that fails is

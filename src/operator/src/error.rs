@@ -68,10 +68,12 @@ impl Error {
     /// What the API server said, where it answered.
     pub fn status(&self) -> Option<&kube::core::Status> {
         match self {
-            Self::Read { source, .. } | Self::Apply { source, .. } | Self::Delete { source, .. } => match &**source {
-                kube::Error::Api(status) => Some(status),
-                _ => None,
-            },
+            Self::Read { source, .. } | Self::Apply { source, .. } | Self::Delete { source, .. } => {
+                let kube::Error::Api(status) = &**source else {
+                    return None;
+                };
+                Some(status)
+            }
             Self::Timeout { .. } => None,
         }
     }

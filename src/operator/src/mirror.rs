@@ -4,8 +4,7 @@
 
 use futures::StreamExt;
 use kube::core::DeserializeGuard;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -106,17 +105,16 @@ where
 {
     /// Watches `api` for ever; calls `changed` with namespace and name after each change. Safe to drop.
     pub async fn run(&self, api: Api<DeserializeGuard<K>>, changed: impl Fn(&str, &str) + Send) {
-        let config = watcher::Config::default().timeout(120);
-        let mut stream = std::pin::pin!(watcher(api, config).default_backoff());
+        let mut stream = std::pin::pin!(multiactive_runtime::watch::all(api, watcher::Config::default()));
         let mut listed: Option<BTreeMap<Key, DeserializeGuard<K>>> = None;
         while let Some(event) = stream.next().await {
             match event {
-                Ok(Event::Apply(object)) => {
+                Event::Apply(object) => {
                     let key = key_of(&object);
                     self.put(key.clone(), object);
                     changed(&key.0, &key.1);
                 }
-                Ok(Event::Delete(object)) => {
+                Event::Delete(object) => {
                     let key = key_of(&object);
                     self.change(|objects| {
                         objects.good.remove(&key);
@@ -124,20 +122,16 @@ where
                     });
                     changed(&key.0, &key.1);
                 }
-                Ok(Event::Init) => listed = Some(BTreeMap::new()),
-                Ok(Event::InitApply(object)) => {
+                Event::Init => listed = Some(BTreeMap::new()),
+                Event::InitApply(object) => {
                     listed.get_or_insert_default().insert(key_of(&object), object);
                 }
-                Ok(Event::InitDone) => {
+                Event::InitDone => {
                     for (namespace, name) in self.replace(listed.take().unwrap_or_default()) {
                         changed(&namespace, &name);
                     }
                     self.ready.send_replace(true);
                     changed("", "");
-                }
-                Err(error) => {
-                    let error = crate::error::chain(&error);
-                    tracing::warn!(kind = %K::kind(&()), error, "watch failed, trying again");
                 }
             }
         }
@@ -150,9 +144,7 @@ where
                 objects.good.insert(key, Arc::new(object));
             }
             Err(error) => {
-                let error = error.to_string();
-                tracing::warn!(kind = %K::kind(&()), namespace = key.0, name = key.1, error, "object cannot be parsed");
-                objects.invalid.insert(key, error);
+                objects.invalid.insert(key, error.to_string());
             }
         });
     }

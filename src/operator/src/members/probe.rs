@@ -1,0 +1,145 @@
+//! Whether a member answers: from single probes to readiness, by thresholds. Pure.
+
+use crate::conditions::Readiness;
+use crate::members::Health;
+
+/// After how many failed probes in a row a member is not ready; one transient error changes nothing.
+pub const FAILURES: u32 = 3;
+
+/// What one probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It answered.
+    Answered,
+    /// It did not, or refused.
+    Failed {
+        /// One word.
+        reason: &'static str,
+        /// What happened.
+        message: String,
+    },
+    /// It was not asked: how to reach it is wrong, which only an edit changes.
+    Misconfigured {
+        /// One word.
+        reason: &'static str,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+/// The state of one member over its probes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probes {
+    /// Whether it was ready after the last probe; `None` before the first verdict.
+    pub ready: Option<bool>,
+    failures: u32,
+    last: Option<Readiness>,
+}
+
+impl Probes {
+    /// Takes a probe into account; the verdict, or `None` while there is none yet.
+    pub fn take(&mut self, probe: Probe) -> Option<Readiness> {
+        let verdict = match probe {
+            Probe::Answered => {
+                self.failures = 0;
+                Readiness::Ready {
+                    reason: "Answering",
+                    message: "the cluster answers".to_owned(),
+                }
+            }
+            Probe::Misconfigured { reason, message } => Readiness::Stalled { reason, message },
+            Probe::Failed { reason, message } => {
+                self.failures = self.failures.saturating_add(1);
+                if self.failures < FAILURES {
+                    return self.last.clone();
+                }
+                // The count stays out of the message: it would be a write for each probe.
+                match reason {
+                    "CredentialsRejected" | "Forbidden" => Readiness::Stalled { reason, message },
+                    _ => Readiness::Reconciling { reason, message },
+                }
+            }
+        };
+        self.ready = Some(verdict.is_ready());
+        self.last = Some(verdict.clone());
+        Some(verdict)
+    }
+
+    /// Whether to ask again soon.
+    pub fn wavers(&self) -> bool {
+        self.failures > 0 && self.failures < FAILURES
+    }
+}
+
+/// The health that a verdict means for those who use the member.
+pub fn health(readiness: &Readiness) -> Health {
+    match readiness {
+        Readiness::Ready { .. } => Health::Ready,
+        Readiness::Reconciling { reason, message } | Readiness::Stalled { reason, message } => Health::NotReady {
+            reason,
+            message: message.clone(),
+        },
+    }
+}
+
+/// What an error of a probe means.
+pub fn failed(error: &crate::Error) -> Probe {
+    let (reason, hint) = match (error, error.status()) {
+        (crate::Error::Timeout { .. }, _) => ("NotAnswering", ""),
+        (_, Some(status)) if status.code == 401 => (
+            "CredentialsRejected",
+            "; put new credentials into the kubeconfig Secret",
+        ),
+        (_, Some(status)) if status.is_forbidden() => ("Forbidden", "; install the chart in the member"),
+        (_, Some(_)) => ("ErrorAnswer", ""),
+        (_, None) => ("Unreachable", ""),
+    };
+    Probe::Failed {
+        reason,
+        message: format!("{}{hint}", error.chain()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_several_failures_in_a_row_make_a_member_unready() {
+        let bad = || Probe::Failed {
+            reason: "Unreachable",
+            message: "m".to_owned(),
+        };
+        let mut probes = Probes::default();
+        for (probe, want) in [
+            (bad(), None),
+            (Probe::Answered, Some(true)),
+            (bad(), Some(true)),
+            (bad(), Some(true)),
+            (Probe::Answered, Some(true)),
+            (bad(), Some(true)),
+            (bad(), Some(true)),
+            (bad(), Some(false)),
+            (bad(), Some(false)),
+            (Probe::Answered, Some(true)),
+        ] {
+            let got = probes.take(probe.clone()).map(|verdict| verdict.is_ready());
+            assert_eq!(got, want, "{probe:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_kubeconfig_is_told_at_once() {
+        let verdict = Probes::default().take(Probe::Misconfigured {
+            reason: "KubeconfigInvalid",
+            message: "m".to_owned(),
+        });
+        assert!(matches!(
+            verdict,
+            Some(Readiness::Stalled {
+                reason: "KubeconfigInvalid",
+                ..
+            })
+        ));
+    }
+}

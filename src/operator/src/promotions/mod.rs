@@ -1,0 +1,7 @@
+//! Promotions: what an object asks for, what is seen of a running one, and what its status says. All pure.
+
+pub mod lifecycle;
+pub mod plan;
+pub mod request;
+pub mod seen;
+pub mod status;

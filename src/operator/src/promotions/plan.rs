@@ -1,0 +1,48 @@
+//! What a Promotion would do, without doing it.
+
+use super::request::{Refused, operation};
+use super::seen::{links, moving_stores, readiness};
+use crate::tables::Inputs;
+use jiff::Timestamp;
+use multiactive_api::{Promotion, PromotionPlan, TableMove};
+use multiactive_core::promotion::{Operation, UnitReady};
+use multiactive_core::table::RoutingTable;
+
+/// The plan: the epoch to expect, the moves, and what stands in the way.
+pub fn plan(promotion: &Promotion, table: &RoutingTable, inputs: &Inputs, now: Timestamp) -> PromotionPlan {
+    let expected_epoch = i64::try_from(table.epoch.epoch).unwrap_or(i64::MAX);
+    let (moves, blockers) = match operation(promotion, table, inputs, now) {
+        Ok(op) => (op.moves.iter().map(TableMove::from).collect(), blockers(&op, inputs)),
+        Err(Refused { reason, message }) => (Vec::new(), vec![format!("{reason}: {message}")]),
+    };
+    PromotionPlan {
+        expected_epoch,
+        moves,
+        blockers,
+    }
+}
+
+/// What the steps before Hold would wait for or refuse, as far as it is known without running them.
+fn blockers(op: &Operation, inputs: &Inputs) -> Vec<String> {
+    let stores = moving_stores(op, inputs);
+    let mut blockers = Vec::new();
+    if inputs.unit(&op.target).is_some_and(|unit| unit.spec.cordoned) {
+        blockers.push(format!("TargetCordoned: {} is cordoned", op.target));
+    }
+    match readiness(&op.target, inputs, &stores) {
+        Some(UnitReady::Ready) => {}
+        Some(UnitReady::NotReady(why)) => blockers.push(format!("TargetNotReady: {}: {why}", op.target)),
+        None => blockers.push(format!("TargetUnknown: nothing is known of {} now", op.target)),
+    }
+    let mut units: Vec<_> = stores.iter().flat_map(|store| &store.members).collect();
+    units.sort_unstable();
+    units.dedup();
+    for unit in units {
+        match links(unit, inputs, &stores, false) {
+            Some(Ok(())) => {}
+            Some(Err(why)) => blockers.push(format!("LinksUnhealthy: {why}")),
+            None => blockers.push(format!("LinksUnhealthy: {unit} has not reported all its links")),
+        }
+    }
+    blockers
+}

@@ -1,0 +1,94 @@
+//! From a Promotion to a request that the core admits or refuses.
+
+use crate::tables::Inputs;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use multiactive_api::convert;
+use multiactive_api::{Promotion, Selection as ApiSelection, SelectionType};
+use multiactive_core::ids::OperationUid;
+use multiactive_core::promotion::{Operation, Request, admit};
+use multiactive_core::select::{NamedRange, Selection, select};
+use multiactive_core::table::RoutingTable;
+
+/// Why a Promotion does not begin: a word for machines, and a text for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// One word.
+    pub reason: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Refused {
+    fn new(reason: &str, message: impl ToString) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            message: message.to_string(),
+        }
+    }
+}
+
+/// The uid of the object, as the operation's.
+pub fn uid_of(promotion: &Promotion) -> OperationUid {
+    OperationUid(promotion.uid().unwrap_or_default())
+}
+
+/// The operation that the Promotion asks for, or why it may not begin.
+///
+/// # Errors
+///
+/// [`Refused`], from the conversion, the selection or the admission.
+pub fn operation(
+    promotion: &Promotion,
+    table: &RoutingTable,
+    inputs: &Inputs,
+    now: Timestamp,
+) -> Result<Operation, Refused> {
+    // First: an object that was created again is told so, whatever else became wrong with it meanwhile.
+    let name = promotion.name_any();
+    if let Some(done) = table.finished.iter().find(|done| done.name == name) {
+        let refusal = multiactive_core::promotion::Refusal::AlreadyDone {
+            name,
+            uid: done.uid.clone(),
+        };
+        return Err(Refused::new(refusal.reason(), refusal));
+    }
+    let request = request(promotion, table, inputs)?;
+    admit(table, &request, now).map_err(|refusal| Refused::new(refusal.reason(), refusal))
+}
+
+fn request(promotion: &Promotion, table: &RoutingTable, inputs: &Inputs) -> Result<Request, Refused> {
+    let selection = selection(&promotion.spec.select)?;
+    let ranges: Vec<_> = inputs
+        .ranges
+        .iter()
+        .map(|range| NamedRange {
+            name: range.name_any(),
+            keyspace: range.spec.keyspace.as_str().into(),
+            first: range.spec.first_slot.into(),
+            last: range.spec.last_slot.into(),
+        })
+        .collect();
+    let slots = select(&selection, &ranges, table).map_err(|error| Refused::new(error.reason(), error))?;
+    convert::request(&promotion.spec, uid_of(promotion), &promotion.name_any(), slots)
+        .map_err(|error| Refused::new("Invalid", error))
+}
+
+fn selection(select: &ApiSelection) -> Result<Selection, Refused> {
+    let missing = |field: &str| Refused::new("Invalid", format!("spec.select.{field} is missing"));
+    match select.kind {
+        SelectionType::Ranges => {
+            let ranges = select.ranges.clone().ok_or_else(|| missing("ranges"))?;
+            Ok(Selection::Ranges(ranges))
+        }
+        SelectionType::Slots => {
+            let slots = select.slots.as_ref().ok_or_else(|| missing("slots"))?;
+            let (keyspace, slots) = convert::slot_selection(slots).map_err(|error| Refused::new("Invalid", error))?;
+            Ok(Selection::Slots { keyspace, slots })
+        }
+        SelectionType::Unit => {
+            let unit = select.unit.as_deref().ok_or_else(|| missing("unit"))?;
+            Ok(Selection::Unit(unit.into()))
+        }
+    }
+}

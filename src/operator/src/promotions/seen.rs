@@ -1,0 +1,314 @@
+//! From the agents' reports to what the step machine sees. Facts are tied to the operation's uid and epoch; what is
+//! not known is `None`.
+
+use crate::tables::Inputs;
+use base64::Engine;
+use jiff::SignedDuration;
+use kube::ResourceExt;
+use multiactive_api::{DecisionType, LinkState, OperationReport, Promotion, UnitAssignmentStatus};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{KeyspaceName, StoreName, UnitName};
+use multiactive_core::promotion::{
+    FenceSeen, MemberSeen, Operation, Reach, RoutersSeen, Seen, SourceSeen, StoreCompared, StorePosition, TargetSeen,
+    UnitReady,
+};
+use multiactive_core::slots::{Slot, SlotSet};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything that [`multiactive_core::promotion::next`] looks at, for one operation.
+pub fn seen(op: &Operation, inputs: &Inputs) -> Seen {
+    let stores = moving_stores(op, inputs);
+    let sources: BTreeSet<&UnitName> = op.sources().into_iter().collect();
+    let holders = stores.iter().flat_map(|store| store.members.iter());
+    let mut members: BTreeSet<&UnitName> = holders.filter(|unit| !sources.contains(unit)).collect();
+    members.insert(&op.target);
+    Seen {
+        abort: abort(op, inputs),
+        target: Some(target(op, inputs, &stores)),
+        sources: op
+            .sources()
+            .into_iter()
+            .map(|unit| source(op, unit, inputs, &stores))
+            .collect(),
+        members: members
+            .into_iter()
+            .map(|unit| member(op, unit, inputs, &stores))
+            .collect(),
+        compared: compared(op, inputs, &stores),
+        routers_behind: routers_behind(op, inputs),
+    }
+}
+
+/// A store whose rows move with the operation.
+pub(super) struct Moving {
+    pub(super) name: StoreName,
+    pub(super) keyspace: KeyspaceName,
+    pub(super) members: BTreeSet<UnitName>,
+}
+
+pub(super) fn moving_stores(op: &Operation, inputs: &Inputs) -> Vec<Moving> {
+    let moves = |keyspace: &str| op.moves.iter().any(|m| m.keyspace.as_str() == keyspace);
+    let stores = inputs.stores.iter().filter(|store| moves(&store.spec.keyspace));
+    stores
+        .map(|store| Moving {
+            name: StoreName(store.name_any()),
+            keyspace: store.spec.keyspace.as_str().into(),
+            members: store.spec.members.iter().map(|m| m.unit.as_str().into()).collect(),
+        })
+        .collect()
+}
+
+/// Why someone wants it to end: a decision, or that its object is being or was deleted.
+fn abort(op: &Operation, inputs: &Inputs) -> Option<String> {
+    let object = |promotion: &&std::sync::Arc<Promotion>| promotion.uid().as_deref() == Some(op.uid.as_str());
+    let Some(promotion) = inputs.promotions.iter().find(object) else {
+        // What cannot be parsed is not gone.
+        let gone = !inputs.unreadable_promotions.contains(&op.name);
+        return gone.then(|| "its Promotion was deleted".to_owned());
+    };
+    if promotion.metadata.deletion_timestamp.is_some() {
+        return Some("its Promotion is being deleted".to_owned());
+    }
+    let decided = promotion.spec.decisions.iter().find(|decision| match decision.kind {
+        DecisionType::Abort => true,
+    });
+    decided.map(|decision| format!("{} decided Abort: {}", decision.by, decision.reason))
+}
+
+fn status<'a>(unit: &UnitName, inputs: &'a Inputs) -> Option<&'a UnitAssignmentStatus> {
+    inputs.reports.get(unit)?.status.as_ref()
+}
+
+/// What the unit's agent reports for the operation.
+fn report<'a>(op: &Operation, unit: &UnitName, inputs: &'a Inputs) -> Option<&'a OperationReport> {
+    status(unit, inputs)?
+        .operations
+        .iter()
+        .find(|report| report.uid == op.uid.as_str())
+}
+
+/// The report, if the agent acted on the operation's present epoch.
+fn current_report<'a>(op: &Operation, unit: &UnitName, inputs: &'a Inputs) -> Option<&'a OperationReport> {
+    report(op, unit, inputs).filter(|report| epoch(report.term, report.epoch) == Some(op.epoch))
+}
+
+fn epoch(term: i64, epoch: i64) -> Option<Epoch> {
+    Some(Epoch::new(u32::try_from(term).ok()?, u64::try_from(epoch).ok()?))
+}
+
+/// Whether `unit` can take over the slots of `stores`.
+pub(super) fn readiness(unit: &UnitName, inputs: &Inputs, stores: &[Moving]) -> Option<UnitReady> {
+    let not_ready = |why: String| Some(UnitReady::NotReady(why));
+    let Some(object) = inputs.unit(unit) else {
+        return not_ready("there is no Unit of that name".to_owned());
+    };
+    if object.metadata.deletion_timestamp.is_some() {
+        return not_ready("it is being deleted".to_owned());
+    }
+    if let Some(store) = stores.iter().find(|store| !store.members.contains(unit)) {
+        return not_ready(format!("DataStore {} has no member in it", store.name));
+    }
+    if let Err(why) = inputs.stores_ready(unit)? {
+        return not_ready(why);
+    }
+    let connected = status(unit, inputs)?.routers.iter().any(|router| router.connected);
+    if !connected {
+        return not_ready("no router is connected to its agent".to_owned());
+    }
+    for workload in &inputs.workloads {
+        let units = workload.status.iter().flat_map(|status| &status.units);
+        for entry in units.filter(|entry| entry.unit == unit.as_str()) {
+            let why = entry.message.as_deref().unwrap_or(&entry.state);
+            match entry.state.as_str() {
+                "Ready" => {}
+                "Unknown" => return None,
+                _ => return not_ready(format!("UnitWorkload {}: {why}", workload.name_any())),
+            }
+        }
+    }
+    Some(UnitReady::Ready)
+}
+
+fn target(op: &Operation, inputs: &Inputs, stores: &[Moving]) -> TargetSeen {
+    TargetSeen {
+        cordoned: inputs.unit(&op.target).is_some_and(|unit| unit.spec.cordoned),
+        ready: readiness(&op.target, inputs, stores),
+        applied: inputs.applied(&op.target),
+    }
+}
+
+fn source(op: &Operation, unit: &UnitName, inputs: &Inputs, stores: &[Moving]) -> SourceSeen {
+    let routers = report(op, unit, inputs).zip(status(unit, inputs)).map(|(_, status)| {
+        let behind = status.routers.iter().filter(|router| {
+            let table = router.table.and_then(|table| epoch(table.term, table.epoch));
+            !router.connected || table.is_none_or(|table| table < op.epoch)
+        });
+        let in_flight = current_report(op, unit, inputs).and_then(|report| report.in_flight);
+        RoutersSeen {
+            count: u32::try_from(status.routers.len()).unwrap_or(u32::MAX),
+            behind: behind.map(|router| router.name.clone()).collect(),
+            in_flight: in_flight.and_then(|writes| u64::try_from(writes).ok()),
+        }
+    });
+    let fence = current_report(op, unit, inputs).and_then(|report| {
+        let positions: Vec<StorePosition> = report.fenced.as_ref()?.iter().map(Into::into).collect();
+        // An agent that does not know of a store yet has not fenced it.
+        let mut held = stores.iter().filter(|store| store.members.contains(unit));
+        let complete = held.all(|store| positions.iter().any(|p| p.store == store.name && p.source == *unit));
+        complete.then_some(FenceSeen {
+            epoch: op.epoch,
+            positions,
+        })
+    });
+    SourceSeen {
+        unit: unit.clone(),
+        routers,
+        fence,
+        links: links(unit, inputs, stores, false),
+    }
+}
+
+fn member(op: &Operation, unit: &UnitName, inputs: &Inputs, stores: &[Moving]) -> MemberSeen {
+    let holds = stores.iter().any(|store| store.members.contains(unit));
+    let said = report(op, unit, inputs);
+    let lag = said.and_then(|report| report.lag_ms).map(SignedDuration::from_millis);
+    let reach = current_report(op, unit, inputs).and_then(|report| report.reach.as_deref());
+    MemberSeen {
+        unit: unit.clone(),
+        links: links(unit, inputs, stores, true),
+        // Without a store there is nothing to lag behind or to reach.
+        lag: if holds { lag } else { Some(SignedDuration::ZERO) },
+        reach: if holds {
+            reach.and_then(parse_reach)
+        } else {
+            Some(Reach::Reached)
+        },
+    }
+}
+
+fn parse_reach(text: &str) -> Option<Reach> {
+    match text
+        .split_once(':')
+        .map_or((text, ""), |(word, why)| (word, why.trim()))
+    {
+        ("Reached", _) => Some(Reach::Reached),
+        ("Waiting", _) => Some(Reach::Waiting),
+        ("Broken", why) => Some(Reach::Broken(why.to_owned())),
+        _ => None,
+    }
+}
+
+/// Whether the links of `unit` with each other member of the moving stores run: into it, and with `both` out of it.
+pub(super) fn links(unit: &UnitName, inputs: &Inputs, stores: &[Moving], both: bool) -> Option<Result<(), String>> {
+    let mut unknown = false;
+    for store in stores.iter().filter(|store| store.members.contains(unit)) {
+        for other in store.members.iter().filter(|other| *other != unit) {
+            let inward = Some((other, unit));
+            let outward = both.then_some((unit, other));
+            for (from, to) in inward.into_iter().chain(outward) {
+                match link(store, from, to, inputs) {
+                    Some(Ok(())) => {}
+                    Some(Err(why)) => return Some(Err(why)),
+                    None => unknown = true,
+                }
+            }
+        }
+    }
+    (!unknown).then_some(Ok(()))
+}
+
+fn link(store: &Moving, from: &UnitName, to: &UnitName, inputs: &Inputs) -> Option<Result<(), String>> {
+    let known = status(to, inputs)?.links.iter();
+    let link = known
+        .into_iter()
+        .find(|l| l.store == store.name.as_str() && l.from == from.as_str())?;
+    let why = || {
+        link.message
+            .as_deref()
+            .map(|why| format!(": {why}"))
+            .unwrap_or_default()
+    };
+    let name = format!("{} from {from} to {to}", store.name);
+    Some(match link.state {
+        LinkState::Running => Ok(()),
+        LinkState::Starting => Err(format!("link {name} is starting{}", why())),
+        LinkState::Broken => Err(format!("link {name} is broken{}", why())),
+    })
+}
+
+/// The comparison of this round, once every source and the target have answered it.
+fn compared(op: &Operation, inputs: &Inputs, stores: &[Moving]) -> Option<Vec<StoreCompared>> {
+    let mut all = Vec::new();
+    for store in stores {
+        let target = sums(op, &op.target, None, store, inputs)?.1;
+        let (mut rows, mut differing) = (0_u64, Vec::new());
+        let mut sources: Vec<_> = op.moves.iter().filter(|m| m.keyspace == store.keyspace).collect();
+        sources.sort_by(|a, b| a.source.cmp(&b.source));
+        sources.dedup_by(|a, b| a.source == b.source);
+        for slot_move in sources {
+            let (count, mine) = sums(op, &slot_move.source, Some(&slot_move.source), store, inputs)?;
+            rows = rows.saturating_add(count);
+            let differ = mine.iter().filter(|(slot, sum)| target.get(slot) != Some(sum));
+            differing.extend(differ.map(|(slot, _)| *slot));
+        }
+        all.push(StoreCompared {
+            store: store.name.clone(),
+            keyspace: store.keyspace.clone(),
+            rows,
+            differing: differing.into_iter().collect(),
+        });
+    }
+    Some(all)
+}
+
+/// How many rows a unit read, and the sum of each slot of this round that it answers for: a source for its own, the
+/// target for all.
+fn sums(
+    op: &Operation,
+    unit: &UnitName,
+    source: Option<&UnitName>,
+    store: &Moving,
+    inputs: &Inputs,
+) -> Option<(u64, BTreeMap<Slot, [u8; 8]>)> {
+    let slots = round_slots(op, source, &store.keyspace);
+    let said = report(op, unit, inputs)?.checksums.iter();
+    let round = i32::try_from(op.round).ok()?;
+    let answer = said
+        .into_iter()
+        .find(|c| c.store == store.name.as_str() && c.round == round)?;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(&answer.sums).ok()?;
+    let (sums, rest) = bytes.as_chunks::<8>();
+    if sums.len() != slots.len() || !rest.is_empty() {
+        return None;
+    }
+    Some((
+        u64::try_from(answer.rows).ok()?,
+        slots.iter().zip(sums.iter().copied()).collect(),
+    ))
+}
+
+fn round_slots(op: &Operation, source: Option<&UnitName>, keyspace: &KeyspaceName) -> SlotSet {
+    let moves = op.moves.iter().filter(|m| m.keyspace == *keyspace);
+    let moves = moves.filter(|m| source.is_none_or(|source| m.source == *source));
+    let mine: SlotSet = moves.flat_map(|m| m.slots.ranges().iter().copied()).collect();
+    if op.remaining.is_empty() {
+        return mine;
+    }
+    let left = op.remaining.iter().filter(|(name, _)| name == keyspace);
+    let left: SlotSet = left.flat_map(|(_, slots)| slots.ranges().iter().copied()).collect();
+    mine.intersection(&left)
+}
+
+/// Connected routers of reachable units that route by a table older than the operation's epoch.
+fn routers_behind(op: &Operation, inputs: &Inputs) -> Option<Vec<String>> {
+    let mut behind = Vec::new();
+    for unit in &inputs.reachable {
+        for router in status(unit, inputs)?.routers.iter().filter(|router| router.connected) {
+            let table = router.table.and_then(|table| epoch(table.term, table.epoch));
+            if table.is_none_or(|table| table < op.epoch) {
+                behind.push(format!("{unit}/{}", router.name));
+            }
+        }
+    }
+    Some(behind)
+}

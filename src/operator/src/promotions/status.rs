@@ -1,0 +1,153 @@
+//! What a Promotion's status says: where it stands, what it waits for, how it ended. Pure.
+
+use super::plan::plan;
+use super::request::uid_of;
+use crate::conditions::{Readiness, set_readiness};
+use crate::status::is_paused;
+use crate::tables::View;
+use jiff::{SignedDuration, Timestamp};
+use multiactive_api::convert::format_duration;
+use multiactive_api::{Promotion, PromotionMode, PromotionStatus, StepHistory};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::promotion::{Finished, Operation, Outcome, Step, StepRecord};
+
+/// The status that the view asks for. `owner_changed` is the epoch of the commit point, where this process saw it.
+pub fn status(promotion: &Promotion, view: &View, owner_changed: Option<Epoch>, now: Timestamp) -> PromotionStatus {
+    let mut status = promotion.status.clone().unwrap_or_default();
+    let uid = uid_of(promotion);
+    let table = view.table.as_deref();
+    let finished = table.and_then(|table| table.finished.iter().find(|done| done.uid == uid));
+    let readiness = if let Some(op) = table.and_then(|table| table.operation(&uid)) {
+        running(&mut status, op, view)
+    } else if let Some(done) = finished {
+        ended(&mut status, done)
+    } else if status.outcome.is_some() {
+        return status;
+    } else if let Some(refused) = view.refused.get(&uid) {
+        status.outcome = Some("Refused".to_owned());
+        status.reason = Some(refused.reason.clone());
+        status.message = Some(refused.message.clone());
+        stalled("Refused", format!("{}: {}", refused.reason, refused.message))
+    } else {
+        waiting(&mut status, promotion, view, now)
+    };
+    if let Some(epoch) = owner_changed {
+        status.epoch = Some(epoch.to_string());
+    }
+    status.observed_generation = promotion.metadata.generation;
+    set_readiness(&mut status.conditions, &readiness, promotion.metadata.generation, now);
+    status
+}
+
+fn stalled(reason: &'static str, message: String) -> Readiness {
+    Readiness::Stalled { reason, message }
+}
+
+fn reconciling(reason: &'static str, message: String) -> Readiness {
+    Readiness::Reconciling { reason, message }
+}
+
+/// It has not begun.
+fn waiting(status: &mut PromotionStatus, promotion: &Promotion, view: &View, now: Timestamp) -> Readiness {
+    if is_paused(promotion) {
+        status.waiting_for = Some(format!("the annotation {} to be removed", crate::status::PAUSED));
+        return reconciling("Paused", "it is paused".to_owned());
+    }
+    let Some(table) = view.table.as_deref() else {
+        status.waiting_for = Some("the routing table".to_owned());
+        return reconciling("Pending", "the namespace has no routing table yet".to_owned());
+    };
+    match promotion.spec.mode {
+        PromotionMode::Plan => {
+            let plan = plan(promotion, table, &view.inputs, now);
+            let message = match plan.blockers.len() {
+                0 => "it can run".to_owned(),
+                count => format!("{count} blockers, see status.plan"),
+            };
+            status.plan = Some(plan);
+            status.waiting_for = None;
+            status.outcome = Some("Succeeded".to_owned());
+            status.reason = Some("Planned".to_owned());
+            status.message = Some(message.clone());
+            Readiness::Ready {
+                reason: "Planned",
+                message,
+            }
+        }
+        PromotionMode::Execute => {
+            status.waiting_for = Some("its admission".to_owned());
+            reconciling("Pending", "it is about to begin".to_owned())
+        }
+    }
+}
+
+fn running(status: &mut PromotionStatus, op: &Operation, view: &View) -> Readiness {
+    history(status, &op.history);
+    status.step = Some(op.step.to_string());
+    status.outcome = None;
+    status.reason = None;
+    status.message = None;
+    let sources: Vec<_> = op.sources().iter().map(ToString::to_string).collect();
+    status.from = Some(sources.join(","));
+    let slots: usize = op.moves.iter().map(|slot_move| slot_move.slots.len()).sum();
+    status.slots = i32::try_from(slots).ok();
+    status.waiting_for = view.waits.get(&op.uid).map(ToString::to_string);
+    if let Some(why) = view.misfits.get(&op.uid) {
+        status.message = Some(why.clone());
+        return stalled(
+            "RecordMisfit",
+            format!("the record does not fit, nothing is done: {why}"),
+        );
+    }
+    let waits = status
+        .waiting_for
+        .as_deref()
+        .map(|wait| format!(", waiting for {wait}"));
+    reconciling("Running", format!("at {}{}", op.step, waits.unwrap_or_default()))
+}
+
+fn ended(status: &mut PromotionStatus, done: &Finished) -> Readiness {
+    history(status, &done.history);
+    status.step = done.history.last().map(|record| record.step.to_string());
+    status.waiting_for = None;
+    match &done.outcome {
+        Outcome::Succeeded => {
+            status.outcome = Some("Succeeded".to_owned());
+            status.reason = None;
+            status.message = None;
+            if status.epoch.is_none() {
+                // Who saw the commit point is gone; the end is the closest that the record remembers.
+                status.epoch = Some(done.epoch.to_string());
+            }
+            Readiness::Ready {
+                reason: "Succeeded",
+                message: "the target owns the slots and serves them".to_owned(),
+            }
+        }
+        Outcome::Refused { reason, message } => end_badly(status, "Refused", reason, message),
+        Outcome::Aborted { reason, message } => end_badly(status, "Aborted", reason, message),
+    }
+}
+
+fn end_badly(status: &mut PromotionStatus, outcome: &'static str, reason: &str, message: &str) -> Readiness {
+    status.outcome = Some(outcome.to_owned());
+    status.reason = Some(reason.to_owned());
+    status.message = Some(message.to_owned());
+    stalled(outcome, format!("{reason}: {message}"))
+}
+
+fn history(status: &mut PromotionStatus, history: &[StepRecord]) {
+    status.history = history.iter().map(StepHistory::from).collect();
+    status.pause = pause(history).map(format_duration);
+}
+
+/// From Hold until the target was seen to serve: clients waited no longer than this.
+pub fn pause(history: &[StepRecord]) -> Option<SignedDuration> {
+    let at = |step| {
+        history
+            .iter()
+            .find(|r| r.step == step && r.not_needed.is_none())
+            .map(|r| r.at)
+    };
+    Some(at(Step::Settle)?.duration_since(at(Step::Hold)?))
+}

@@ -1,0 +1,51 @@
+//! Status writes: compared first, one server-side apply, never for another object of the same name.
+
+use crate::apply::{FIELD_MANAGER, within};
+use crate::error::Error;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::fmt::Debug;
+
+/// The annotation with which a person stops all writes for an object.
+pub const PAUSED: &str = "multiactive.io/paused";
+
+/// Whether the object is observed only.
+pub fn is_paused<K: Resource>(object: &K) -> bool {
+    object.annotations().get(PAUSED).is_some_and(|value| value != "false")
+}
+
+/// Applies `status` to `object`. The caller compares before: this always writes.
+///
+/// # Errors
+///
+/// [`Error::Apply`] or [`Error::Timeout`]; writing again is safe.
+pub async fn write<K, S>(api: &Api<K>, object: &K, status: &S) -> Result<K, Error>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+    S: Serialize,
+{
+    let name = object.name_any();
+    let body = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        // The uid makes it fail where the object was created again meanwhile.
+        "metadata": {"name": name, "namespace": object.namespace(), "uid": object.uid()},
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let patch = Patch::Apply(body);
+    let call = api.patch_status(&name, &params, &patch);
+    within(
+        || format!("writing the status of {} {name}", K::kind(&())),
+        call,
+        |source| Error::Apply {
+            kind: K::kind(&()),
+            name: name.clone(),
+            source: Box::new(source),
+        },
+    )
+    .await
+}

@@ -1,0 +1,313 @@
+//! What follows a pass: statuses, links, finalizers, labels, events, metrics. Compared first, written concurrently,
+//! and while writes are held somewhere it waits.
+
+use super::view::{Told, View};
+use crate::Context;
+use crate::conditions::{Conditioned, is_ready};
+use crate::failpoints::hit;
+use crate::metrics::{EndLabels, NamespaceLabels};
+use crate::promotions::status::pause;
+use crate::{datastores, keyspaces, links, promotions, shard_ranges, status, units};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::NamespaceResourceScope;
+use kube::runtime::events::EventType;
+use kube::{Api, Resource, ResourceExt};
+use multiactive_core::diff::Change;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::OperationUid;
+use multiactive_core::promotion::{Outcome, Step};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// The longest time that statuses wait while writes are held somewhere.
+const HASTE: Duration = Duration::from_millis(200);
+/// How many writes run at once.
+const WIDTH: usize = 8;
+/// How soon what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// The task that follows the passes over one namespace.
+pub struct After {
+    ctx: Arc<Context>,
+    namespace: String,
+    written: Mutex<BTreeMap<(String, String), Written>>,
+    owner_changed: BTreeMap<OperationUid, Epoch>,
+    protected: Option<bool>,
+}
+
+/// A status that we wrote: the watch may show an older one for a moment.
+struct Written {
+    version: Option<u64>,
+    status: serde_json::Value,
+}
+
+impl After {
+    /// A task that has written nothing yet.
+    pub fn new(ctx: Arc<Context>, namespace: String) -> Self {
+        Self {
+            ctx,
+            namespace,
+            written: Mutex::default(),
+            owner_changed: BTreeMap::new(),
+            protected: None,
+        }
+    }
+
+    /// Runs until `token` is cancelled or the passes end.
+    pub async fn run(
+        mut self,
+        mut views: watch::Receiver<Arc<View>>,
+        mut told: mpsc::UnboundedReceiver<Told>,
+        token: CancellationToken,
+    ) {
+        let mut failed = false;
+        loop {
+            tokio::select! {
+                () = token.cancelled() => return,
+                changed = views.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(AGAIN), if failed => {}
+            }
+            // Another view ends the haste, or its time does.
+            let calm = views.wait_for(|view| !view.in_haste());
+            let _ = token.run_until_cancelled(tokio::time::timeout(HASTE, calm)).await;
+            let view = Arc::clone(&views.borrow_and_update());
+            while let Ok(told) = told.try_recv() {
+                self.tell(&told, &view);
+            }
+            self.measure(&view);
+            match token.run_until_cancelled(self.write(&view)).await {
+                Some(complete) => failed = !complete,
+                None => return,
+            }
+        }
+    }
+
+    /// Events and metrics of one commit.
+    fn tell(&mut self, told: &Told, view: &View) {
+        for change in &told.changes {
+            match change {
+                Change::OperationBegan { operation, .. } => self.step_event(view, operation, "Started", change),
+                Change::OperationStep { operation, after, .. } => {
+                    let op = told.table.operations.iter().find(|op| op.name == *operation);
+                    if let Some(op) = op.filter(|_| *after == Step::Open) {
+                        self.owner_changed.insert(op.uid.clone(), op.epoch);
+                    }
+                    self.step_event(view, operation, "StepEntered", change);
+                }
+                Change::OperationEnded { operation, outcome } => {
+                    self.ended(told, operation, outcome.as_ref());
+                    let reason = outcome.as_ref().map_or("Ended", |outcome| outcome_word(outcome).0);
+                    self.step_event(view, operation, reason, change);
+                }
+                Change::Slots { keyspace, .. } => {
+                    let object = view.inputs.keyspaces.iter().find(|k| k.name_any() == keyspace.as_str());
+                    if let Some(object) = object {
+                        self.ctx
+                            .event(&**object, EventType::Normal, "SlotsChanged", change.to_string());
+                    }
+                }
+                Change::UnitAdded(_)
+                | Change::UnitRemoved(_)
+                | Change::UnitRouter { .. }
+                | Change::KeyspaceAdded { .. }
+                | Change::KeyspaceRemoved(_) => {}
+            }
+        }
+    }
+
+    fn step_event(&self, view: &View, operation: &str, reason: &str, change: &Change) {
+        let object = view.inputs.promotions.iter().find(|p| p.name_any() == operation);
+        let kind = match reason {
+            "Aborted" | "Refused" => EventType::Warning,
+            _ => EventType::Normal,
+        };
+        if let Some(object) = object {
+            self.ctx.event(&**object, kind, reason, change.to_string());
+        }
+    }
+
+    fn ended(&self, told: &Told, operation: &str, outcome: Option<&Outcome>) {
+        let Some(outcome) = outcome else { return };
+        let (outcome, reason) = outcome_word(outcome);
+        let labels = EndLabels {
+            outcome: outcome.to_owned(),
+            reason: reason.to_owned(),
+        };
+        self.ctx.metrics.ended.get_or_create(&labels).inc();
+        let done = told.table.finished.iter().rev().find(|done| done.name == operation);
+        if let Some(pause) = done.and_then(|done| pause(&done.history)) {
+            self.ctx.metrics.pause.observe(pause.as_secs_f64());
+        }
+    }
+
+    fn measure(&self, view: &View) {
+        let Some(table) = &view.table else { return };
+        let labels = NamespaceLabels {
+            namespace: self.namespace.clone(),
+        };
+        let unowned: usize = table
+            .keyspaces
+            .iter()
+            .map(|keyspace| keyspace.slots_where(|span| span.owner.is_none()).len())
+            .sum();
+        let metrics = &self.ctx.metrics;
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        metrics.slots_without_owner.get_or_create(&labels).set(count(unowned));
+        metrics
+            .operations
+            .get_or_create(&labels)
+            .set(count(table.operations.len()));
+    }
+
+    /// Writes all that differs; whether all of it succeeded.
+    async fn write(&mut self, view: &View) -> bool {
+        let existing = self.ctx.hub.links.of(&self.namespace);
+        let now = Timestamp::now();
+        let inputs = &view.inputs;
+        self.owner_changed.retain(|uid, _| {
+            inputs
+                .promotions
+                .iter()
+                .any(|p| p.uid().as_deref() == Some(uid.as_str()))
+        });
+        let this = &*self;
+        let mut work: Vec<BoxFuture<'_, bool>> = Vec::new();
+        for object in &inputs.promotions {
+            let changed = this.owner_changed.get(&promotions::request::uid_of(object)).copied();
+            let wanted = promotions::status::status(object, view, changed, now);
+            work.push(Box::pin(async move {
+                // The finalizer goes first: it is written against the version that was seen.
+                let settled = promotions::lifecycle::finalizer(&this.ctx, object, view).await;
+                this.put(&**object, object.status.as_ref(), wanted).await && settled
+            }));
+        }
+        for object in &inputs.keyspaces {
+            let wanted = keyspaces::status(object, view, now);
+            work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
+        }
+        for object in &inputs.ranges {
+            let wanted = shard_ranges::status(object, view, now);
+            work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
+        }
+        for object in &inputs.stores {
+            let wanted = datastores::status(object, view, now);
+            work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
+        }
+        for object in &inputs.units {
+            let wanted = units::status(object, view, now);
+            work.push(Box::pin(async move {
+                let settled = units::finalizer(&this.ctx, object, view).await;
+                this.put(&**object, object.status.as_ref(), wanted).await && settled
+            }));
+        }
+        work.push(Box::pin(links::keep(&this.ctx, existing.clone(), view)));
+        for object in &existing {
+            let wanted = links::status(object, view, now);
+            work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
+        }
+        let results: Vec<bool> = futures::stream::iter(work).buffer_unordered(WIDTH).collect().await;
+        let protected = units::protect(&self.ctx, &self.namespace, view, &mut self.protected).await;
+        protected && results.into_iter().all(|ok| ok)
+    }
+
+    /// Writes a status where it differs, tells a change of readiness, and says whether that succeeded.
+    async fn put<K, S>(&self, object: &K, held: Option<&S>, wanted: S) -> bool
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+        S: Serialize + PartialEq + Conditioned,
+    {
+        if held == Some(&wanted) || status::is_paused(object) {
+            return true;
+        }
+        let kind = K::kind(&()).into_owned();
+        let key = (kind, object.name_any());
+        let Ok(value) = serde_json::to_value(&wanted) else {
+            return true;
+        };
+        let number = |version: Option<String>| version.and_then(|version| version.parse::<u64>().ok());
+        let seen = number(object.resource_version());
+        let same = self.written(|written| {
+            let known = written.get(&key);
+            known.is_some_and(|known| known.version > seen && equal_but_for_times(&known.status, &value))
+        });
+        if same {
+            return true;
+        }
+        let api: Api<K> = Api::namespaced(self.ctx.client.clone(), &self.namespace);
+        hit("status-before-write");
+        match status::write(&api, object, &wanted).await {
+            Ok(answer) => {
+                hit("status-after-write");
+                self.ctx.metrics.wrote("status");
+                let version = number(answer.resource_version());
+                self.written(|written| written.insert(key, Written { version, status: value }));
+                let old = held.map(Conditioned::conditions).unwrap_or_default();
+                self.readiness_event(object, old, wanted.conditions());
+                true
+            }
+            // It was deleted or created again meanwhile: the watch tells.
+            Err(error) if error.status().is_some_and(|s| s.is_not_found() || s.is_conflict()) => true,
+            Err(error) => {
+                tracing::warn!(
+                    kind = key.0,
+                    name = key.1,
+                    error = error.chain(),
+                    "status was not written"
+                );
+                false
+            }
+        }
+    }
+
+    fn written<T>(&self, with: impl FnOnce(&mut BTreeMap<(String, String), Written>) -> T) -> T {
+        with(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Promotions tell their steps; all else tells when it becomes ready or ceases to be, and why.
+    fn readiness_event<K: Resource<DynamicType = ()>>(&self, object: &K, old: &[Condition], new: &[Condition]) {
+        let reason = |list: &[Condition]| list.first().map(|condition| condition.reason.clone());
+        if K::kind(&()) == "Promotion" || (is_ready(old) == is_ready(new) && reason(old) == reason(new)) {
+            return;
+        }
+        let Some(condition) = new.iter().find(|condition| condition.type_ == multiactive_api::READY) else {
+            return;
+        };
+        let kind = match condition.status.as_str() {
+            "True" => EventType::Normal,
+            _ => EventType::Warning,
+        };
+        self.ctx
+            .event(object, kind, &condition.reason, condition.message.clone());
+    }
+}
+
+fn outcome_word(outcome: &Outcome) -> (&'static str, &str) {
+    match outcome {
+        Outcome::Succeeded => ("Succeeded", ""),
+        Outcome::Refused { reason, .. } => ("Refused", reason),
+        Outcome::Aborted { reason, .. } => ("Aborted", reason),
+    }
+}
+
+/// Whether two statuses say the same; the times of conditions are computed anew from an old object.
+fn equal_but_for_times(one: &serde_json::Value, other: &serde_json::Value) -> bool {
+    let strip = |value: &serde_json::Value| {
+        let mut value = value.clone();
+        if let Some(list) = value.get_mut("conditions").and_then(|list| list.as_array_mut()) {
+            for condition in list.iter_mut().filter_map(|condition| condition.as_object_mut()) {
+                condition.remove("lastTransitionTime");
+            }
+        }
+        value
+    };
+    strip(one) == strip(other)
+}
