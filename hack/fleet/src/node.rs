@@ -9,12 +9,28 @@
 //!
 //! The node has a thread and a runtime of its own, so that it outlives the runtime of a test that started it.
 
+mod container;
+mod env;
+mod fields;
+mod files;
+mod pod;
+mod pods;
+mod probe;
 mod register;
+mod sources;
+mod status;
+mod tokens;
+mod views;
+mod volumes;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource, ResourceExt};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -105,8 +121,113 @@ impl Drop for Node {
     }
 }
 
-async fn run(options: Options) -> Result<()> {
+/// Runs a node in this task, for ever: what `fleet node` does.
+///
+/// # Errors
+///
+/// Where the kubeconfig cannot be used.
+pub async fn run(options: Options) -> Result<()> {
     let client = crate::kubeconfig::client(&options.kubeconfig).await?;
-    register::keep(&client, &options).await;
+    let (sources, follow) = sources::Sources::new(&client);
+    let reporter = Reporter {
+        controller: "multiactive-fleet-node".into(),
+        instance: Some(options.name.clone()),
+    };
+    let server = options.kubeconfig["clusters"][0]["cluster"]["server"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let recorder = Recorder::new(client.clone(), reporter);
+    let ctx = Arc::new(Ctx {
+        client: client.clone(),
+        sources,
+        recorder,
+        server,
+        options,
+    });
+    let pods = async {
+        ctx.sources.read().await; // a Secret not read yet is not a missing one
+        pods::run(ctx.clone()).await;
+    };
+    tokio::join!(register::keep(&client, &ctx.options), follow, pods);
     Ok(())
+}
+
+/// What the node's parts share.
+struct Ctx {
+    client: Client,
+    sources: Arc<sources::Sources>,
+    recorder: Recorder,
+    server: String,
+    options: Options,
+}
+
+/// Why a container does not run yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Waiting {
+    reason: &'static str,
+    message: String,
+}
+
+/// Where the files of one pod lie.
+struct Places {
+    dir: PathBuf,
+}
+
+impl Places {
+    fn volumes(&self) -> PathBuf {
+        self.dir.join("volumes")
+    }
+
+    fn root(&self, container: &str) -> PathBuf {
+        self.dir.join("roots").join(container)
+    }
+}
+
+impl Ctx {
+    fn places(&self, pod: &Pod) -> Places {
+        let uid = pod.uid().unwrap_or_default();
+        let name = format!("{}_{}_{uid}", pod.namespace().unwrap_or_default(), pod.name_any());
+        Places {
+            dir: self.options.dir.join("pods").join(name),
+        }
+    }
+
+    fn log(&self, pod: &Pod, container: &str) -> PathBuf {
+        log_file(
+            &self.options.dir,
+            &pod.namespace().unwrap_or_default(),
+            &pod.name_any(),
+            container,
+        )
+    }
+
+    /// Host and port of the API server, as pods learn them.
+    fn api_address(&self) -> (String, String) {
+        let address = self.server.trim_start_matches("https://");
+        let (host, port) = address.split_once(':').unwrap_or((address, "443"));
+        (host.to_owned(), port.to_owned())
+    }
+
+    /// Records an event about a pod, in the background: nothing waits for it.
+    fn event(&self, pod: &Pod, warning: bool, reason: &str, note: String) {
+        let event = Event {
+            type_: if warning { EventType::Warning } else { EventType::Normal },
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: reason.to_owned(),
+            secondary: None,
+        };
+        let (recorder, about) = (self.recorder.clone(), pod.object_ref(&()));
+        tokio::spawn(async move {
+            if let Err(error) = recorder.publish(&event, &about).await {
+                tracing::debug!(%error, reason = event.reason, "recording an event");
+            }
+        });
+    }
+}
+
+/// The log of a container; it outlives the pod.
+pub fn log_file(dir: &Path, namespace: &str, pod: &str, container: &str) -> PathBuf {
+    dir.join("logs").join(format!("{namespace}_{pod}_{container}.log"))
 }
