@@ -1,1 +1,13 @@
-//! placeholder
+//! The shop on a local fleet: what the demo shows and the end-to-end tests take apart.
+//!
+//! [`world`] starts clusters and databases, [`install`] brings the chart and the shop onto them as a user would,
+//! [`kube_ext`] waits for objects, [`http`] sends requests, [`demo`] tells the story.
+
+pub mod databases;
+pub mod demo;
+pub mod http;
+pub mod install;
+pub mod kube_ext;
+pub mod promotion;
+pub mod region;
+pub mod world;

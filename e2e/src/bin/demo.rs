@@ -1,0 +1,49 @@
+//! `make demo` and `make demo-down`.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use multiactive_e2e::demo::{Options, down, serve, state_dir, up};
+use std::path::PathBuf;
+
+/// The shop in three regions on this machine: requests to every router, a range moved and a unit emptied under load.
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    /// Where the fleet's state and the picture are kept.
+    #[arg(long, global = true)]
+    dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tell the whole story; the fleet stays up to be looked at.
+    Up {
+        /// How many users order at once.
+        #[arg(long, default_value_t = 40)]
+        users: u32,
+        /// End the fleet when the story is told.
+        #[arg(long)]
+        then_down: bool,
+    },
+    /// End the fleet and remove all of it.
+    Down,
+    /// Run the fleet until SIGTERM.
+    #[command(hide = true)]
+    Serve,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let dir = args.dir.unwrap_or_else(state_dir);
+    match args.command {
+        Command::Up { users, then_down } => up(&Options { dir, users, then_down }).await,
+        Command::Down => down(&dir).await,
+        Command::Serve => {
+            tracing_subscriber::fmt().init();
+            serve(&dir).await
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The shop's databases: the database, its table, and the least roles that agent, links and service need.
+
+use crate::region::{DATABASE, Region};
+use anyhow::{Context, Result};
+use std::path::Path;
+use tokio_postgres::NoTls;
+
+/// The passwords of the roles; made anew for each fleet.
+#[derive(Clone, Debug)]
+pub struct Passwords {
+    /// Of `multiactive_agent`.
+    pub agent: String,
+    /// Of `multiactive_replication`.
+    pub replication: String,
+    /// Of `shop_app`, the service's.
+    pub app: String,
+}
+
+impl Passwords {
+    /// Passwords that nobody can guess.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has no randomness to give.
+    pub fn random() -> Result<Self> {
+        let word = || -> Result<String> {
+            let mut bytes = [0_u8; 16];
+            std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+            Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        };
+        Ok(Self {
+            agent: word()?,
+            replication: word()?,
+            app: word()?,
+        })
+    }
+}
+
+/// Makes database, roles and table of one region.
+///
+/// # Errors
+///
+/// Where the server refuses.
+pub async fn prepare(region: &Region, passwords: &Passwords, root: &Path) -> Result<()> {
+    let mut server = region.database();
+    server.dbname("postgres");
+    run(&server, &format!("CREATE DATABASE {DATABASE}")).await?;
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"));
+    // The documented script, with the passwords of this fleet.
+    let roles = read("src/stores/src/postgres/roles.sql")?;
+    let roles = roles.replacen("'change me'", &format!("'{}'", passwords.agent), 1);
+    let roles = roles.replacen("'change me'", &format!("'{}'", passwords.replication), 1);
+    let database = region.database();
+    run(&database, "CREATE ROLE shop_owner NOLOGIN").await?;
+    run(
+        &database,
+        &format!("CREATE ROLE shop_app LOGIN PASSWORD '{}'", passwords.app),
+    )
+    .await?;
+    run(&database, &roles).await.context("the documented roles")?;
+    run(
+        &database,
+        "GRANT CREATE ON SCHEMA public TO shop_owner; SET ROLE shop_owner",
+    )
+    .await?;
+    let schema = read("examples/shop/sql/schema.sql")?;
+    run(&database, &format!("SET ROLE shop_owner; {schema}"))
+        .await
+        .context("the shop's table")?;
+    run(&database, "GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO shop_app").await
+}
+
+/// Runs statements in a session of their own.
+///
+/// # Errors
+///
+/// Where the server is not reached or refuses.
+pub async fn run(config: &tokio_postgres::Config, sql: &str) -> Result<()> {
+    let (client, connection) = config.connect(NoTls).await.context("connecting to PostgreSQL")?;
+    let driver = tokio::spawn(connection);
+    client.batch_execute(sql).await?;
+    drop(client);
+    Ok(driver.await??)
+}

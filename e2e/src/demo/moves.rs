@@ -1,0 +1,218 @@
+//! Orders from many users while a range moves and a unit is emptied; then every acknowledged order is looked for.
+
+use super::console;
+use crate::install::Install;
+use crate::promotion;
+use crate::region::NAMESPACE;
+use anyhow::{Context, Result, ensure};
+use kube::{Api, Client};
+use multiactive_api::{Keyspace, PromotionStatus, ROUTING_TABLE, RoutingTable};
+use multiactive_core::table::RoutingTable as Owners;
+use serde_json::json;
+use shop::check::{Findings, check, read};
+use shop::load::{Load, LoadOptions, Record};
+use shop::picture::{Mark, draw};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a promotion may take in the demo.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// What the load and the checker found.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Attempts that failed.
+    pub errors: usize,
+    /// What the checker found.
+    pub findings: Findings,
+}
+
+impl Verdict {
+    /// An error where anything failed or was lost.
+    ///
+    /// # Errors
+    ///
+    /// The counts, and the first of each kind.
+    pub fn judge(&self) -> Result<()> {
+        ensure!(self.errors == 0, "{} requests failed", self.errors);
+        ensure!(self.findings.clean(), "{:?}", self.findings);
+        Ok(())
+    }
+}
+
+/// Runs load and promotions, prints what happened, and draws `latency.svg` into `dir`.
+///
+/// # Errors
+///
+/// Where a promotion does not succeed or the databases cannot be read.
+pub async fn run(install: &Install, users: u32, dir: &Path) -> Result<Verdict> {
+    let hub = install.hub()?.client().await?;
+    let routers = install.regions.iter().map(|region| region.router()).collect();
+    let load = Load::start(LoadOptions {
+        routers,
+        users,
+        think: Duration::from_millis(100),
+    })?;
+    let began = jiff::Timestamp::now();
+    println!("  {users} users order without a break, each through all three routers in turn");
+    until(&load, 300).await;
+
+    let range = json!({"type": "Ranges", "ranges": ["users-1"]});
+    let first = promote(&hub, "move-users-1-to-south", "south-1", range, "Full").await?;
+    until(&load, load.acknowledged().await + 300).await;
+    let unit = json!({"type": "Unit", "unit": "east-1"});
+    let second = promote(&hub, "empty-east-1", "north-1", unit, "None").await?;
+    until(&load, load.acknowledged().await + 300).await;
+
+    let record = load.stop().await;
+    let findings = examine(install, &hub, &record).await?;
+    report(&record, &findings);
+    let marks: Vec<Mark> = [&first, &second]
+        .into_iter()
+        .flat_map(|status| marks(status, began))
+        .collect();
+    let picture = dir.join("latency.svg");
+    draw(
+        &record,
+        &marks,
+        "Orders while users-1 moves to south-1 and east-1 is emptied",
+        &picture,
+    )?;
+    record.write_lines(&dir.join("orders.jsonl"))?;
+    println!("  picture: {}", picture.display());
+    Ok(Verdict {
+        errors: record.failures(),
+        findings,
+    })
+}
+
+/// Waits until the load has had so many orders acknowledged.
+async fn until(load: &Load, count: usize) {
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
+    while load.acknowledged().await < count {
+        tick.tick().await;
+    }
+}
+
+async fn promote(
+    hub: &Client,
+    name: &str,
+    target: &str,
+    select: serde_json::Value,
+    verify: &str,
+) -> Result<PromotionStatus> {
+    promotion::create(hub, name, target, select, verify).await?;
+    let status = promotion::ended(hub, name, LIMIT).await?;
+    println!(
+        "\n  Promotion {name}: {} slots from {} to {target}: {}, pause {}",
+        status.slots.unwrap_or_default(),
+        status.from.as_deref().unwrap_or("?"),
+        status.outcome.as_deref().unwrap_or("?"),
+        status.pause.as_deref().unwrap_or("?"),
+    );
+    let times = step_times(&status);
+    let begin = times.first().map(|(_, at, _)| *at);
+    let rows = times.iter().map(|(step, at, not_needed)| {
+        let since = begin.map_or(0, |begin| at.duration_since(begin).as_millis());
+        [
+            step.clone(),
+            format!("{since} ms"),
+            not_needed
+                .clone()
+                .map_or_else(String::new, |why| format!("NotNeeded: {why}")),
+        ]
+    });
+    console::table(["step", "entered after", ""], rows);
+    ensure!(
+        status.outcome.as_deref() == Some("Succeeded"),
+        "Promotion {name}: {status:?}"
+    );
+    Ok(status)
+}
+
+fn step_times(status: &PromotionStatus) -> Vec<(String, jiff::Timestamp, Option<String>)> {
+    let time =
+        |step: &multiactive_api::StepHistory| Some((step.step.clone(), step.at.parse().ok()?, step.not_needed.clone()));
+    status.history.iter().filter_map(time).collect()
+}
+
+fn marks(status: &PromotionStatus, began: jiff::Timestamp) -> Vec<Mark> {
+    let needed = step_times(status)
+        .into_iter()
+        .filter(|(_, _, not_needed)| not_needed.is_none());
+    let mark = |(step, at, _): (String, jiff::Timestamp, Option<String>)| Mark {
+        at_ms: at.duration_since(began).as_secs_f64() * 1000.0,
+        label: step,
+    };
+    needed.map(mark).collect()
+}
+
+/// Looks for every acknowledged order, once the units hold the same.
+async fn examine(install: &Install, hub: &Client, record: &Record) -> Result<Findings> {
+    let tables: Api<RoutingTable> = Api::namespaced(hub.clone(), NAMESPACE);
+    let table = Owners::try_from(&tables.get(ROUTING_TABLE).await?.spec)?;
+    let keyspaces: Api<Keyspace> = Api::namespaced(hub.clone(), NAMESPACE);
+    let slots = u32::try_from(keyspaces.get("users").await?.spec.slots)?;
+    let spans = table
+        .keyspace(&"users".into())
+        .context("the table has no keyspace users")?;
+    let owner_of = |user: &str| {
+        let slot = multiactive_core::hash::Function::Crc32.slot(user.as_bytes(), slots);
+        spans
+            .span_of(slot)
+            .and_then(|span| span.owner.as_ref())
+            .map(|owner| owner.as_str())
+    };
+    // The last rows may still be on their way to the other units: they are given a moment to arrive.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut units = BTreeMap::new();
+        for region in &install.regions {
+            units.insert(region.unit(), read(&region.database()).await?);
+        }
+        let findings = check(record, &units, owner_of);
+        if findings.clean() || tokio::time::Instant::now() > deadline {
+            return Ok(findings);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn report(record: &Record, findings: &Findings) {
+    println!("\n  {}", record.summary());
+    for failed in record.attempts.iter().filter(|attempt| attempt.order.is_none()).take(5) {
+        println!(
+            "    failed: {}-{}: {}",
+            failed.seq,
+            failed.user,
+            failed.error.as_deref().unwrap_or("")
+        );
+    }
+    let row = |what: &str, list: &[String]| {
+        [
+            what.to_owned(),
+            list.len().to_string(),
+            list.first().cloned().unwrap_or_default(),
+        ]
+    };
+    let Findings {
+        acknowledged,
+        lost,
+        out_of_order,
+        taken_twice,
+        differing,
+    } = findings;
+    let rows = [
+        [
+            "requests that failed".to_owned(),
+            record.failures().to_string(),
+            String::new(),
+        ],
+        row(&format!("lost, of {acknowledged} acknowledged"), lost),
+        row("out of order", out_of_order),
+        row("taken by two units", taken_twice),
+        row("different in two units", differing),
+    ];
+    console::table(["what was looked for", "found", "the first"], rows);
+}

@@ -1,0 +1,280 @@
+//! Brings the chart and the shop onto a fleet, with the commands and manifests that a user has: helm, kubectl, the
+//! examples. Only addresses differ, where a world does not live on the examples' network.
+
+use crate::databases::{self, Passwords};
+use crate::kube_ext::{is_ready, wait_for};
+use crate::region::{NAMESPACE, Region, SYSTEM};
+use crate::world::{Network, root};
+use anyhow::{Context, Result, bail};
+use futures::future::try_join_all;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::config::Kubeconfig;
+use kube::{Api, Client};
+use multiactive_api::{DataStore, Keyspace, ShardRange, Unit, UnitWorkload};
+use multiactive_fleet::tools::{Tool, ensure};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long everything may take to become ready on a slow machine.
+const READY_LIMIT: Duration = Duration::from_secs(180);
+
+/// A fleet that is being furnished.
+#[derive(Clone, Debug)]
+pub struct Install {
+    /// The regions; the first is the hub.
+    pub regions: Vec<Region>,
+    /// The loopback network they live on.
+    pub network: Network,
+    /// A folder for what is written on the way: values, manifests of another network.
+    pub scratch: PathBuf,
+}
+
+impl Install {
+    /// The hub.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no region.
+    pub fn hub(&self) -> Result<&Region> {
+        self.regions.first().context("there is no region")
+    }
+
+    /// Everything, in order: namespaces and Secrets of the team, databases, the chart, the hub's kubeconfigs.
+    ///
+    /// # Errors
+    ///
+    /// Where a step fails; the text says which.
+    pub async fn platform(&self) -> Result<()> {
+        let passwords = Passwords::random()?;
+        let regions = self.regions.iter().map(|region| self.furnish(region, &passwords));
+        try_join_all(regions).await?;
+        let hub = self.hub()?.client().await?;
+        for member in self.regions.iter().skip(1) {
+            let kubeconfig = member_kubeconfig(member)
+                .await
+                .with_context(|| format!("a kubeconfig of {}", member.name))?;
+            let name = format!("member-{}", member.name);
+            apply_secret(&hub, SYSTEM, &name, &[("kubeconfig", &kubeconfig)]).await?;
+        }
+        Ok(())
+    }
+
+    async fn furnish(&self, region: &Region, passwords: &Passwords) -> Result<()> {
+        let root = root();
+        let prepared = databases::prepare(region, passwords, &root);
+        let team = async {
+            self.kubectl(region, &["apply", "-k", path(&root.join("examples/shop/member"))?])
+                .await?;
+            let client = region.client().await?;
+            let agent = [
+                ("username", "multiactive_agent"),
+                ("password", passwords.agent.as_str()),
+                ("replicationUsername", "multiactive_replication"),
+                ("replicationPassword", passwords.replication.as_str()),
+            ];
+            apply_secret(&client, NAMESPACE, "shop-db", &agent).await?;
+            let app = [("username", "shop_app"), ("password", passwords.app.as_str())];
+            apply_secret(&client, NAMESPACE, "shop-app", &app).await?;
+            self.chart(region).await
+        };
+        tokio::try_join!(prepared, team).with_context(|| format!("furnishing {}", region.name))?;
+        Ok(())
+    }
+
+    /// The chart's values for a region: real ones but for the images, which name local programs, and the addresses.
+    pub fn values(&self, region: &Region) -> Value {
+        let is_hub = self.regions.first().is_some_and(|hub| hub.name == region.name);
+        let at = |port: u16| format!("{}:{port}", region.address);
+        json!({
+            "mode": if is_hub { "both" } else { "member" },
+            "cluster": region.name,
+            "member": {"namespaces": [NAMESPACE]},
+            "operator": {"image": "process/multiactive-operator", "listen": at(18090), "strategy": {"type": "Recreate"}},
+            "agent": {"image": "process/multiactive-agent", "listenRouters": at(19443), "listen": at(18091)},
+            "router": {
+                "image": "process/multiactive-router",
+                "replicas": 1,
+                "strategy": {"type": "Recreate"},
+                "listen": at(18000),
+                "peerListen": at(18443),
+                "adminListen": at(18080),
+                "agent": at(19443),
+                "units": [{"name": region.unit(), "namespace": NAMESPACE}],
+            },
+        })
+    }
+
+    async fn chart(&self, region: &Region) -> Result<()> {
+        let values = self.scratch.join(format!("values-{}.yaml", region.name));
+        std::fs::write(&values, serde_yaml::to_string(&self.values(region))?)?;
+        let (chart, values, kubeconfig) = (
+            root().join("charts/multiactive"),
+            path(&values)?.to_owned(),
+            path(&region.kubeconfig)?,
+        );
+        let args = [
+            "upgrade",
+            "--install",
+            "multiactive",
+            path(&chart)?,
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+        ];
+        let args = args
+            .iter()
+            .copied()
+            .chain(["--values", &values, "--kubeconfig", kubeconfig]);
+        run(Tool::Helm, args).await.map(drop)
+    }
+
+    /// Applies the shop on the hub, as `kubectl apply -k examples/shop/hub` does.
+    ///
+    /// # Errors
+    ///
+    /// Where kubectl fails; the text is what it said.
+    pub async fn shop(&self) -> Result<String> {
+        let folder = self.manifests()?;
+        self.kubectl(self.hub()?, &["apply", "-k", path(&folder)?]).await
+    }
+
+    /// The folder of the shop's manifests, rewritten where this is not the examples' network.
+    fn manifests(&self) -> Result<PathBuf> {
+        let examples = root().join("examples/shop/hub");
+        if self.network.0 == 0 {
+            return Ok(examples);
+        }
+        let folder = self.scratch.join("hub");
+        std::fs::create_dir_all(&folder)?;
+        for file in std::fs::read_dir(&examples)? {
+            let file = file?;
+            let mut text = self.network.rewrite(&std::fs::read_to_string(file.path())?);
+            for (index, region) in self.regions.iter().enumerate() {
+                text = text.replace(&format!(":{}", 15_411 + index), &format!(":{}", region.database_port));
+            }
+            std::fs::write(folder.join(file.file_name()), text)?;
+        }
+        Ok(folder)
+    }
+
+    /// Runs kubectl against a region's cluster.
+    ///
+    /// # Errors
+    ///
+    /// Where it fails; the text is what it said.
+    pub async fn kubectl(&self, region: &Region, args: &[&str]) -> Result<String> {
+        let kubeconfig = path(&region.kubeconfig)?;
+        run(
+            Tool::Kubectl,
+            ["--kubeconfig", kubeconfig].into_iter().chain(args.iter().copied()),
+        )
+        .await
+    }
+
+    /// Waits until keyspace, units, ranges, store and workload are Ready; calls `progress` with each that is.
+    ///
+    /// # Errors
+    ///
+    /// Where one does not become ready; the text shows its status.
+    pub async fn ready(&self, progress: impl Fn(&str)) -> Result<()> {
+        let hub = self.hub()?.client().await?;
+        macro_rules! ready {
+            ($kind:ty, $name:expr) => {{
+                let api: Api<$kind> = Api::namespaced(hub.clone(), NAMESPACE);
+                let name: &str = $name;
+                let fact = |object: &$kind| {
+                    object
+                        .status
+                        .as_ref()
+                        .filter(|status| is_ready(&status.conditions))
+                        .map(|_| ())
+                };
+                wait_for(&api, name, READY_LIMIT, fact)
+                    .await
+                    .with_context(|| format!("{} {name}", stringify!($kind)))?;
+                progress(&format!("{} {name}", stringify!($kind)));
+            }};
+        }
+        ready!(Keyspace, "users");
+        ready!(UnitWorkload, "shop");
+        ready!(DataStore, "orders");
+        for region in &self.regions {
+            ready!(Unit, &region.unit());
+        }
+        for range in ["users-0", "users-1", "users-2"] {
+            ready!(ShardRange, range);
+        }
+        Ok(())
+    }
+}
+
+/// A path as text; paths that are no text are not made here.
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is no text", path.display()))
+}
+
+async fn run<'a>(tool: Tool, args: impl IntoIterator<Item = &'a str>) -> Result<String> {
+    let program = tokio::task::spawn_blocking(move || ensure(tool)).await??;
+    let args: Vec<&str> = args.into_iter().collect();
+    let output = tokio::process::Command::new(&program)
+        .args(&args)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .await?;
+    if !output.status.success() {
+        bail!(
+            "{tool:?} {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+async fn apply_secret(client: &Client, namespace: &str, name: &str, data: &[(&str, &str)]) -> Result<()> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let data: BTreeMap<_, _> = data.iter().copied().collect();
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+    let params = PatchParams::apply("shop-demo").force();
+    api.patch(name, &params, &Patch::Apply(&secret))
+        .await
+        .with_context(|| format!("Secret {namespace}/{name}"))?;
+    Ok(())
+}
+
+/// A kubeconfig with which the hub's operator reaches a member: the account that the chart made for it, and no more.
+async fn member_kubeconfig(member: &Region) -> Result<String> {
+    let api: Api<ServiceAccount> = Api::namespaced(member.client().await?, SYSTEM);
+    let spec = TokenRequestSpec {
+        audiences: Vec::new(),
+        bound_object_ref: None,
+        expiration_seconds: Some(24 * 3600),
+    };
+    let request = TokenRequest {
+        spec,
+        ..TokenRequest::default()
+    };
+    let response = api
+        .create_token_request("multiactive-hub", &PostParams::default(), &request)
+        .await?;
+    let token = response.status.context("the API server gave no token")?.token;
+    let admin = Kubeconfig::read_from(&member.kubeconfig)?;
+    let cluster = admin
+        .clusters
+        .first()
+        .and_then(|named| named.cluster.clone())
+        .context("the kubeconfig has no cluster")?;
+    let kubeconfig = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": member.name, "cluster": cluster}],
+        "users": [{"name": "multiactive-hub", "user": {"token": token}}],
+        "contexts": [{"name": member.name, "context": {"cluster": member.name, "user": "multiactive-hub"}}],
+        "current-context": member.name,
+    });
+    Ok(serde_yaml::to_string(&kubeconfig)?)
+}

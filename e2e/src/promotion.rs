@@ -1,0 +1,68 @@
+//! Promotions as a user makes them: with the epoch that was seen, and an eye on the status.
+
+use crate::kube_ext::wait_for;
+use crate::region::NAMESPACE;
+use anyhow::{Context, Result};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use multiactive_api::{Promotion, PromotionStatus, ROUTING_TABLE, RoutingTable};
+use std::time::Duration;
+
+/// The epoch of the table, as a user reads it before a promotion.
+///
+/// # Errors
+///
+/// Where the hub does not answer.
+pub async fn epoch(hub: &Client) -> Result<i64> {
+    let api: Api<RoutingTable> = Api::namespaced(hub.clone(), NAMESPACE);
+    Ok(api
+        .get(ROUTING_TABLE)
+        .await
+        .context("reading the routing table")?
+        .spec
+        .epoch)
+}
+
+/// A Promotion of `select` (a JSON value of its union) to `target`, with the epoch of now.
+///
+/// # Errors
+///
+/// Where the hub refuses it.
+pub async fn create(
+    hub: &Client,
+    name: &str,
+    target: &str,
+    select: serde_json::Value,
+    verify: &str,
+) -> Result<Promotion> {
+    let promotion = serde_json::from_value(serde_json::json!({
+        "apiVersion": "multiactive.io/v1alpha1",
+        "kind": "Promotion",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "targetUnit": target,
+            "select": select,
+            "expectedEpoch": epoch(hub).await?,
+            "mode": "Execute",
+            "verify": verify,
+            "budgets": {"fence": "10s", "drain": "30s"},
+        },
+    }))?;
+    let api: Api<Promotion> = Api::namespaced(hub.clone(), NAMESPACE);
+    api.create(&PostParams::default(), &promotion)
+        .await
+        .with_context(|| format!("creating Promotion {name}"))
+}
+
+/// Waits until a Promotion has ended, and gives its status.
+///
+/// # Errors
+///
+/// Where it does not end within `limit`.
+pub async fn ended(hub: &Client, name: &str, limit: Duration) -> Result<PromotionStatus> {
+    let api: Api<Promotion> = Api::namespaced(hub.clone(), NAMESPACE);
+    wait_for(&api, name, limit, |promotion| {
+        promotion.status.clone().filter(|status| status.outcome.is_some())
+    })
+    .await
+}

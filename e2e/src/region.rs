@@ -1,0 +1,70 @@
+//! One region of the shop: a cluster, a unit, a database, and the loopback address that all of it listens on.
+
+use anyhow::{Context, Result};
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// The namespace of the shop, in every cluster.
+pub const NAMESPACE: &str = "shop";
+/// The namespace of operator and agents, in every cluster.
+pub const SYSTEM: &str = "multiactive-system";
+/// The name of the shop's database.
+pub const DATABASE: &str = "shop";
+
+/// A region.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Region {
+    /// Its name, its cluster's too.
+    pub name: String,
+    /// The loopback address of its parts.
+    pub address: Ipv4Addr,
+    /// An administrator's kubeconfig of its cluster.
+    pub kubeconfig: PathBuf,
+    /// The port of its database, on `address`.
+    pub database_port: u16,
+    /// The password of the database's superuser `postgres`.
+    pub database_password: String,
+}
+
+impl Region {
+    /// The unit that lives here.
+    pub fn unit(&self) -> String {
+        format!("{}-1", self.name)
+    }
+
+    /// Where clients reach the unit's router.
+    pub fn router(&self) -> String {
+        format!("http://{}:18000", self.address)
+    }
+
+    /// Where the router answers probes and `/route`.
+    pub fn router_admin(&self) -> String {
+        format!("http://{}:18080", self.address)
+    }
+
+    /// A client of its cluster, as administrator.
+    ///
+    /// # Errors
+    ///
+    /// Where the kubeconfig cannot be read.
+    pub async fn client(&self) -> Result<Client> {
+        let path = &self.kubeconfig;
+        let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("reading {}", path.display()))?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        Ok(Client::try_from(config)?)
+    }
+
+    /// How its database is reached as `postgres`.
+    pub fn database(&self) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(self.address.to_string())
+            .port(self.database_port)
+            .dbname(DATABASE);
+        config.user("postgres").password(&self.database_password);
+        config
+    }
+}

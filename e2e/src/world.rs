@@ -1,0 +1,126 @@
+//! Three clusters and three databases, started by this process and ended with it.
+
+use crate::region::Region;
+use anyhow::{Context, Result};
+use futures::future::try_join_all;
+use multiactive_fleet::{Cluster, Postgres, cluster, postgres};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// What runs a fleet: its clusters and its databases, in the order of the regions.
+#[derive(Debug)]
+pub struct World {
+    /// The regions; the first is the hub.
+    pub regions: Vec<Region>,
+    /// Their clusters.
+    pub clusters: Vec<Cluster>,
+    /// Their databases.
+    pub databases: Vec<Postgres>,
+}
+
+/// The loopback network of a world: worlds side by side take different ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Network(pub u8, pub u8);
+
+impl Network {
+    /// That of the examples' manifests.
+    pub const EXAMPLES: Self = Self(0, 0);
+
+    /// One that is likely to be this process' own.
+    pub fn of_this_process() -> Self {
+        let id = std::process::id();
+        Self((id / 250 % 250) as u8 + 1, (id % 250) as u8 + 1)
+    }
+
+    /// The address of the region at `index`.
+    pub fn address(self, index: usize) -> Ipv4Addr {
+        Ipv4Addr::new(127, self.0, self.1, 11 + index as u8)
+    }
+
+    /// The examples' manifests, moved to this network.
+    pub fn rewrite(self, manifests: &str) -> String {
+        manifests.replace("127.0.0.1", &format!("127.{}.{}.1", self.0, self.1))
+    }
+}
+
+/// The folder of the checkout.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The folder of the programs that pods run: that of the running program, or of the tests' parent.
+///
+/// # Errors
+///
+/// Where a program is missing; the text says how to build it.
+pub fn programs() -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let folder = here.parent().context("the running program has no folder")?;
+    let folder = if folder.ends_with("deps") {
+        folder.parent().context("no folder above deps")?
+    } else {
+        folder
+    };
+    for program in [
+        "multiactive-operator",
+        "multiactive-agent",
+        "multiactive-router",
+        "shop",
+    ] {
+        let path = folder.join(program);
+        anyhow::ensure!(
+            path.exists(),
+            "{} is missing: run `cargo build --workspace --bins` first",
+            path.display()
+        );
+    }
+    Ok(folder.to_owned())
+}
+
+impl World {
+    /// Starts a cluster and a database for each name, all at once. With `dir`, everything is kept below it.
+    ///
+    /// # Errors
+    ///
+    /// Where one of them does not start; the others are ended.
+    pub async fn start(names: &[&str], network: Network, dir: Option<&Path>) -> Result<Self> {
+        let programs = programs()?;
+        let clusters = names.iter().map(|name| {
+            let mut options = cluster::Options::new(name).programs(&programs);
+            options.dir = dir.map(|dir| dir.join(name));
+            Cluster::start(options)
+        });
+        let databases = names.iter().enumerate().map(|(index, name)| {
+            let address = network.address(index);
+            let mut settings = vec![("listen_addresses".to_owned(), format!("127.0.0.1,{address}"))];
+            settings.push(("max_connections".to_owned(), "200".to_owned()));
+            let dir = dir.map(|dir| dir.join(format!("{name}-postgres")));
+            // The examples' manifests name the ports; elsewhere any free one would do, but one rule is simpler.
+            let port = Some(15_411 + index as u16);
+            let port = if network.0 == 0 { port } else { None };
+            Postgres::start(postgres::Options {
+                dir,
+                fsync: true,
+                port,
+                settings,
+                ..Default::default()
+            })
+        });
+        let clusters = async { try_join_all(clusters).await.context("starting the clusters") };
+        let databases = async { try_join_all(databases).await.context("starting the databases") };
+        let (clusters, databases) = tokio::try_join!(clusters, databases)?;
+        let region = |(index, name): (usize, &&str)| Region {
+            name: (*name).to_owned(),
+            address: network.address(index),
+            kubeconfig: clusters[index].kubeconfig_path(),
+            database_port: databases[index].port(),
+            database_password: databases[index].password().to_owned(),
+        };
+        let regions = names.iter().enumerate().map(region).collect();
+        Ok(Self {
+            regions,
+            clusters,
+            databases,
+        })
+    }
+}
