@@ -1,5 +1,5 @@
 //! The operator: observes the hub's objects and the members' reports, records decisions in the routing tables, and
-//! performs them by writing to the members. One folder a kind; decisions are in `multiactive-core`.
+//! performs them by writing to the members. One folder or file a kind; decisions are in `multiactive-core`.
 
 pub mod apply;
 pub mod certs;
@@ -24,3 +24,48 @@ pub mod workload;
 
 pub use context::Context;
 pub use error::Error;
+
+use multiactive_ledger::{Election, Ended};
+use multiactive_runtime::probes::Readiness;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The name of the operator's Lease.
+pub const LEASE: &str = "multiactive-operator";
+
+/// How long the tasks may take to end after they were told to.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// Watches the hub, waits for the lease, and runs all controllers until `shutdown` is cancelled or the lease is lost.
+///
+/// It is ready when it has seen all objects of the hub: a candidate that does not lead is ready too.
+pub async fn run(ctx: Arc<Context>, readiness: Readiness, shutdown: CancellationToken) -> Ended {
+    let watches = shutdown.child_token();
+    ctx.hub.start(&ctx.client, &TaskTracker::new(), &watches);
+    if shutdown.run_until_cancelled(ctx.hub.wait_until_ready()).await.is_none() {
+        return Ended::Released;
+    }
+    readiness.set_ready();
+    let election = Election::new(ctx.client.clone(), &ctx.namespace, LEASE, &ctx.identity);
+    let ended = election.lead(&shutdown, |token| lead(Arc::clone(&ctx), token)).await;
+    ctx.metrics.leader.set(0);
+    watches.cancel();
+    ended
+}
+
+/// All controllers, until `token` is cancelled.
+async fn lead(ctx: Arc<Context>, token: CancellationToken) {
+    ctx.metrics.leader.set(1);
+    ctx.tasks.spawn(members::run(Arc::clone(&ctx), token.clone()));
+    ctx.tasks.spawn(tables::run(Arc::clone(&ctx), token.clone()));
+    ctx.tasks.spawn(workload::run(Arc::clone(&ctx), token.clone()));
+    ctx.tasks.spawn(certs::run(Arc::clone(&ctx), token.clone()));
+    token.cancelled().await;
+    // Writes under way end before the lease is released.
+    ctx.tasks.close();
+    if tokio::time::timeout(ENDING, ctx.tasks.wait()).await.is_err() {
+        tracing::warn!(tasks = ctx.tasks.len(), "some tasks did not end in time");
+    }
+}

@@ -3,11 +3,12 @@
 
 use super::access::{self, Access};
 use super::probe::{self, Probe, Probes};
-use super::{Health, Member};
+use super::{Health, Member, lifecycle};
 use crate::Context;
 use crate::apply::{read, within};
 use crate::conditions::{Readiness, is_ready, set_readiness};
 use crate::error::Error;
+use crate::metrics::MemberLabels;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -161,6 +162,11 @@ impl Controller {
             return;
         };
         let Some(uid) = connection.uid.clone() else { return };
+        let labels = MemberLabels {
+            member: self.name.clone(),
+        };
+        let ready = i64::from(verdict.is_ready());
+        self.ctx.metrics.member_ready.get_or_create(&labels).set(ready);
         self.ctx.members.put(Member {
             name: self.name.clone(),
             client: connection.access.client.clone(),
@@ -207,12 +213,35 @@ impl Controller {
         if crate::status::is_paused(&*object) {
             return;
         }
+        let leaving = object.metadata.deletion_timestamp.is_some();
+        let holders = if leaving {
+            lifecycle::holders(&self.ctx, &self.name)
+        } else {
+            None
+        };
+        lifecycle::finalizer(&self.ctx, &object, holders.is_some()).await;
+        let held = holders.map(|message| Readiness::Stalled {
+            reason: "OwnsSlots",
+            message,
+        });
+        if let Some(Readiness::Stalled { reason, message }) = &held {
+            let told = object
+                .status
+                .iter()
+                .flat_map(|status| &status.conditions)
+                .any(|c| c.reason == *reason);
+            if !told {
+                self.ctx.event(&*object, EventType::Warning, reason, message.clone());
+            }
+        }
+        let verdict = held.as_ref().unwrap_or(verdict);
         let now = Timestamp::now();
         let status = next_status(&object, connection, verdict, &self.hub_uid, now);
         if object.status.as_ref() == Some(&status) {
             return;
         }
         let api: Api<MemberCluster> = Api::all(self.ctx.client.clone());
+        self.ctx.metrics.wrote("status");
         if let Err(error) = crate::status::write(&api, &*object, &status).await {
             tracing::warn!(member = self.name, error = error.chain(), "status was not written");
         }

@@ -2,7 +2,9 @@
 
 mod access;
 mod controller;
+mod lifecycle;
 mod probe;
+mod regions;
 mod registry;
 
 pub use registry::{Health, Member, MemberMap, Members};
@@ -25,6 +27,7 @@ pub async fn run(ctx: Arc<Context>, token: CancellationToken) {
     let Some(hub_uid) = token.run_until_cancelled(hub_uid(&ctx)).await else {
         return;
     };
+    ctx.tasks.spawn(regions::run(Arc::clone(&ctx), token.clone()));
     let mut changes = ctx.hub.changes();
     let mut tasks: BTreeMap<String, Task> = BTreeMap::new();
     loop {

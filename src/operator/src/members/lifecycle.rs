@@ -1,0 +1,54 @@
+//! The finalizer of a MemberCluster: it stays while a unit in it owns slots.
+
+use crate::Context;
+use crate::finalizers;
+use kube::{Api, ResourceExt};
+use multiactive_api::{MemberCluster, ROUTING_TABLE};
+use multiactive_core::ids::UnitName;
+use multiactive_core::table::RoutingTable;
+
+/// Holds a MemberCluster whose units own slots.
+pub const MEMBER_FINALIZER: &str = "multiactive.io/member";
+
+/// What keeps a MemberCluster that is being deleted, for people; `None` where nothing does.
+pub(super) fn holders(ctx: &Context, name: &str) -> Option<String> {
+    let mut holders = Vec::new();
+    for unit in ctx.hub.units.all() {
+        if unit.spec.cluster != name {
+            continue;
+        }
+        let namespace = unit.namespace().unwrap_or_default();
+        let unit = UnitName(unit.name_any());
+        // A table that cannot be read owns what it owns: unknown is no permission.
+        let owned = match ctx.hub.tables.get(&namespace, ROUTING_TABLE) {
+            None => continue,
+            Some(object) => match RoutingTable::try_from(&object.spec) {
+                Ok(table) => table.owned_by(&unit).iter().map(|(_, slots)| slots.len()).sum(),
+                Err(_) => usize::MAX,
+            },
+        };
+        if owned > 0 {
+            holders.push(format!("{namespace}/{unit}"));
+        }
+    }
+    (!holders.is_empty()).then(|| {
+        format!(
+            "it is being deleted, but units in it own slots: {}; move them with Promotions and it goes",
+            holders.join(", ")
+        )
+    })
+}
+
+/// Adds or removes the finalizer; whether that succeeded.
+pub(super) async fn finalizer(ctx: &Context, object: &MemberCluster, held: bool) -> bool {
+    let has = object.finalizers().iter().any(|f| f == MEMBER_FINALIZER);
+    let leaving = object.metadata.deletion_timestamp.is_some();
+    let api: Api<MemberCluster> = Api::all(ctx.client.clone());
+    let result = match (leaving, has) {
+        (false, false) => finalizers::add(&api, object, MEMBER_FINALIZER).await,
+        (true, true) if !held => finalizers::remove(&api, object, MEMBER_FINALIZER).await,
+        (false, true) | (true, false | true) => return true,
+    };
+    ctx.metrics.wrote("MemberCluster");
+    finalizers::settled(result, "MemberCluster", &object.name_any())
+}
