@@ -123,13 +123,17 @@ async fn make(
         let sql = "UPDATE multiactive.link SET gap = coalesce(gap, $2), made = clock_timestamp() WHERE name = $1";
         session.change("noting a gap", sql, &[&name, &why]).await?;
     }
+    // The slot comes first and apart: CREATE SUBSCRIPTION would make it inside a transaction, for which the slot that
+    // the peer makes here at the same moment waits, and ours for the peer's.
+    if !adopt && let Err(error) = peer::create_slot(pg, from, name).await {
+        return Ok(Change::Waits(error.explain()));
+    }
     let sql = format!(
         "CREATE SUBSCRIPTION {0} CONNECTION {1} PUBLICATION {2}
-         WITH ({OPTIONS}, copy_data = false, create_slot = {3}, slot_name = {0})",
+         WITH ({OPTIONS}, copy_data = false, create_slot = false, slot_name = {0})",
         ident(name),
         literal(&peer::conninfo(pg, from)),
         ident(&names::publication(&pg.spec)),
-        !adopt,
     );
     session.batch("making a link", &sql).await?;
     note(session, name, &from.unit).await?;

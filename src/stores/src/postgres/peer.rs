@@ -71,6 +71,17 @@ pub(super) async fn look(pg: &Postgres, peer: &Peer, slot: &str) -> Result<PeerS
     })
 }
 
+/// Makes our slot on the peer. It waits for every transaction that writes there, however long.
+pub(super) async fn create_slot(pg: &Postgres, peer: &Peer, slot: &str) -> Result<(), Error> {
+    let server = server(pg, peer);
+    let session = server.session().await?;
+    let sql = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')";
+    session
+        .rows("making the slot on the peer", sql, &[&slot])
+        .await
+        .map(drop)
+}
+
 /// Drops our slot on the peer, once nobody reads from it any more; there being none is fine.
 pub(super) async fn drop_slot(pg: &Postgres, peer: &Peer, slot: &str) -> Result<(), Error> {
     let started = Instant::now();
