@@ -1,0 +1,75 @@
+//! A router as an agent sees one: a real TLS connection that speaks the wire's lines.
+
+use super::world::World;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::OperationUid;
+use multiactive_core::wire::{
+    AgentToRouter, InFlight, PROTOCOL, RouterHello, RouterReport, RouterToAgent, read_line, write_line,
+};
+use multiactive_runtime::certs::{PeerStream, TlsFiles, agent_name};
+use std::net::SocketAddr;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+pub struct Router {
+    stream: BufReader<PeerStream>,
+}
+
+impl Router {
+    /// Connects to the agent of a cluster and says hello.
+    pub async fn connect(tls: &TlsFiles, at: SocketAddr, cluster: &str, hello: &RouterHello) -> std::io::Result<Router> {
+        let stream = tls.connect(at, &agent_name(cluster)).await?;
+        let mut router = Router { stream: BufReader::new(stream) };
+        router.send(hello).await?;
+        Ok(router)
+    }
+
+    /// A router of a unit of the world, named after it.
+    pub async fn of(world: &World, at: SocketAddr, unit: &str) -> Router {
+        let hello = hello(&world.namespace, unit, &format!("{unit}-router"));
+        Router::connect(&world.router_tls(unit), at, unit, &hello).await.unwrap()
+    }
+
+    async fn send<T: serde::Serialize>(&mut self, word: &T) -> std::io::Result<()> {
+        let line = write_line(word).unwrap();
+        self.stream.get_mut().write_all(&line).await?;
+        self.stream.get_mut().flush().await
+    }
+
+    pub async fn report(&mut self, epoch: Epoch, in_flight: &[(&OperationUid, u64)]) {
+        let in_flight = in_flight.iter().map(|(uid, writes)| InFlight { operation: (*uid).clone(), writes: *writes });
+        let report = RouterReport { epoch, in_flight: in_flight.collect() };
+        self.send(&RouterToAgent::Report(report)).await.unwrap();
+    }
+
+    pub async fn goodbye(mut self) {
+        self.send(&RouterToAgent::Goodbye).await.unwrap();
+    }
+
+    /// The next epoch that the agent says it has applied; `None` when it closed.
+    pub async fn told(&mut self) -> Option<Epoch> {
+        let mut line = Vec::new();
+        let read = self.stream.read_until(b'\n', &mut line).await.unwrap_or(0);
+        if read == 0 {
+            return None;
+        }
+        let AgentToRouter::Applied { epoch } = read_line(&line).unwrap();
+        Some(epoch)
+    }
+
+    /// Listens until that epoch.
+    pub async fn told_of(&mut self, epoch: Epoch) {
+        let told = async {
+            while self.told().await.expect("the agent closed") < epoch {}
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), told).await.expect("Applied");
+    }
+}
+
+pub fn hello(namespace: &str, unit: &str, router: &str) -> RouterHello {
+    RouterHello {
+        protocol: PROTOCOL,
+        namespace: namespace.to_owned(),
+        unit: unit.to_owned(),
+        router: router.to_owned(),
+    }
+}

@@ -1,0 +1,404 @@
+//! Units of one namespace, each with its database and its agent, and the operator that the test plays.
+
+use super::{TESTER, database, namespace, secret, session, until};
+use jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use multiactive_agent::metrics::Metrics;
+use multiactive_agent::routers::RouterHub;
+use multiactive_agent::{Agent, Events, Shared};
+use multiactive_api::{
+    AssignedStoreStatus, OperationReport, ROUTING_TABLE, RoutingTable as StoredTable, RoutingTableSpec, UnitAssignment,
+    UnitAssignmentStatus,
+};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::promotion::{
+    Budgets, Move, Outcome, Request, Step, StorePosition, Verify, admit, record,
+};
+use multiactive_core::slots::SlotSet;
+use multiactive_core::span::SpanState;
+use multiactive_core::table::{KeyspaceTable, RoutingTable, TableUnit};
+use multiactive_fleet::cluster::Cluster;
+use multiactive_fleet::postgres::Postgres as Server;
+use multiactive_runtime::certs::{Ca, TlsFiles, agent_name, router_name};
+use multiactive_runtime::probes::Readiness;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Slots of the tests' keyspace.
+pub const SLOTS: u32 = 256;
+
+/// One namespace.
+pub struct World {
+    pub client: Client,
+    pub kubeconfig: PathBuf,
+    pub namespace: String,
+    pub units: Vec<String>,
+    pub databases: Vec<Server>,
+    pub ca: Ca,
+    dir: tempfile::TempDir,
+    table: Mutex<RoutingTable>,
+}
+
+/// An agent in this process.
+pub struct Running {
+    pub routers: std::net::SocketAddr,
+    pub metrics: Metrics,
+    token: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// As SIGTERM ends it.
+    pub async fn stop(self) {
+        self.token.cancel();
+        self.task.await.unwrap();
+    }
+
+    /// As a crash ends it: between two instructions.
+    pub async fn abort(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+impl World {
+    /// A namespace with these units, each with a database, a Secret and an assignment; no table yet.
+    pub async fn new(cluster: &Cluster, name: &str, units: &[&str]) -> World {
+        let client = cluster.client().await.unwrap();
+        namespace(&client, name).await;
+        let databases = futures::future::join_all(units.iter().map(|_| database())).await;
+        let day = SignedDuration::from_hours(24);
+        let now = Timestamp::now();
+        let world = World {
+            client,
+            kubeconfig: cluster.kubeconfig_path(),
+            namespace: name.to_owned(),
+            units: units.iter().map(|unit| (*unit).to_owned()).collect(),
+            databases,
+            ca: Ca::generate("test", now - day, now + day).unwrap(),
+            dir: tempfile::tempdir().unwrap(),
+            table: Mutex::new(empty_table(units)),
+        };
+        for unit in units {
+            world.credentials(unit, world.database(unit).password()).await;
+            world.assign(unit).await;
+        }
+        world
+    }
+
+    pub fn database(&self, unit: &str) -> &Server {
+        let index = self.units.iter().position(|known| known == unit).unwrap();
+        &self.databases[index]
+    }
+
+    /// Writes the unit's Secret, with this password for the agent.
+    pub async fn credentials(&self, unit: &str, password: &str) {
+        let replication = self.database(unit).password();
+        let pairs = [
+            ("username", "multiactive_agent"),
+            ("password", password),
+            ("replicationUsername", "multiactive_replication"),
+            ("replicationPassword", replication),
+        ];
+        secret(&self.client, &self.namespace, &format!("{unit}-db"), &pairs).await;
+    }
+
+    /// The assignment of a unit that lives in the cluster of the same name.
+    pub async fn assign(&self, unit: &str) {
+        self.assign_with(unit, json!([self.store("orders", "orders", unit)])).await;
+    }
+
+    /// One store of a unit.
+    pub fn store(&self, name: &str, table: &str, unit: &str) -> Value {
+        let peers = self.units.iter().filter(|peer| *peer != unit);
+        json!({
+            "name": name, "keyspace": "users",
+            "engine": {"type": "PostgreSQL", "postgreSQL": {"database": "shop"}},
+            "tables": [{"name": table, "shardKey": "user_id"}],
+            "local": self.member(unit),
+            "peers": peers.map(|peer| self.member(peer)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn member(&self, unit: &str) -> Value {
+        let address = format!("127.0.0.1:{}", self.database(unit).port());
+        json!({"unit": unit, "address": address, "credentials": format!("{unit}-db")})
+    }
+
+    /// Writes the assignment with these stores.
+    pub async fn assign_with(&self, unit: &str, stores: Value) {
+        let object = json!({
+            "apiVersion": "multiactive.io/v1alpha1", "kind": "UnitAssignment", "metadata": {"name": unit},
+            "spec": {
+                "unit": unit, "cluster": unit,
+                "backends": [],
+                "keyspaces": [{
+                    "name": "users", "slots": SLOTS, "function": {"type": "Crc32"},
+                    "key": {"sources": [{"type": "Header", "header": {"name": "x-user-id"}}], "onMissing": "Reject"},
+                }],
+                "stores": stores,
+            },
+        });
+        let params = PatchParams::apply(TESTER).force();
+        self.assignments().patch(unit, &params, &Patch::Apply(&object)).await.unwrap();
+    }
+
+    pub fn assignments(&self) -> Api<UnitAssignment> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The folder with the certificates of these names.
+    pub fn tls(&self, name: &str) -> PathBuf {
+        let dir = self.dir.path().join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        let day = SignedDuration::from_hours(24);
+        let now = Timestamp::now();
+        let issued = self.ca.issue(&[name.to_owned()], now - day, now + day).unwrap();
+        write(&dir, "ca.crt", self.ca.cert_pem());
+        write(&dir, "tls.crt", &issued.cert_pem);
+        write(&dir, "tls.key", &issued.key_pem);
+        dir
+    }
+
+    pub fn router_tls(&self, unit: &str) -> TlsFiles {
+        TlsFiles::open(self.tls(&router_name(unit, &self.namespace))).unwrap()
+    }
+
+    pub fn agent_tls(&self, cluster: &str) -> PathBuf {
+        self.tls(&agent_name(cluster))
+    }
+
+    /// Starts the agent of a cluster in this process.
+    pub async fn agent(&self, cluster: &str) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let routers = listener.local_addr().unwrap();
+        let metrics = Metrics::default();
+        let client = || multiactive_runtime::kube_client::from_file(
+            &self.kubeconfig,
+            multiactive_runtime::kube_client::Patience::WATCHES,
+        );
+        let requests = client().await.unwrap();
+        let agent = Agent {
+            cluster: cluster.to_owned(),
+            namespaces: vec![self.namespace.clone()],
+            tls: TlsFiles::open(self.agent_tls(cluster)).unwrap(),
+            shared: Shared {
+                events: Events::new(requests.clone(), cluster),
+                requests,
+                watches: client().await.unwrap(),
+                routers: RouterHub::default(),
+                metrics: metrics.clone(),
+            },
+            readiness: Readiness::not_ready("starting"),
+        };
+        let token = CancellationToken::new();
+        let stop = token.clone();
+        let task = tokio::spawn(async move { agent.run(listener, stop).await });
+        Running { routers, metrics, token, task }
+    }
+
+    /// The agent's report of a unit.
+    pub async fn status(&self, unit: &str) -> UnitAssignmentStatus {
+        self.assignments().get(unit).await.unwrap().status.unwrap_or_default()
+    }
+
+    /// Waits for a report that says this.
+    pub async fn reported<T>(&self, unit: &str, what: &str, says: impl Fn(&UnitAssignmentStatus) -> Option<T>) -> T {
+        until(&format!("{unit}: {what}"), || async {
+            let status = self.status(unit).await;
+            says(&status).ok_or(status)
+        })
+        .await
+    }
+
+    /// Waits until a unit stands at the present table.
+    pub async fn applied(&self, unit: &str) {
+        let epoch = self.table().epoch;
+        self.reported(unit, &format!("applied {epoch}"), |status| {
+            let applied = status.applied?;
+            (applied.epoch == i64::try_from(epoch.epoch).unwrap() && status.stores.iter().all(|store| store.ready))
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until every unit stands at the present table and every link runs.
+    pub async fn settled(&self) {
+        for unit in &self.units {
+            self.applied(unit).await;
+            self.reported(unit, "links run", |status| {
+                let run = status.links.iter().filter(|link| link.state == multiactive_api::LinkState::Running);
+                (run.count() == self.units.len() - 1).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// The first store of a unit, as reported.
+    pub async fn store_says(&self, unit: &str, what: &str, says: impl Fn(&AssignedStoreStatus) -> bool) {
+        self.reported(unit, what, |status| status.stores.first().is_some_and(&says).then_some(())).await;
+    }
+
+    pub fn table(&self) -> RoutingTable {
+        self.table.lock().unwrap().clone()
+    }
+
+    /// Commits a table and projects it.
+    pub async fn publish(&self, table: RoutingTable) {
+        let spec = RoutingTableSpec::try_from(&table).unwrap();
+        *self.table.lock().unwrap() = table;
+        let object = StoredTable::new(ROUTING_TABLE, spec);
+        let api: Api<StoredTable> = Api::namespaced(self.client.clone(), &self.namespace);
+        let params = PatchParams::apply(TESTER).force();
+        api.patch(ROUTING_TABLE, &params, &Patch::Apply(&object)).await.unwrap();
+    }
+
+    /// Gives slots to a unit, in this state, at the next epoch.
+    pub async fn own(&self, unit: &str, slots: SlotSet, state: SpanState) {
+        let mut table = self.table();
+        table.epoch = table.epoch.next();
+        let epoch = table.epoch;
+        table.keyspaces[0].set(&slots, Some(&unit.into()), state, epoch);
+        self.publish(table).await;
+    }
+
+    /// Gives all slots to one unit and waits until everyone stands there.
+    pub async fn all_to(&self, unit: &str) {
+        self.own(unit, SlotSet::range(0, 255), SpanState::Opening).await;
+        self.settled().await;
+        self.own(unit, SlotSet::range(0, 255), SpanState::Serving).await;
+        self.settled().await;
+    }
+
+    /// Begins a promotion of slots to a unit, at step Check.
+    pub async fn begin(&self, name: &str, target: &str, slots: SlotSet) -> OperationUid {
+        let mut table = self.table();
+        let request = Request {
+            uid: format!("uid-{name}").into(),
+            name: name.to_owned(),
+            target: target.into(),
+            select: vec![("users".into(), slots)],
+            expected_epoch: table.epoch.epoch,
+            verify: Verify::None,
+            budgets: Budgets { fence: SignedDuration::from_secs(10), drain: SignedDuration::from_secs(30) },
+        };
+        let operation = admit(&table, &request, Timestamp::now()).unwrap();
+        table.epoch = table.epoch.next();
+        table.operations.push(operation);
+        self.publish(table).await;
+        request.uid
+    }
+
+    /// Records a move and projects the table.
+    pub async fn record(&self, uid: &OperationUid, movement: &Move) {
+        let table = record(&self.table(), uid, movement, Timestamp::now()).unwrap().unwrap();
+        self.publish(table).await;
+    }
+
+    pub async fn enter(&self, uid: &OperationUid, step: Step) {
+        self.enter_with(uid, step, Vec::new()).await;
+    }
+
+    pub async fn enter_with(&self, uid: &OperationUid, step: Step, positions: Vec<StorePosition>) {
+        let movement = Move::Enter { step, not_needed: Vec::new(), positions };
+        self.record(uid, &movement).await;
+    }
+
+    /// The epoch of an operation.
+    pub fn epoch_of(&self, uid: &OperationUid) -> Epoch {
+        self.table().operation(uid).unwrap().epoch
+    }
+
+    /// Waits until a unit's report about an operation says this, for its present epoch.
+    pub async fn answer<T>(
+        &self,
+        unit: &str,
+        uid: &OperationUid,
+        what: &str,
+        says: impl Fn(&OperationReport) -> Option<T>,
+    ) -> T {
+        let epoch = i64::try_from(self.epoch_of(uid).epoch).unwrap();
+        self.reported(unit, what, |status| {
+            let report = status.operations.iter().find(|report| report.uid == uid.as_str())?;
+            says(Some(report).filter(|report| report.epoch == epoch)?)
+        })
+        .await
+    }
+
+    /// The steps from Check to Drain's end, as an operator takes them.
+    pub async fn until_drained(&self, uid: &OperationUid) {
+        let op = self.table().operation(uid).unwrap().clone();
+        let members: Vec<_> = self.units.iter().filter(|unit| !op.sources().contains(&&UnitName::from(unit.as_str()))).collect();
+        for member in &members {
+            self.answer(member, uid, "lag", |report| report.lag_ms).await;
+        }
+        self.enter(uid, Step::Prepare).await;
+        let not_needed = vec![(Step::Verify, "spec.verify is None".to_owned())];
+        let hold = Move::Enter { step: Step::Hold, not_needed, positions: Vec::new() };
+        self.record(uid, &hold).await;
+        for source in op.sources() {
+            self.answer(source.as_str(), uid, "none in flight", |report| report.in_flight.filter(|n| *n == 0)).await;
+        }
+        self.enter(uid, Step::Fence).await;
+        let mut positions = Vec::new();
+        for source in op.sources() {
+            let fenced = self.answer(source.as_str(), uid, "fenced", |report| report.fenced.clone()).await;
+            positions.extend(fenced.iter().map(StorePosition::from));
+        }
+        self.enter_with(uid, Step::Drain, positions).await;
+        for member in &members {
+            let reached = |report: &OperationReport| report.reach.as_deref().filter(|r| *r == "Reached").map(drop);
+            self.answer(member, uid, "reached", reached).await;
+        }
+    }
+
+    /// The steps from Commit on.
+    pub async fn until_done(&self, uid: &OperationUid) {
+        self.enter(uid, Step::Commit).await;
+        let target = self.table().operation(uid).unwrap().target.clone();
+        self.applied(target.as_str()).await;
+        self.enter(uid, Step::Settle).await;
+        self.record(uid, &Move::End(Outcome::Succeeded)).await;
+        self.settled().await;
+    }
+
+    /// Whether the application may write a row of this user in a unit.
+    pub async fn accepts(&self, unit: &str, user: &str) -> Result<(), String> {
+        let app = session(self.database(unit), "shop_app", "shop").await.map_err(|error| error.to_string())?;
+        let id = format!("probe-{}", Timestamp::now());
+        let sql = "INSERT INTO orders (id, user_id) VALUES ($1, $2)";
+        let written = app.execute(sql, &[&id, &user]).await;
+        written.map(drop).map_err(|error| error.code().map_or(error.to_string(), |code| code.code().to_owned()))
+    }
+
+    pub async fn events(&self, unit: &str) -> Vec<String> {
+        let api: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let all = api.list(&Default::default()).await.unwrap();
+        let about = all.items.into_iter().filter(|event| {
+            event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(unit)
+        });
+        about.map(|event| event.reason.clone().unwrap_or_else(|| event.name_any())).collect()
+    }
+}
+
+fn write(dir: &Path, name: &str, text: &str) {
+    std::fs::write(dir.join(name), text).unwrap();
+}
+
+fn empty_table(units: &[&str]) -> RoutingTable {
+    let mut names: Vec<_> = units.to_vec();
+    names.sort_unstable();
+    let unit = |name: &&str| TableUnit { name: (*name).into(), router: format!("https://{name}.example:8443") };
+    RoutingTable {
+        epoch: Epoch::new(1, 1),
+        units: names.iter().map(unit).collect(),
+        keyspaces: vec![KeyspaceTable::unowned("users".into(), SLOTS)],
+        ..RoutingTable::default()
+    }
+}
