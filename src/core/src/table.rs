@@ -13,7 +13,7 @@ use crate::span::{Span, SpanState};
 pub const FINISHED_REMEMBERED: usize = 256;
 
 /// The ownership record of one namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RoutingTable {
     /// The epoch of its last write.
     pub epoch: Epoch,
@@ -28,7 +28,7 @@ pub struct RoutingTable {
 }
 
 /// A unit as routers need it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TableUnit {
     /// Its name.
     pub name: UnitName,
@@ -37,7 +37,7 @@ pub struct TableUnit {
 }
 
 /// The spans of one keyspace; they cover slots `0..slots` in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyspaceTable {
     /// Its name.
     pub name: KeyspaceName,

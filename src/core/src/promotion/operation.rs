@@ -191,7 +191,7 @@ pub enum Outcome {
 }
 
 /// What the table remembers of an operation that ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Finished {
     /// The uid of its object.
     pub uid: OperationUid,

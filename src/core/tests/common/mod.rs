@@ -30,7 +30,12 @@ pub fn slots(text: &str) -> SlotSet {
 pub fn table() -> RoutingTable {
     let mut users = KeyspaceTable::unowned("users".into(), 16);
     users.set(&slots("0-7"), Some(&unit("east")), SpanState::Serving, Epoch::new(1, 4));
-    users.set(&slots("8-11"), Some(&unit("north")), SpanState::Serving, Epoch::new(1, 9));
+    users.set(
+        &slots("8-11"),
+        Some(&unit("north")),
+        SpanState::Serving,
+        Epoch::new(1, 9),
+    );
     let units = ["east", "north", "south"].map(|name| TableUnit {
         name: unit(name),
         router: format!("https://{name}.example:8443"),
