@@ -3,6 +3,7 @@
 use crate::flight::InFlight;
 use crate::kept::{Attempt, Kept, KeptError};
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -32,6 +33,22 @@ impl Received {
         match self {
             Self::Empty | Self::Fresh(_) => true,
             Self::Kept(kept) => kept.is_whole(),
+        }
+    }
+
+    /// Reads what is left and throws it away, up to `limit` bytes: an answer that comes before the body was read may
+    /// be lost, because the connection is then closed under the other side's feet.
+    pub async fn drain(self, limit: u64) {
+        let mut body = match self {
+            Self::Empty => return,
+            Self::Fresh(body) => Sent::Through(body),
+            Self::Kept(kept) => Sent::Attempt(kept.attempt()),
+        };
+        let mut read = 0;
+        while read <= limit
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            read += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
     }
 }

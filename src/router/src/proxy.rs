@@ -26,6 +26,9 @@ use tokio::time::{Instant, timeout};
 /// The reason on a `421`, by which one router knows another's.
 pub const MISDIRECTED: &str = "Misdirected";
 
+/// How much of a refused request's body is read at most, and for how long, before the answer.
+const DRAIN: (u64, Duration) = (1 << 20, Duration::from_secs(2));
+
 /// Who sent a request.
 #[derive(Clone, Debug)]
 pub enum Sender {
@@ -109,7 +112,7 @@ impl Worker {
                 None,
             );
         }
-        let exchange = Exchange {
+        let mut exchange = Exchange {
             worker: self,
             parts,
             body: Received::new(body),
@@ -120,7 +123,16 @@ impl Worker {
         };
         match exchange.run().await {
             Ok(response) => response,
-            Err((answer, epoch)) => self.refuse(answer, epoch),
+            Err((answer, epoch)) => {
+                // Another router must get its 421 for certain: it sends the body elsewhere. A client is owed less.
+                let (limit, time) = match sender {
+                    Sender::Router(_) => (u64::MAX, self.state.limits.answer_time),
+                    Sender::Client => DRAIN,
+                };
+                // Too slow or too long: the answer goes out all the same.
+                let _ = timeout(time, exchange.take_body().drain(limit)).await;
+                self.refuse(answer, epoch)
+            }
         }
     }
 
@@ -225,7 +237,7 @@ fn forward(compiled: &Compiled, owner: &UnitName, stamp: Stamp) -> Next {
 type Refused = (Answer, Option<HeaderValue>);
 
 impl Exchange<'_> {
-    async fn run(mut self) -> Result<Response<Answered>, Refused> {
+    async fn run(&mut self) -> Result<Response<Answered>, Refused> {
         loop {
             match self.worker.next(&self.parts, self.asked) {
                 Next::Serve {
@@ -246,21 +258,22 @@ impl Exchange<'_> {
 
     /// Passes the request to the local backend. Its body is not kept: nothing sends it a second time.
     async fn serve(
-        mut self,
+        &mut self,
         backend: Authority,
         stamp: &Stamp,
         in_flight: Option<InFlight>,
     ) -> Result<Response<Answered>, Refused> {
         self.worker.state.metrics.home.inc();
-        stamp.put(&mut self.parts.headers);
-        self.parts.uri = uri(backend, &self.parts.uri);
-        self.parts.version = http::Version::HTTP_11;
-        let body = match self.body {
+        let mut request = Request::new(match self.take_body() {
             Received::Empty => Sent::Empty,
             Received::Fresh(body) => Sent::Through(body),
             Received::Kept(kept) => Sent::Attempt(kept.attempt()),
-        };
-        let answered = self.worker.home.request(Request::from_parts(self.parts, body));
+        });
+        *request.method_mut() = std::mem::take(&mut self.parts.method);
+        *request.uri_mut() = uri(backend, &self.parts.uri);
+        *request.headers_mut() = std::mem::take(&mut self.parts.headers);
+        stamp.put(request.headers_mut());
+        let answered = self.worker.home.request(request);
         let mut response = match timeout(self.worker.state.limits.answer_time, answered).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_connect() => {
@@ -369,8 +382,12 @@ impl Exchange<'_> {
         }
     }
 
+    fn take_body(&mut self) -> Received {
+        std::mem::replace(&mut self.body, Received::Empty)
+    }
+
     fn keep(&mut self) {
-        self.body = match std::mem::replace(&mut self.body, Received::Empty) {
+        self.body = match self.take_body() {
             Received::Fresh(body) => {
                 let state = &self.worker.state;
                 Received::Kept(Kept::new(body, state.limits.kept_per_request, state.budget.clone()))

@@ -1,0 +1,95 @@
+//! The agent's end of the protocol.
+
+use super::certificates;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::wire::{AgentToRouter, RouterHello, RouterToAgent, read_line, write_line};
+use multiactive_runtime::certs::{Ca, TlsFiles};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, split};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub struct Agent {
+    pub addr: SocketAddr,
+    heard: Arc<Mutex<Vec<RouterToAgent>>>,
+    hellos: Arc<Mutex<Vec<RouterHello>>>,
+    applied: watch::Sender<Option<Epoch>>,
+    cut: Arc<Mutex<CancellationToken>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Agent {
+    pub async fn start(ca: &Ca, name: &str) -> Self {
+        let dir = certificates(ca, name);
+        let tls = TlsFiles::open(dir.path()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let agent = Self {
+            addr: listener.local_addr().unwrap(),
+            heard: Arc::default(),
+            hellos: Arc::default(),
+            applied: watch::Sender::new(None),
+            cut: Arc::default(),
+            _dir: dir,
+        };
+        let (heard, hellos, applied, cut) = (
+            agent.heard.clone(),
+            agent.hellos.clone(),
+            agent.applied.clone(),
+            agent.cut.clone(),
+        );
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = tls.accept(stream).await else { continue };
+                let (heard, hellos, mut applied) = (heard.clone(), hellos.clone(), applied.subscribe());
+                let cut = cut.lock().unwrap().clone();
+                let (read, mut write) = split(stream);
+                let reads = async move {
+                    let mut lines = BufReader::new(read).lines();
+                    let hello = lines.next_line().await.unwrap().unwrap();
+                    hellos.lock().unwrap().push(read_line(hello.as_bytes()).unwrap());
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        heard.lock().unwrap().push(read_line(line.as_bytes()).unwrap());
+                    }
+                };
+                let writes = async move {
+                    loop {
+                        let epoch = *applied.borrow_and_update();
+                        if let Some(epoch) = epoch {
+                            let line = write_line(&AgentToRouter::Applied { epoch }).unwrap();
+                            if write.write_all(&line).await.is_err() || write.flush().await.is_err() {
+                                return;
+                            }
+                        }
+                        if applied.changed().await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                tokio::spawn(cut.run_until_cancelled_owned(async {
+                    tokio::join!(reads, writes);
+                }));
+            }
+        });
+        agent
+    }
+
+    pub fn say_applied(&self, epoch: Epoch) {
+        self.applied.send_replace(Some(epoch));
+    }
+
+    /// What the router said after its hello.
+    pub fn heard(&self) -> Vec<RouterToAgent> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    pub fn hellos(&self) -> Vec<RouterHello> {
+        self.hellos.lock().unwrap().clone()
+    }
+
+    /// Cuts the connections that stand.
+    pub fn cut(&self) {
+        std::mem::take(&mut *self.cut.lock().unwrap()).cancel();
+    }
+}
