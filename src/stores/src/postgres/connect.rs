@@ -184,9 +184,14 @@ impl Session<'_> {
         })?;
         answer.map_err(
             |source| match source.code().map(tokio_postgres::error::SqlState::code) {
+                // The session broke, or the server is going down or coming up: that says nothing about the statement.
+                None | Some("57P01" | "57P02" | "57P03") => Error::Connect {
+                    at: at(),
+                    source: Box::new(source),
+                },
                 // Our schema, or a table in it, is not there.
                 Some("3F000" | "42P01") if !doing.starts_with("checking") => Error::NotInstalled { at: at() },
-                Some(_) | None => Error::Query {
+                Some(_) => Error::Query {
                     doing,
                     at: at(),
                     source: Box::new(source),

@@ -15,6 +15,10 @@ use tokio::time::Instant;
 /// makes one every 5 s by default.
 const PATIENCE: Duration = Duration::from_secs(12);
 
+/// How long a worker must stream after a failure before that is forgotten: one that cannot apply what comes streams for
+/// less than this.
+const PEACE: Duration = Duration::from_secs(1);
+
 /// $1 the name, $2 the publication, $3 the sharded tables.
 const LOOK: &str = "
     SELECT s.subenabled, s.subconninfo, s.subslotname::text,
@@ -83,6 +87,8 @@ pub(super) struct Watch(Mutex<HashMap<String, Watched>>);
 #[derive(Default)]
 struct Watched {
     errors: Option<i64>,
+    /// How often it failed since it last streamed in peace, and when last.
+    failures: i64,
     failed: Option<Instant>,
     silent: Option<Instant>,
     why: Option<String>,
@@ -111,13 +117,17 @@ pub(super) fn judge(pg: &Postgres, name: &str, from: &UnitName, known: Option<&K
         return link(LinkState::Starting("not known".to_owned()), known.gap.clone());
     };
     let watched = links.entry(name.to_owned()).or_default();
-    if watched.errors.is_some_and(|before| before < known.errors) {
+    let failures = watched.errors.map_or(0, |before| (known.errors - before).max(0));
+    watched.errors = Some(known.errors);
+    if failures > 0 {
+        watched.failures += failures;
         watched.failed = Some(Instant::now());
     }
-    watched.errors = Some(known.errors);
-    watched.failed = watched.failed.filter(|at| at.elapsed() < PATIENCE);
     if known.streams {
         (watched.silent, watched.why) = (None, None);
+        if watched.failed.is_none_or(|at| at.elapsed() > PEACE) {
+            (watched.failures, watched.failed) = (0, None);
+        }
     } else {
         watched.silent.get_or_insert_with(Instant::now);
         watched.why = why.or(watched.why.take());
@@ -129,7 +139,11 @@ fn state(known: &Known, watched: &Watched) -> LinkState {
     if !known.enabled {
         return LinkState::Broken("the subscription is disabled".to_owned());
     }
-    if watched.failed.is_some() {
+    if let Some(why) = watched.why.as_ref().filter(|_| !known.streams) {
+        return LinkState::Broken(why.clone());
+    }
+    // A lost connection is counted as one failure; what cannot be applied fails again and again.
+    if watched.failures > 1 {
         let conflicts = if known.conflicts.is_empty() {
             "see the server's log"
         } else {
@@ -140,12 +154,11 @@ fn state(known: &Known, watched: &Watched) -> LinkState {
             known.errors
         ));
     }
-    match (&watched.why, watched.silent) {
-        (_, None) => LinkState::Running,
-        (Some(why), Some(_)) => LinkState::Broken(why.clone()),
-        (None, Some(since)) if since.elapsed() > PATIENCE => {
+    match watched.silent {
+        None => LinkState::Running,
+        Some(since) if since.elapsed() > PATIENCE => {
             LinkState::Broken(format!("it has not streamed for {:.0?}", since.elapsed()))
         }
-        (None, Some(_)) => LinkState::Starting("it connects".to_owned()),
+        Some(_) => LinkState::Starting("it connects".to_owned()),
     }
 }
