@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use multiactive_e2e::demo::{Options, down, serve, state_dir, up};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// The shop in three regions on this machine: requests to every router, a range moved and a unit emptied under load.
 #[derive(Parser)]
@@ -35,14 +36,29 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     let args = Args::parse();
     let dir = args.dir.unwrap_or_else(state_dir);
     match args.command {
         Command::Up { users, then_down } => up(&Options { dir, users, then_down }).await,
         Command::Down => down(&dir).await,
         Command::Serve => {
-            tracing_subscriber::fmt().init();
+            // A control plane that starts answers 500 for a while; the client's own lines about it help nobody.
+            let filter = tracing_subscriber::EnvFilter::new("info,kube_client=off");
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_ansi(false)
+                .init();
             serve(&dir).await
         }
     }
