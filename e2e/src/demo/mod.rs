@@ -37,11 +37,13 @@ pub async fn up(options: &Options) -> Result<()> {
     if options.then_down {
         down(&options.dir).await?;
     } else if let Err(error) = &result {
-        eprintln!(
-            "\nThe demo failed: {error:#}\nIts fleet is still up to be looked at: logs are below the folders in {}.",
-            options.dir.join("regions.json").display()
-        );
+        eprintln!("\nThe demo failed: {error:#}");
+        eprintln!("Its fleet is still up; each cluster's folder (beside its kubeconfig) holds the logs:");
+        for region in supervisor::regions(&options.dir).unwrap_or_default() {
+            eprintln!("  {}", region.kubeconfig.display());
+        }
         eprintln!("`make demo-down` removes it.");
+        anyhow::bail!("the demo failed");
     }
     result
 }

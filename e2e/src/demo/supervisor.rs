@@ -43,8 +43,8 @@ pub async fn start(dir: &Path) -> Result<Vec<Region>> {
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     loop {
         tick.tick().await;
-        if let Ok(text) = std::fs::read_to_string(dir.join("regions.json")) {
-            return Ok(serde_json::from_str(&text)?);
+        if let Ok(regions) = regions(dir) {
+            return Ok(regions);
         }
         let log = || std::fs::read_to_string(dir.join("fleet.log")).unwrap_or_default();
         if let Some(status) = child.try_wait()? {
@@ -56,6 +56,13 @@ pub async fn start(dir: &Path) -> Result<Vec<Region>> {
             log()
         );
     }
+}
+
+/// The regions of a demo that is up.
+pub fn regions(dir: &Path) -> Result<Vec<Region>> {
+    Ok(serde_json::from_str(&std::fs::read_to_string(
+        dir.join("regions.json"),
+    )?)?)
 }
 
 /// Runs the fleet until SIGTERM; what `start` starts.
