@@ -181,7 +181,7 @@ impl Default for PromotionBudgets {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
-    /// What.
+    /// What is decided.
     #[serde(rename = "type")]
     pub kind: DecisionType,
     /// The user who decides; must be the one who sends the request.

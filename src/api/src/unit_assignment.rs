@@ -212,7 +212,7 @@ pub struct OperationReport {
     /// The epoch of the operation that the agent acted on (its spans' last change); 0 before Hold.
     #[schemars(schema_with = "schema::term")]
     pub term: i64,
-    /// See term.
+    /// The epoch that belongs to term.
     #[schemars(schema_with = "schema::grows")]
     pub epoch: i64,
     /// At a source, in Hold: writes of the moving slots under way in all its routers, once all of them hold.

@@ -1,6 +1,9 @@
 //! The definitions on disk are those of the types.
 #![allow(missing_docs)]
 
+use multiactive_api::crd;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 #[test]
@@ -10,4 +13,87 @@ fn the_definitions_on_disk_are_as_generated() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn schemas() -> Vec<(String, Map<String, Value>)> {
+    let mut found = Vec::new();
+    for definition in crd::all().unwrap() {
+        let json = serde_json::to_value(&definition).unwrap();
+        let schema = json.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap();
+        for part in ["spec", "status"] {
+            if let Some(Value::Object(schema)) = schema["properties"].get(part) {
+                let path = format!("{} {part}", definition.spec.names.kind);
+                crd::visit(&path, schema, &mut |path, schema| {
+                    found.push((path.to_owned(), schema.clone()))
+                });
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_list_map_and_text_has_a_maximum() {
+    let missing: Vec<String> = schemas()
+        .into_iter()
+        .filter(|(_, schema)| match schema.get("type").and_then(Value::as_str) {
+            Some("array") => !schema.contains_key("maxItems") || !schema.contains_key("x-kubernetes-list-type"),
+            Some("string") => {
+                !["maxLength", "enum"].iter().any(|key| schema.contains_key(*key))
+                    && schema.get("format") != Some(&Value::from("date-time"))
+            }
+            Some("object") => !["maxProperties", "properties"]
+                .iter()
+                .any(|key| schema.contains_key(*key)),
+            Some("boolean" | "integer") => false,
+            // No floats, and nothing without a type.
+            _ => true,
+        })
+        .map(|(path, _)| path)
+        .collect();
+    assert!(missing.is_empty(), "without a maximum:\n  {}", missing.join("\n  "));
+}
+
+#[test]
+fn every_field_is_described_and_no_field_is_nullable() {
+    for (path, schema) in schemas() {
+        assert!(schema.get("nullable").is_none(), "{path} is nullable");
+        if path.ends_with("[]") || path.ends_with("{}") {
+            continue;
+        }
+        let text = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+        assert!(
+            text.len() > 8 && !text.contains("Auto-generated"),
+            "{path} is described as `{text}`"
+        );
+    }
+}
+
+#[test]
+fn names_are_those_that_people_type() {
+    let mut short = BTreeSet::new();
+    for definition in crd::all().unwrap() {
+        let names = &definition.spec.names;
+        let version = &definition.spec.versions[0];
+        assert_eq!(
+            names.categories.as_deref().unwrap_or_default(),
+            ["multiactive"],
+            "{}",
+            names.kind
+        );
+        let has_status = version.subresources.as_ref().is_some_and(|sub| sub.status.is_some());
+        assert_eq!(has_status, names.kind != "RoutingTable", "{}", names.kind);
+        for name in names.short_names.iter().flatten() {
+            assert!(short.insert(name.clone()), "{name} is used twice");
+            let taken = [
+                "ds", "rs", "sa", "ns", "po", "cs", "ep", "ev", "no", "rc", "sc", "pv", "pc", "cm", "ing", "hpa",
+                "pdb", "vap", "prom",
+            ];
+            assert!(
+                !taken.contains(&name.as_str()),
+                "{name} is the short name of another kind"
+            );
+        }
+    }
+    assert_eq!(short.len(), 11);
 }

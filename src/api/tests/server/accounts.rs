@@ -1,0 +1,316 @@
+//! What the accounts and roles of the chart may do, asked of the API server itself; and rights for the tests' users.
+
+use crate::support::{TEAM, account, admin, api, object, run, user};
+use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+/// Gives `user` a role everywhere: one of the chart's, or one of those below.
+pub async fn grant(role: &str, user: &str) {
+    let rbac = "rbac.authorization.k8s.io";
+    let own = |resources: Value, group: &str| {
+        json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": {"name": role}, "rules": [{
+            "apiGroups": [group], "resources": resources, "verbs": ["get", "create", "update", "patch", "delete"],
+        }]})
+    };
+    let roles = match role {
+        "promotions-only" => vec![own(json!(["promotions"]), "multiactive.io")],
+        "tables-only" => vec![own(json!(["routingtables"]), "multiactive.io")],
+        "namespaces-only" => vec![own(json!(["namespaces"]), "")],
+        _ => vec![],
+    };
+    let binding = json!({
+        "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": format!("{role}-{user}")},
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": rbac, "kind": "User", "name": user}],
+    });
+    let client = admin().await;
+    for value in roles.iter().chain([&binding]) {
+        let name = value["metadata"]["name"].as_str().unwrap();
+        let params = PatchParams::apply("tests").force();
+        api(&client, value)
+            .patch(name, &params, &Patch::Apply(object(value)))
+            .await
+            .unwrap();
+    }
+    // The authorizer learns of it by a watch.
+    let client = crate::support::user(user).await;
+    let (group, resource) = if role == "namespaces-only" {
+        ("", "namespaces")
+    } else {
+        ("multiactive.io", "routingtables")
+    };
+    let resource = if role == "promotions-only" {
+        "promotions"
+    } else {
+        resource
+    };
+    while !may(&client, "get", group, resource, "", None).await {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// Whether the client's user may do this.
+pub async fn may(
+    client: &Client,
+    verb: &str,
+    group: &str,
+    resource: &str,
+    name: &str,
+    namespace: Option<&str>,
+) -> bool {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let review: SelfSubjectAccessReview = serde_json::from_value(json!({"spec": {"resourceAttributes": {
+        "verb": verb, "group": group, "resource": resource, "subresource": subresource, "name": name,
+        "namespace": namespace,
+    }}}))
+    .unwrap();
+    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    api.create(&PostParams::default(), &review)
+        .await
+        .unwrap()
+        .status
+        .unwrap()
+        .allowed
+}
+
+const OURS: &str = "multiactive.io";
+
+#[test]
+fn the_accounts_of_the_chart_may_do_their_work_and_no_more() {
+    run(async {
+        let operator = account("multiactive-operator").await;
+        let hub = account("multiactive-hub").await;
+        let agent = account("multiactive-agent").await;
+        let router = user("system:serviceaccount:shop:multiactive-router").await;
+        let (system, shop) = (Some(crate::support::SYSTEM), Some(TEAM));
+        for (who, client, verb, group, resource, name, namespace, want) in [
+            (
+                "operator",
+                &operator,
+                "patch",
+                OURS,
+                "promotions/status",
+                "",
+                shop,
+                true,
+            ),
+            ("operator", &operator, "patch", OURS, "promotions", "", shop, true),
+            ("operator", &operator, "create", OURS, "promotions", "", shop, false),
+            (
+                "operator",
+                &operator,
+                "update",
+                OURS,
+                "routingtables",
+                "routing",
+                shop,
+                true,
+            ),
+            (
+                "operator",
+                &operator,
+                "create",
+                OURS,
+                "replicationlinks",
+                "",
+                shop,
+                true,
+            ),
+            (
+                "operator",
+                &operator,
+                "get",
+                "",
+                "secrets",
+                "member-north",
+                system,
+                true,
+            ),
+            (
+                "operator",
+                &operator,
+                "patch",
+                "",
+                "secrets",
+                "multiactive-ca",
+                system,
+                true,
+            ),
+            (
+                "operator",
+                &operator,
+                "patch",
+                "",
+                "secrets",
+                "member-north",
+                system,
+                false,
+            ),
+            (
+                "operator",
+                &operator,
+                "update",
+                "coordination.k8s.io",
+                "leases",
+                "",
+                system,
+                true,
+            ),
+            ("operator", &operator, "get", "", "secrets", "shop-db", shop, false),
+            (
+                "operator",
+                &operator,
+                "get",
+                "",
+                "namespaces",
+                "kube-system",
+                None,
+                true,
+            ),
+            ("operator", &operator, "delete", "", "namespaces", "shop", None, false),
+            ("operator", &operator, "create", "apps", "deployments", "", shop, false),
+            (
+                "hub",
+                &hub,
+                "create",
+                "",
+                "serviceaccounts/token",
+                "multiactive-deployer",
+                shop,
+                true,
+            ),
+            (
+                "hub",
+                &hub,
+                "create",
+                "",
+                "serviceaccounts/token",
+                "default",
+                shop,
+                false,
+            ),
+            (
+                "hub",
+                &hub,
+                "create",
+                "",
+                "serviceaccounts/token",
+                "multiactive-deployer",
+                Some("default"),
+                false,
+            ),
+            ("hub", &hub, "patch", "", "secrets", "east-1-router-tls", shop, true),
+            ("hub", &hub, "get", "", "secrets", "shop-db", shop, false),
+            (
+                "hub",
+                &hub,
+                "create",
+                "",
+                "secrets",
+                "multiactive-agent-tls",
+                system,
+                true,
+            ),
+            ("hub", &hub, "patch", OURS, "unitassignments", "east-1", shop, true),
+            (
+                "hub",
+                &hub,
+                "patch",
+                OURS,
+                "unitassignments",
+                "east-1",
+                Some("default"),
+                false,
+            ),
+            (
+                "hub",
+                &hub,
+                "update",
+                OURS,
+                "unitassignments/status",
+                "east-1",
+                shop,
+                false,
+            ),
+            ("hub", &hub, "list", "", "pods", "", shop, true),
+            ("hub", &hub, "get", "", "namespaces", "kube-system", None, true),
+            (
+                "agent",
+                &agent,
+                "patch",
+                OURS,
+                "unitassignments/status",
+                "east-1",
+                shop,
+                true,
+            ),
+            ("agent", &agent, "patch", OURS, "unitassignments", "east-1", shop, false),
+            ("agent", &agent, "update", OURS, "routingtables", "routing", shop, false),
+            ("agent", &agent, "watch", OURS, "routingtables", "", None, true),
+            ("agent", &agent, "get", "", "secrets", "shop-db", shop, true),
+            ("agent", &agent, "list", "", "secrets", "", shop, false),
+            ("agent", &agent, "get", "", "secrets", "any", Some("default"), false),
+            ("agent", &agent, "get", "", "pods", "", shop, true),
+            ("router", &router, "watch", OURS, "routingtables", "routing", shop, true),
+            (
+                "router",
+                &router,
+                "watch",
+                OURS,
+                "unitassignments",
+                "east-1",
+                shop,
+                true,
+            ),
+            (
+                "router",
+                &router,
+                "get",
+                OURS,
+                "unitassignments",
+                "north-1",
+                shop,
+                false,
+            ),
+            ("router", &router, "get", "", "secrets", "shop-db", shop, false),
+        ] {
+            let got = may(client, verb, group, resource, name, namespace).await;
+            assert_eq!(got, want, "{who} {verb} {resource} {name} in {namespace:?}");
+        }
+    });
+}
+
+#[test]
+fn the_roles_for_people_are_what_their_names_say() {
+    run(async {
+        let people = ["view", "operate", "failover", "platform"];
+        for role in people {
+            grant(&format!("multiactive-{role}"), &format!("person-{role}")).await;
+        }
+        // The verb and the resource, then for view, operate, failover and platform.
+        for (verb, resource, want) in [
+            ("list", "promotions", [true, true, true, true]),
+            ("get", "memberclusters", [true, true, true, true]),
+            ("create", "promotions", [false, true, true, true]),
+            ("abort", "promotions", [false, true, true, true]),
+            ("patch", "shardranges", [false, true, false, true]),
+            ("create", "memberclusters", [false, false, false, true]),
+            ("restore", "routingtables", [false, false, false, true]),
+            ("restore", "promotions", [false, false, false, true]),
+            ("update", "routingtables", [false, false, false, false]),
+            ("patch", "unitassignments", [false, false, false, false]),
+            ("create", "replicationlinks", [false, false, false, false]),
+        ] {
+            for (role, want) in people.iter().zip(want) {
+                let client = user(&format!("person-{role}")).await;
+                assert_eq!(
+                    may(&client, verb, OURS, resource, "", Some(TEAM)).await,
+                    want,
+                    "{role} {verb} {resource}"
+                );
+            }
+        }
+    });
+}
