@@ -1,0 +1,370 @@
+//! The step machine, rule by rule: what each step waits for, and how it ends. Unknown never counts as yes.
+
+mod common;
+
+use common::{at, operation, position, slots, unit, well};
+use jiff::SignedDuration;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::promotion::{
+    Move, Operation, Outcome, Reach, RoutersSeen, Seen, Step, StepRecord, StoreCompared, UnitReady, Verify, WaitFor,
+    next,
+};
+
+const EPOCH: Epoch = Epoch::new(1, 20);
+
+/// The operation at `step`, entered at `at(0)`.
+fn op(step: Step) -> Operation {
+    let mut op = operation();
+    op.step = step;
+    op.epoch = if step < Step::Hold { Epoch::NEVER } else { EPOCH };
+    let until = Step::ALL.iter().filter(|other| **other <= step);
+    op.history = until
+        .map(|step| StepRecord {
+            step: *step,
+            at: at(0),
+            not_needed: None,
+        })
+        .collect();
+    op
+}
+
+/// What `next` says at `step`, `seconds` later, when everything is well but for `change`.
+fn after(step: Step, seconds: i64, change: impl Fn(&mut Seen)) -> Move {
+    let mut seen = well(EPOCH);
+    change(&mut seen);
+    next(&op(step), &seen, at(seconds))
+}
+
+/// A move in short: the step entered, or wait and end by reason.
+fn short(movement: &Move) -> String {
+    match movement {
+        Move::Enter { step, not_needed, .. } if not_needed.is_empty() => step.to_string(),
+        Move::Enter { step, not_needed, .. } => format!("{step} past {:?}", not_needed[0].0),
+        Move::CompareAgain(slots) => format!("again {}", slots[0].1),
+        Move::Wait(wait) => format!("wait for {wait}"),
+        Move::End(Outcome::Succeeded) => "Succeeded".to_owned(),
+        Move::End(Outcome::Refused { reason, .. }) => format!("Refused/{reason}"),
+        Move::End(Outcome::Aborted { reason, .. }) => format!("Aborted/{reason}"),
+    }
+}
+
+fn check(step: Step, rows: &[(&str, i64, fn(&mut Seen), &str)]) {
+    for (what, seconds, change, want) in rows {
+        assert_eq!(
+            short(&after(step, *seconds, change)),
+            *want,
+            "{step}, {what}, after {seconds} s"
+        );
+    }
+}
+
+#[test]
+fn every_step_enters_the_following_one_when_all_is_well() {
+    for (step, want) in [
+        (Step::Check, "Prepare"),
+        (Step::Prepare, "Hold past Verify"),
+        (Step::Verify, "Hold"),
+        (Step::Hold, "Fence"),
+        (Step::Fence, "Drain"),
+        (Step::Drain, "Commit"),
+        (Step::Commit, "Settle"),
+        (Step::Open, "Settle"),
+        (Step::Settle, "Succeeded"),
+    ] {
+        assert_eq!(short(&after(step, 1, |_| {})), want, "{step}");
+    }
+}
+
+#[test]
+fn nothing_seen_never_enters_a_step_and_ends_only_before_the_commit_point() {
+    for step in Step::ALL {
+        for seconds in [0, 1_000_000] {
+            match next(&op(step), &Seen::default(), at(seconds)) {
+                Move::Wait(_) => {}
+                Move::End(Outcome::Refused { .. } | Outcome::Aborted { .. }) => {
+                    assert!(step.may_abort() && seconds > 0, "{step} after {seconds} s");
+                }
+                other => panic!("{step} after {seconds} s: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_decision_to_abort_ends_it_before_the_commit_point_and_does_nothing_after() {
+    for step in Step::ALL {
+        let abort = |seen: &mut Seen| seen.abort = Some("INC-7".to_owned());
+        let ended = short(&after(step, 1, abort)) == "Aborted/AbortRequested";
+        assert_eq!(ended, step < Step::Commit, "{step}");
+    }
+}
+
+#[test]
+fn check_refuses_what_is_wrong_and_what_does_not_become_well_in_time() {
+    let cordoned: fn(&mut Seen) = |seen| seen.target.as_mut().unwrap().cordoned = true;
+    let not_ready: fn(&mut Seen) =
+        |seen| seen.target.as_mut().unwrap().ready = Some(UnitReady::NotReady("1 of 2 pods".to_owned()));
+    let unknown: fn(&mut Seen) = |seen| seen.target.as_mut().unwrap().ready = None;
+    let source_link: fn(&mut Seen) = |seen| seen.sources[0].links = Some(Err("orders: slot is gone".to_owned()));
+    let unlinked: fn(&mut Seen) = |seen| seen.members[1].links = None;
+    let silent: fn(&mut Seen) = |seen| seen.sources[0].routers = None;
+    let lag: fn(&mut Seen) = |seen| seen.members[0].lag = Some(SignedDuration::from_secs(31));
+    let lag_at_limit: fn(&mut Seen) = |seen| seen.members[0].lag = Some(SignedDuration::from_secs(30));
+    let lag_unknown: fn(&mut Seen) = |seen| seen.members[0].lag = None;
+    let no_member: fn(&mut Seen) = |seen| seen.members.retain(|member| member.unit != unit("north"));
+    check(
+        Step::Check,
+        &[
+            ("target cordoned", 0, cordoned, "Refused/TargetCordoned"),
+            ("target not ready", 0, not_ready, "Refused/TargetNotReady"),
+            ("target unknown", 29, unknown, "wait for the target's report"),
+            ("target unknown", 30, unknown, "Refused/TargetUnknown"),
+            (
+                "target not seen",
+                29,
+                |seen| seen.target = None,
+                "wait for the target's report",
+            ),
+            (
+                "link broken",
+                29,
+                source_link,
+                "wait for links: east: orders: slot is gone",
+            ),
+            ("link broken", 30, source_link, "Refused/LinksUnhealthy"),
+            ("link unknown", 29, unlinked, "wait for links: south has not reported"),
+            ("source silent", 29, silent, "wait for routers: east has not reported"),
+            ("source silent", 30, silent, "Refused/SourceUnknown"),
+            ("lag too large", 29, lag, "wait for lag: north is 31s behind"),
+            ("lag too large", 30, lag, "Refused/LagTooLarge"),
+            ("lag at the limit", 0, lag_at_limit, "Prepare"),
+            ("lag unknown", 29, lag_unknown, "wait for lag: north is unknown behind"),
+            (
+                "target is no member",
+                29,
+                no_member,
+                "wait for links: north has not reported",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn prepare_waits_for_links_and_gives_up() {
+    let broken: fn(&mut Seen) = |seen| seen.members[0].links = Some(Err("orders: no slot".to_owned()));
+    check(
+        Step::Prepare,
+        &[
+            ("link broken", 29, broken, "wait for links: north: orders: no slot"),
+            ("link broken", 30, broken, "Aborted/LinksUnhealthy"),
+        ],
+    );
+    let mut full = op(Step::Prepare);
+    full.verify = Verify::Full;
+    assert_eq!(short(&next(&full, &well(EPOCH), at(1))), "Verify");
+}
+
+#[test]
+fn verify_compares_again_what_differs_until_it_agrees_or_ten_rounds_are_over() {
+    let compared = |differing: &str| {
+        vec![StoreCompared {
+            store: "orders".into(),
+            keyspace: "users".into(),
+            rows: 9,
+            differing: slots(differing),
+        }]
+    };
+    for (round, differing, want) in [
+        (0, None, "wait for the comparison of rows"),
+        (0, Some(""), "Hold"),
+        (0, Some("1,3"), "again 1,3"),
+        (8, Some("3"), "again 3"),
+        (9, Some("3"), "Aborted/RowsDiffer"),
+        (9, Some(""), "Hold"),
+    ] {
+        let mut op = op(Step::Verify);
+        op.round = round;
+        let mut seen = well(EPOCH);
+        seen.compared = differing.map(compared);
+        assert_eq!(short(&next(&op, &seen, at(99))), want, "round {round}, {differing:?}");
+    }
+    let cordoned: fn(&mut Seen) = |seen| seen.target.as_mut().unwrap().cordoned = true;
+    check(
+        Step::Verify,
+        &[("target cordoned", 0, cordoned, "Aborted/TargetCordoned")],
+    );
+}
+
+#[test]
+fn hold_passes_only_when_every_router_holds_and_none_has_a_write_under_way() {
+    fn routers(seen: &mut Seen) -> &mut RoutersSeen {
+        seen.sources[0].routers.as_mut().unwrap()
+    }
+    let behind: fn(&mut Seen) = |seen| routers(seen).behind = vec!["r1".to_owned()];
+    let unknown: fn(&mut Seen) = |seen| routers(seen).in_flight = None;
+    let busy: fn(&mut Seen) = |seen| routers(seen).in_flight = Some(3);
+    check(
+        Step::Hold,
+        &[
+            (
+                "a router is behind",
+                9,
+                behind,
+                "wait for routers: east/r1 does not hold yet",
+            ),
+            ("a router is behind", 10, behind, "Aborted/FenceBudget"),
+            (
+                "in flight unknown",
+                9,
+                unknown,
+                "wait for writes in flight: unknown at east",
+            ),
+            ("three in flight", 9, busy, "wait for writes in flight: 3 at east"),
+            ("three in flight", 10, busy, "Aborted/FenceBudget"),
+            (
+                "source not seen",
+                9,
+                |seen| seen.sources.clear(),
+                "wait for routers: east has not reported",
+            ),
+            ("well, but late", 99, |_| {}, "Fence"),
+        ],
+    );
+}
+
+#[test]
+fn fence_takes_only_a_fence_of_this_epoch() {
+    let other: fn(&mut Seen) = |seen| seen.sources[0].fence.as_mut().unwrap().epoch = Epoch::new(1, 19);
+    let newer: fn(&mut Seen) = |seen| seen.sources[0].fence.as_mut().unwrap().epoch = Epoch::new(1, 21);
+    let none: fn(&mut Seen) = |seen| seen.sources[0].fence = None;
+    check(
+        Step::Fence,
+        &[
+            ("fence of an older epoch", 9, other, "wait for the fence of east"),
+            ("fence of a newer epoch", 9, newer, "wait for the fence of east"),
+            ("no fence", 9, none, "wait for the fence of east"),
+            ("no fence", 10, none, "Aborted/FenceBudget"),
+        ],
+    );
+    let entered = after(Step::Fence, 1, |_| {});
+    let Move::Enter { positions, .. } = entered else {
+        panic!("{entered:?}")
+    };
+    assert_eq!(positions, vec![position()]);
+}
+
+#[test]
+fn drain_waits_until_every_member_is_known_to_have_reached_the_position() {
+    let unknown: fn(&mut Seen) = |seen| seen.members[0].reach = None;
+    let waiting: fn(&mut Seen) = |seen| seen.members[1].reach = Some(Reach::Waiting);
+    let broken: fn(&mut Seen) = |seen| seen.members[1].reach = Some(Reach::Broken("link down".to_owned()));
+    let no_target: fn(&mut Seen) = |seen| seen.members.retain(|member| member.unit == unit("south"));
+    check(
+        Step::Drain,
+        &[
+            (
+                "reach unknown",
+                29,
+                unknown,
+                "wait for the last writes at north: has not reported",
+            ),
+            ("reach unknown", 30, unknown, "Aborted/DrainBudget"),
+            (
+                "a third member waits",
+                29,
+                waiting,
+                "wait for the last writes at south: not applied yet",
+            ),
+            (
+                "a link is broken",
+                29,
+                broken,
+                "wait for the last writes at south: link down",
+            ),
+            ("a link is broken", 30, broken, "Aborted/DrainBudget"),
+            (
+                "target not seen",
+                29,
+                no_target,
+                "wait for the last writes at north: has not reported",
+            ),
+            ("reached, but late", 99, |_| {}, "Commit"),
+        ],
+    );
+}
+
+#[test]
+fn open_waits_without_end_for_the_target_to_stand_at_the_commit() {
+    fn applied(seen: &mut Seen, epoch: Option<Epoch>) {
+        seen.target.as_mut().unwrap().applied = epoch;
+    }
+    check(
+        Step::Open,
+        &[
+            (
+                "unknown",
+                1_000_000,
+                |seen| applied(seen, None),
+                "wait for north to open",
+            ),
+            (
+                "older",
+                1_000_000,
+                |seen| applied(seen, Some(Epoch::new(1, 19))),
+                "wait for north to open",
+            ),
+            (
+                "target not seen",
+                1_000_000,
+                |seen| seen.target = None,
+                "wait for north to open",
+            ),
+            ("newer", 0, |seen| applied(seen, Some(Epoch::new(1, 21))), "Settle"),
+            (
+                "a higher term",
+                0,
+                |seen| applied(seen, Some(Epoch::new(2, 1))),
+                "Settle",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn settle_waits_for_links_and_routers() {
+    let behind: fn(&mut Seen) = |seen| seen.routers_behind = Some(vec!["south/r1".to_owned()]);
+    let broken: fn(&mut Seen) = |seen| seen.sources[0].links = Some(Err("no slot".to_owned()));
+    check(
+        Step::Settle,
+        &[
+            (
+                "a router is behind",
+                99,
+                behind,
+                "wait for routers: south/r1 routes by an older table",
+            ),
+            (
+                "a unit is silent",
+                99,
+                |seen| seen.routers_behind = None,
+                "wait for routers: not all reachable units have reported",
+            ),
+            ("reverse link broken", 99, broken, "wait for links: east: no slot"),
+        ],
+    );
+}
+
+#[test]
+fn several_sources_are_each_waited_for() {
+    let mut op = op(Step::Fence);
+    let mut second = op.moves[0].clone();
+    second.source = unit("west");
+    op.moves.push(second);
+    assert_eq!(
+        next(&op, &well(EPOCH), at(1)),
+        Move::Wait(WaitFor::Fence("west".to_owned()))
+    );
+    op.step = Step::Hold;
+    let want = WaitFor::Routers("west has not reported".to_owned());
+    assert_eq!(next(&op, &well(EPOCH), at(1)), Move::Wait(want));
+}
