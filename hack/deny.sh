@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Runs cargo-deny of the pinned version, installed once into the cache.
+set -euo pipefail
+version=0.18.9
+cache="${MULTIACTIVE_CACHE:-$HOME/.cache/multiactive}/cargo-deny-$version"
+if [ ! -x "$cache/bin/cargo-deny" ]; then
+  echo "installing cargo-deny $version into $cache (once)" >&2
+  cargo install --quiet --locked --root "$cache" "cargo-deny@$version"
+fi
+exec "$cache/bin/cargo-deny" "$@"

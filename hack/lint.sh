@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Everything that is checked without running the product.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+step() { echo "== $1"; shift; "$@"; }
+step "formatting" cargo fmt --all --check
+step "clippy" cargo clippy --workspace --all-targets --quiet -- -D warnings
+step "generated files" cargo run --quiet -p multiactive-api --bin crdgen -- --check
+step "chart" hack/check-chart.sh
+step "dependencies" hack/deny.sh check bans licenses sources
