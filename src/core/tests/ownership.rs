@@ -1,0 +1,215 @@
+//! The table outside of promotions: who becomes a first owner, and what stays.
+
+mod common;
+
+use common::{admitted, slots, table, unit};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::UnitName;
+use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, OwnershipProblem, UnitSeen, manage};
+use multiactive_core::promotion::Step;
+use multiactive_core::ranges::{ShardRange, homes};
+use multiactive_core::span::{SpanState, encode};
+use multiactive_core::table::RoutingTable;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Units east, north, south; keyspace `users` of 16 slots at home in east (0-7), north (8-11) and south (12-15).
+fn declared() -> Declared {
+    let units = ["east", "north", "south"];
+    let known: BTreeSet<UnitName> = units.map(unit).into();
+    let ranges = [("a", 0, 7, "east"), ("b", 8, 11, "north"), ("c", 12, 15, "south")];
+    let ranges = ranges.map(|(name, first, last, home)| ShardRange {
+        name: name.to_owned(),
+        first,
+        last,
+        home: unit(home),
+    });
+    Declared {
+        units: units
+            .map(|name| DeclaredUnit {
+                name: unit(name),
+                router: format!("https://{name}.example:8443"),
+            })
+            .into(),
+        keyspaces: vec![DeclaredKeyspace {
+            name: "users".into(),
+            slots: 16,
+            homes: Some(homes(16, &ranges, &known).unwrap()),
+        }],
+    }
+}
+
+/// Every unit stands at `applied` and may open or not.
+fn seen(applied: Option<Epoch>, may_open: Option<bool>) -> BTreeMap<UnitName, UnitSeen> {
+    let unit_seen = UnitSeen { applied, may_open };
+    ["east", "north", "south"]
+        .map(|name| (unit(name), unit_seen.clone()))
+        .into()
+}
+
+fn ready() -> BTreeMap<UnitName, UnitSeen> {
+    seen(None, Some(true))
+}
+
+fn spans(table: &RoutingTable) -> String {
+    let units: Vec<_> = table.units.iter().map(|unit| unit.name.clone()).collect();
+    encode(&table.keyspaces[0].spans, &units).unwrap()
+}
+
+#[test]
+fn slots_that_were_never_owned_open_at_home_once_that_is_known_to_be_ready() {
+    for (may_open, want) in [
+        (None, None),
+        (Some(false), None),
+        (Some(true), Some("8s0@1.4,4s1@1.9,4o2@1.11")),
+    ] {
+        let managed = manage(Some(&table()), &declared(), &seen(None, may_open));
+        assert_eq!(managed.table.as_ref().map(spans).as_deref(), want, "{may_open:?}");
+    }
+    let mut some = ready();
+    some.remove(&unit("east"));
+    let first = manage(None, &declared(), &some).table.unwrap();
+    assert_eq!(first.epoch, Epoch::new(1, 1));
+    assert_eq!(
+        spans(&first),
+        "8u@0.0,4o1@1.1,4o2@1.1",
+        "a unit that was not seen gets nothing"
+    );
+}
+
+#[test]
+fn opening_becomes_serving_once_the_owner_stands_at_its_epoch() {
+    let opening = manage(Some(&table()), &declared(), &ready()).table.unwrap();
+    for (applied, want) in [
+        (None, None),
+        (Some(Epoch::new(1, 10)), None),
+        (Some(Epoch::new(1, 11)), Some("8s0@1.4,4s1@1.9,4s2@1.12")),
+        (Some(Epoch::new(2, 1)), Some("8s0@1.4,4s1@1.9,4s2@1.12")),
+    ] {
+        let managed = manage(Some(&opening), &declared(), &seen(applied, None));
+        assert_eq!(managed.table.as_ref().map(spans).as_deref(), want, "{applied:?}");
+    }
+}
+
+#[test]
+fn slots_of_a_running_operation_are_left_to_it() {
+    let mut table = admitted();
+    let epoch = table.epoch;
+    table.keyspaces[0].set(&slots("0-3"), Some(&unit("north")), SpanState::Opening, epoch);
+    table.operations[0].step = Step::Open;
+    let managed = manage(Some(&table), &declared(), &seen(Some(Epoch::new(9, 9)), Some(false)));
+    assert_eq!(managed.table, None);
+}
+
+#[test]
+fn all_changes_go_into_one_write() {
+    let mut table = manage(Some(&table()), &declared(), &ready()).table.unwrap();
+    table.keyspaces[0].set(&slots("0-3"), None, SpanState::Unowned, Epoch::NEVER);
+    let mut declared = declared();
+    declared.units[1].router = "https://elsewhere:1".to_owned();
+    declared.keyspaces.push(DeclaredKeyspace {
+        name: "carts".into(),
+        slots: 4,
+        homes: None,
+    });
+    let next = manage(Some(&table), &declared, &seen(Some(table.epoch), Some(true)))
+        .table
+        .unwrap();
+    assert_eq!(next.epoch, table.epoch.next());
+    assert_eq!(next.units[1].router, "https://elsewhere:1");
+    let names: Vec<_> = next.keyspaces.iter().map(|keyspace| keyspace.name.as_str()).collect();
+    assert_eq!(names, ["carts", "users"], "sorted");
+    let users = next.keyspace(&"users".into()).unwrap();
+    assert_eq!(users.span_of(0).unwrap().state, SpanState::Opening);
+    assert_eq!(users.span_of(12).unwrap().state, SpanState::Serving);
+}
+
+#[test]
+fn an_edit_of_homes_moves_no_slot() {
+    let mut declared = declared();
+    let all_south = [ShardRange {
+        name: "all".to_owned(),
+        first: 0,
+        last: 15,
+        home: unit("south"),
+    }];
+    declared.keyspaces[0].homes = Some(homes(16, &all_south, &[unit("south")].into()).unwrap());
+    let next = manage(Some(&table()), &declared, &ready()).table.unwrap();
+    assert_eq!(spans(&next), "8s0@1.4,4s1@1.9,4o2@1.11");
+}
+
+#[test]
+fn nothing_to_do_writes_nothing() {
+    assert_eq!(manage(None, &Declared::default(), &ready()).table, None);
+    let opened = manage(Some(&table()), &declared(), &ready()).table.unwrap();
+    let served = manage(Some(&opened), &declared(), &seen(Some(opened.epoch), Some(true)))
+        .table
+        .unwrap();
+    assert_eq!(
+        manage(Some(&served), &declared(), &seen(Some(served.epoch), Some(true))).table,
+        None
+    );
+}
+
+#[test]
+fn a_unit_that_is_gone_stays_while_it_owns_slots_or_an_operation_names_it() {
+    let gone = Declared {
+        units: Vec::new(),
+        ..declared()
+    };
+    let names = |table: Option<RoutingTable>| {
+        let units = table.unwrap().units;
+        units.into_iter().map(|unit| unit.name.0).collect::<Vec<_>>()
+    };
+    assert_eq!(names(manage(Some(&table()), &gone, &ready()).table), ["east", "north"]);
+    let mut moving = admitted();
+    moving.operations[0].target = unit("south");
+    moving.keyspaces[0].set(&slots("8-11"), Some(&unit("east")), SpanState::Serving, moving.epoch);
+    assert_eq!(names(manage(Some(&moving), &gone, &ready()).table), ["east", "south"]);
+}
+
+#[test]
+fn a_keyspace_that_is_gone_stays_while_slots_are_owned() {
+    let gone = Declared {
+        keyspaces: Vec::new(),
+        ..declared()
+    };
+    assert_eq!(manage(Some(&table()), &gone, &ready()).table, None);
+    let mut unowned = table();
+    unowned.keyspaces[0].set(&slots("0-15"), None, SpanState::Unowned, Epoch::NEVER);
+    assert!(
+        manage(Some(&unowned), &gone, &ready())
+            .table
+            .unwrap()
+            .keyspaces
+            .is_empty()
+    );
+}
+
+#[test]
+fn declarations_that_cannot_be_followed_are_told_and_the_rest_goes_on() {
+    let mut declared = declared();
+    declared.keyspaces[0].slots = 32;
+    declared.keyspaces.push(DeclaredKeyspace {
+        name: "none".into(),
+        slots: 0,
+        homes: None,
+    });
+    declared.keyspaces.push(DeclaredKeyspace {
+        name: "misfit".into(),
+        slots: 8,
+        homes: declared.keyspaces[0].homes.clone(),
+    });
+    declared.keyspaces.push(DeclaredKeyspace {
+        name: "carts".into(),
+        slots: 4,
+        homes: None,
+    });
+    let managed = manage(Some(&table()), &declared, &ready());
+    let reasons: Vec<_> = managed.problems.iter().map(OwnershipProblem::reason).collect();
+    assert_eq!(reasons, ["SlotsChanged", "SlotsOutOfBounds", "RangesMisfit"]);
+    let next = managed.table.unwrap();
+    let users = next.keyspace(&"users".into()).unwrap();
+    assert_eq!(*users, table().keyspaces[0], "the last good one stays");
+    assert!(next.keyspace(&"carts".into()).is_some());
+    assert!(next.keyspace(&"none".into()).is_none());
+}
