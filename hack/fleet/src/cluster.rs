@@ -28,7 +28,8 @@ pub use parts::Part;
 pub struct Options {
     /// Its name: that of its context and of its node.
     pub name: String,
-    /// Where it keeps everything; a temporary folder when `None`, removed at the end.
+    /// Where it keeps everything, removed when the cluster is dropped. A temporary folder when `None`, removed also
+    /// when our process is killed.
     pub dir: Option<PathBuf>,
     /// Only etcd and the API server. No namespace is ever finally deleted there, nothing is scheduled, and pods need
     /// no ServiceAccount.
@@ -285,11 +286,6 @@ impl Cluster {
             .filter(|(_, process)| process.ended().is_none())
             .map(|(p, x)| (*p, x.pid()))
             .collect()
-    }
-
-    /// Keeps the folder when this value is dropped or our process ends: somebody else will remove it.
-    pub fn keep_data(&self) {
-        janitor::forget(&self.dir);
     }
 
     /// Ends everything in good order. Dropping does the same with less patience.

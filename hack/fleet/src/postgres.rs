@@ -5,6 +5,8 @@
 
 mod install;
 
+pub(crate) use install::free_shared_memory;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +19,8 @@ use crate::{Error, Result, janitor, ports, tools};
 /// How a server is made.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where it keeps everything; a temporary folder when `None`, removed at the end.
+    /// Where it keeps everything, removed when the server is dropped. A temporary folder when `None`, removed also
+    /// when our process is killed.
     pub dir: Option<PathBuf>,
     /// The password of `postgres`.
     pub password: String,
@@ -66,7 +69,9 @@ impl Postgres {
             .map_err(|error| Error::Refused(format!("preparing PostgreSQL was interrupted: {error}")))??;
         let run_as = RunAs::unprivileged();
         let dir = install::folder(options.dir.as_deref(), run_as)?;
-        janitor::remember(&dir);
+        if options.dir.is_none() {
+            janitor::remember(&dir);
+        }
         let port = options.port.map_or_else(ports::free, Ok)?;
         let bin = install::usable_by(&program, &dir, run_as)?;
         let made = Postgres {
@@ -119,11 +124,6 @@ impl Postgres {
     /// The folder of `psql`, `pg_dump` and the others.
     pub fn bin(&self) -> &Path {
         &self.bin
-    }
-
-    /// Keeps the data when this value is dropped or our process ends: somebody else will remove it.
-    pub fn keep_data(&self) {
-        janitor::forget(&self.dir);
     }
 
     /// Ends the server as a power failure would: no process of it runs another instruction.
@@ -263,7 +263,7 @@ impl Drop for Postgres {
         if let Some(server) = server {
             server.stop_blocking(Signal::SIGQUIT, Duration::from_secs(3));
         }
-        install::free_shared_memory(&self.data());
+        free_shared_memory(&self.data());
         let _ = std::fs::remove_dir_all(&self.dir);
         janitor::forget(&self.dir);
     }

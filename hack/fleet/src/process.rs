@@ -107,6 +107,7 @@ impl Process {
         }
         let child = fork(command).map_err(Error::io("starting", &spec.program))?;
         let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
+        let record = record(&spec.log, pid);
         let shared = Arc::new(Shared {
             ended: Mutex::default(),
             changed: Condvar::new(),
@@ -116,7 +117,10 @@ impl Process {
         std::thread::Builder::new()
             .name(format!("wait-{pid}"))
             .stack_size(128 * 1024)
-            .spawn(move || reap(child, pid, &theirs))
+            .spawn(move || {
+                reap(child, pid, &theirs);
+                let _ = std::fs::remove_file(record);
+            })
             .map_err(Error::io("waiting for", &spec.program))?;
         Ok(Process {
             pid,
@@ -239,6 +243,40 @@ pub fn start_time(pid: i32) -> Option<u64> {
         return None; // ended, only not reaped by its parent yet
     }
     fields.get(19)?.parse().ok()
+}
+
+/// Writes down which process this is, beside its log: whoever finds the folder after a crash can end it.
+fn record(log: &Path, pid: i32) -> PathBuf {
+    let path = log.with_extension(format!("{pid}.{RECORD}"));
+    if let Some(started) = start_time(pid) {
+        // Without it, only a cleanup after a crash misses this process.
+        let _ = std::fs::write(&path, format!("{pid} {started}\n"));
+    }
+    path
+}
+
+/// The extension of the records of processes.
+const RECORD: &str = "process";
+
+/// Kills every process that was recorded below `dir` and still is that process.
+pub(crate) fn kill_recorded(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            kill_recorded(&path);
+        } else if path.extension().is_some_and(|extension| extension == RECORD) {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let mut words = text.split_whitespace();
+            let pid = words.next().and_then(|word| word.parse::<i32>().ok());
+            let started = words.next().and_then(|word| word.parse::<u64>().ok());
+            if let (Some(pid), Some(started)) = (pid, started)
+                && start_time(pid) == Some(started)
+            {
+                let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
 }
 
 fn command(spec: &Spec) -> Command {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::views::{Ended, State, Views};
 use super::{Ctx, Waiting, env, probe, volumes};
+use crate::error::chain;
 use crate::process::{Process, Spec, log_tail};
 
 /// When the pod's processes must be gone; `None` while they may run.
@@ -151,7 +152,7 @@ async fn start(
             Ok(process) => Ok((prepared, process)),
             Err(error) => Err(Waiting {
                 reason: "RunContainerError",
-                message: full(&error),
+                message: chain(&error),
             }),
         });
         let waiting = match started {
@@ -172,17 +173,6 @@ async fn start(
             () = asked_to_end(stop) => return None,
         }
     }
-}
-
-/// An error and its causes in one line.
-fn full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 async fn end(
@@ -222,7 +212,7 @@ fn prepare(ctx: &Ctx, pod: &Pod, container: &Container) -> Result<Prepared, Wait
     let root = places.root(&container.name);
     let io = |error: crate::Error| Waiting {
         reason: "CreateContainerError",
-        message: full(&error),
+        message: chain(&error),
     };
     volumes::mount_all(pod, container, &places.volumes(), &root).map_err(io)?;
     let (host, port) = ctx.api_address();
