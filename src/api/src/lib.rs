@@ -2,6 +2,9 @@
 //!
 //! Users store these objects: names and shapes are meant to last, later versions only add.
 
+// Columns repeat `type_`, which the lint takes for a mistake.
+#![allow(clippy::duplicated_attributes)]
+
 pub mod common;
 pub mod convert;
 pub mod crd;

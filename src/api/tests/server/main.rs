@@ -8,6 +8,7 @@ mod decisions;
 mod good;
 mod lists;
 mod operations;
+mod parts;
 mod protection;
 mod rules;
 mod support;

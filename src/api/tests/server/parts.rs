@@ -1,0 +1,178 @@
+//! As `rules`, for what runs in units: workloads, stores, links, assignments.
+
+use crate::good;
+use crate::rules::{on_create, on_update};
+use crate::support::with;
+use serde_json::{Value, json};
+
+#[test]
+fn a_unit_workload_chooses_its_units_in_one_way() {
+    let one = Some("exactly one of units, roles and selector must be given");
+    let rows = vec![
+        ("/spec/units", Value::Null, one),
+        ("/spec/roles", json!(["Sharded"]), one),
+        ("/spec/selector", json!({"matchLabels": {"a": "b"}}), one),
+        ("/spec/units", json!([]), Some("should have at least 1 items")),
+        ("/spec/units", json!(["east-1", "east-1"]), Some("Duplicate value")),
+        (
+            "/spec/units",
+            json!(["north-1"]),
+            Some("a patch must be for one of the units"),
+        ),
+        ("/spec/manifests", json!([]), Some("should have at least 1 items")),
+        ("/spec/manifests", json!(["text"]), Some("must be of type object")),
+        (
+            "/spec/manifests",
+            json!([{"kind": "ConfigMap", "metadata": {"name": "a"}}]),
+            Some("apiVersion: Required value"),
+        ),
+        (
+            "/spec/manifests",
+            json!([{"apiVersion": "v1", "metadata": {"name": "a"}}]),
+            Some("kind: Required value"),
+        ),
+        (
+            "/spec/manifests",
+            json!([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}}]),
+            Some("every manifest must have a metadata.name"),
+        ),
+        (
+            "/spec/manifests",
+            json!([{"apiVersion": "v1", "kind": "ConfigMap"}]),
+            Some("metadata"),
+        ),
+        ("/spec/patches/0/target/kind", json!(""), Some("should be at least 1")),
+        ("/spec/patches/0/merge", json!("text"), Some("must be of type object")),
+        ("/spec/patches", Value::Null, None),
+    ];
+    on_create(good::unit_workload("rules"), rows);
+    let by_role = with(&good::unit_workload("roles"), "/spec/units", Value::Null);
+    let by_role = with(&by_role, "/spec/roles", json!(["Sharded"]));
+    let rows = vec![
+        (
+            "/spec/roles",
+            json!(["Sharded", "Sharded"]),
+            Some("roles must not name a role twice"),
+        ),
+        ("/spec/roles", json!(["Sharded", "Standby"]), None),
+    ];
+    on_create(by_role, rows);
+    let by_label = with(&good::unit_workload("labels"), "/spec/units", Value::Null);
+    let by_label = with(
+        &by_label,
+        "/spec/selector",
+        json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]}),
+    );
+    let rows = vec![(
+        "/spec/selector/matchExpressions/0/operator",
+        json!("Like"),
+        Some("Unsupported value: \"Like\""),
+    )];
+    on_create(by_label, rows);
+}
+
+#[test]
+fn a_data_store_names_its_engine_tables_and_members() {
+    let address = Some("should match");
+    let rows = vec![
+        (
+            "/spec/engine",
+            json!({"type": "PostgreSQL"}),
+            Some("postgreSQL is given exactly for type PostgreSQL"),
+        ),
+        (
+            "/spec/engine/type",
+            json!("MySQL"),
+            Some("Unsupported value: \"MySQL\""),
+        ),
+        (
+            "/spec/topology",
+            json!("SingleWriter"),
+            Some("Unsupported value: \"SingleWriter\""),
+        ),
+        ("/spec/tables", json!([]), Some("should have at least 1 items")),
+        (
+            "/spec/tables/1",
+            json!({"name": "orders", "shardKey": "id"}),
+            Some("Duplicate value"),
+        ),
+        ("/spec/tables/1", json!({"name": "items", "shardKey": "user_id"}), None),
+        ("/spec/members", json!([]), Some("should have at least 1 items")),
+        (
+            "/spec/members/1",
+            json!({"unit": "east-1", "address": "a:1", "credentials": "c"}),
+            Some("Duplicate value"),
+        ),
+        (
+            "/spec/members/1",
+            json!({"unit": "north-1", "address": "a:1", "credentials": "c"}),
+            None,
+        ),
+        ("/spec/members/0/address", json!("db.shop.svc"), address),
+        ("/spec/members/0/address", json!("db.shop.svc:0"), address),
+        ("/spec/members/0/address", json!("127.0.0.11:15432"), None),
+        (
+            "/spec/deletionPolicy",
+            json!("Maybe"),
+            Some("Unsupported value: \"Maybe\""),
+        ),
+        ("/spec/deletionPolicy", json!("Delete"), None),
+    ];
+    on_create(good::data_store("rules"), rows);
+    let rows = vec![
+        ("/spec/keyspace", json!("other"), Some("keyspace is immutable")),
+        (
+            "/spec/engine/postgreSQL/database",
+            json!("other"),
+            Some("engine is immutable"),
+        ),
+        (
+            "/spec/tables/0/shardKey",
+            json!("id"),
+            Some("the shardKey of a table is immutable"),
+        ),
+        ("/spec/tables/1", json!({"name": "items", "shardKey": "user_id"}), None),
+        ("/spec/members/0/address", json!("elsewhere:5432"), None),
+    ];
+    on_update(good::data_store("rules"), rows);
+}
+
+#[test]
+fn a_replication_link_is_named_after_its_ends_and_never_changes() {
+    let rows = vec![
+        (
+            "/metadata/name",
+            json!("other"),
+            Some("metadata.name must be store-from-to"),
+        ),
+        ("/spec/to", json!("east-1"), Some("from and to must differ")),
+    ];
+    on_create(good::replication_link(), rows);
+    let rows = vec![
+        ("/spec/to", json!("south-1"), Some("spec is immutable")),
+        ("/metadata/labels", json!({"a": "b"}), None),
+    ];
+    on_update(good::replication_link(), rows);
+}
+
+#[test]
+fn a_unit_assignment_is_named_after_its_unit() {
+    let rows = vec![
+        (
+            "/metadata/name",
+            json!("other"),
+            Some("metadata.name must be the name of the unit"),
+        ),
+        (
+            "/spec/stores/0/local/address",
+            json!("db.shop.svc"),
+            Some("should match"),
+        ),
+    ];
+    on_create(good::unit_assignment("rules"), rows);
+    let rows = vec![
+        ("/spec/cluster", json!("north"), Some("cluster is immutable")),
+        ("/spec/backends", json!([]), None),
+    ];
+    on_update(good::unit_assignment("rules"), rows);
+}
