@@ -13,6 +13,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use multiactive_api::{Unit, UnitRole, UnitStatus};
 use multiactive_core::ids::UnitName;
+use multiactive_core::table::RoutingTable;
 use serde_json::json;
 
 /// Holds a Unit that owns slots, or whose assignment is still in its member.
@@ -29,6 +30,13 @@ fn owned(unit: &UnitName, view: &View) -> usize {
         .map(|table| table.owned_by(unit))
         .unwrap_or_default();
     owned.iter().map(|(_, slots)| slots.len()).sum()
+}
+
+/// Whether a unit must stay: it owns slots, or an operation counts on it.
+pub fn is_needed(unit: &UnitName, table: &RoutingTable) -> bool {
+    let mut operations = table.operations.iter();
+    let named = operations.any(|op| op.target == *unit || op.moves.iter().any(|m| m.source == *unit));
+    named || !table.owned_by(unit).is_empty()
 }
 
 /// The status that the view asks for.
@@ -137,16 +145,16 @@ pub async fn finalizer(ctx: &Context, unit: &Unit, view: &View) -> bool {
     let has = unit.finalizers().iter().any(|f| f == UNIT_FINALIZER);
     let leaving = unit.metadata.deletion_timestamp.is_some();
     let name = unit.name_any();
-    let unowned = owned(&UnitName(name.clone()), view) == 0;
     // Without a record nothing is known of what it owns.
-    let known = view.table.is_some() && view.record_problem.is_none();
+    let record = view.table.as_deref().filter(|_| view.record_problem.is_none());
+    let free = record.is_some_and(|table| !is_needed(&UnitName(name.clone()), table));
     // A cluster that is no member any more holds nothing for us.
     let member_gone = ctx.hub.members.get("", &unit.spec.cluster).is_none();
     let gone = view.terminating || view.unassigned.contains(&name) || member_gone;
     let api: Api<Unit> = Api::namespaced(ctx.client.clone(), &view.inputs.namespace);
     let result = match (leaving, has) {
         (false, false) => finalizers::add(&api, unit, UNIT_FINALIZER).await,
-        (true, true) if known && unowned && gone => finalizers::remove(&api, unit, UNIT_FINALIZER).await,
+        (true, true) if free && gone => finalizers::remove(&api, unit, UNIT_FINALIZER).await,
         (false, true) | (true, false | true) => return true,
     };
     ctx.metrics.wrote("Unit");

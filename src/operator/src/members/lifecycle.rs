@@ -1,7 +1,7 @@
 //! The finalizer of a MemberCluster: it stays while a unit in it owns slots.
 
 use crate::Context;
-use crate::finalizers;
+use crate::{finalizers, units};
 use kube::{Api, ResourceExt};
 use multiactive_api::{MemberCluster, ROUTING_TABLE};
 use multiactive_core::ids::UnitName;
@@ -20,20 +20,18 @@ pub(super) fn holders(ctx: &Context, name: &str) -> Option<String> {
         let namespace = unit.namespace().unwrap_or_default();
         let unit = UnitName(unit.name_any());
         // A table that cannot be read owns what it owns: unknown is no permission.
-        let owned = match ctx.hub.tables.get(&namespace, ROUTING_TABLE) {
-            None => continue,
-            Some(object) => match RoutingTable::try_from(&object.spec) {
-                Ok(table) => table.owned_by(&unit).iter().map(|(_, slots)| slots.len()).sum(),
-                Err(_) => usize::MAX,
-            },
+        let needed = match ctx.hub.tables.get(&namespace, ROUTING_TABLE) {
+            None => false,
+            Some(object) => RoutingTable::try_from(&object.spec).map_or(true, |table| units::is_needed(&unit, &table)),
         };
-        if owned > 0 {
+        if needed {
             holders.push(format!("{namespace}/{unit}"));
         }
     }
     (!holders.is_empty()).then(|| {
         format!(
-            "it is being deleted, but units in it own slots: {}; move them with Promotions and it goes",
+            "it is being deleted, but units in it own slots or take part in a Promotion: {}; move the slots with \
+             Promotions and it goes",
             holders.join(", ")
         )
     })

@@ -13,6 +13,7 @@ use crate::failpoints::hit;
 use crate::metrics::CommitLabels;
 use crate::promotions::request::Refused;
 use crate::status::is_paused;
+use crate::units::is_needed;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use multiactive_api::{ROUTING_TABLE, RoutingTableSpec, Unit};
@@ -398,7 +399,7 @@ fn want(unit: &Unit, inputs: &Inputs, table: &RoutingTable, terminating: bool) -
     if is_paused(unit) {
         return None;
     }
-    let leaving = unit.metadata.deletion_timestamp.is_some() && table.owned_by(&unit.name_any().into()).is_empty();
+    let leaving = unit.metadata.deletion_timestamp.is_some() && !is_needed(&unit.name_any().into(), table);
     if leaving {
         // A namespace that is being deleted takes nothing with it in the members.
         return (!terminating).then_some(Want::Gone);

@@ -1,0 +1,84 @@
+//! A double of an agent: takes the table as soon as it sees it and reports, as an agent whose databases and routers
+//! obey at once.
+
+use super::NAMESPACE;
+use futures::StreamExt;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use multiactive_api::{ROUTING_TABLE, RoutingTable as Object, UnitAssignment};
+use multiactive_core::promotion::{Operation, Step};
+use multiactive_core::table::RoutingTable;
+use multiactive_runtime::watch::{self, Seen};
+use serde_json::{Value, json};
+
+/// Reports until it is dropped.
+pub async fn run(client: Client, unit: String) {
+    let tables = watch::one::<Object>(Api::namespaced(client.clone(), NAMESPACE), ROUTING_TABLE);
+    let assignments = watch::one::<UnitAssignment>(Api::namespaced(client.clone(), NAMESPACE), &unit);
+    let (mut tables, mut assignments) = (std::pin::pin!(tables), std::pin::pin!(assignments));
+    let api: Api<UnitAssignment> = Api::namespaced(client, NAMESPACE);
+    let (mut table, mut assignment) = (None, None);
+    let mut said = None;
+    loop {
+        tokio::select! {
+            // What makes no sense, or is gone, changes nothing: the last good table stays.
+            Some(seen) = tables.next() => if let Seen::Present(seen) = seen {
+                table = RoutingTable::try_from(&seen.spec).ok().or(table);
+            },
+            Some(seen) = assignments.next() => match seen {
+                Seen::Present(seen) => assignment = Some(seen),
+                Seen::Absent | Seen::Unparsable { .. } => assignment = None,
+            },
+        }
+        let (Some(table), Some(assignment)) = (&table, &assignment) else {
+            said = None;
+            continue;
+        };
+        let status = status(&unit, table, assignment);
+        if said.as_ref() == Some(&status) {
+            continue;
+        }
+        let patch = Patch::Merge(json!({"status": status}));
+        if api.patch_status(&unit, &PatchParams::default(), &patch).await.is_ok() {
+            said = Some(status);
+        }
+    }
+}
+
+fn status(unit: &str, table: &RoutingTable, assignment: &UnitAssignment) -> Value {
+    let applied = json!({"term": table.epoch.term, "epoch": table.epoch.epoch});
+    let stores = assignment
+        .spec
+        .stores
+        .iter()
+        .map(|store| json!({"name": store.name, "ready": true}));
+    let links = assignment.spec.stores.iter().flat_map(|store| {
+        let peers = store.peers.iter();
+        peers.map(|peer| json!({"store": store.name, "from": peer.unit, "state": "Running"}))
+    });
+    json!({
+        "observedGeneration": assignment.metadata.generation,
+        "protocol": 1,
+        "applied": applied,
+        "routers": [{"name": "r1", "table": applied, "connected": true}],
+        "stores": stores.collect::<Vec<_>>(),
+        "links": links.collect::<Vec<_>>(),
+        "operations": table.operations.iter().map(|op| operation(unit, op, assignment)).collect::<Vec<_>>(),
+    })
+}
+
+fn operation(unit: &str, op: &Operation, assignment: &UnitAssignment) -> Value {
+    let source = op.sources().iter().any(|source| source.as_str() == unit);
+    let mut report = json!({"uid": op.uid.as_str(), "term": op.epoch.term, "epoch": op.epoch.epoch});
+    match (op.step, source) {
+        (Step::Check | Step::Prepare, false) => report["lagMs"] = json!(3),
+        (Step::Hold, true) => report["inFlight"] = json!(0),
+        (Step::Fence | Step::Drain, true) => {
+            let position = |store: &multiactive_api::AssignedStore| json!({"store": store.name, "source": unit, "vector": [{"unit": unit, "position": "0/1"}]});
+            report["fenced"] = assignment.spec.stores.iter().map(position).collect();
+        }
+        (Step::Drain, false) => report["reach"] = json!("Reached"),
+        (_, _) => {}
+    }
+    report
+}
