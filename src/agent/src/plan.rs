@@ -222,3 +222,7 @@ fn compared(op: &Operation, unit: &UnitName, role: Role, keyspace: &KeyspaceName
         .collect();
     mine.intersection(&remaining)
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

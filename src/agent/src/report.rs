@@ -228,3 +228,7 @@ fn reach(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<Strin
     }
     Some(if all_reached { "Reached" } else { "Waiting" }.to_owned())
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -19,7 +19,11 @@ async fn a_range_moves_under_load_without_a_lost_row_and_back_by_an_abort() {
     world.publish(world.table()).await;
     world.settled().await;
     for unit in &world.units {
-        assert_eq!(world.accepts(unit, "user-0").await, Err("MA001".into()), "{unit} starts fenced");
+        assert_eq!(
+            world.accepts(unit, "user-0").await,
+            Err("MA001".into()),
+            "{unit} starts fenced"
+        );
     }
     world.all_to("east-1").await;
     assert_eq!(world.accepts("east-1", "user-0").await, Ok(()));
@@ -46,7 +50,10 @@ async fn a_range_moves_under_load_without_a_lost_row_and_back_by_an_abort() {
     let writes = Writes::start(&world, 2);
     let uid = world.begin("back", "east-1", all).await;
     world.until_drained(&uid).await;
-    let outcome = Outcome::Aborted { reason: "Test".into(), message: "by the test".into() };
+    let outcome = Outcome::Aborted {
+        reason: "Test".into(),
+        message: "by the test".into(),
+    };
     world.record(&uid, &Move::End(outcome)).await;
     world.settled().await;
     writes.more(10).await;
@@ -65,7 +72,11 @@ async fn holding(world: &World, uid: &multiactive_core::ids::OperationUid, mut r
     .await;
     let epoch = world.epoch_of(uid);
     router.report(epoch, &[(uid, 2)]).await;
-    world.answer("east-1", uid, "two in flight", |report| report.in_flight.filter(|n| *n == 2)).await;
+    world
+        .answer("east-1", uid, "two in flight", |report| {
+            report.in_flight.filter(|n| *n == 2)
+        })
+        .await;
     router.report(epoch, &[(uid, 0)]).await;
     router
 }

@@ -7,6 +7,7 @@ pub mod router;
 pub mod world;
 pub mod writes;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -15,7 +16,6 @@ use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt};
 use multiactive_fleet::cluster::{Cluster, Options};
 use multiactive_fleet::postgres::{Options as DatabaseOptions, Postgres as Server};
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -56,7 +56,9 @@ pub async fn new_cluster(name: &str) -> Cluster {
     let api: Api<CustomResourceDefinition> = Api::all(client);
     for crd in multiactive_api::crd::all().unwrap() {
         let name = crd.name_any();
-        api.patch(&name, &PatchParams::apply(TESTER), &Patch::Apply(&crd)).await.unwrap();
+        api.patch(&name, &PatchParams::apply(TESTER), &Patch::Apply(&crd))
+            .await
+            .unwrap();
         await_condition(api.clone(), &name, is_crd_established()).await.unwrap();
     }
     cluster
@@ -70,14 +72,21 @@ pub async fn namespace(client: &Client, name: &str) {
     created.unwrap();
 }
 
-/// Writes the Secret of a unit's store.
+/// Writes the Secret of a unit's store: these keys and no others.
 pub async fn secret(client: &Client, namespace: &str, name: &str, pairs: &[(&str, &str)]) {
-    let pairs: BTreeMap<_, _> = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    let object = serde_json::json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": pairs,
-    });
+    // Not stringData: keys that it does not name any more would stay.
+    let data = pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
+    let mut object = Secret {
+        data: Some(data.collect()),
+        ..Secret::default()
+    };
+    object.metadata.name = Some(name.to_owned());
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    api.patch(name, &PatchParams::apply(TESTER).force(), &Patch::Apply(&object)).await.unwrap();
+    api.patch(name, &PatchParams::apply(TESTER).force(), &Patch::Apply(&object))
+        .await
+        .unwrap();
 }
 
 /// A server with the database `shop`, its roles and an empty table `orders`.
@@ -87,13 +96,20 @@ pub async fn database() -> Server {
     client.batch_execute("CREATE DATABASE shop").await.unwrap();
     let client = admin(&server).await;
     for sql in [SHOP, ROLES, TABLES] {
-        client.batch_execute(&sql.replace("change me", server.password())).await.unwrap();
+        client
+            .batch_execute(&sql.replace("change me", server.password()))
+            .await
+            .unwrap();
     }
     server
 }
 
 /// A session as this user.
-pub async fn session(server: &Server, user: &str, database: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+pub async fn session(
+    server: &Server,
+    user: &str,
+    database: &str,
+) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(&server.url(user, database), NoTls).await?;
     tokio::spawn(connection);
     Ok(client)

@@ -16,9 +16,16 @@ pub struct Router {
 
 impl Router {
     /// Connects to the agent of a cluster and says hello.
-    pub async fn connect(tls: &TlsFiles, at: SocketAddr, cluster: &str, hello: &RouterHello) -> std::io::Result<Router> {
+    pub async fn connect(
+        tls: &TlsFiles,
+        at: SocketAddr,
+        cluster: &str,
+        hello: &RouterHello,
+    ) -> std::io::Result<Router> {
         let stream = tls.connect(at, &agent_name(cluster)).await?;
-        let mut router = Router { stream: BufReader::new(stream) };
+        let mut router = Router {
+            stream: BufReader::new(stream),
+        };
         router.send(hello).await?;
         Ok(router)
     }
@@ -26,7 +33,9 @@ impl Router {
     /// A router of a unit of the world, named after it.
     pub async fn of(world: &World, at: SocketAddr, unit: &str) -> Router {
         let hello = hello(&world.namespace, unit, &format!("{unit}-router"));
-        Router::connect(&world.router_tls(unit), at, unit, &hello).await.unwrap()
+        Router::connect(&world.router_tls(unit), at, unit, &hello)
+            .await
+            .unwrap()
     }
 
     async fn send<T: serde::Serialize>(&mut self, word: &T) -> std::io::Result<()> {
@@ -36,9 +45,21 @@ impl Router {
     }
 
     pub async fn report(&mut self, epoch: Epoch, in_flight: &[(&OperationUid, u64)]) {
-        let in_flight = in_flight.iter().map(|(uid, writes)| InFlight { operation: (*uid).clone(), writes: *writes });
-        let report = RouterReport { epoch, in_flight: in_flight.collect() };
+        let in_flight = in_flight.iter().map(|(uid, writes)| InFlight {
+            operation: (*uid).clone(),
+            writes: *writes,
+        });
+        let report = RouterReport {
+            epoch,
+            in_flight: in_flight.collect(),
+        };
         self.send(&RouterToAgent::Report(report)).await.unwrap();
+    }
+
+    /// Sends bytes as they are; the other side may close meanwhile.
+    pub async fn raw(&mut self, bytes: &[u8]) {
+        let _ = self.stream.get_mut().write_all(bytes).await;
+        let _ = self.stream.get_mut().flush().await;
     }
 
     pub async fn goodbye(mut self) {
@@ -58,10 +79,10 @@ impl Router {
 
     /// Listens until that epoch.
     pub async fn told_of(&mut self, epoch: Epoch) {
-        let told = async {
-            while self.told().await.expect("the agent closed") < epoch {}
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(60), told).await.expect("Applied");
+        let told = async { while self.told().await.expect("the agent closed") < epoch {} };
+        tokio::time::timeout(std::time::Duration::from_secs(60), told)
+            .await
+            .expect("Applied");
     }
 }
 

@@ -13,9 +13,7 @@ use multiactive_api::{
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
-use multiactive_core::promotion::{
-    Budgets, Move, Outcome, Request, Step, StorePosition, Verify, admit, record,
-};
+use multiactive_core::promotion::{Budgets, Move, Outcome, Request, Step, StorePosition, Verify, admit, record};
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
 use multiactive_core::table::{KeyspaceTable, RoutingTable, TableUnit};
@@ -111,7 +109,8 @@ impl World {
 
     /// The assignment of a unit that lives in the cluster of the same name.
     pub async fn assign(&self, unit: &str) {
-        self.assign_with(unit, json!([self.store("orders", "orders", unit)])).await;
+        self.assign_with(unit, json!([self.store("orders", "orders", unit)]))
+            .await;
     }
 
     /// One store of a unit.
@@ -146,7 +145,10 @@ impl World {
             },
         });
         let params = PatchParams::apply(TESTER).force();
-        self.assignments().patch(unit, &params, &Patch::Apply(&object)).await.unwrap();
+        self.assignments()
+            .patch(unit, &params, &Patch::Apply(&object))
+            .await
+            .unwrap();
     }
 
     pub fn assignments(&self) -> Api<UnitAssignment> {
@@ -179,10 +181,12 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let routers = listener.local_addr().unwrap();
         let metrics = Metrics::default();
-        let client = || multiactive_runtime::kube_client::from_file(
-            &self.kubeconfig,
-            multiactive_runtime::kube_client::Patience::WATCHES,
-        );
+        let client = || {
+            multiactive_runtime::kube_client::from_file(
+                &self.kubeconfig,
+                multiactive_runtime::kube_client::Patience::WATCHES,
+            )
+        };
         let requests = client().await.unwrap();
         let agent = Agent {
             cluster: cluster.to_owned(),
@@ -200,7 +204,12 @@ impl World {
         let token = CancellationToken::new();
         let stop = token.clone();
         let task = tokio::spawn(async move { agent.run(listener, stop).await });
-        Running { routers, metrics, token, task }
+        Running {
+            routers,
+            metrics,
+            token,
+            task,
+        }
     }
 
     /// The agent's report of a unit.
@@ -233,7 +242,10 @@ impl World {
         for unit in &self.units {
             self.applied(unit).await;
             self.reported(unit, "links run", |status| {
-                let run = status.links.iter().filter(|link| link.state == multiactive_api::LinkState::Running);
+                let run = status
+                    .links
+                    .iter()
+                    .filter(|link| link.state == multiactive_api::LinkState::Running);
                 (run.count() == self.units.len() - 1).then_some(())
             })
             .await;
@@ -242,7 +254,10 @@ impl World {
 
     /// The first store of a unit, as reported.
     pub async fn store_says(&self, unit: &str, what: &str, says: impl Fn(&AssignedStoreStatus) -> bool) {
-        self.reported(unit, what, |status| status.stores.first().is_some_and(&says).then_some(())).await;
+        self.reported(unit, what, |status| {
+            status.stores.first().is_some_and(&says).then_some(())
+        })
+        .await;
     }
 
     pub fn table(&self) -> RoutingTable {
@@ -257,6 +272,13 @@ impl World {
         let api: Api<StoredTable> = Api::namespaced(self.client.clone(), &self.namespace);
         let params = PatchParams::apply(TESTER).force();
         api.patch(ROUTING_TABLE, &params, &Patch::Apply(&object)).await.unwrap();
+    }
+
+    /// As a restored API server has it: the table that was there is gone, this one is there.
+    pub async fn restore(&self, table: RoutingTable) {
+        let api: Api<StoredTable> = Api::namespaced(self.client.clone(), &self.namespace);
+        api.delete(ROUTING_TABLE, &Default::default()).await.unwrap();
+        self.publish(table).await;
     }
 
     /// Gives slots to a unit, in this state, at the next epoch.
@@ -286,7 +308,10 @@ impl World {
             select: vec![("users".into(), slots)],
             expected_epoch: table.epoch.epoch,
             verify: Verify::None,
-            budgets: Budgets { fence: SignedDuration::from_secs(10), drain: SignedDuration::from_secs(30) },
+            budgets: Budgets {
+                fence: SignedDuration::from_secs(10),
+                drain: SignedDuration::from_secs(30),
+            },
         };
         let operation = admit(&table, &request, Timestamp::now()).unwrap();
         table.epoch = table.epoch.next();
@@ -306,7 +331,11 @@ impl World {
     }
 
     pub async fn enter_with(&self, uid: &OperationUid, step: Step, positions: Vec<StorePosition>) {
-        let movement = Move::Enter { step, not_needed: Vec::new(), positions };
+        let movement = Move::Enter {
+            step,
+            not_needed: Vec::new(),
+            positions,
+        };
         self.record(uid, &movement).await;
     }
 
@@ -334,21 +363,34 @@ impl World {
     /// The steps from Check to Drain's end, as an operator takes them.
     pub async fn until_drained(&self, uid: &OperationUid) {
         let op = self.table().operation(uid).unwrap().clone();
-        let members: Vec<_> = self.units.iter().filter(|unit| !op.sources().contains(&&UnitName::from(unit.as_str()))).collect();
+        let members: Vec<_> = self
+            .units
+            .iter()
+            .filter(|unit| !op.sources().contains(&&UnitName::from(unit.as_str())))
+            .collect();
         for member in &members {
             self.answer(member, uid, "lag", |report| report.lag_ms).await;
         }
         self.enter(uid, Step::Prepare).await;
         let not_needed = vec![(Step::Verify, "spec.verify is None".to_owned())];
-        let hold = Move::Enter { step: Step::Hold, not_needed, positions: Vec::new() };
+        let hold = Move::Enter {
+            step: Step::Hold,
+            not_needed,
+            positions: Vec::new(),
+        };
         self.record(uid, &hold).await;
         for source in op.sources() {
-            self.answer(source.as_str(), uid, "none in flight", |report| report.in_flight.filter(|n| *n == 0)).await;
+            self.answer(source.as_str(), uid, "none in flight", |report| {
+                report.in_flight.filter(|n| *n == 0)
+            })
+            .await;
         }
         self.enter(uid, Step::Fence).await;
         let mut positions = Vec::new();
         for source in op.sources() {
-            let fenced = self.answer(source.as_str(), uid, "fenced", |report| report.fenced.clone()).await;
+            let fenced = self
+                .answer(source.as_str(), uid, "fenced", |report| report.fenced.clone())
+                .await;
             positions.extend(fenced.iter().map(StorePosition::from));
         }
         self.enter_with(uid, Step::Drain, positions).await;
@@ -370,20 +412,27 @@ impl World {
 
     /// Whether the application may write a row of this user in a unit.
     pub async fn accepts(&self, unit: &str, user: &str) -> Result<(), String> {
-        let app = session(self.database(unit), "shop_app", "shop").await.map_err(|error| error.to_string())?;
+        let app = session(self.database(unit), "shop_app", "shop")
+            .await
+            .map_err(|error| error.to_string())?;
         let id = format!("probe-{}", Timestamp::now());
         let sql = "INSERT INTO orders (id, user_id) VALUES ($1, $2)";
         let written = app.execute(sql, &[&id, &user]).await;
-        written.map(drop).map_err(|error| error.code().map_or(error.to_string(), |code| code.code().to_owned()))
+        written
+            .map(drop)
+            .map_err(|error| error.code().map_or(error.to_string(), |code| code.code().to_owned()))
     }
 
     pub async fn events(&self, unit: &str) -> Vec<String> {
         let api: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(self.client.clone(), &self.namespace);
         let all = api.list(&Default::default()).await.unwrap();
-        let about = all.items.into_iter().filter(|event| {
-            event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(unit)
-        });
-        about.map(|event| event.reason.clone().unwrap_or_else(|| event.name_any())).collect()
+        let about = all
+            .items
+            .into_iter()
+            .filter(|event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(unit));
+        about
+            .map(|event| event.reason.clone().unwrap_or_else(|| event.name_any()))
+            .collect()
     }
 }
 
@@ -394,7 +443,10 @@ fn write(dir: &Path, name: &str, text: &str) {
 fn empty_table(units: &[&str]) -> RoutingTable {
     let mut names: Vec<_> = units.to_vec();
     names.sort_unstable();
-    let unit = |name: &&str| TableUnit { name: (*name).into(), router: format!("https://{name}.example:8443") };
+    let unit = |name: &&str| TableUnit {
+        name: (*name).into(),
+        router: format!("https://{name}.example:8443"),
+    };
     RoutingTable {
         epoch: Epoch::new(1, 1),
         units: names.iter().map(unit).collect(),

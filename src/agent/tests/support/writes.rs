@@ -35,7 +35,11 @@ impl Writes {
             .map(|unit| (unit.clone(), world.database(unit).url("shop_app", "shop")))
             .collect();
         let tasks = (0..writers).map(|writer| tokio::spawn(write(writer, urls.clone(), stop.clone(), count.clone())));
-        Writes { tasks: tasks.collect(), stop, count }
+        Writes {
+            tasks: tasks.collect(),
+            stop,
+            count,
+        }
     }
 
     /// Waits until this many more writes are acknowledged.
@@ -60,15 +64,30 @@ impl Writes {
         }
         assert!(!rows.is_empty(), "nobody wrote");
         let reader = session(world.database(owner), "postgres", "shop").await.unwrap();
-        let present: std::collections::BTreeSet<String> =
-            reader.query("SELECT id FROM orders", &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+        let present: std::collections::BTreeSet<String> = reader
+            .query("SELECT id FROM orders", &[])
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
         let lost: Vec<_> = rows.iter().filter(|(id, _)| !present.contains(*id)).collect();
-        assert!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), rows.len());
+        assert!(
+            lost.is_empty(),
+            "{} of {} acknowledged rows are lost: {lost:?}",
+            lost.len(),
+            rows.len()
+        );
         pause
     }
 }
 
-async fn write(writer: usize, urls: Vec<(String, String)>, stop: Arc<AtomicBool>, count: Arc<AtomicU64>) -> Acknowledged {
+async fn write(
+    writer: usize,
+    urls: Vec<(String, String)>,
+    stop: Arc<AtomicBool>,
+    count: Arc<AtomicU64>,
+) -> Acknowledged {
     let mut sessions: Vec<Option<tokio_postgres::Client>> = urls.iter().map(|_| None).collect();
     let mut told = Acknowledged::default();
     let mut at = 0;

@@ -1,0 +1,234 @@
+//! What is said, and what is not said before it is known.
+
+use super::*;
+use crate::facts::{LinkFact, Problem};
+use crate::plan::Ask;
+use jiff::SignedDuration;
+use multiactive_core::promotion::StorePosition;
+
+const TABLE: Epoch = Epoch::new(1, 9);
+const OP: Epoch = Epoch::new(1, 7);
+
+fn duty(step: Step, role: Role, stores: &[&str]) -> Duty {
+    let stores = stores.iter().map(|store| StoreDuty {
+        store: (*store).into(),
+        ask: Ask::Nothing,
+    });
+    Duty {
+        operation: "op".into(),
+        epoch: OP,
+        step,
+        role,
+        stores: stores.collect(),
+        missing: Vec::new(),
+    }
+}
+
+fn store(applied: Option<Epoch>, answer: Answer) -> StoreFacts {
+    StoreFacts {
+        applied,
+        answers: [("op".into(), answer)].into(),
+        ..StoreFacts::default()
+    }
+}
+
+fn said(duty: Duty, stores: &Stores) -> OperationReport {
+    let registry = Registry::default();
+    let known = Known {
+        generation: Some(1),
+        table: Some(TABLE),
+        stores,
+        duties: &[duty],
+        routers: &registry,
+    };
+    status(known, &[], Timestamp::UNIX_EPOCH).operations.remove(0)
+}
+
+fn fenced_at(epoch: Epoch, store: &str) -> Answer {
+    let position = StorePosition {
+        store: store.into(),
+        source: "east".into(),
+        vector: Vec::new(),
+    };
+    Answer {
+        fenced: Some((epoch, position)),
+        ..Answer::default()
+    }
+}
+
+#[test]
+fn a_fence_is_reported_only_when_it_stands_in_every_store_at_the_operations_epoch() {
+    let other = Epoch::new(1, 6);
+    for (a, b, want) in [
+        (fenced_at(OP, "a"), fenced_at(OP, "b"), Some(2)),
+        (fenced_at(OP, "a"), Answer::default(), None),
+        (fenced_at(OP, "a"), fenced_at(other, "b"), None),
+    ] {
+        let stores = Stores::from([("a".into(), store(None, a)), ("b".into(), store(None, b.clone()))]);
+        let report = said(duty(Step::Fence, Role::Source, &["a", "b"]), &stores);
+        assert_eq!(report.fenced.map(|fenced| fenced.len()), want, "b: {b:?}");
+    }
+    let report = said(duty(Step::Fence, Role::Source, &[]), &Stores::new());
+    assert_eq!(
+        report.fenced,
+        Some(vec![]),
+        "a unit without stores is fenced with its table"
+    );
+}
+
+#[test]
+fn reach_is_known_when_every_store_has_answered_and_reached_when_all_have() {
+    let broken = || Reach::Broken("no stream".into());
+    for (a, b, want) in [
+        (Some(Reach::Reached), Some(Reach::Reached), Some("Reached")),
+        (Some(Reach::Reached), Some(Reach::Waiting), Some("Waiting")),
+        (Some(Reach::Reached), None, None),
+        (Some(Reach::Waiting), Some(broken()), Some("Broken: b: no stream")),
+    ] {
+        let answer = |reach| Answer {
+            reach,
+            ..Answer::default()
+        };
+        let stores = Stores::from([
+            ("a".into(), store(None, answer(a))),
+            ("b".into(), store(None, answer(b.clone()))),
+        ]);
+        let report = said(duty(Step::Drain, Role::Target, &["a", "b"]), &stores);
+        assert_eq!(report.reach.as_deref(), want, "b: {b:?}");
+    }
+    let missing = Duty {
+        missing: vec!["c".into()],
+        ..duty(Step::Drain, Role::Target, &[])
+    };
+    assert!(
+        said(missing, &Stores::new()).reach.unwrap().starts_with("Broken"),
+        "a store that it has no member of"
+    );
+}
+
+#[test]
+fn one_unknown_lag_makes_the_whole_unknown() {
+    let millis = |ms| Some(SignedDuration::from_millis(ms));
+    for (a, b, want) in [(millis(5), millis(40), Some(40)), (millis(5), None, None)] {
+        let answer = |lag| Answer {
+            lag,
+            ..Answer::default()
+        };
+        let stores = Stores::from([
+            ("a".into(), store(None, answer(a))),
+            ("b".into(), store(None, answer(b))),
+        ]);
+        assert_eq!(
+            said(duty(Step::Check, Role::Member, &["a", "b"]), &stores).lag_ms,
+            want,
+            "b: {b:?}"
+        );
+    }
+}
+
+#[test]
+fn writes_in_flight_are_said_in_hold_by_the_source_alone() {
+    for (step, role, want) in [
+        (Step::Hold, Role::Source, Some(0)),
+        (Step::Hold, Role::Target, None),
+        (Step::Check, Role::Source, None),
+        (Step::Drain, Role::Source, None),
+    ] {
+        assert_eq!(
+            said(duty(step, role, &[]), &Stores::new()).in_flight,
+            want,
+            "{step} {role:?}"
+        );
+    }
+}
+
+#[test]
+fn checksums_are_eight_bytes_a_slot_big_endian_in_base64() {
+    let sums = facts::Checksums {
+        round: 2,
+        rows: 3,
+        sums: vec![1, u64::MAX],
+    };
+    let answer = Answer {
+        checksums: Some(sums),
+        ..Answer::default()
+    };
+    let stores = Stores::from([("a".into(), store(None, answer))]);
+    let report = said(duty(Step::Verify, Role::Source, &["a"]), &stores);
+    let said = &report.checksums[0];
+    assert_eq!(
+        (said.round, said.rows, said.sums.as_str()),
+        (2, 3, "AAAAAAAAAAH//////////w==")
+    );
+}
+
+#[test]
+fn applied_is_what_every_store_stands_at_and_conditions_name_the_first_cause() {
+    let broken = StoreFacts {
+        problem: Some(Problem::new("Unreachable", "no answer")),
+        ..StoreFacts::default()
+    };
+    let link = LinkFact {
+        state: LinkState::Broken,
+        message: Some("no slot".into()),
+    };
+    let cut = StoreFacts {
+        applied: Some(TABLE),
+        links: [("north".into(), link)].into(),
+        ..StoreFacts::default()
+    };
+    let at = |epoch| StoreFacts {
+        applied: Some(epoch),
+        ..StoreFacts::default()
+    };
+    for (stores, applied, reason, ready) in [
+        (vec![], Some(9), "InHand", "True"),
+        (vec![at(TABLE), at(OP)], Some(7), "InHand", "True"),
+        (vec![at(TABLE), StoreFacts::default()], None, "Starting", "False"),
+        (vec![at(TABLE), broken], None, "Unreachable", "False"),
+        (vec![cut], Some(9), "LinkBroken", "False"),
+    ] {
+        let stores: Stores = stores
+            .into_iter()
+            .enumerate()
+            .map(|(index, facts)| (format!("s{index}").into(), facts))
+            .collect();
+        let registry = Registry::default();
+        let known = Known {
+            generation: Some(1),
+            table: Some(TABLE),
+            stores: &stores,
+            duties: &[],
+            routers: &registry,
+        };
+        let status = status(known, &[], Timestamp::UNIX_EPOCH);
+        assert_eq!(status.applied.map(|table| table.epoch), applied, "{reason}");
+        let condition = status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == READY)
+            .unwrap();
+        assert_eq!((condition.reason.as_str(), condition.status.as_str()), (reason, ready));
+    }
+}
+
+#[test]
+fn a_conditions_time_moves_only_when_its_status_does() {
+    let registry = Registry::default();
+    let told = |stores: &Stores, before: &[Condition], second| {
+        let known = Known {
+            generation: Some(1),
+            table: Some(TABLE),
+            stores,
+            duties: &[],
+            routers: &registry,
+        };
+        let status = status(known, before, Timestamp::from_second(second).unwrap());
+        status.conditions
+    };
+    let ready = |conditions: &[Condition]| conditions[0].last_transition_time.0.as_second();
+    let first = told(&Stores::new(), &[], 1);
+    let same = told(&Stores::new(), &first, 2);
+    let starting = told(&[("a".into(), StoreFacts::default())].into(), &same, 3);
+    assert_eq!((ready(&first), ready(&same), ready(&starting)), (1, 1, 3));
+}
