@@ -1,4 +1,5 @@
 //! The command `fleet` as a user runs it: a fleet in the background, its end, and its end after a crash.
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
 //! A real API server alone: users and their rights, and parts that stop and start on the same ports and data.
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, PostParams};

@@ -1,4 +1,5 @@
 //! A real cluster whose pods are processes: what a Deployment, a Secret, a probe and a deletion do to them.
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! A real PostgreSQL server: made, killed, restarted on its port and data, and gone without a trace.
+#![allow(clippy::unwrap_used)] // helpers of tests, too
 
 use std::process::Command;
 

@@ -147,6 +147,7 @@ async fn start(
     stop: &mut Stop,
 ) -> Option<(Prepared, Process)> {
     let mut changes = ctx.sources.changes();
+    let mut said = None;
     loop {
         let started = prepare(ctx, pod, container).and_then(|prepared| match Process::start(&prepared.spec) {
             Ok(process) => Ok((prepared, process)),
@@ -159,13 +160,16 @@ async fn start(
             Ok(started) => return Some(started),
             Err(waiting) => waiting,
         };
-        ctx.event(
-            pod,
-            true,
-            "Failed",
-            format!("Container {}: {}", container.name, waiting.message),
-        );
-        views.update(&container.name, |view| view.state = State::Waiting(waiting));
+        if said.as_ref() != Some(&waiting) {
+            ctx.event(
+                pod,
+                true,
+                "Failed",
+                format!("Container {}: {}", container.name, waiting.message),
+            );
+            views.update(&container.name, |view| view.state = State::Waiting(waiting.clone()));
+            said = Some(waiting);
+        }
         tokio::select! {
             // A program may be built at any time, and nobody tells.
             () = tokio::time::sleep(Duration::from_secs(1)) => {}

@@ -139,9 +139,13 @@ async fn work(
 
 async fn first_volumes(ctx: &Ctx, pod: &Pod, views: &Views, volumes: &mut Volumes) {
     let mut changes = ctx.sources.changes();
+    let mut said = None;
     while let Err(waiting) = volumes.refresh(ctx, pod).await {
-        ctx.event(pod, true, "FailedMount", waiting.message.clone());
-        views.all_wait(&waiting);
+        if said.as_ref() != Some(&waiting) {
+            ctx.event(pod, true, "FailedMount", waiting.message.clone());
+            views.all_wait(&waiting);
+            said = Some(waiting);
+        }
         tokio::select! {
             _ = changes.changed() => {}
             () = tokio::time::sleep(RETRY) => {}
