@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs cargo-deny of the pinned version, installed once into the cache.
 set -euo pipefail
-version=0.18.9
+version=0.20.2
 cache="${MULTIACTIVE_CACHE:-$HOME/.cache/multiactive}/cargo-deny-$version"
 if [ ! -x "$cache/bin/cargo-deny" ]; then
   echo "installing cargo-deny $version into $cache (once)" >&2
