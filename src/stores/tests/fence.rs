@@ -94,8 +94,11 @@ async fn only_open_slots_take_writes_in_every_way_of_writing() {
             format!("INSERT INTO orders SELECT 'x' || n, '{closed_key}' FROM generate_series(1, 3) n"),
         ),
         (
-            "upsert of a closed key",
-            format!("INSERT INTO orders VALUES ('a', '{closed_key}') ON CONFLICT DO NOTHING"),
+            "merge that inserts",
+            format!(
+                "MERGE INTO orders o USING (VALUES ('new')) v(id) ON o.id = v.id
+                 WHEN NOT MATCHED THEN INSERT VALUES (v.id, '{closed_key}')"
+            ),
         ),
         (
             "change of the key to a closed slot",
@@ -119,6 +122,20 @@ async fn only_open_slots_take_writes_in_every_way_of_writing() {
     ] {
         assert_eq!(code(app.batch_execute(&sql).await), REFUSED, "{what}");
     }
+    let sink = app.copy_in("COPY orders (id, user_id) FROM STDIN").await.unwrap();
+    let rows = format!("x\t{open_key}\ny\t{closed_key}\n");
+    futures::pin_mut!(sink);
+    futures::SinkExt::send(&mut sink, std::io::Cursor::new(rows.into_bytes()))
+        .await
+        .unwrap();
+    assert_eq!(code(sink.finish().await), REFUSED, "copy");
+    let nothing = format!("INSERT INTO orders VALUES ('a', '{closed_key}') ON CONFLICT DO NOTHING");
+    assert_eq!(
+        app.execute(&nothing, &[]).await.unwrap(),
+        0,
+        "what writes nothing is not refused"
+    );
+    assert_eq!(count(&app).await, 2, "nothing of all this is left");
     app.batch_execute("UPDATE orders SET amount = 2 WHERE id = 'a'; DELETE FROM orders WHERE id = 'a'")
         .await
         .unwrap();

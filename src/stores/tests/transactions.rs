@@ -279,10 +279,16 @@ async fn no_write_commits_after_the_fence_returned() {
     assert!(ids.len() > 25, "only {} writes: the test was vacuous", ids.len());
 }
 
+/// Two rows in one transaction, in two statements or in one.
 async fn write(client: &Client, level: &str, id: &str, slots: [u16; 2]) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(&format!("BEGIN ISOLATION LEVEL {level}")).await?;
-    for slot in slots {
-        insert(client, &format!("{id}-{slot}"), &key_of(slot, 0)).await?;
+    let [first, second] = slots.map(|slot| (format!("{id}-{slot}"), key_of(slot, 0)));
+    if id.ends_with(['0', '3', '6', '9']) {
+        let sql = "INSERT INTO orders (id, user_id) VALUES ($1, $2), ($3, $4)";
+        client.execute(sql, &[&first.0, &first.1, &second.0, &second.1]).await?;
+    } else {
+        insert(client, &first.0, &first.1).await?;
+        insert(client, &second.0, &second.1).await?;
     }
     client.batch_execute("COMMIT").await
 }

@@ -16,9 +16,9 @@ const GUARD: &str = include_str!("guard.sql");
 /// Whether all is in place: $1 the digest, $2 names of the tables, $3 the publication.
 const IN_PLACE: &str = "
     SELECT s.digest = $1
-       AND (SELECT count(*) = 2 * cardinality($2::text[]) FROM pg_trigger t
+       AND (SELECT count(*) = 3 * cardinality($2::text[]) FROM pg_trigger t
             WHERE t.tgrelid = ANY (SELECT to_regclass(n) FROM unnest($2::text[]) n)
-              AND t.tgname IN ('~multiactive_guard', '~multiactive_truncate') AND t.tgenabled = 'O')
+              AND t.tgname IN ('~multiactive_guard', '~multiactive_inserts', '~multiactive_truncate') AND t.tgenabled = 'O')
        AND EXISTS (SELECT FROM pg_publication WHERE pubname = $3 AND pubinsert AND pubupdate AND pubdelete
                                                 AND NOT pubtruncate)
        AND (SELECT count(*) FILTER (WHERE r.prrelid = ANY (SELECT to_regclass(n)::oid FROM unnest($2::text[]) n)
@@ -179,6 +179,7 @@ fn guard(spec: &StoreSpec, sharded: &TableSpec) -> String {
     let (schema, name) = table(&sharded.name);
     fill(GUARD, spec)
         .replace("$guard$", &ident(&short("guard", &[schema, name])))
+        .replace("$guard_inserts$", &ident(&short("inserts", &[schema, name])))
         .replace("$table$", &qualified(&sharded.name))
         .replace("$column$", &ident(&sharded.shard_key))
 }

@@ -36,6 +36,9 @@ pub(super) async fn link(pg: &Postgres, peer: &Peer) -> Result<Link, Error> {
         }
         Err(error) => return Err(error),
     };
+    if !matches!(changed, Change::Waits(_)) {
+        pg.watch.compared(&name);
+    }
     let started = Instant::now();
     let mut pause = Duration::from_millis(10);
     while let Change::Made = changed {
@@ -116,9 +119,10 @@ async fn make(
     };
     if !adopt {
         let why = format!(
-            "made again ({}): rows that {} wrote before may be missing here; compare all rows (verify: Full) and repair",
+            "made again ({}): rows that {from} wrote before may be missing here; compare the rows with {from}'s and \
+             repair, then UPDATE multiactive.link SET gap = NULL WHERE from_unit = '{from}' in this database",
             lost.unwrap_or("it was dropped with its slot"),
-            from.unit
+            from = from.unit
         );
         let sql = "UPDATE multiactive.link SET gap = coalesce(gap, $2), made = clock_timestamp() WHERE name = $1";
         session.change("noting a gap", sql, &[&name, &why]).await?;

@@ -91,10 +91,19 @@ struct Watched {
     failures: i64,
     failed: Option<Instant>,
     silent: Option<Instant>,
+    /// Whether it was compared with what it should be: only `link` can, it knows the peer's address.
+    compared: bool,
     why: Option<String>,
 }
 
 impl Watch {
+    /// Notes that the link is as it should be, as far as this process knows.
+    pub(super) fn compared(&self, name: &str) {
+        if let Ok(mut links) = self.0.lock() {
+            links.entry(name.to_owned()).or_default().compared = true;
+        }
+    }
+
     pub(super) fn forget(&self, name: &str) {
         if let Ok(mut links) = self.0.lock() {
             links.remove(name);
@@ -153,6 +162,9 @@ fn state(known: &Known, watched: &Watched) -> LinkState {
             "what comes cannot be applied, {} times by now: {conflicts}",
             known.errors
         ));
+    }
+    if !(watched.compared && known.options_fit && known.publication_fits && known.tables_fit) {
+        return LinkState::Starting("it is not known to be as it should be".to_owned());
     }
     match watched.silent {
         None => LinkState::Running,

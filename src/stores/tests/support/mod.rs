@@ -40,7 +40,11 @@ pub struct Member {
 
 /// A server with the database `shop`, its roles and an empty table `orders`.
 pub async fn shop() -> Server {
-    let server = Server::start(Options::default()).await.unwrap();
+    shop_with(Options::default()).await
+}
+
+async fn shop_with(options: Options) -> Server {
+    let server = Server::start(options).await.unwrap();
     let client = client(&server, "postgres", "postgres").await;
     client.batch_execute("CREATE DATABASE shop").await.unwrap();
     let client = admin(&server).await;
@@ -106,7 +110,19 @@ pub fn driver(server: &Server, unit: &str, peers: &[&str]) -> Postgres {
 
 /// A unit alone, installed.
 pub async fn alone() -> Member {
-    let server = shop().await;
+    installed(shop().await).await
+}
+
+/// A unit alone, whose commits survive a power failure.
+pub async fn alone_durable() -> Member {
+    let options = Options {
+        fsync: true,
+        ..Options::default()
+    };
+    installed(shop_with(options).await).await
+}
+
+async fn installed(server: Server) -> Member {
     let driver = driver(&server, "east-1", &[]);
     driver.install().await.unwrap();
     Member {
