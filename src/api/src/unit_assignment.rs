@@ -20,8 +20,6 @@ use serde::{Deserialize, Serialize};
     doc = "What a unit's agent and routers need to know besides the RoutingTable, and what the agent reports.",
     validation = Rule::new("self.metadata.name == self.spec.unit")
         .message("metadata.name must be the name of the unit"),
-    validation = Rule::new("self.spec.unit == oldSelf.spec.unit")
-        .message("unit is immutable"),
     validation = Rule::new("self.spec.cluster == oldSelf.spec.cluster")
         .message("cluster is immutable"),
     printcolumn(name = "CLUSTER", type_ = "string", json_path = ".spec.cluster"),

@@ -1,5 +1,5 @@
 //! The core's types survive the way through the stored shapes; what does not fit names its field.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use jiff::{SignedDuration, Timestamp};
 use multiactive_api::convert;

@@ -1,9 +1,10 @@
 //! The definitions on disk are those of the types.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use multiactive_api::crd;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 #[test]
@@ -96,4 +97,48 @@ fn names_are_those_that_people_type() {
         }
     }
     assert_eq!(short.len(), 11);
+}
+
+#[test]
+fn every_rule_has_a_test_on_a_real_api_server() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let tests: String = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    // Every second piece between quotes is a text; a refusal is recognized by a part of its message.
+    let without_escapes = tests.replace("\\\"", "'");
+    let texts: Vec<&str> = without_escapes
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(|text| text.len() > 12)
+        .collect();
+    let mut rules = 0;
+    for definition in crd::all().unwrap() {
+        let kind = &definition.spec.names.kind;
+        let json = serde_json::to_value(&definition).unwrap();
+        let Some(Value::Object(schema)) = json.pointer("/spec/versions/0/schema/openAPIV3Schema") else {
+            panic!("{kind} has no schema");
+        };
+        crd::visit(kind, schema, &mut |path, schema| {
+            let validations = schema.get("x-kubernetes-validations").and_then(Value::as_array);
+            for rule in validations.into_iter().flatten() {
+                rules += 1;
+                let message = rule["message"].as_str().unwrap_or_default();
+                // A field that has but one value cannot change; a second value ends this exemption.
+                let one_value = |pointer: &str| {
+                    let values = schema["properties"]["spec"].pointer(pointer).and_then(Value::as_array);
+                    values.is_some_and(|values| values.len() == 1)
+                };
+                if message.starts_with("function is immutable")
+                    && one_value("/properties/function/properties/type/enum")
+                    || message == "topology is immutable" && one_value("/properties/topology/enum")
+                {
+                    continue;
+                }
+                let tested = texts.iter().any(|text| message.contains(text));
+                assert!(tested, "{path}: no test meets `{message}`");
+            }
+        });
+    }
+    assert!(rules > 40, "{rules} rules: the schemas were not read");
 }

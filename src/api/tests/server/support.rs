@@ -171,32 +171,27 @@ pub async fn try_delete(client: &Client, value: &Value) -> Result<(), String> {
 }
 
 fn message(error: kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => panic!("no answer of the API server: {other}"),
-    }
+    let kube::Error::Api(status) = error else {
+        panic!("no answer of the API server: {error}");
+    };
+    status.message.clone()
 }
 
-/// `value` with something else at `pointer`; null takes it away.
+/// `value` with something else at `pointer`; null takes it away, and what followed it in a list.
 pub fn with(value: &Value, pointer: &str, new: Value) -> Value {
     let mut value = value.clone();
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     let parent = value
         .pointer_mut(parent)
         .unwrap_or_else(|| panic!("nothing at {parent}"));
-    match parent {
-        Value::Array(list) => {
-            let index: usize = key.parse().unwrap();
-            if index < list.len() {
-                list[index] = new
-            } else {
-                list.push(new)
-            }
-        }
-        other if new.is_null() => {
-            other.as_object_mut().unwrap().remove(key);
-        }
-        other => other[key] = new,
+    if let Value::Array(list) = parent {
+        let index: usize = key.parse().unwrap();
+        list.truncate(index);
+        list.push(new);
+    } else if new.is_null() {
+        parent.as_object_mut().unwrap().remove(key);
+    } else {
+        parent[key] = new;
     }
     value
 }
