@@ -1,0 +1,8 @@
+//! Fuzzes `entries::key`.
+#![no_main]
+
+#[path = "../entries.rs"]
+#[allow(dead_code)] // Each target uses one entry.
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| entries::key(bytes));

@@ -1,0 +1,49 @@
+//! Bytes from outside: the entries of the fuzz targets, over their seeds and over the bytes around them.
+
+#[path = "../fuzz/entries.rs"]
+mod entries;
+
+use multiactive_core::wire::{AgentToRouter, LineError, MAX_LINE, RouterToAgent, read_line};
+use std::path::Path;
+
+/// Runs an entry over each seed, each beginning of it, and each seed with one byte changed.
+fn over_seeds(name: &str, entry: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(name);
+    let mut seeds = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let seed = std::fs::read(file.unwrap().path()).unwrap();
+        entry(&seed);
+        for place in 0..seed.len().min(200) {
+            entry(&seed[..place]);
+            for byte in [0, b'0', b',', b'@', b'%', b'"', 0x7f, 0xff] {
+                let mut changed = seed.clone();
+                changed[place] = byte;
+                entry(&changed);
+            }
+        }
+        seeds += 1;
+    }
+    assert!(seeds >= 5, "{seeds} seeds of {name}");
+}
+
+#[test]
+fn texts_of_the_table_never_panic() {
+    over_seeds("span_text", entries::span_text);
+}
+
+#[test]
+fn requests_never_panic() {
+    over_seeds("key", entries::key);
+}
+
+#[test]
+fn lines_never_panic() {
+    over_seeds("wire", entries::wire);
+}
+
+#[test]
+fn a_line_that_is_too_long_or_not_ours_is_refused() {
+    let long = vec![b' '; MAX_LINE + 1];
+    assert!(matches!(read_line::<RouterToAgent>(&long), Err(LineError::TooLong(_))));
+    assert!(matches!(read_line::<AgentToRouter>(b"{}"), Err(LineError::Json(_))));
+}
