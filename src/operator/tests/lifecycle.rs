@@ -20,6 +20,7 @@ async fn one_deployment_from_manifests_to_promotions() {
     refusals(&world).await;
     bad_ranges_keep_the_last_good_table(&world).await;
     a_unit_that_owns_slots_is_held(&world).await;
+    statuses_have_caught_up(&world).await;
     operator.stop().await;
     let operator = a_restart_writes_nothing(&world).await;
     a_deleted_record_comes_back_above_all_epochs(&world).await;
@@ -213,6 +214,20 @@ async fn a_unit_that_owns_slots_is_held(world: &World) {
         condition(&unit.status?.conditions, "Ready")?
             .eq("True Standby")
             .then_some(())
+    })
+    .await;
+}
+
+/// Until the statuses tell of the newest table and of the member that came back.
+async fn statuses_have_caught_up(world: &World) {
+    eventually("the statuses have caught up", async || {
+        let epoch = format!("1.{}", world.epoch().await);
+        for unit in ["east-1", "north-1"] {
+            let unit: api::Unit = world.namespaced().get(unit).await.unwrap();
+            unit.status?.applied.filter(|applied| *applied == epoch)?;
+        }
+        let region = Api::<api::Region>::all(world.hub.clone()).get("north").await.unwrap();
+        (region.status?.ready_members == 1).then_some(())
     })
     .await;
 }

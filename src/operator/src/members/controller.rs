@@ -75,7 +75,10 @@ impl Controller {
                     return;
                 }
             }
-            let pause = if probes.wavers() { SOON } else { EVERY };
+            let leaving = self
+                .object()
+                .is_some_and(|object| object.metadata.deletion_timestamp.is_some());
+            let pause = if leaving || probes.wavers() { SOON } else { EVERY };
             tokio::select! {
                 () = token.cancelled() => return,
                 () = self.changed.notified() => {}

@@ -84,6 +84,9 @@ impl After {
                 self.tell(&told, &view);
             }
             self.measure(&view);
+            if !view.settled {
+                continue;
+            }
             match token.run_until_cancelled(self.write(&view)).await {
                 Some(complete) => failed = !complete,
                 None => return,

@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 const GATHER: Duration = Duration::from_millis(20);
 /// How soon a record that could not be read or written is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long after the start a member that has not answered yet is waited for before that is told.
+const SETTLING: Duration = Duration::from_secs(15);
 /// How often one pass may lose the compare-and-swap before it looks at everything anew.
 const RACES: u32 = 5;
 
@@ -48,6 +50,7 @@ pub struct Namespace {
     sites: BTreeMap<String, Site>,
     refused: BTreeMap<OperationUid, Refused>,
     terminating: bool,
+    began: Instant,
     view: watch::Sender<Arc<View>>,
     told: mpsc::UnboundedSender<Told>,
 }
@@ -75,6 +78,7 @@ impl Namespace {
             sites: BTreeMap::new(),
             refused: BTreeMap::new(),
             terminating: false,
+            began: Instant::now(),
             view,
             told,
         }
@@ -134,8 +138,11 @@ impl Namespace {
         self.terminating = is_terminating(&self.ctx, &self.name, &inputs).await;
         self.assign(&inputs);
         let pause = pause(problem.is_some(), &decided);
-        self.show(inputs, decided, problem);
-        pause
+        if self.show(inputs, decided, problem) {
+            pause
+        } else {
+            pause.min(SETTLING)
+        }
     }
 
     fn is_paused(&self) -> bool {
@@ -346,7 +353,22 @@ impl Namespace {
         }
     }
 
-    fn show(&mut self, inputs: Inputs, decided: Decided, record_problem: Option<RecordProblem>) {
+    /// Whether every member had the time to say what it holds.
+    fn is_settled(&self, inputs: &Inputs) -> bool {
+        let members = &self.ctx.hub.members;
+        let said = |unit: &Arc<Unit>| {
+            let cluster = &unit.spec.cluster;
+            match self.sites.get(cluster) {
+                Some(site) => site.reports.is_ready(),
+                None => self.ctx.members.get(cluster).is_some() || members.get("", cluster).is_none(),
+            }
+        };
+        self.began.elapsed() >= SETTLING || inputs.units.iter().all(said)
+    }
+
+    /// Shows what the pass came to; whether that is settled.
+    fn show(&mut self, inputs: Inputs, decided: Decided, record_problem: Option<RecordProblem>) -> bool {
+        let settled = self.is_settled(&inputs);
         // A refusal is kept until the object says it itself.
         self.refused.retain(|uid, _| {
             let object = inputs
@@ -389,8 +411,10 @@ impl Namespace {
             unassigned,
             unusable_members,
             terminating: self.terminating,
+            settled,
             inputs,
         }));
+        settled
     }
 }
 

@@ -33,6 +33,8 @@ pub struct View {
     pub unusable_members: BTreeMap<String, String>,
     /// Whether the namespace is being deleted.
     pub terminating: bool,
+    /// Whether every member had the time to say what it holds: before that, not knowing is no news.
+    pub settled: bool,
 }
 
 /// What keeps the record from being read or written.

@@ -1,0 +1,133 @@
+//! The operator's program, killed at each of its failpoints during a Promotion and started again: the Promotion ends,
+//! and every slot has one owner that serves it.
+
+mod support;
+
+use kube::api::Api;
+use multiactive_api as api;
+use serde_json::json;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use support::{SYSTEM, World, eventually};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_multiactive-operator");
+
+/// The program, ended with the test.
+struct Program(Child);
+
+impl Program {
+    fn start(world: &World, failpoint: Option<&str>) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["--namespace", SYSTEM, "--listen", "127.0.0.1:0", "--identity", "crash"])
+            .env("KUBECONFIG", world.east.kubeconfig_path())
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        if let Some(name) = failpoint {
+            command.env("MULTIACTIVE_FAILPOINT", name);
+        }
+        Self(command.spawn().unwrap())
+    }
+
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Names and how often they are passed before the kill: the promotion's steps pass the same places again and again.
+fn kills() -> Vec<String> {
+    let listed = Command::new(PROGRAM).arg("--list-failpoints").output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let steps = [
+        "step-before-commit",
+        "step-after-commit",
+        "publish-before-write",
+        "publish-after-write",
+    ];
+    let mut kills = Vec::new();
+    for name in listed.lines() {
+        let passings = if steps.contains(&name) { 1..=8 } else { 1..=1 };
+        kills.extend(passings.map(|n| format!("{name}:{n}")));
+    }
+    kills
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_every_effect_the_promotion_ends_and_every_slot_has_one_owner() {
+    let world = World::start().await;
+    world.agents();
+    world.shop().await;
+    let healthy = Program::start(&world, None);
+    world.served().await;
+    drop(healthy);
+    let kills = kills();
+    assert!(kills.len() > 40, "{kills:?}");
+    let (mut died, mut ends) = (0, std::collections::BTreeMap::new());
+    for (index, kill) in kills.iter().enumerate() {
+        let (name, target) = (format!("p{index}"), ["north-1", "east-1"][index % 2]);
+        let mut program = Program::start(&world, Some(kill));
+        let epoch = world.epoch().await;
+        world
+            .promote(&name, target, json!({"type": "Ranges", "ranges": ["users-0"]}), epoch)
+            .await;
+        let promotions: Api<api::Promotion> = world.namespaced();
+        let crashed = eventually(&format!("{kill}: the program dies or the Promotion ends"), async || {
+            if let Some(status) = program.ended() {
+                assert!(!status.success(), "{kill}: it ended by itself");
+                return Some(true);
+            }
+            let promotion = promotions.get(&name).await.unwrap();
+            let ended = promotion.status.is_some_and(|status| status.outcome.is_some());
+            // Where the point lies behind the end, the finalizer's removal shows that it was passed.
+            (ended && promotion.metadata.finalizers.is_none()).then_some(false)
+        })
+        .await;
+        died += usize::from(crashed);
+        drop(program);
+        let again = Program::start(&world, None);
+        let outcome = world.outcome(&name).await;
+        assert!(
+            ["Succeeded", "Aborted/FenceBudget"].contains(&outcome.as_str()),
+            "{kill}: {outcome}"
+        );
+        *ends.entry(outcome.clone()).or_insert(0) += 1;
+        let owner = world.owners().await;
+        if outcome == "Succeeded" {
+            let all_north = "0-7 north-1 Serving";
+            let want = if target == "north-1" {
+                all_north
+            } else {
+                "0-7 east-1 Serving"
+            };
+            assert_eq!(owner, [want, "8-15 north-1 Serving"], "{kill}");
+        }
+        eventually(&format!("{kill}: the finalizer is gone"), async || {
+            promotions
+                .get(&name)
+                .await
+                .unwrap()
+                .metadata
+                .finalizers
+                .is_none()
+                .then_some(())
+        })
+        .await;
+        drop(again);
+    }
+    println!(
+        "{} kills at effects of a promotion, {died} took effect; ends: {ends:?}",
+        kills.len()
+    );
+    assert!(
+        died * 10 >= kills.len() * 8,
+        "only {died} of {} kills took effect",
+        kills.len()
+    );
+}
