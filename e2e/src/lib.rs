@@ -8,6 +8,8 @@ pub mod demo;
 pub mod http;
 pub mod install;
 pub mod kube_ext;
+pub mod processes;
 pub mod promotion;
 pub mod region;
+pub mod stage;
 pub mod world;

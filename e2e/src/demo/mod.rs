@@ -13,9 +13,6 @@ use std::path::{Path, PathBuf};
 pub use moves::Verdict;
 pub use supervisor::{down, serve, state_dir};
 
-/// The names of the regions; the first is the hub.
-pub const REGIONS: [&str; 3] = ["east", "north", "south"];
-
 /// How the demo runs.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -4,15 +4,15 @@ use super::console;
 use crate::install::Install;
 use crate::promotion;
 use crate::region::NAMESPACE;
-use anyhow::{Context, Result, ensure};
+use crate::stage::{examine, orders};
+use anyhow::{Result, ensure};
 use kube::{Api, Client};
-use multiactive_api::{Keyspace, PromotionStatus, ROUTING_TABLE, RoutingTable};
+use multiactive_api::{PromotionStatus, ROUTING_TABLE, RoutingTable};
 use multiactive_core::table::RoutingTable as Owners;
 use serde_json::json;
-use shop::check::{Findings, check, read};
+use shop::check::Findings;
 use shop::load::{Load, LoadOptions, Record};
 use shop::picture::{Mark, draw};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -56,17 +56,19 @@ pub async fn run(install: &Install, users: u32, dir: &Path) -> Result<Verdict> {
     })?;
     let began = jiff::Timestamp::now();
     println!("  {users} users order without a break, each through all three routers in turn");
-    until(&load, 300).await;
+    orders(&load, 300).await;
 
     let range = json!({"type": "Ranges", "ranges": ["users-1"]});
     let first = promote(&hub, "move-users-1-to-south", "south-1", range, "Full").await?;
-    until(&load, load.acknowledged().await + 300).await;
+    orders(&load, 300).await;
     let unit = json!({"type": "Unit", "unit": "east-1"});
     let second = promote(&hub, "empty-east-1", "north-1", unit, "None").await?;
-    until(&load, load.acknowledged().await + 300).await;
+    orders(&load, 300).await;
 
     let record = load.stop().await;
-    let findings = examine(install, &hub, &record).await?;
+    let tables: Api<RoutingTable> = Api::namespaced(hub.clone(), NAMESPACE);
+    let table = Owners::try_from(&tables.get(ROUTING_TABLE).await?.spec)?;
+    let findings = examine(&install.regions, &table, &record).await?;
     report(&record, &findings);
     let marks: Vec<Mark> = [&first, &second]
         .into_iter()
@@ -85,14 +87,6 @@ pub async fn run(install: &Install, users: u32, dir: &Path) -> Result<Verdict> {
         errors: record.failures(),
         findings,
     })
-}
-
-/// Waits until the load has had so many orders acknowledged.
-async fn until(load: &Load, count: usize) {
-    let mut tick = tokio::time::interval(Duration::from_millis(50));
-    while load.acknowledged().await < count {
-        tick.tick().await;
-    }
 }
 
 async fn promote(
@@ -146,37 +140,6 @@ fn marks(status: &PromotionStatus, began: jiff::Timestamp) -> Vec<Mark> {
         label: step,
     };
     needed.map(mark).collect()
-}
-
-/// Looks for every acknowledged order, once the units hold the same.
-async fn examine(install: &Install, hub: &Client, record: &Record) -> Result<Findings> {
-    let tables: Api<RoutingTable> = Api::namespaced(hub.clone(), NAMESPACE);
-    let table = Owners::try_from(&tables.get(ROUTING_TABLE).await?.spec)?;
-    let keyspaces: Api<Keyspace> = Api::namespaced(hub.clone(), NAMESPACE);
-    let slots = u32::try_from(keyspaces.get("users").await?.spec.slots)?;
-    let spans = table
-        .keyspace(&"users".into())
-        .context("the table has no keyspace users")?;
-    let owner_of = |user: &str| {
-        let slot = multiactive_core::hash::Function::Crc32.slot(user.as_bytes(), slots);
-        spans
-            .span_of(slot)
-            .and_then(|span| span.owner.as_ref())
-            .map(|owner| owner.as_str())
-    };
-    // The last rows may still be on their way to the other units: they are given a moment to arrive.
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    loop {
-        let mut units = BTreeMap::new();
-        for region in &install.regions {
-            units.insert(region.unit(), read(&region.database()).await?);
-        }
-        let findings = check(record, &units, owner_of);
-        if findings.clean() || tokio::time::Instant::now() > deadline {
-            return Ok(findings);
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 fn report(record: &Record, findings: &Findings) {

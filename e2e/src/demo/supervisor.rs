@@ -1,7 +1,7 @@
 //! The process that keeps the demo's fleet up after `make demo` has ended, and its end.
 
-use super::REGIONS;
 use crate::region::Region;
+use crate::stage::REGIONS;
 use crate::world::{Network, World};
 use anyhow::{Context, Result, bail, ensure};
 use multiactive_fleet::{kubeconfig, process::start_time};

@@ -1,0 +1,142 @@
+//! A world of a test's own with the shop on it, ready to be taken apart.
+
+use crate::install::Install;
+use crate::region::{NAMESPACE, Region};
+use crate::world::{Network, World};
+use anyhow::{Context, Result};
+use kube::{Api, Client};
+use multiactive_api::{ROUTING_TABLE, RoutingTable};
+use multiactive_core::table::RoutingTable as Owners;
+use shop::check::{Findings, check, read};
+use shop::load::{Load, LoadOptions, Record};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::{Instant, interval};
+
+/// The regions of every stage; the first is the hub.
+pub const REGIONS: [&str; 3] = ["east", "north", "south"];
+
+/// A fleet of this process with the shop on it. Dropping it ends everything.
+pub struct Stage {
+    /// Clusters and databases.
+    pub world: World,
+    /// How the shop was brought there.
+    pub install: Install,
+    /// An administrator's client of the hub.
+    pub hub: Client,
+    _scratch: tempfile::TempDir,
+}
+
+impl Stage {
+    /// Starts everything and waits until all of it is Ready.
+    ///
+    /// # Errors
+    ///
+    /// Where something does not start or become ready.
+    pub async fn up() -> Result<Self> {
+        let network = Network::of_this_process();
+        let world = World::start(&REGIONS, network, None).await?;
+        let scratch = tempfile::tempdir()?;
+        let install = Install {
+            regions: world.regions.clone(),
+            network,
+            scratch: scratch.path().to_owned(),
+        };
+        install.platform().await?;
+        install.shop().await?;
+        install.ready(|_| {}).await?;
+        let hub = install.hub()?.client().await?;
+        Ok(Self {
+            world,
+            install,
+            hub,
+            _scratch: scratch,
+        })
+    }
+
+    /// The region of this name.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none.
+    pub fn region(&self, name: &str) -> Result<&Region> {
+        self.world
+            .regions
+            .iter()
+            .find(|region| region.name == name)
+            .with_context(|| format!("no region {name}"))
+    }
+
+    /// Orders of many users through every router, until it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// Where the load cannot start.
+    pub fn load(&self, users: u32) -> Result<Load> {
+        let routers = self.world.regions.iter().map(Region::router).collect();
+        Load::start(LoadOptions {
+            routers,
+            users,
+            think: Duration::from_millis(50),
+        })
+    }
+
+    /// The table as the hub holds it.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read.
+    pub async fn table(&self) -> Result<Owners> {
+        let api: Api<RoutingTable> = Api::namespaced(self.hub.clone(), NAMESPACE);
+        Ok(Owners::try_from(&api.get(ROUTING_TABLE).await?.spec)?)
+    }
+
+    /// Looks for every acknowledged order; the units are given a moment to hold the same.
+    ///
+    /// # Errors
+    ///
+    /// Where a database cannot be read.
+    pub async fn examine(&self, record: &Record) -> Result<Findings> {
+        examine(&self.world.regions, &self.table().await?, record).await
+    }
+}
+
+/// Looks for every acknowledged order in the databases of `regions`, by the owners of `table`.
+///
+/// # Errors
+///
+/// Where a database cannot be read.
+pub async fn examine(regions: &[Region], table: &Owners, record: &Record) -> Result<Findings> {
+    let spans = table
+        .keyspace(&"users".into())
+        .context("the table has no keyspace users")?;
+    let owner_of = |user: &str| {
+        let slot = multiactive_core::hash::Function::Crc32.slot(user.as_bytes(), spans.slots);
+        spans
+            .span_of(slot)
+            .and_then(|span| span.owner.as_ref())
+            .map(|owner| owner.as_str())
+    };
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let mut tick = interval(Duration::from_millis(100));
+    loop {
+        let mut units = BTreeMap::new();
+        for region in regions {
+            units.insert(region.unit(), read(&region.database()).await?);
+        }
+        let findings = check(record, &units, owner_of);
+        if findings.clean() || Instant::now() > deadline {
+            return Ok(findings);
+        }
+        tick.tick().await;
+    }
+}
+
+/// Waits until the load has had `more` further orders acknowledged.
+pub async fn orders(load: &Load, more: usize) {
+    let goal = load.acknowledged().await + more;
+    let mut tick = interval(Duration::from_millis(20));
+    while load.acknowledged().await < goal {
+        tick.tick().await;
+    }
+}

@@ -1,0 +1,115 @@
+//! Ranges and units move while orders come in through every router, and while Git's content is applied again and again.
+
+use anyhow::Result;
+use kube::Api;
+use multiactive_api::{Keyspace, ShardRange, Unit, UnitWorkload};
+use multiactive_e2e::promotion::{create, ended};
+use multiactive_e2e::region::NAMESPACE;
+use multiactive_e2e::stage::{Stage, orders};
+use serde_json::json;
+use std::time::Duration;
+use tokio_postgres::NoTls;
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Generation of each of the users' objects: it grows with every change of a spec.
+async fn generations(stage: &Stage) -> Result<Vec<(String, Option<i64>)>> {
+    let mut all = Vec::new();
+    macro_rules! kind {
+        ($kind:ty) => {
+            for object in Api::<$kind>::namespaced(stage.hub.clone(), NAMESPACE)
+                .list(&Default::default())
+                .await?
+            {
+                let name = object.metadata.name.unwrap_or_default();
+                all.push((
+                    format!("{} {name}", stringify!($kind)),
+                    object.metadata.generation,
+                ));
+            }
+        };
+    }
+    kind!(Keyspace);
+    kind!(ShardRange);
+    kind!(Unit);
+    kind!(UnitWorkload);
+    Ok(all)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_fails_or_is_lost_and_git_fights_nothing() -> Result<()> {
+    let stage = Stage::up().await?;
+    let before = generations(&stage).await?;
+    let load = stage.load(30)?;
+    orders(&load, 200).await;
+
+    let moves = async {
+        for (name, target, select, verify) in [
+            (
+                "range-to-south",
+                "south-1",
+                json!({"type": "Ranges", "ranges": ["users-1"]}),
+                "Full",
+            ),
+            (
+                "slots-to-east",
+                "east-1",
+                json!({"type": "Slots", "slots": {"keyspace": "users", "slots": "341-400,682-700"}}),
+                "None",
+            ),
+            (
+                "empty-east",
+                "north-1",
+                json!({"type": "Unit", "unit": "east-1"}),
+                "None",
+            ),
+        ] {
+            create(&stage.hub, name, target, select, verify).await?;
+            let status = ended(&stage.hub, name, LIMIT).await?;
+            assert_eq!(status.outcome.as_deref(), Some("Succeeded"), "{name}: {status:?}");
+            assert!(status.pause.is_some(), "{name}: the pause is shown: {status:?}");
+            orders(&load, 100).await;
+        }
+        anyhow::Ok(())
+    };
+    let git = async {
+        loop {
+            stage.install.shop().await?;
+        }
+    };
+    tokio::select! {
+        moved = moves => moved?,
+        applied = git => applied.map(|()| ())?,
+    }
+
+    // A client that ignores the routers and writes straight to a database that does not own the user.
+    let table = stage.table().await?;
+    assert!(
+        table.owned_by(&"east-1".into()).is_empty(),
+        "east-1 was emptied: {table:?}"
+    );
+    let (client, connection) = stage.region("east")?.database().connect(NoTls).await?;
+    tokio::spawn(connection);
+    let insert =
+        "SET ROLE shop_app; INSERT INTO orders (id, user_id, seq, prev, unit) VALUES ('1-x', 'x', 1, 0, 'east-1')";
+    let refused = client.batch_execute(insert).await.unwrap_err();
+    assert_eq!(refused.code().map(|code| code.code()), Some("MA001"), "{refused:?}");
+
+    let record = load.stop().await;
+    let findings = stage.examine(&record).await?;
+    println!("{}", record.summary());
+    let failed: Vec<_> = record
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.order.is_none())
+        .take(3)
+        .collect();
+    assert_eq!(record.failures(), 0, "{failed:?}");
+    assert!(findings.clean(), "{findings:?}");
+    assert_eq!(
+        generations(&stage).await?,
+        before,
+        "applying Git's content again changed no spec"
+    );
+    Ok(())
+}
