@@ -75,6 +75,8 @@ struct Exchange<'w> {
     asked: Asked,
     /// When its patience ends; set at the first wait.
     until: Option<Instant>,
+    /// When it is given up that its owner's router cannot be reached; set at the first failure.
+    reach_until: Option<Instant>,
     /// Its turn in the queue.
     ticket: Option<u64>,
     resends: u32,
@@ -118,6 +120,7 @@ impl Worker {
             body: Received::new(body),
             asked: Asked { write, origin },
             until: None,
+            reach_until: None,
             ticket: None,
             resends: 0,
         };
@@ -318,7 +321,7 @@ impl Exchange<'_> {
             Err(Failed::NotSent(error)) => {
                 tracing::debug!(%unit, error = &error as &dyn std::error::Error, "connecting to a router");
                 let until = Instant::now() + self.worker.state.limits.connect_time;
-                let until = *self.until.get_or_insert(until);
+                let until = *self.reach_until.get_or_insert(until);
                 if Instant::now() >= until {
                     tracing::warn!(%unit, error = &error as &dyn std::error::Error, "a router cannot be reached");
                     let message = format!("the router of unit {unit} cannot be reached");
@@ -411,6 +414,8 @@ impl Exchange<'_> {
 
     /// Waits in the queue, and reads the body ahead meanwhile.
     async fn hold(&mut self, wait: Wait, held_for: HeldFor) -> Result<(), Refused> {
+        // What comes after the wait is a new situation.
+        self.reach_until = None;
         let state = self.worker.state.clone();
         let began = Instant::now();
         let until = *self.until.get_or_insert(began + state.limits.hold_time);
