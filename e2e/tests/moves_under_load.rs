@@ -74,12 +74,14 @@ async fn nothing_fails_or_is_lost_and_git_fights_nothing() -> Result<()> {
     };
     let git = async {
         loop {
-            stage.install.shop().await?;
+            if let Err(error) = stage.install.shop().await {
+                return error;
+            }
         }
     };
     tokio::select! {
         moved = moves => moved?,
-        applied = git => applied.map(|()| ())?,
+        error = git => return Err(error),
     }
 
     // A client that ignores the routers and writes straight to a database that does not own the user.
