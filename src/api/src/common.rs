@@ -6,3 +6,29 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 /// True when the operator cannot go on without a change from outside (kstatus).
 pub const STALLED: &str = "Stalled";
+
+/// The longest message in a condition or another status field, in characters.
+pub const MESSAGE_MAX: usize = 32_768;
+
+/// `message`, cut where it is longer than a status may hold: the API server would refuse the whole status.
+pub fn clip(message: &str) -> String {
+    match message.char_indices().nth(MESSAGE_MAX - 1) {
+        Some((end, last)) if end + last.len_utf8() < message.len() => format!("{}…", &message[..end]),
+        Some(_) | None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_too_long_is_cut_at_a_character() {
+        for (length, want) in [(0, 0), (MESSAGE_MAX, MESSAGE_MAX), (MESSAGE_MAX + 1, MESSAGE_MAX)] {
+            let message = "ü".repeat(length);
+            let clipped = clip(&message);
+            assert_eq!(clipped.chars().count(), want, "{length}");
+            assert_eq!(clipped == message, length <= MESSAGE_MAX, "{length}");
+        }
+    }
+}

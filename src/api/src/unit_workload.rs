@@ -103,7 +103,7 @@ pub struct UnitWorkloadStatus {
     pub ready_units: Option<String>,
     /// One entry for each selected unit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::by_unit::<WorkloadUnit>")]
+    #[schemars(schema_with = "schema::ordered_256::<WorkloadUnit>")]
     pub units: Vec<WorkloadUnit>,
 }
 
@@ -127,7 +127,7 @@ pub struct WorkloadUnit {
     pub message: Option<String>,
     /// Its objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::ordered_64::<WorkloadObject>")]
+    #[schemars(schema_with = "schema::ordered_256::<WorkloadObject>")]
     pub objects: Vec<WorkloadObject>,
 }
 
