@@ -31,6 +31,8 @@ pub struct Install {
     pub network: Network,
     /// A folder for what is written on the way: values, manifests of another network.
     pub scratch: PathBuf,
+    /// Whether operator and agents look for a failpoint in a file: see [`Install::failpoint`].
+    pub failpoints: bool,
 }
 
 impl Install {
@@ -85,16 +87,37 @@ impl Install {
         Ok(())
     }
 
+    /// The file that arms a failpoint of `part` (operator or agent) of a region; it is gone once it struck.
+    pub fn failpoint(&self, part: &str, region: &str) -> PathBuf {
+        self.scratch.join(format!("failpoint-{part}-{region}"))
+    }
+
     /// The chart's values for a region: real ones but for the images, which name local programs, and the addresses.
     pub fn values(&self, region: &Region) -> Value {
         let is_hub = self.regions.first().is_some_and(|hub| hub.name == region.name);
         let at = |port: u16| format!("{}:{port}", region.address);
+        let env = |part: &str| match self.failpoints {
+            true => {
+                json!([{"name": "MULTIACTIVE_FAILPOINT", "value": format!("@{}", self.failpoint(part, &region.name).display())}])
+            }
+            false => json!([]),
+        };
         json!({
             "mode": if is_hub { "both" } else { "member" },
             "cluster": region.name,
             "member": {"namespaces": [NAMESPACE]},
-            "operator": {"image": "process/multiactive-operator", "listen": at(18090), "strategy": {"type": "Recreate"}},
-            "agent": {"image": "process/multiactive-agent", "listenRouters": at(19443), "listen": at(18091)},
+            "operator": {
+                "image": "process/multiactive-operator",
+                "listen": at(18090),
+                "strategy": {"type": "Recreate"},
+                "extraEnv": env("operator"),
+            },
+            "agent": {
+                "image": "process/multiactive-agent",
+                "listenRouters": at(19443),
+                "listen": at(18091),
+                "extraEnv": env("agent"),
+            },
             "router": {
                 "image": "process/multiactive-router",
                 "replicas": 1,

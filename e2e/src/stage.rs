@@ -41,6 +41,7 @@ impl Stage {
             regions: world.regions.clone(),
             network,
             scratch: scratch.path().to_owned(),
+            failpoints: true,
         };
         install.platform().await?;
         install.shop().await?;

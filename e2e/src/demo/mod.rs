@@ -55,6 +55,7 @@ async fn story(options: &Options) -> Result<()> {
         regions,
         network: Network::EXAMPLES,
         scratch: options.dir.clone(),
+        failpoints: false,
     };
     install.platform().await?;
     console::said("helm upgrade --install multiactive charts/multiactive   (in each cluster)");

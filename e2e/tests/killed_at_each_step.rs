@@ -1,0 +1,199 @@
+//! Operator, agents and databases are killed at each effect of a promotion, under load: each promotion ends in a named
+//! way, and no acknowledged order is lost. The list of effects comes from the programs themselves.
+
+use anyhow::{Context, Result, ensure};
+use kube::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{Config, watcher};
+use multiactive_api::{PromotionStatus, RoutingTable};
+use multiactive_core::span::SpanState;
+use multiactive_e2e::promotion::{create, ended};
+use multiactive_e2e::region::NAMESPACE;
+use multiactive_e2e::stage::{Stage, orders};
+use multiactive_e2e::world::programs;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The slots that go to and fro.
+const SLOTS: &str = "341-400";
+
+/// The failpoints that a program lists.
+fn failpoints(program: &str) -> Result<Vec<String>> {
+    let output = std::process::Command::new(programs()?.join(program))
+        .arg("--list-failpoints")
+        .output()?;
+    ensure!(output.status.success(), "{program} --list-failpoints: {output:?}");
+    Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
+}
+
+/// Moves the slots to the other of east-1 and north-1; a promotion of its own name each time.
+struct Mover<'a> {
+    stage: &'a Stage,
+    moves: usize,
+}
+
+impl Mover<'_> {
+    async fn target(&self) -> Result<&'static str> {
+        let table = self.stage.table().await?;
+        let span = table
+            .keyspace(&"users".into())
+            .and_then(|keyspace| keyspace.span_of(350))
+            .context("slot 350")?;
+        Ok(if span.is_owned_by(&"north-1".into()) {
+            "east-1"
+        } else {
+            "north-1"
+        })
+    }
+
+    async fn begin(&mut self, target: &str) -> Result<String> {
+        self.moves += 1;
+        let name = format!("to-and-fro-{}", self.moves);
+        let select = json!({"type": "Slots", "slots": {"keyspace": "users", "slots": SLOTS}});
+        create(&self.stage.hub, &name, target, select, "None").await?;
+        Ok(name)
+    }
+
+    /// Waits for the end; then nothing may be left over.
+    async fn end(&self, name: &str, why: &str) -> Result<PromotionStatus> {
+        let status = ended(&self.stage.hub, name, LIMIT)
+            .await
+            .with_context(|| format!("killed at {why}"))?;
+        let outcome = status.outcome.as_deref();
+        ensure!(
+            matches!(outcome, Some("Succeeded" | "Aborted" | "Refused")),
+            "killed at {why}: {status:?}"
+        );
+        let table = self.stage.table().await?;
+        ensure!(
+            table.operations.is_empty(),
+            "killed at {why}: an operation is left over: {:?}",
+            table.operations
+        );
+        let serving = |span: &multiactive_core::span::Span| span.state == SpanState::Serving;
+        ensure!(
+            table.keyspaces.iter().all(|k| k.spans.iter().all(serving)),
+            "killed at {why}: {:?}",
+            table.keyspaces
+        );
+        Ok(status)
+    }
+}
+
+/// Arms a file, runs a promotion, and says whether the failpoint struck and how the promotion ended.
+async fn strike(mover: &mut Mover<'_>, file: &Path, failpoint: &str) -> Result<(bool, String)> {
+    std::fs::write(file, failpoint)?;
+    let target = mover.target().await?;
+    let name = mover.begin(target).await?;
+    let status = mover.end(&name, failpoint).await?;
+    let struck = !file.exists();
+    let _ = std::fs::remove_file(file);
+    Ok((struck, status.outcome.unwrap_or_default()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_promotion_ends_in_a_named_way_and_nothing_is_lost() -> Result<()> {
+    let stage = Stage::up().await?;
+    let load = stage.load(12)?;
+    orders(&load, 50).await;
+    let mut mover = Mover {
+        stage: &stage,
+        moves: 0,
+    };
+    let mut tally: BTreeMap<String, usize> = BTreeMap::new();
+    let mut never = Vec::new();
+
+    let hub = stage.install.hub()?.name.clone();
+    let operator = stage.install.failpoint("operator", &hub);
+    for name in failpoints("multiactive-operator")? {
+        // Points around the record's commit and its publishing are passed once a step.
+        let passings = if name.starts_with("step-") || name.starts_with("publish-") {
+            1..=7
+        } else {
+            1..=1
+        };
+        let mut strikes = 0;
+        for passing in passings {
+            let (struck, outcome) = strike(&mut mover, &operator, &format!("{name}:{passing}")).await?;
+            strikes += usize::from(struck);
+            *tally.entry(format!("operator {outcome}")).or_default() += usize::from(struck);
+        }
+        if strikes == 0 {
+            never.push(format!("operator {name}"));
+        }
+    }
+    let agent = stage.install.failpoint("agent", "north");
+    for name in failpoints("multiactive-agent")? {
+        let mut strikes = 0;
+        // Once with north-1 as the target, once as the source.
+        for _ in 0..2 {
+            let (struck, outcome) = strike(&mut mover, &agent, &name).await?;
+            strikes += usize::from(struck);
+            *tally.entry(format!("agent {outcome}")).or_default() += usize::from(struck);
+        }
+        if strikes == 0 {
+            never.push(format!("agent {name}"));
+        }
+    }
+    orders(&load, 50).await;
+    let record = load.stop().await;
+    println!("killed: {tally:?}; {} promotions; {}", mover.moves, record.summary());
+    ensure!(never.is_empty(), "these failpoints were never passed: {never:?}");
+    let findings = stage.examine(&record).await?;
+    ensure!(findings.clean(), "{findings:?}");
+
+    let record = kill_databases(&stage, &mut mover).await?;
+    let findings = stage.examine(&record).await?;
+    ensure!(findings.clean(), "databases killed: {findings:?}");
+    Ok(())
+}
+
+/// Kills the target's database when a promotion enters each step, and starts it again.
+async fn kill_databases(stage: &Stage, mover: &mut Mover<'_>) -> Result<shop::load::Record> {
+    let load = stage.load(12)?;
+    orders(&load, 50).await;
+    for step in ["Check", "Hold", "Fence", "Drain", "Open", "Settle"] {
+        let target = mover.target().await?;
+        let api: Api<RoutingTable> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+        let mut tables = pin!(watcher(api, Config::default()).default_backoff().applied_objects());
+        let name = mover.begin(target).await?;
+        let entered = async {
+            use futures::TryStreamExt;
+            while let Some(table) = tables.try_next().await? {
+                let history = table
+                    .spec
+                    .operations
+                    .iter()
+                    .filter(|op| op.name == name)
+                    .flat_map(|op| &op.history);
+                if history.into_iter().any(|record| record.step == step) {
+                    return anyhow::Ok(());
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(LIMIT, entered)
+            .await
+            .with_context(|| format!("step {step} was not seen"))??;
+        let index = stage
+            .world
+            .regions
+            .iter()
+            .position(|region| region.unit() == target)
+            .context("the target's region")?;
+        stage.world.databases[index].kill_9().await;
+        stage.world.databases[index].restart().await?;
+        let status = mover.end(&name, &format!("{step}: the database of {target}")).await?;
+        println!(
+            "database of {target} killed at {step}: {}",
+            status.outcome.unwrap_or_default()
+        );
+        orders(&load, 20).await;
+    }
+    Ok(load.stop().await)
+}
