@@ -29,6 +29,14 @@ demo-down: ## Remove the demo
 	@cargo build --quiet -p multiactive-e2e --bin demo
 	@target/debug/demo down
 
+.PHONY: fleet-up
+fleet-up: build tools ## Start three clusters and three PostgreSQL servers that run the programs built here
+	@target/debug/fleet up --name local --clusters east,north,south --postgres east,north,south --programs target/debug
+
+.PHONY: fleet-down
+fleet-down: ## Remove them
+	@$(FLEET) down --name local
+
 .PHONY: test
 test: build tools ## Run the whole test suite
 	@cargo test --workspace --no-fail-fast

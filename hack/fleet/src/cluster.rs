@@ -91,7 +91,8 @@ struct Ports {
 }
 
 const START_LIMIT: Duration = Duration::from_secs(180);
-const STOP_GRACE: Duration = Duration::from_secs(20);
+/// An API server with open watches would take a minute; what it acknowledged is in etcd.
+const STOP_GRACE: Duration = Duration::from_secs(2);
 
 impl Cluster {
     /// Starts a cluster; returns when its API server is ready and, where they exist, its controllers and its node.

@@ -52,7 +52,7 @@ fn build_go(tool: Tool, package: &str, path: &Path, progress: Progress<'_>) -> R
             "-v",
             "-trimpath",
             "-ldflags",
-            &linker_flags(&tool.version()?),
+            &linker_flags(tool, &tool.version()?),
             "-o",
         ])
         .arg(&unfinished)
@@ -69,15 +69,26 @@ fn build_go(tool: Tool, package: &str, path: &Path, progress: Progress<'_>) -> R
     std::fs::rename(&unfinished, path).map_err(Error::io("renaming to", path))
 }
 
-/// Stripped, and with the version that the Kubernetes programs report.
-fn linker_flags(version: &str) -> String {
+/// Stripped, and with the version that the program reports: a build from the module proxy knows none.
+fn linker_flags(tool: Tool, version: &str) -> String {
     let mut parts = version.trim_start_matches('v').split('.');
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let base = "k8s.io/component-base/version";
-    format!(
-        "-s -w -X {base}.gitVersion={version} -X {base}.gitMajor={major} -X {base}.gitMinor={minor} \
-         -X k8s.io/client-go/pkg/version.gitVersion={version}"
-    )
+    let variables = match tool.family().name {
+        "kubernetes" => {
+            let base = "k8s.io/component-base/version";
+            vec![
+                format!("{base}.gitVersion={version}"),
+                format!("{base}.gitMajor={major}"),
+                format!("{base}.gitMinor={minor}"),
+                format!("k8s.io/client-go/pkg/version.gitVersion={version}"),
+            ]
+        }
+        "helm" => vec![format!("helm.sh/helm/v3/internal/version.version={version}")],
+        "kwok" => vec![format!("sigs.k8s.io/kwok/pkg/consts.Version={version}")],
+        _ => Vec::new(), // etcd has it in its source
+    };
+    let set: String = variables.iter().map(|variable| format!(" -X {variable}")).collect();
+    format!("-s -w{set}")
 }
 
 fn unpack_postgres(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<()> {
