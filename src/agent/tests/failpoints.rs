@@ -1,6 +1,8 @@
 //! The real program killed at every failpoint, on either side of a promotion: the next one goes on, the promotion ends,
 //! one unit is open, and no acknowledged row is lost.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod support;
 
 use k8s_openapi::api::coordination::v1::Lease;

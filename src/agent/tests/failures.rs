@@ -1,6 +1,8 @@
 //! What an agent must withstand: databases that die, wrong credentials, unfit tables, an API server that is away, tables
 //! that go back, its own death.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod support;
 
 use kube::ResourceExt;

@@ -1,5 +1,7 @@
 //! A whole promotion by hand-written tables: three units, real databases, writers that never stop.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod support;
 
 use multiactive_api::LinkState;

@@ -1,5 +1,7 @@
 //! The routers' listener over real TLS: who may speak, what is remembered, who is told what and when.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod support;
 
 use jiff::{SignedDuration, Timestamp};

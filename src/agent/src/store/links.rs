@@ -9,6 +9,7 @@ use crate::facts::LinkFact;
 use crate::plan::Ask;
 use futures::future::join_all;
 use multiactive_api::LinkState as Reported;
+use multiactive_core::ids::UnitName;
 use multiactive_stores::driver::{Link, LinkState, Peer};
 use multiactive_stores::{Driver, Error};
 use std::time::Duration;
@@ -75,10 +76,19 @@ fn note<D: Driver>(store: &Store<D>, peer: &Peer, fact: LinkFact) {
     });
 }
 
+/// No automatic comparison clears a gap yet: a person says that the rows are equal.
+fn how_to_forget(from: &UnitName) -> String {
+    format!(
+        "; once they are equal, in this database: UPDATE multiactive.link SET gap = NULL WHERE from_unit = '{from}'"
+    )
+}
+
 /// A gap makes a link that streams broken all the same: rows may be missing here.
 fn fact(link: Result<Link, Error>) -> LinkFact {
     let (state, message) = match link {
-        Ok(Link { gap: Some(gap), .. }) => (Reported::Broken, Some(gap)),
+        Ok(Link {
+            gap: Some(gap), from, ..
+        }) => (Reported::Broken, Some(format!("{gap}{}", how_to_forget(&from)))),
         Ok(Link { state, .. }) => match state {
             LinkState::Running => (Reported::Running, None),
             LinkState::Starting(why) => (Reported::Starting, Some(why)),
@@ -87,4 +97,30 @@ fn fact(link: Result<Link, Error>) -> LinkFact {
         Err(error) => (Reported::Broken, Some(error.explain())),
     };
     LinkFact { state, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_with_a_gap_is_broken_though_it_streams_and_says_how_that_ends() {
+        let gap = || Some("made again".to_owned());
+        for (state, gap, want) in [
+            (LinkState::Running, None, Reported::Running),
+            (LinkState::Running, gap(), Reported::Broken),
+            (LinkState::Starting("connects".into()), None, Reported::Starting),
+            (LinkState::Broken("no slot".into()), None, Reported::Broken),
+        ] {
+            let has_gap = gap.is_some();
+            let told = fact(Ok(Link {
+                from: "north-1".into(),
+                state,
+                gap,
+            }));
+            assert_eq!(told.state, want);
+            let message = told.message.unwrap_or_default();
+            assert_eq!(message.contains("from_unit = 'north-1'"), has_gap, "{message}");
+        }
+    }
 }

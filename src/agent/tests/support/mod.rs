@@ -2,6 +2,7 @@
 //! roles that we ask users for, agents, routers over real TLS. The test plays the operator: it records steps with the
 //! core's own functions and publishes the table.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 pub mod router;
 pub mod world;
