@@ -118,8 +118,20 @@ fn walk(at: &Path, desired: &Value, live: Option<&Value>, owned: &Value, found: 
 fn compare(here: Path, desired: &Value, live: Option<&Value>, owned: Option<&Value>, found: &mut Vec<Path>) {
     match owned {
         Some(owned) => walk(&here, desired, live, owned, found),
-        None if live.is_some_and(|live| covers(live, desired)) => {}
-        None => found.push(here),
+        None => differ(here, desired, live, found),
+    }
+}
+
+/// The fields of something of which we own nothing that are not as desired, each by itself where there are some.
+fn differ(here: Path, desired: &Value, live: Option<&Value>, found: &mut Vec<Path>) {
+    match (desired, live) {
+        (desired, Some(live)) if covers(live, desired) => {}
+        (Value::Object(map), Some(live @ Value::Object(_))) => {
+            for (field, value) in map {
+                differ(here.with(Step::Field(field.clone())), value, live.get(field), found);
+            }
+        }
+        _ => found.push(here),
     }
 }
 

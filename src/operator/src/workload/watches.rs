@@ -5,7 +5,6 @@ use super::kinds::Kind;
 use super::marks::{WORKLOAD, WORKLOAD_UID};
 use futures::StreamExt;
 use kube::core::DynamicObject;
-use kube::runtime::utils::{Backoff, StreamBackoff};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
@@ -17,6 +16,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// How long a watch may be silent, in seconds.
 const WATCH_SECONDS: u32 = 120;
+/// The pause after a first error.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause after further errors.
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How soon a right that was missing is tried again.
 const FORBIDDEN_PAUSE: Duration = Duration::from_secs(20);
 
@@ -147,49 +150,81 @@ async fn follow(api: Api<DynamicObject>, scope: Scope, objects: Objects, health:
     if scope.marked {
         config = config.labels(WORKLOAD_UID);
     }
-    let mut stream = std::pin::pin!(StreamBackoff::new(watcher(api, config), Pause::default()));
-    let mut listed: HashMap<String, Arc<Value>> = HashMap::new();
-    while let Some(event) = stream.next().await {
+    let copy = Copy {
+        scope,
+        objects,
+        health,
+        tell,
+    };
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let mut stream = std::pin::pin!(watcher(api.clone(), config.clone()));
+        let mut listed = HashMap::new();
+        while let Some(event) = stream.next().await {
+            let broken = match event {
+                Ok(event) => {
+                    copy.take(event, &mut listed);
+                    pause = FIRST_PAUSE;
+                    continue;
+                }
+                Err(error) => lasting(error),
+            };
+            let forbidden = matches!(&broken, Some(kube::Error::Api(status)) if status.is_forbidden());
+            let again = broken.is_some();
+            if let Some(error) = broken {
+                copy.broke(error);
+            }
+            tokio::time::sleep(if forbidden { FORBIDDEN_PAUSE } else { pause }).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+            if again {
+                // A watch that goes on says nothing until something changes; a list says at once that it is back.
+                break;
+            }
+        }
+    }
+}
+
+/// What a watch fills.
+struct Copy {
+    scope: Scope,
+    objects: Objects,
+    health: watch::Sender<Health>,
+    tell: Tell,
+}
+
+impl Copy {
+    fn take(&self, event: Event<DynamicObject>, listed: &mut HashMap<String, Arc<Value>>) {
         match event {
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(object)) => {
-                if let Some(object) = value(&object, &scope) {
+            Event::Init => listed.clear(),
+            Event::InitApply(object) => {
+                if let Some(object) = value(&object, &self.scope) {
                     listed.insert(name(&object).to_owned(), object);
                 }
             }
-            Ok(Event::InitDone) => {
-                *write(&objects) = std::mem::take(&mut listed);
-                health.send_replace(Health::Synced);
-                tell(&scope, None);
+            Event::InitDone => {
+                *write(&self.objects) = std::mem::take(listed);
+                self.health.send_replace(Health::Synced);
+                (self.tell)(&self.scope, None);
             }
-            Ok(Event::Apply(object)) => {
-                let Some(object) = value(&object, &scope) else { continue };
-                let before = read(&objects).get(name(&object)).cloned();
-                put(&objects, Arc::clone(&object));
-                recovered(&health, &scope, &tell);
-                tell_of(&scope, &tell, before.as_deref(), Some(&object));
+            Event::Apply(object) => {
+                let Some(object) = value(&object, &self.scope) else {
+                    return;
+                };
+                let before = read(&self.objects).get(name(&object)).cloned();
+                put(&self.objects, Arc::clone(&object));
+                tell_of(&self.scope, &self.tell, before.as_deref(), Some(&object));
             }
-            Ok(Event::Delete(object)) => {
-                let before = write(&objects).remove(&object.name_any());
-                recovered(&health, &scope, &tell);
-                tell_of(&scope, &tell, before.as_deref(), None);
-            }
-            Err(error) => {
-                if let Some(error) = lasting(error) {
-                    tracing::debug!(
-                        ?scope,
-                        error = crate::error::chain(&error),
-                        "a member's watch is broken"
-                    );
-                    let forbidden = matches!(&error, kube::Error::Api(status) if status.is_forbidden());
-                    health.send_replace(Health::Broken(Arc::new(error)));
-                    tell(&scope, None);
-                    if forbidden {
-                        tokio::time::sleep(FORBIDDEN_PAUSE).await;
-                    }
-                }
+            Event::Delete(object) => {
+                let before = write(&self.objects).remove(&object.name_any());
+                tell_of(&self.scope, &self.tell, before.as_deref(), None);
             }
         }
+    }
+
+    fn broke(&self, error: kube::Error) {
+        tracing::debug!(scope = ?self.scope, error = crate::error::chain(&error), "a member's watch is broken");
+        self.health.send_replace(Health::Broken(Arc::new(error)));
+        (self.tell)(&self.scope, None);
     }
 }
 
@@ -198,17 +233,6 @@ fn lasting(error: watcher::Error) -> Option<kube::Error> {
     match error {
         watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => Some(error),
         watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) | watcher::Error::NoResourceVersion => None,
-    }
-}
-
-fn recovered(health: &watch::Sender<Health>, scope: &Scope, tell: &Tell) {
-    let was_broken = health.send_if_modified(|health| {
-        let broken = !matches!(health, Health::Synced);
-        *health = Health::Synced;
-        broken
-    });
-    if was_broken {
-        tell(scope, None);
     }
 }
 
@@ -269,24 +293,4 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Pauses between attempts: 100 ms, doubling up to 5 s.
-#[derive(Default)]
-struct Pause(u32);
-
-impl Iterator for Pause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause = Duration::from_millis(100 << self.0.min(6)).min(Duration::from_secs(5));
-        self.0 += 1;
-        Some(pause)
-    }
-}
-
-impl Backoff for Pause {
-    fn reset(&mut self) {
-        self.0 = 0;
-    }
 }
