@@ -57,7 +57,8 @@ fn settle(state: &State, kind: &'static str, taken: Result<(), ViewError>) {
 fn absent(state: &State, kind: &'static str) {
     match state.view.load().compiled {
         Some(_) => tracing::warn!(kind, "deleted, the last one stays in force"),
-        None => state.readiness.set_not_ready(format!("no {kind} yet")),
+        // The readiness says so already.
+        None => tracing::info!(kind, "not there yet"),
     }
 }
 

@@ -59,6 +59,16 @@ impl Sources {
         }
         Ok(())
     }
+
+    /// What a router that is not ready waits for.
+    fn missing(&self) -> &'static str {
+        match (&self.declared, &self.table) {
+            (None, None) => "no UnitAssignment and no RoutingTable yet",
+            (None, Some(_)) => "no UnitAssignment yet",
+            (Some(_), None) => "no RoutingTable yet",
+            (Some(_), Some(_)) => "UnitAssignment and RoutingTable do not fit together yet",
+        }
+    }
 }
 
 impl State {
@@ -89,9 +99,9 @@ impl State {
         let before = sources.declared.as_deref();
         let declared = Declared::new(spec, &self.unit, &self.namespace, before, &self.flights)?;
         sources.declared = Some(Arc::new(declared));
-        sources.compile()?;
+        let compiled = sources.compile();
         self.publish(&sources);
-        Ok(())
+        compiled
     }
 
     /// Takes a table.
@@ -113,9 +123,9 @@ impl State {
             }
         }
         sources.table = Some(table);
-        sources.compile()?;
+        let compiled = sources.compile();
         self.publish(&sources);
-        Ok(())
+        compiled
     }
 
     /// Notes that the agent's connection came or went.
@@ -176,6 +186,7 @@ impl State {
         fence(Ordering::SeqCst);
         self.hold.release(|held_for| is_free(&view, held_for));
         let Some(compiled) = &view.compiled else {
+            self.readiness.set_not_ready(sources.missing());
             return;
         };
         self.metrics.table_term.set(compiled.epoch.term.into());
