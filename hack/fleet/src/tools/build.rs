@@ -84,8 +84,7 @@ fn linker_flags(tool: Tool, version: &str) -> String {
             ]
         }
         "helm" => vec![format!("helm.sh/helm/v3/internal/version.version={version}")],
-        "kwok" => vec![format!("sigs.k8s.io/kwok/pkg/consts.Version={version}")],
-        _ => Vec::new(), // etcd has it in its source
+        _ => Vec::new(), // etcd and kwok have it in their source
     };
     let set: String = variables.iter().map(|variable| format!(" -X {variable}")).collect();
     format!("-s -w{set}")
