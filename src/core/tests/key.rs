@@ -1,4 +1,5 @@
 //! Key extraction and keyspaces: every byte comes from outside.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // Helpers of tests are tests too.
 
 use multiactive_core::hash::Function;
 use multiactive_core::key::{ExtractError, KeyError, KeyExtractor, KeySource, MAX_KEY, Place};

@@ -1,4 +1,5 @@
 //! Laws that hold for every input: sets of slots, span text, tables, ranges, lookups, ownership and promotions.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // Helpers of tests are tests too.
 
 mod common;
 

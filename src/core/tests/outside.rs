@@ -1,4 +1,5 @@
 //! Bytes from outside: the entries of the fuzz targets, over their seeds and over the bytes around them.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // Helpers of tests are tests too.
 
 #[path = "../fuzz/entries.rs"]
 mod entries;

@@ -1,4 +1,5 @@
 //! The table outside of promotions: who becomes a first owner, and what stays.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // Helpers of tests are tests too.
 
 mod common;
 

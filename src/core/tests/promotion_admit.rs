@@ -1,4 +1,5 @@
 //! Whether a promotion may begin.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // Helpers of tests are tests too.
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What a recorded move makes of the table, and what is never recorded.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // Helpers of tests are tests too.
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! ShardRanges: a valid set gives every slot its home, an invalid one every problem at once.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // Helpers of tests are tests too.
 
 use multiactive_core::ids::UnitName;
 use multiactive_core::ranges::{ShardRange, homes};

@@ -1,4 +1,5 @@
 //! Diff, selection and recovery of tables.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // Helpers of tests are tests too.
 
 mod common;
 

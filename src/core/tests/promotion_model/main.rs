@@ -1,9 +1,11 @@
 //! The promotion, model-checked: every interleaving of a small world, with the real step machine in it.
 //!
 //! The honest world must keep every invariant; then each planted fault must be found, or the check would be blind.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // Helpers of tests are tests too.
 
 #[path = "../common/mod.rs"]
 mod common;
+mod effects;
 mod model;
 mod operators;
 mod properties;

@@ -5,12 +5,11 @@
 //! A report is what was published last, so it may be late; a retry of an earlier database command may arrive at any
 //! time (`Retry`), which is a lost reply.
 
-use super::world::{EAST, Fact, Kind, NORTH, Proposal, Report, Store, Table, UNITS, Unit, World, Write};
+use super::world::{EAST, Kind, NORTH, Store, Table, UNITS, Unit, World, Write};
 use crate::common::slots;
-use crate::operators;
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
-use multiactive_core::promotion::{Budgets, Request, Step, Verify};
+use multiactive_core::promotion::{Budgets, Request, Verify};
 use multiactive_core::span::SpanState;
 use multiactive_core::table::{KeyspaceTable, RoutingTable, TableUnit};
 
@@ -168,139 +167,6 @@ impl Model {
             dead: false,
             restarts_left: self.restarts,
             regressed: false,
-        }
-    }
-
-    /// The agent opens or fences the moving slot, as its table says.
-    fn apply(&self, world: &mut World, number: usize) {
-        let unit = &mut world.units[number];
-        let span = unit.projection.span().clone();
-        let op = unit.projection.operation();
-        let owns = span.is_owned_by(&UNITS[number].into()) && span.state.is_open();
-        let early = self.has(Fault::OpensAtFenced) && number == NORTH && span.state == SpanState::Fenced;
-        let epoch = span.epoch;
-        if owns || early {
-            // A store that takes over opens only with the record of this operation's Drain.
-            let taking_over = op.filter(|op| op.step == Step::Open && span.state == SpanState::Opening);
-            let allowed = taking_over.is_none_or(|op| unit.store.reached == Some(operators::number(op)));
-            if !allowed && !self.has(Fault::OpensUnproven) {
-                return;
-            }
-            unit.sent[0] = unit.sent[0].max(Some(epoch));
-            unit.store.open(epoch, self.has(Fault::EpochIgnored));
-        } else {
-            unit.sent[1] = unit.sent[1].max(Some(epoch));
-            let leave = self.has(Fault::FenceLeavesTransactions);
-            unit.store.fence(epoch, self.has(Fault::EpochIgnored), leave);
-        }
-    }
-
-    /// Whether a table asks anything of a unit. The target has nothing to do at Hold and Fence, the source nothing new
-    /// at Drain and Open: such a table is as good as one that has not arrived yet.
-    fn concerns(table: &Table, unit: usize) -> bool {
-        match table.operation().map(|op| op.step) {
-            Some(Step::Check | Step::Prepare | Step::Verify) => false,
-            Some(Step::Hold | Step::Fence) => unit == EAST,
-            Some(Step::Drain | Step::Commit | Step::Open) => unit == NORTH,
-            Some(Step::Settle) | None => true,
-        }
-    }
-
-    /// What the unit's agent knows for the operation in its table.
-    fn fact(&self, world: &World, number: usize) -> Option<Fact> {
-        let unit = &world.units[number];
-        let op = unit.projection.operation()?;
-        let routes = world.router.epoch() >= op.epoch;
-        match (op.step, number) {
-            (Step::Hold, EAST) if routes => {
-                let under_way = matches!(world.writes[0], Write::Admitted | Write::Begun(_));
-                Some(Fact::Holds(u8::from(under_way)))
-            }
-            (Step::Fence, EAST) if unit.applied(EAST) => {
-                Some(Fact::Fenced(unit.early_position.unwrap_or(unit.store.rows)))
-            }
-            (Step::Settle, EAST) if routes => Some(Fact::Routes),
-            (Step::Drain, NORTH) => {
-                let wanted = operators::rows_of(op)?;
-                (wanted & !unit.store.rows == 0).then_some(Fact::Reached)
-            }
-            (Step::Open, NORTH) if unit.applied(NORTH) => Some(Fact::Opened),
-            (_, _) => None,
-        }
-    }
-
-    fn report(&self, world: &mut World, number: usize) {
-        let Some(fact) = self.fact(world, number) else { return };
-        let unit = &mut world.units[number];
-        let Some(op) = unit.projection.operation() else { return };
-        if fact == Fact::Reached {
-            unit.store.reached = Some(operators::number(op));
-        }
-        let report = Report {
-            operation: operators::number(op),
-            epoch: op.epoch,
-            fact,
-        };
-        match fact {
-            Fact::Fenced(_) => unit.fence_report = Some(report),
-            Fact::Holds(_) | Fact::Routes | Fact::Reached | Fact::Opened => unit.report = Some(report),
-        }
-    }
-
-    /// A write passes the trigger, or is refused.
-    fn begin(world: &mut World, write: usize, unit: usize) {
-        let store = &mut world.units[unit].store;
-        if store.is_open() {
-            store.transactions |= 1 << write;
-            world.writes[write] = Write::Begun(unit);
-        } else {
-            world.writes[write] = Write::Failed;
-        }
-    }
-
-    /// A transaction that a fence or a restart ended is not there any more.
-    fn commit_write(world: &mut World, write: usize) {
-        let Write::Begun(unit) = world.writes[write] else {
-            return;
-        };
-        let store = &mut world.units[unit].store;
-        if store.transactions & (1 << write) == 0 {
-            world.writes[write] = Write::Failed;
-            return;
-        }
-        store.transactions &= !(1 << write);
-        store.rows |= 1 << write;
-        world.writes[write] = Write::Committed;
-    }
-
-    fn restart(world: &mut World, number: usize) {
-        world.restarts_left -= 1;
-        let unit = &mut world.units[number];
-        unit.store.granted = false;
-        unit.store.transactions = 0;
-        unit.early_position = None;
-    }
-
-    fn commit(&self, world: &mut World, place: usize) {
-        let proposal = world.proposals.remove(place);
-        if proposal.base != world.ledger.epoch() && !self.has(Fault::NoCompareAndSwap) {
-            return;
-        }
-        world.regressed |= proposal.table.epoch() <= world.ledger.epoch();
-        world.ledger = proposal.table;
-    }
-
-    fn decide(&self, world: &mut World, pass: Pass) {
-        if let Some(table) = operators::decide(self, world, pass) {
-            let base = world.ledger.epoch();
-            let proposal = Proposal {
-                base,
-                table: Table::new(table),
-            };
-            if !world.proposals.contains(&proposal) {
-                world.proposals.push(proposal);
-                world.proposals.sort_unstable();
-            }
         }
     }
 }
