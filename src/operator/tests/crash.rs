@@ -1,6 +1,8 @@
 //! The operator's program, killed at each of its failpoints during a Promotion and started again: the Promotion ends,
 //! and every slot has one owner that serves it.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use kube::api::Api;

@@ -1,5 +1,7 @@
 //! From manifests to a served table, and Promotions to their ends, on real API servers.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use kube::ResourceExt;

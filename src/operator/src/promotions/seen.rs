@@ -312,3 +312,7 @@ fn routers_behind(op: &Operation, inputs: &Inputs) -> Option<Vec<String>> {
     }
     Some(behind)
 }
+
+#[cfg(test)]
+#[path = "seen_tests.rs"]
+mod tests;

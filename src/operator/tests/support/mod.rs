@@ -1,6 +1,6 @@
 //! A hub and a member on real API servers, the operator in this process or as its program, and doubles of agents that
 //! report what an agent with obedient databases would. Real agents are used end to end.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 pub mod agent;
 
