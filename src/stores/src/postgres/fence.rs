@@ -145,15 +145,16 @@ async fn end_once(pg: &Postgres, pid: i32, grace: Duration, ended: &mut Vec<Bloc
         } else {
             continue;
         };
+        // Noted first: once the session ends, the fence goes on and this function is dropped where it stands.
+        let known = ended.iter().any(|known| known.pid == blocker.pid);
+        if !known {
+            tracing::warn!(at = %pg.server.at, %blocker, "{name}");
+            ended.push(blocker.clone());
+        }
         // A session of a superuser may be beyond our rights: it stays a blocker, and the deadline reports it.
-        match session.rows(name, sql, &[&blocker.pid]).await {
-            Ok(_) => {
-                tracing::warn!(at = %pg.server.at, %blocker, "{name}");
-                if !ended.iter().any(|known| known.pid == blocker.pid) {
-                    ended.push(blocker);
-                }
-            }
-            Err(error) => tracing::warn!(at = %pg.server.at, %blocker, error = %error.explain(), "{name} failed"),
+        if let Err(error) = session.rows(name, sql, &[&blocker.pid]).await {
+            ended.retain(|ended| ended.pid != blocker.pid);
+            tracing::warn!(at = %pg.server.at, %blocker, error = %error.explain(), "{name} failed");
         }
     }
     session.keep();
