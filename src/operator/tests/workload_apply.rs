@@ -1,5 +1,7 @@
 //! UnitWorkloads on real API servers: what is applied, what is put back, what is reported and left, what is removed.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
 mod workload_world;
 
 use k8s_openapi::api::apps::v1::Deployment;

@@ -1,5 +1,7 @@
 //! UnitWorkloads while a member is away, and after a restart of the operator.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
 mod workload_world;
 
 use k8s_openapi::api::core::v1::ConfigMap;

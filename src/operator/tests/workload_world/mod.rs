@@ -1,5 +1,6 @@
 //! Two real API servers, hub and member, and the part of the operator that keeps workloads, for the tests beside this.
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail as tests do")]
 
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
