@@ -8,6 +8,7 @@ use base64::Engine;
 use jiff::Timestamp;
 use kube::api::Api;
 use multiactive_api as api;
+use multiactive_fleet::cluster::Part;
 use multiactive_operator::members::Health;
 use serde_json::{Value, json};
 use support::{Operator, SYSTEM, World, condition, eventually, member_cluster};
@@ -22,12 +23,15 @@ async fn secret(world: &World, name: &str, kubeconfig: &str) {
 }
 
 async fn says(world: &World, name: &str, want: &str) -> api::MemberClusterStatus {
+    says_one_of(world, name, &[want]).await
+}
+
+async fn says_one_of(world: &World, name: &str, wanted: &[&str]) -> api::MemberClusterStatus {
     let members: Api<api::MemberCluster> = Api::all(world.hub.clone());
-    eventually(&format!("{name} says {want}"), async || {
+    eventually(&format!("{name} says {wanted:?}"), async || {
         let status = members.get(name).await.unwrap().status?;
-        condition(&status.conditions, "Ready")
-            .filter(|found| found == want)
-            .map(|_| status)
+        let found = condition(&status.conditions, "Ready")?;
+        wanted.contains(&found.as_str()).then_some(status)
     })
     .await
 }
@@ -71,7 +75,7 @@ async fn every_wrong_member_says_why_and_delays_nobody() {
     says(&world, "no-secret", "False SecretNotFound").await;
     says(&world, "rejected", "False CredentialsRejected").await;
     assert!(operator.ctx.members.get("hangs").is_none(), "it never answered");
-    says(&world, "hangs", "False NotAnswering").await;
+    says(&world, "hangs", "False Unreachable").await;
 
     // New credentials are taken over without a restart; a member that becomes wrong keeps its last good connection.
     secret(&world, "rejected", &with(&|_| {})).await;
@@ -93,5 +97,23 @@ async fn every_wrong_member_says_why_and_delays_nobody() {
         (region.status?.ready_members == 0).then_some(())
     })
     .await;
+    // A cluster that hangs on open connections, and comes back.
+    secret(&world, "north", &with(&|_| {})).await;
+    says(&world, "north", "True Answering").await;
+    signal(&world, "-STOP");
+    // Whether it was an open connection or a new one that got no answer decides between the two reasons.
+    says_one_of(&world, "north", &["False NotAnswering", "False Unreachable"]).await;
+    signal(&world, "-CONT");
+    says(&world, "north", "True Answering").await;
     operator.stop().await;
+}
+
+/// Stops or continues north's API server.
+fn signal(world: &World, signal: &str) {
+    let pid = world.north.pid(Part::ApiServer).unwrap().to_string();
+    let status = std::process::Command::new("kill")
+        .args([signal, &pid])
+        .status()
+        .unwrap();
+    assert!(status.success());
 }
