@@ -297,13 +297,32 @@ async fn only_what_we_made_is_pruned() {
     until_object(&maps, "drop", "is made", |_| true).await;
     until_object(&maps, "swapped", "is made", |_| true).await;
 
-    // Someone puts an object of their own in the place of ours, without our marks, and then ours is not wanted any more.
+    // Someone puts an object of their own in the place of ours while nobody looks, and then ours is not wanted any more.
+    let paused = |value: Value| json!({"metadata": {"annotations": {"multiactive.io/paused": value}}});
+    let recorded = || async {
+        let units = team.get("web").await.status?.units;
+        let object = units[0].objects.iter().find(|object| object.name == "swapped")?;
+        object.uid.clone()
+    };
+    eventually("its uid is recorded", recorded).await;
+    edit(&team.workloads(), "web", paused(json!("true"))).await;
+    // The pause holds once a deletion is not answered; an object that came back was made before.
+    eventually("the pause holds", || async {
+        let params = kube::api::DeleteParams::default();
+        maps.delete("swapped", &params).await.ok()?;
+        apply_as(&maps, &config_map("swapped", "theirs"), "a-person").await;
+        let found = maps.get("swapped").await.ok()?;
+        let managers = found.metadata.managed_fields?;
+        (managers.len() == 1 && a(&maps.get("swapped").await.ok()?) == Some("theirs")).then_some(())
+    })
+    .await;
     team.declare("web", json!({"units": ["east-1"], "manifests": names(&["keep"])}))
         .await;
+    edit(&team.workloads(), "web", paused(Value::Null)).await;
     until_gone(&maps, "drop").await;
-    until_gone(&maps, "swapped").await;
     team.until("web", "True", "Current").await;
     assert_eq!(a(&maps.get("theirs").await.unwrap()), Some("theirs"));
+    assert_eq!(a(&maps.get("swapped").await.unwrap()), Some("theirs"));
     assert_eq!(team.get("web").await.status.unwrap().units[0].objects.len(), 1);
 
     // An object is handed over by annotation.

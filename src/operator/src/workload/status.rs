@@ -337,7 +337,7 @@ mod tests {
                     "unit b in member north: ConfigMap y: y is wrong (and 1 more units are not ready)"
                 );
             }
-            other => panic!("{other:?}"),
+            other @ (Readiness::Ready { .. } | Readiness::Reconciling { .. }) => panic!("{other:?}"),
         }
         assert!(readiness(&[good], None, false).is_ready());
     }
