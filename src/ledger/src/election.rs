@@ -344,12 +344,13 @@ mod tests {
                 server.lock().unwrap().down = true;
                 tokio::time::sleep(DURATION * 6).await;
                 assert!(!token.is_cancelled(), "the server is silent, nobody else leads");
-                let mut server = server.lock().unwrap();
-                server.down = false;
-                if let Some(lease) = &mut server.lease {
-                    lease["spec"]["holderIdentity"] = "another".into();
+                {
+                    let mut server = server.lock().unwrap();
+                    server.down = false;
+                    if let Some(lease) = &mut server.lease {
+                        lease["spec"]["holderIdentity"] = "another".into();
+                    }
                 }
-                drop(server);
                 token.cancelled().await;
             })
             .await;
