@@ -3,14 +3,21 @@
 //! kube's default client retries 429, 503 and 504 up to 15 times with pauses of minutes and waits for an answer
 //! without limit. Here an unknown outcome is an outcome: the caller reads again and compares.
 
-use http::{HeaderValue, Request, header::AUTHORIZATION};
-use kube::client::{Body, ClientBuilder};
+use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
+use http_body_util::BodyExt;
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt, DynBody};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-use tower::util::MapRequestLayer;
+use tower::util::{BoxService, MapRequestLayer};
+use tower::{BoxError, ServiceBuilder, ServiceExt};
+
+type GenericService = BoxService<Request<Body>, Response<Box<DynBody>>, BoxError>;
 
 /// How patient a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,13 +97,41 @@ fn build(mut config: Config, patience: Patience, token: Option<RenewedToken>) ->
     config.write_timeout = Some(Duration::from_secs(30));
     // Else the time that a pooled connection lay idle counts as the server's silence.
     config.reset_reader_on_write = patience.read.is_some();
-    let builder = ClientBuilder::try_from(config).map_err(ClientError::Build)?;
+    let builder = stack(config).map_err(ClientError::Build)?;
     Ok(match token {
         Some(token) => builder
             .with_layer(&MapRequestLayer::new(move |request| token.authorize(request)))
             .build(),
         None => builder.build(),
     })
+}
+
+/// As `ClientBuilder::try_from`, which is left what needs a proxy or certificates of a program; but small messages go at once: kube leaves Nagle's algorithm on, with which a request
+/// that takes two segments may wait 40 ms for the server's delayed acknowledgement.
+fn stack(config: Config) -> Result<ClientBuilder<GenericService>, kube::Error> {
+    if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
+        return ClientBuilder::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http)
+        .map_response(|response: Response<hyper::body::Incoming>| {
+            response.map(|body| Box::new(body.map_err(BoxError::from)) as Box<DynBody>)
+        })
+        .boxed();
+    Ok(ClientBuilder::new(service, config.default_namespace))
 }
 
 /// The token of a kubeconfig's current user, read again when the file changes.
