@@ -28,8 +28,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// The longest time that statuses wait while writes are held somewhere.
-const HASTE: Duration = Duration::from_millis(200);
+/// The longest time that statuses wait while writes are held somewhere: their writes would slow down the steps.
+const HASTE: Duration = Duration::from_secs(2);
 /// How many writes run at once.
 const WIDTH: usize = 8;
 /// How soon what failed is tried again.
