@@ -14,6 +14,12 @@ pub fn supersedes(new: &RoutingTable, held: Option<&RoutingTable>) -> bool {
     held.is_none_or(|held| new.epoch > held.epoch)
 }
 
+/// Whether an operation holds writes somewhere: then nobody writes what can wait.
+pub fn in_haste(table: &RoutingTable) -> bool {
+    let mut steps = table.operations.iter().map(|op| op.step);
+    steps.any(|step| step >= Step::Hold && step < Step::Settle)
+}
+
 /// The grants of a unit's stores of one keyspace; they cover every slot of the table. A keyspace that the table does
 /// not have grants nothing: its stores stay closed.
 pub fn grants(table: &RoutingTable, keyspace: &KeyspaceName, unit: &UnitName) -> Vec<Grant> {
@@ -71,6 +77,13 @@ pub struct Duty {
     pub stores: Vec<StoreDuty>,
     /// In Drain: stores with a position to reach that the unit has no member of.
     pub missing: Vec<StoreName>,
+}
+
+impl Duty {
+    /// Whether the operation waits until this unit has brought its stores to the table.
+    pub fn opens(&self) -> bool {
+        self.role == Role::Target && (self.step == Step::Commit || self.step == Step::Open)
+    }
 }
 
 /// What an operation asks of one store.

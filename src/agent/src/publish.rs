@@ -1,6 +1,7 @@
 //! Writes a unit's status: one patch in flight, then the latest state; nothing where nothing changed.
 //!
-//! What a promotion waits for leaves at once. Everything else waits a moment, so that several changes are one write.
+//! What a promotion waits for leaves at once. Everything else waits a moment, so that several changes are one write, and
+//! longer while writes are held somewhere: a write under way would hold up the one that is waited for.
 
 use crate::backoff::Backoff;
 use crate::failpoints::hit;
@@ -8,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::routers::UnitKey;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use multiactive_api::{UnitAssignment, UnitAssignmentStatus};
+use multiactive_api::{OperationReport, UnitAssignment, UnitAssignmentStatus};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -19,30 +20,46 @@ pub const FIELD_MANAGER: &str = "multiactive-agent";
 /// How long what nobody waits for is collected.
 const COLLECT: Duration = Duration::from_millis(100);
 
+/// The longest time that it is collected while writes are held.
+const COLLECT_IN_HASTE: Duration = Duration::from_secs(1);
+
 /// How long one write may take; then it is done again, with the latest state.
 const LIMIT: Duration = Duration::from_secs(3);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A status to be written, and how much it matters when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// The status.
+    pub status: UnitAssignmentStatus,
+    /// Whether an operation holds writes somewhere.
+    pub haste: bool,
+    /// Whether an operation waits until this unit has applied its table.
+    pub opens: bool,
+}
+
 /// Writes every new status until the sender is gone; `written` is what the object holds at the start. Safe to drop.
 pub async fn publish(
     client: Client,
     key: UnitKey,
-    mut wanted: watch::Receiver<Option<UnitAssignmentStatus>>,
+    mut wanted: watch::Receiver<Option<Wanted>>,
     mut written: Option<UnitAssignmentStatus>,
     metrics: Metrics,
 ) {
     let api: Api<UnitAssignment> = Api::namespaced(client, &key.namespace);
     let mut backoff = Backoff::new(LONGEST_PAUSE);
     loop {
-        let differs = |now: &Option<UnitAssignmentStatus>| now.is_some() && *now != written;
+        let differs = |now: &Option<Wanted>| now.as_ref().is_some_and(|now| Some(&now.status) != written.as_ref());
         if wanted.wait_for(differs).await.is_err() {
             return;
         }
-        let urgent = |now: &Option<UnitAssignmentStatus>| is_urgent(written.as_ref(), now.as_ref());
+        let urgent = |now: &Option<Wanted>| now.as_ref().is_some_and(|now| is_urgent(written.as_ref(), now));
+        let calm = |now: &Option<Wanted>| urgent(now) || now.as_ref().is_none_or(|now| !now.haste);
         // A sender that is gone shows at the next turn.
+        let _ = tokio::time::timeout(COLLECT_IN_HASTE, wanted.wait_for(calm)).await;
         let _ = tokio::time::timeout(COLLECT, wanted.wait_for(urgent)).await;
-        let Some(status) = wanted.borrow_and_update().clone() else {
+        let Some(Wanted { status, .. }) = wanted.borrow_and_update().clone() else {
             continue;
         };
         hit("status-before-write");
@@ -62,10 +79,28 @@ pub async fn publish(
     }
 }
 
-/// Whether a promotion may be waiting for the difference.
-fn is_urgent(written: Option<&UnitAssignmentStatus>, wanted: Option<&UnitAssignmentStatus>) -> bool {
-    let path = |status: &UnitAssignmentStatus| (status.applied, status.operations.clone());
-    wanted.map(path) != written.map(path)
+/// Whether somebody may be waiting for the difference: a fact about an operation, or the applied table.
+fn is_urgent(written: Option<&UnitAssignmentStatus>, wanted: &Wanted) -> bool {
+    let Some(written) = written else { return true };
+    let status = &wanted.status;
+    let before = |report: &OperationReport| written.operations.iter().find(|known| known.uid == report.uid).cloned();
+    let news = status.operations.iter().any(|report| is_fact(before(report), report));
+    news || (status.applied != written.applied && (wanted.opens || !wanted.haste))
+}
+
+/// Whether a report says something that was not said before at this epoch. That nothing is known yet is no fact.
+fn is_fact(before: Option<OperationReport>, now: &OperationReport) -> bool {
+    let nothing = OperationReport {
+        in_flight: None,
+        fenced: None,
+        lag_ms: None,
+        reach: None,
+        checksums: Vec::new(),
+        ..now.clone()
+    };
+    let same_epoch = |before: &OperationReport| (before.term, before.epoch) == (now.term, now.epoch);
+    let before = before.filter(same_epoch).unwrap_or_else(|| nothing.clone());
+    *now != before && *now != nothing
 }
 
 async fn write(api: &Api<UnitAssignment>, name: &str, status: &UnitAssignmentStatus) -> Result<(), String> {
@@ -135,14 +170,40 @@ mod tests {
             reach: None,
             checksums: vec![],
         });
-        for (wanted, want) in [
-            (status(7), false),
-            (status(8), true),
-            (routers, false),
-            (reported, true),
+        let written = status(7);
+        let other_epoch = OperationReport {
+            epoch: 8,
+            in_flight: None,
+            ..reported.operations[0].clone()
+        };
+        let mut unknown = status(7);
+        unknown.operations.push(other_epoch);
+        for (wanted, haste, opens, want) in [
+            (status(7), false, false, false),
+            (status(8), false, false, true),
+            (status(8), true, false, false),
+            (status(8), true, true, true),
+            (routers, false, false, false),
+            (reported.clone(), true, false, true),
+            (unknown.clone(), true, false, false),
         ] {
-            assert_eq!(is_urgent(Some(&status(7)), Some(&wanted)), want, "{wanted:?}");
+            let wanted = Wanted {
+                status: wanted,
+                haste,
+                opens,
+            };
+            assert_eq!(is_urgent(Some(&written), &wanted), want, "{wanted:?}");
         }
-        assert!(is_urgent(None, Some(&status(7))), "the first report");
+        let wanted = |status| Wanted {
+            status,
+            haste: true,
+            opens: false,
+        };
+        assert!(!is_urgent(Some(&reported), &wanted(reported.clone())), "it was said");
+        assert!(
+            !is_urgent(Some(&reported), &wanted(unknown)),
+            "nothing is known of the next epoch yet"
+        );
+        assert!(is_urgent(None, &wanted(status(7))), "the first report");
     }
 }

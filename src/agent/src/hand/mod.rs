@@ -49,7 +49,7 @@ struct Hand {
     /// The stores as they were when events were published last.
     told: Stores,
     told_routers: Option<Epoch>,
-    status: watch::Sender<Option<UnitAssignmentStatus>>,
+    status: watch::Sender<Option<publish::Wanted>>,
     last: UnitAssignmentStatus,
     speaks: bool,
     token: CancellationToken,
@@ -266,10 +266,15 @@ impl Hand {
         if self.speaks {
             self.shared.metrics.unit(&self.key, &status);
             self.last.clone_from(&status);
+            let wanted = publish::Wanted {
+                status,
+                haste: self.table.borrow().as_deref().is_some_and(plan::in_haste),
+                opens: self.duties.iter().any(Duty::opens),
+            };
             self.status.send_if_modified(|now| {
-                let changed = now.as_ref() != Some(&status);
+                let changed = now.as_ref() != Some(&wanted);
                 if changed {
-                    *now = Some(status);
+                    *now = Some(wanted);
                 }
                 changed
             });
