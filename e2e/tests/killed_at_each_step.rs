@@ -3,9 +3,10 @@
 
 use anyhow::{Context, Result, ensure};
 use kube::Api;
+use kube::api::{Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, watcher};
-use multiactive_api::{PromotionStatus, RoutingTable};
+use multiactive_api::{Keyspace, PromotionStatus, RoutingTable};
 use multiactive_core::span::SpanState;
 use multiactive_e2e::promotion::{create, ended};
 use multiactive_e2e::region::NAMESPACE;
@@ -85,9 +86,26 @@ impl Mover<'_> {
     }
 }
 
+/// A further route, another each time: a promotion by itself changes no assignment.
+async fn change_assignments(mover: &Mover<'_>) -> Result<()> {
+    let api: Api<Keyspace> = Api::namespaced(mover.stage.hub.clone(), NAMESPACE);
+    let routes = json!([
+        {"pathPrefix": "/orders", "backend": "shop"},
+        {"pathPrefix": format!("/carts-{}", mover.moves), "backend": "shop"},
+    ]);
+    let patch = Patch::Merge(json!({"spec": {"routes": routes}}));
+    api.patch("users", &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
 /// Arms a file, runs a promotion, and says whether the failpoint struck and how the promotion ended.
 async fn strike(mover: &mut Mover<'_>, file: &Path, failpoint: &str) -> Result<(bool, String)> {
+    // What was killed before is back: a target that is not ready would be refused.
+    mover.stage.install.ready(|_| {}).await?;
     std::fs::write(file, failpoint)?;
+    if failpoint.starts_with("assign-") {
+        change_assignments(mover).await?;
+    }
     let target = mover.target().await?;
     let name = mover.begin(target).await?;
     let status = mover.end(&name, failpoint).await?;
@@ -158,6 +176,7 @@ async fn kill_databases(stage: &Stage, mover: &mut Mover<'_>) -> Result<shop::lo
     let load = stage.load(12)?;
     orders(&load, 50).await;
     for step in ["Check", "Hold", "Fence", "Drain", "Open", "Settle"] {
+        stage.install.ready(|_| {}).await?;
         let target = mover.target().await?;
         let api: Api<RoutingTable> = Api::namespaced(stage.hub.clone(), NAMESPACE);
         let mut tables = pin!(watcher(api, Config::default()).default_backoff().applied_objects());

@@ -62,7 +62,8 @@ impl Options {
             dir: dir.to_path_buf(),
             kubeconfig,
             first_back_off: Duration::from_millis(250),
-            longest_back_off: Duration::from_secs(10),
+            // A developer waits for it, and no registry or node suffers from a program that ends at once.
+            longest_back_off: Duration::from_secs(1),
         }
     }
 }
