@@ -1,0 +1,78 @@
+//! Somebody deletes the RoutingTable while orders come in: nothing fails, it comes back with the same owners under a
+//! higher term, and slots move as before.
+
+use anyhow::{Context, Result, ensure};
+use kube::Api;
+use kube::api::DeleteParams;
+use multiactive_api::{ROUTING_TABLE, RoutingTable};
+use multiactive_core::table::RoutingTable as Owners;
+use multiactive_e2e::kube_ext::wait_for;
+use multiactive_e2e::promotion::{create, ended};
+use multiactive_e2e::region::NAMESPACE;
+use multiactive_e2e::stage::{Stage, orders};
+use serde_json::json;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// The owner of each slot.
+fn owners(table: &Owners) -> Vec<(u16, Option<String>)> {
+    let spans = table.keyspaces.iter().flat_map(|keyspace| &keyspace.spans);
+    spans
+        .flat_map(|span| (span.first..=span.last).map(|slot| (slot, span.owner.as_ref().map(ToString::to_string))))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_comes_back_above_all_epochs_and_no_request_fails() -> Result<()> {
+    let stage = Stage::up().await?;
+    let load = stage.load(20)?;
+    orders(&load, 100).await;
+    let before = stage.table().await?;
+
+    let records: Api<RoutingTable> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+    records.delete(ROUTING_TABLE, &DeleteParams::default()).await?;
+    let back = |table: &RoutingTable| {
+        Owners::try_from(&table.spec)
+            .ok()
+            .filter(|table| table.epoch.term > before.epoch.term)
+    };
+    let after = wait_for(&records, ROUTING_TABLE, LIMIT, back).await?;
+    ensure!(after.epoch > before.epoch, "{:?} after {:?}", after.epoch, before.epoch);
+    ensure!(owners(&after) == owners(&before), "{after:?}");
+    orders(&load, 100).await;
+
+    // The copy of a member, too.
+    let copies: Api<RoutingTable> = Api::namespaced(stage.region("north")?.client().await?, NAMESPACE);
+    copies.delete(ROUTING_TABLE, &DeleteParams::default()).await?;
+    wait_for(&copies, ROUTING_TABLE, LIMIT, |copy| {
+        (copy.spec.term == i64::from(after.epoch.term)).then_some(())
+    })
+    .await
+    .context("the copy in north")?;
+    orders(&load, 50).await;
+
+    create(
+        &stage.hub,
+        "afterwards",
+        "south-1",
+        json!({"type": "Unit", "unit": "north-1"}),
+        "None",
+    )
+    .await?;
+    let status = ended(&stage.hub, "afterwards", LIMIT).await?;
+    ensure!(status.outcome.as_deref() == Some("Succeeded"), "{status:?}");
+    orders(&load, 50).await;
+    let record = load.stop().await;
+    println!("{}", record.summary());
+    let failed: Vec<_> = record
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.order.is_none())
+        .take(3)
+        .collect();
+    ensure!(record.failures() == 0, "{failed:?}");
+    let findings = stage.examine(&record).await?;
+    ensure!(findings.clean(), "{findings:?}");
+    Ok(())
+}
