@@ -1,0 +1,194 @@
+//! Promotions that are aborted, by a decision, by a deletion, or because the rows differ, move nothing and cost the
+//! client nothing; the same slots move afterwards.
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use multiactive_api::{Promotion, ROUTING_TABLE, RoutingTable};
+use multiactive_core::table::KeyspaceTable;
+use multiactive_e2e::kube_ext::wait_for;
+use multiactive_e2e::promotion::{create, ended};
+use multiactive_e2e::region::NAMESPACE;
+use multiactive_e2e::stage::{Stage, orders};
+use serde_json::json;
+use std::time::Duration;
+use tokio_postgres::{Client, NoTls};
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// A session of a region's database, as its administrator.
+async fn session(stage: &Stage, region: &str) -> Result<Client> {
+    let (client, connection) = stage.region(region)?.database().connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// A user with an order whose slot is in users-0.
+async fn user_of_range(stage: &Stage, session: &Client) -> Result<String> {
+    let slots = keyspace(stage).await?.slots;
+    let users = session
+        .query("SELECT DISTINCT user_id FROM orders ORDER BY 1", &[])
+        .await?;
+    let mut users = users.iter().map(|row| row.get::<_, String>(0));
+    users
+        .find(|user| multiactive_core::hash::Function::Crc32.slot(user.as_bytes(), slots) <= 340)
+        .context("an order in users-0")
+}
+
+async fn begin(stage: &Stage, name: &str, verify: &str) -> Result<()> {
+    let range = json!({"type": "Ranges", "ranges": ["users-0"]});
+    create(&stage.hub, name, "north-1", range, verify).await.map(drop)
+}
+
+/// Begins a Promotion whose Fence cannot end, since an administrator's transaction, which the agent may not end, has
+/// written to one of the slots; runs `then` while it waits there with writes held. Rolls the transaction back.
+async fn stuck_at_the_fence(stage: &Stage, name: &str, then: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    let session = session(stage, "east").await?;
+    let user = user_of_range(stage, &session).await?;
+    session.batch_execute("BEGIN").await?;
+    let touch = "UPDATE orders SET taken_at = taken_at WHERE user_id = $1 AND seq = 1";
+    ensure!(session.execute(touch, &[&user]).await? == 1, "an order of {user}");
+    begin(stage, name, "None").await?;
+    let tables: Api<RoutingTable> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+    wait_for(&tables, ROUTING_TABLE, LIMIT, |table| {
+        let mut operations = table.spec.operations.iter();
+        operations
+            .find(|operation| operation.name == name && operation.step == "Fence")
+            .map(drop)
+    })
+    .await
+    .with_context(|| format!("{name} reaches Fence"))?;
+    then().await?;
+    session.batch_execute("ROLLBACK").await?;
+    Ok(())
+}
+
+/// Who the hub takes us for: a decision must name its author.
+async fn myself(stage: &Stage) -> Result<String> {
+    let api: Api<SelfSubjectReview> = Api::all(stage.hub.clone());
+    let review = api
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await?;
+    let user = review.status.and_then(|status| status.user_info);
+    user.and_then(|user| user.username)
+        .context("the hub does not say who we are")
+}
+
+async fn keyspace(stage: &Stage) -> Result<KeyspaceTable> {
+    let table = stage.table().await?;
+    table.keyspace(&"users".into()).cloned().context("keyspace users")
+}
+
+/// The slots of users-0 are served by east-1.
+async fn nothing_moved(stage: &Stage, why: &str) -> Result<()> {
+    let keyspace = keyspace(stage).await?;
+    for slot in [0, 170, 340] {
+        let span = keyspace.span_of(slot).context("a span")?;
+        let served = format!("{:?}", span.state) == "Serving";
+        ensure!(span.is_owned_by(&"east-1".into()) && served, "{why}: {span:?}");
+    }
+    Ok(())
+}
+
+async fn aborted_by_a_decision(stage: &Stage) -> Result<()> {
+    let promotions: Api<Promotion> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+    let by = myself(stage).await?;
+    let decide = async || {
+        let decision = json!({"type": "Abort", "by": by, "reason": "the wrong evening"});
+        let patch = Patch::Merge(json!({"spec": {"decisions": [decision]}}));
+        promotions.patch("decided", &PatchParams::default(), &patch).await?;
+        let status = ended(&stage.hub, "decided", LIMIT).await?;
+        let end = (status.outcome.as_deref(), status.reason.as_deref());
+        ensure!(end == (Some("Aborted"), Some("AbortRequested")), "{status:?}");
+        let message = status.message.clone().unwrap_or_default();
+        ensure!(message.contains("the wrong evening"), "it says why: {message}");
+        Ok(())
+    };
+    stuck_at_the_fence(stage, "decided", decide).await?;
+    nothing_moved(stage, "after the decision").await
+}
+
+async fn aborted_by_a_deletion(stage: &Stage) -> Result<()> {
+    let promotions: Api<Promotion> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+    let delete = async || {
+        promotions.delete("deleted", &DeleteParams::default()).await?;
+        let tables: Api<RoutingTable> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+        let end = wait_for(&tables, ROUTING_TABLE, LIMIT, |table| {
+            let mut finished = table.spec.finished.iter();
+            finished.find(|done| done.name == "deleted").cloned()
+        })
+        .await?;
+        ensure!(
+            end.outcome == "Aborted" && end.reason.as_deref() == Some("AbortRequested"),
+            "{end:?}"
+        );
+        Ok(())
+    };
+    stuck_at_the_fence(stage, "deleted", delete).await?;
+    let gone =
+        kube::runtime::wait::await_condition(promotions, "deleted", |object: Option<&Promotion>| object.is_none());
+    tokio::time::timeout(LIMIT, gone)
+        .await
+        .context("the finalizer stays")??;
+    nothing_moved(stage, "after the deletion").await
+}
+
+/// Changes one row of users-0 at north, behind fence and links; the other databases do not learn of it.
+async fn planted(stage: &Stage, change: &str) -> Result<()> {
+    let session = session(stage, "north").await?;
+    let user = user_of_range(stage, &session).await?;
+    session
+        .batch_execute(
+            "SET session_replication_role = replica;
+             SELECT pg_replication_origin_create('planted')
+              WHERE NOT EXISTS (SELECT FROM pg_replication_origin WHERE roname = 'planted');
+             SELECT pg_replication_origin_session_setup('planted')",
+        )
+        .await?;
+    let sql = format!("UPDATE orders SET taken_at = taken_at {change} WHERE user_id = $1 AND seq = 1");
+    let changed = session.execute(&sql, &[&user]).await?;
+    ensure!(changed == 1, "{changed} rows of {user}");
+    Ok(())
+}
+
+async fn aborted_where_rows_differ(stage: &Stage) -> Result<()> {
+    planted(stage, "+ interval '1 hour'").await?;
+    begin(stage, "differing", "Full").await?;
+    let status = ended(&stage.hub, "differing", LIMIT).await?;
+    let end = (status.outcome.as_deref(), status.reason.as_deref());
+    ensure!(end == (Some("Aborted"), Some("RowsDiffer")), "{status:?}");
+    ensure!(status.pause.is_none(), "no write was held for it: {status:?}");
+    nothing_moved(stage, "after the comparison").await?;
+    planted(stage, "- interval '1 hour'").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_aborted_promotion_moves_nothing_and_costs_no_request() -> Result<()> {
+    let stage = Stage::up().await?;
+    let load = stage.load(20)?;
+    orders(&load, 100).await;
+    aborted_by_a_decision(&stage).await?;
+    orders(&load, 50).await;
+    aborted_by_a_deletion(&stage).await?;
+    orders(&load, 50).await;
+    aborted_where_rows_differ(&stage).await?;
+    orders(&load, 50).await;
+
+    begin(&stage, "at-last", "Full").await?;
+    let status = ended(&stage.hub, "at-last", LIMIT).await?;
+    ensure!(status.outcome.as_deref() == Some("Succeeded"), "{status:?}");
+    orders(&load, 50).await;
+    let record = load.stop().await;
+    println!("{}", record.summary());
+    let failed: Vec<_> = record
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.order.is_none())
+        .take(3)
+        .collect();
+    ensure!(record.failures() == 0, "{failed:?}");
+    let findings = stage.examine(&record).await?;
+    ensure!(findings.clean(), "{findings:?}");
+    Ok(())
+}
