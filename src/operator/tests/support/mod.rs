@@ -104,10 +104,15 @@ impl World {
 
     /// The deployment of two units, one keyspace of 16 slots, home of the first half is east-1.
     pub async fn shop(&self) {
+        self.apply(keyspace()).await;
+        self.shop_without_keyspace().await;
+    }
+
+    /// The same, for a Keyspace of the test's own.
+    pub async fn shop_without_keyspace(&self) {
         for (unit, cluster) in [("east-1", "east"), ("north-1", "north")] {
             self.apply(unit_object(unit, cluster)).await;
         }
-        self.apply(keyspace()).await;
         self.apply(range("users-0", 0, 7, "east-1")).await;
         self.apply(range("users-1", 8, 15, "north-1")).await;
         self.apply(store()).await;
