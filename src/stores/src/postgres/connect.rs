@@ -2,11 +2,12 @@
 //! a transaction that was under way ends with it.
 
 use crate::error::Error;
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
 /// How many sessions are kept for the next verb.
 const KEPT: usize = 4;
@@ -40,7 +41,13 @@ impl std::fmt::Debug for Access {
 pub(super) struct Server {
     config: Config,
     pub(super) at: String,
-    kept: Mutex<Vec<Client>>,
+    kept: Mutex<Vec<Open>>,
+}
+
+/// A connection and the statements that were prepared in it: preparing costs a round trip of its own.
+struct Open {
+    client: Client,
+    prepared: Mutex<HashMap<String, Statement>>,
 }
 
 impl Server {
@@ -79,13 +86,16 @@ impl Server {
             .lock()
             .ok()
             .and_then(|mut kept| kept.pop())
-            .filter(|client| !client.is_closed());
-        let client = match kept {
-            Some(client) => client,
-            None => self.connect().await?,
+            .filter(|open| !open.client.is_closed());
+        let open = match kept {
+            Some(open) => open,
+            None => Open {
+                client: self.connect().await?,
+                prepared: Mutex::default(),
+            },
         };
         Ok(Session {
-            client,
+            open,
             server: self,
             limit: PATIENCE,
         })
@@ -112,7 +122,7 @@ impl Server {
 
 /// One session. Dropped without [`Session::keep`], it is closed.
 pub(super) struct Session<'a> {
-    client: Client,
+    open: Open,
     server: &'a Server,
     limit: Duration,
 }
@@ -128,7 +138,7 @@ impl Session<'_> {
         if let Ok(mut kept) = self.server.kept.lock()
             && kept.len() < KEPT
         {
-            kept.push(self.client);
+            kept.push(self.open);
         }
     }
 
@@ -139,7 +149,11 @@ impl Session<'_> {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        self.timed(doing, self.client.query(sql, params)).await
+        self.timed(doing, async {
+            let statement = self.prepared(sql).await?;
+            self.open.client.query(&statement, params).await
+        })
+        .await
     }
 
     /// The first row of a query that has at least one; none is [`Error::NotInstalled`].
@@ -162,12 +176,27 @@ impl Session<'_> {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, Error> {
-        self.timed(doing, self.client.execute(sql, params)).await
+        self.timed(doing, async {
+            let statement = self.prepared(sql).await?;
+            self.open.client.execute(&statement, params).await
+        })
+        .await
     }
 
     /// Statements without parameters, one after the other.
     pub(super) async fn batch(&self, doing: &'static str, sql: &str) -> Result<(), Error> {
-        self.timed(doing, self.client.batch_execute(sql)).await
+        self.timed(doing, self.open.client.batch_execute(sql)).await
+    }
+
+    /// The statement, prepared once a session. A session whose statement fails is not kept, so a stale one goes with it.
+    async fn prepared(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        let known = || self.open.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(statement) = known().get(sql).cloned() {
+            return Ok(statement);
+        }
+        let statement = self.open.client.prepare(sql).await?;
+        known().insert(sql.to_owned(), statement.clone());
+        Ok(statement)
     }
 
     async fn timed<T>(

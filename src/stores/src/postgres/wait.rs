@@ -6,7 +6,7 @@
 use super::connect::Session;
 use super::inspect::numbers;
 use super::position::progress;
-use super::{Postgres, links};
+use super::{Postgres, links, names};
 use crate::driver::{LinkState, Waited};
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
@@ -28,14 +28,15 @@ pub(super) async fn wait_for(
 ) -> Result<Waited, Error> {
     let wanted = wanted(&pg.spec.unit, positions)?;
     let started = Instant::now();
-    let mut looked: Option<Instant> = None;
+    // What is on its way arrives before the first look.
+    let mut looked = started;
     let mut pause = Duration::from_millis(2);
     let session = pg.server.session().await?;
     loop {
         let behind = behind(&wanted, &progress(pg, &session).await?)?;
         let Some(first) = behind.first() else { break };
-        if looked.is_none_or(|at| at.elapsed() >= LOOK_AT_LINKS) {
-            looked = Some(Instant::now());
+        if looked.elapsed() >= LOOK_AT_LINKS || started.elapsed() >= timeout {
+            looked = Instant::now();
             if let Some(why) = broken(pg, &behind).await? {
                 return Ok(Waited::LinkBroken(why));
             }
@@ -47,7 +48,7 @@ pub(super) async fn wait_for(
         pause = (pause * 3 / 2).min(Duration::from_millis(20));
     }
     // Progress says nothing of rows that never came: a link that was made again may have missed some.
-    if let Some(why) = gaps(pg, wanted.keys()).await? {
+    if let Some(why) = gaps(pg, &session, wanted.keys()).await? {
         return Ok(Waited::LinkBroken(why));
     }
     record(&session, op, epoch).await?;
@@ -123,13 +124,20 @@ async fn broken(pg: &Postgres, behind: &[(UnitName, String)]) -> Result<Option<S
     Ok(None)
 }
 
-async fn gaps(pg: &Postgres, units: impl Iterator<Item = &UnitName>) -> Result<Option<String>, Error> {
-    let units: Vec<_> = units.map(|unit| (unit.clone(), String::new())).collect();
-    let known = links::links(pg).await?;
-    let gap = known
+async fn gaps(
+    pg: &Postgres,
+    session: &Session<'_>,
+    units: impl Iterator<Item = &UnitName>,
+) -> Result<Option<String>, Error> {
+    let units: Vec<_> = units.collect();
+    let names: Vec<_> = units
         .iter()
-        .find(|link| link.gap.is_some() && units.iter().any(|(unit, _)| *unit == link.from));
-    Ok(gap.map(|link| format!("link from {}: {}", link.from, link.gap.as_deref().unwrap_or_default())))
+        .map(|unit| names::link(&pg.spec, unit, &pg.spec.unit))
+        .collect();
+    let sql = "SELECT from_unit, gap FROM multiactive.link WHERE name = ANY ($1::text[]) AND gap IS NOT NULL LIMIT 1";
+    let rows = session.rows("looking for gaps of links", sql, &[&names]).await?;
+    let why = |row: &tokio_postgres::Row| format!("link from {}: {}", row.get::<_, &str>(0), row.get::<_, &str>(1));
+    Ok(rows.first().map(why))
 }
 
 async fn record(session: &Session<'_>, op: &OperationUid, epoch: Epoch) -> Result<(), Error> {
