@@ -22,6 +22,10 @@ pub fn status(range: &ShardRange, view: &View, now: Timestamp) -> ShardRangeStat
         .map(|span| span.owner.as_ref().map(|owner| owner.as_str()))
         .collect();
     let states: BTreeSet<_> = spans.iter().map(|span| format!("{:?}", span.state)).collect();
+    status.slots = Some(match (range.spec.first_slot, range.spec.last_slot) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    });
     status.active = one_of(owners.iter().map(|owner| owner.unwrap_or("none")));
     status.state = one_of(states.iter().map(String::as_str));
     let newest = spans.iter().map(|span| span.epoch.epoch).max();
