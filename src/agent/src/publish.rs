@@ -63,9 +63,11 @@ pub async fn publish(
             continue;
         };
         hit("status-before-write");
+        let start = std::time::Instant::now();
         match write(&api, &key.unit, &status).await {
             Ok(()) => {
                 hit("status-after-write");
+                tracing::debug!(unit = %key, took = ?start.elapsed(), "status written");
                 metrics.status_write(true);
                 backoff.reset();
                 written = Some(status);

@@ -103,5 +103,6 @@ async fn timed<T>(
         .as_ref()
         .map_or_else(multiactive_stores::Error::reason, |_| "Done");
     metrics.verb(verb, outcome, start.elapsed());
+    tracing::debug!(verb, outcome, took = ?start.elapsed(), "verb");
     answer
 }

@@ -295,6 +295,7 @@ impl Namespace {
         };
         hit(before);
         let expected = self.record.as_ref().map(|record| &record.version);
+        let start = Instant::now();
         let commit = self.ledger.commit(&self.name, expected, &table).await;
         let outcome = match &commit {
             Commit::Committed(_) => "committed",
@@ -303,6 +304,7 @@ impl Namespace {
             Commit::Unknown(_) => "unknown",
         };
         self.ctx.metrics.commits.get_or_create(&CommitLabels { outcome }).inc();
+        tracing::debug!(namespace = self.name, epoch = %table.epoch, outcome, took = ?start.elapsed(), "commit");
         match commit {
             Commit::Committed(version) => {
                 hit(after);
