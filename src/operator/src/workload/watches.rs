@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long a watch may be silent, in seconds.
@@ -22,6 +23,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How soon a right that was missing is tried again.
 const FORBIDDEN_PAUSE: Duration = Duration::from_secs(20);
+/// How long a right that was there must be missing to count as taken away: an API server that starts refuses
+/// everything until it has read the Roles.
+const FORBIDDEN_AFTER: Duration = Duration::from_secs(15);
 
 /// Which watch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -157,24 +161,32 @@ async fn follow(api: Api<DynamicObject>, scope: Scope, objects: Objects, health:
         tell,
     };
     let mut pause = FIRST_PAUSE;
+    let (mut was_synced, mut refused_since) = (false, None);
     loop {
         let mut stream = std::pin::pin!(watcher(api.clone(), config.clone()));
         let mut listed = HashMap::new();
         while let Some(event) = stream.next().await {
             let broken = match event {
                 Ok(event) => {
+                    // The first event comes before the server is asked.
+                    if !matches!(event, Event::Init) {
+                        (pause, refused_since) = (FIRST_PAUSE, None);
+                    }
+                    was_synced |= matches!(event, Event::InitDone);
                     copy.take(event, &mut listed);
-                    pause = FIRST_PAUSE;
                     continue;
                 }
                 Err(error) => lasting(error),
             };
             let forbidden = matches!(&broken, Some(kube::Error::Api(status)) if status.is_forbidden());
             let again = broken.is_some();
-            if let Some(error) = broken {
+            refused_since = forbidden.then(|| refused_since.unwrap_or_else(Instant::now));
+            let starting = was_synced && refused_since.is_some_and(|since| since.elapsed() < FORBIDDEN_AFTER);
+            if let Some(error) = broken.filter(|_| !starting) {
                 copy.broke(error);
             }
-            tokio::time::sleep(if forbidden { FORBIDDEN_PAUSE } else { pause }).await;
+            let long = forbidden && !starting;
+            tokio::time::sleep(if long { FORBIDDEN_PAUSE } else { pause }).await;
             pause = (pause * 2).min(LAST_PAUSE);
             if again {
                 // A watch that goes on says nothing until something changes; a list says at once that it is back.
