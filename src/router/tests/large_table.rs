@@ -1,4 +1,4 @@
-//! The largest table, 16,384 spans that no two of which can be joined: a real API server takes it, and routers route
+//! The largest table, 16,384 spans, no two of which can be joined: a real API server takes it, and routers route
 //! by what it gives back.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
