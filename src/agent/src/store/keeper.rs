@@ -32,6 +32,8 @@ struct Standing {
     server: String,
     /// The table that it was brought to, and the slots that are open by it.
     at: Option<(Epoch, SlotSet)>,
+    /// What that table, if there is one, granted.
+    grants: Vec<Grant>,
     looked: Instant,
 }
 
@@ -101,8 +103,16 @@ async fn pass<D: Driver>(
             stands = look(store, Some(stands)).await?;
         }
         if !is_there(&stands) {
-            let opened = apply(store, target, table).await?;
-            stands.at = Some((table.epoch, opened));
+            let grants = plan::grants(table, &target.spec.keyspace.name, &target.spec.unit);
+            match &mut stands.at {
+                // Every change of a slot has an epoch of its own, so tables that grant the same, and all between them,
+                // ask the same of the store: nothing is done, and whoever is older is refused as before.
+                Some((epoch, _)) if stands.grants == grants => *epoch = table.epoch,
+                Some(_) | None => {
+                    let opened = apply(store, target, table, &grants).await?;
+                    (stands.at, stands.grants) = (Some((table.epoch, opened)), grants);
+                }
+            }
             store.board.change(|facts| {
                 facts.problem = None;
                 facts.applied = Some(table.epoch);
@@ -120,9 +130,8 @@ async fn look<D: Driver>(store: &Store<D>, before: Option<Standing>) -> Result<S
     let Inspected {
         server, open, warnings, ..
     } = timed(&store.metrics, "inspect", store.driver.inspect()).await?;
-    let at = before
-        .filter(|before| before.server == server)
-        .and_then(|before| before.at);
+    let before = before.filter(|before| before.server == server);
+    let (at, grants) = before.map(|before| (before.at, before.grants)).unwrap_or_default();
     let warnings = warnings
         .into_iter()
         .map(|finding| Problem::new(finding.reason, format!("{}: {}", finding.table, finding.message)));
@@ -134,6 +143,7 @@ async fn look<D: Driver>(store: &Store<D>, before: Option<Standing>) -> Result<S
     Ok(Standing {
         server,
         at: at.filter(|(_, opened)| *opened == open),
+        grants,
         looked: Instant::now(),
     })
 }
@@ -177,11 +187,15 @@ fn limits(budget: SignedDuration) -> FenceLimits {
 }
 
 /// Brings the store to a table; returns the slots that are open by it.
-async fn apply<D: Driver>(store: &Store<D>, target: &Target, table: &RoutingTable) -> Result<SlotSet, Error> {
-    let grants = plan::grants(table, &target.spec.keyspace.name, &target.spec.unit);
+async fn apply<D: Driver>(
+    store: &Store<D>,
+    target: &Target,
+    table: &RoutingTable,
+    grants: &[Grant],
+) -> Result<SlotSet, Error> {
     let opens = grants.iter().any(|grant| grant.brought_by.is_some());
     hit(if opens { "open-before" } else { "apply-before" });
-    let verb = store.driver.apply(table.epoch, &grants, LIMITS);
+    let verb = store.driver.apply(table.epoch, grants, LIMITS);
     let applied = timed(&store.metrics, "apply", verb).await?;
     hit(if opens { "open-after" } else { "apply-after" });
     for session in &applied.ended {
@@ -191,7 +205,7 @@ async fn apply<D: Driver>(store: &Store<D>, target: &Target, table: &RoutingTabl
         let (store, unit, epoch) = (&target.spec.store, &target.spec.unit, table.epoch);
         tracing::info!(%store, %unit, %epoch, opened = applied.opened, closed = applied.closed, "brought to the table");
     }
-    Ok(open_slots(&grants))
+    Ok(open_slots(grants))
 }
 
 fn open_slots(grants: &[Grant]) -> SlotSet {

@@ -36,17 +36,30 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
         if all_run {
             backoff.reset();
         }
-        tokio::select! {
-            () = store.token.cancelled() => {}
-            () = tokio::time::sleep(pause) => {}
+        let begun = async {
             // An operation that begins asks for a look at once, every later change of the table does not.
-            changed = wish.wait_for(|wish| !closely && wish.asked.iter().any(|asked| asked.ask != Ask::Nothing)) => {
-                if changed.is_err() {
-                    return;
-                }
+            let asks = |wish: &Wish| !closely && wish.asked.iter().any(|asked| asked.ask != Ask::Nothing);
+            wish.wait_for(asks).await.map(|wish| holds_writes(&wish))
+        };
+        let held = tokio::select! {
+            () = store.token.cancelled() => false,
+            () = tokio::time::sleep(pause) => false,
+            held = begun => match held {
+                Ok(held) => held,
+                Err(_) => return,
             }
+        };
+        // Writes are held: a look costs the database what the fence and the last rows need.
+        if held {
+            let _ = store.token.run_until_cancelled(tokio::time::sleep(LOOK_CLOSELY)).await;
         }
     }
+}
+
+/// Whether an operation asks what it asks only while writes are held.
+fn holds_writes(wish: &Wish) -> bool {
+    let mut asked = wish.asked.iter();
+    asked.any(|asked| matches!(asked.ask, Ask::Fence { .. } | Ask::Reach(_)))
 }
 
 /// Looks at all links and works on those that do not run; whether all do.
