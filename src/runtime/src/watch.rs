@@ -93,6 +93,7 @@ fn report_unparsable<K: Resource<DynamicType = ()>>(event: &Event<DeserializeGua
 #[derive(Default)]
 struct Pause {
     failures: u32,
+    successes: u32,
 }
 
 impl Iterator for Pause {
@@ -100,14 +101,18 @@ impl Iterator for Pause {
 
     fn next(&mut self) -> Option<Duration> {
         let pause = Duration::from_millis(100 << self.failures.min(6)).min(Duration::from_secs(5));
-        self.failures += 1;
+        (self.failures, self.successes) = (self.failures + 1, 0);
         Some(pause)
     }
 }
 
 impl Backoff for Pause {
+    /// After each event. The first after a failure says only that kube is about to ask the server.
     fn reset(&mut self) {
-        self.failures = 0;
+        self.successes += 1;
+        if self.successes > 1 {
+            self.failures = 0;
+        }
     }
 }
 
@@ -120,6 +125,9 @@ mod tests {
         let mut pause = Pause::default();
         let first: Vec<_> = pause.by_ref().take(8).map(|pause| pause.as_millis()).collect();
         assert_eq!(first, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        pause.reset();
+        assert_eq!(pause.next(), Some(Duration::from_secs(5)), "one event is no answer of the server");
+        pause.reset();
         pause.reset();
         assert_eq!(pause.next(), Some(Duration::from_millis(100)));
     }
