@@ -28,7 +28,7 @@ const CASES: &[(Side, &str)] = &[
     (Side::Source, "apply-before:5"),
     (Side::Target, "apply-before:4"),
     (Side::Source, "apply-after:4"),
-    (Side::Target, "apply-after:5"),
+    (Side::Target, "apply-after:3"),
     (Side::Source, "told-routers:2"),
     (Side::Target, "told-routers:4"),
     (Side::Source, "status-before-write:1"),
