@@ -56,12 +56,14 @@ pub struct Told {
 }
 
 impl View {
-    /// Whether writes are held somewhere: then everything that can wait does.
+    /// Whether writes are held somewhere or will be in a moment: then everything that can wait does. The commit that
+    /// begins the hold is not to queue behind statuses and events of the steps before it.
     pub fn in_haste(&self) -> bool {
         let operations = self.table.iter().flat_map(|table| &table.operations);
         let mut hasty = operations.filter(|op| match op.step {
+            Step::Check | Step::Prepare => true,
             Step::Hold | Step::Fence | Step::Drain | Step::Commit | Step::Open => true,
-            Step::Check | Step::Prepare | Step::Verify | Step::Settle => false,
+            Step::Verify | Step::Settle => false,
         });
         hasty.next().is_some()
     }
