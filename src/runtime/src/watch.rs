@@ -126,7 +126,11 @@ mod tests {
         let first: Vec<_> = pause.by_ref().take(8).map(|pause| pause.as_millis()).collect();
         assert_eq!(first, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         pause.reset();
-        assert_eq!(pause.next(), Some(Duration::from_secs(5)), "one event is no answer of the server");
+        assert_eq!(
+            pause.next(),
+            Some(Duration::from_secs(5)),
+            "one event is no answer of the server"
+        );
         pause.reset();
         pause.reset();
         assert_eq!(pause.next(), Some(Duration::from_millis(100)));

@@ -132,6 +132,9 @@ async fn make(
     if !adopt && let Err(error) = peer::create_slot(pg, from, name).await {
         return Ok(Change::Waits(error.explain()));
     }
+    if adopt && let Err(error) = advance(pg, session, from, name).await {
+        return Ok(Change::Waits(error.explain()));
+    }
     let sql = format!(
         "CREATE SUBSCRIPTION {0} CONNECTION {1} PUBLICATION {2}
          WITH ({OPTIONS}, copy_data = false, create_slot = false, slot_name = {0})",
@@ -143,6 +146,16 @@ async fn make(
     note(session, name, &from.unit).await?;
     tracing::info!(at = %pg.server.at, from = %from.unit, adopt, "link made");
     Ok(Change::Made)
+}
+
+/// Moves a slot that is adopted to where the earlier link had come.
+async fn advance(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str) -> Result<(), Error> {
+    let sql = "SELECT progress FROM multiactive.applied WHERE name = $1";
+    let rows = session.rows("reading how far a link had come", sql, &[&name]).await?;
+    match rows.first() {
+        Some(row) => peer::advance_slot(pg, from, name, row.get(0)).await,
+        None => Ok(()),
+    }
 }
 
 /// Remembers that the link was made: if it has to be made again, rows may be missing.
@@ -211,9 +224,17 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
 
 /// Drops a subscription and leaves its slot alone: works with a dead peer.
 async fn remove(session: &Session<'_>, name: &str) -> Result<(), Error> {
+    let disable = format!("ALTER SUBSCRIPTION {} DISABLE", ident(name));
+    session.batch("removing a link", &disable).await?;
+    let sql = "INSERT INTO multiactive.applied (name, progress)
+               SELECT s.subname::text, p.progress::text
+               FROM pg_subscription s, pg_replication_origin_progress('pg_' || s.oid, true) AS p(progress)
+               WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND p.progress > '0/0'
+               ON CONFLICT (name) DO UPDATE SET progress = excluded.progress";
+    session.change("noting how far a link had come", sql, &[&name]).await?;
     let name = ident(name);
     for change in [
-        format!("ALTER SUBSCRIPTION {name} DISABLE"),
         format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"),
         format!("DROP SUBSCRIPTION {name}"),
     ] {

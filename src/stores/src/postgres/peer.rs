@@ -82,6 +82,18 @@ pub(super) async fn create_slot(pg: &Postgres, peer: &Peer, slot: &str) -> Resul
         .map(drop)
 }
 
+/// Moves our slot on the peer forward to `progress`, a position in its log; never back.
+pub(super) async fn advance_slot(pg: &Postgres, peer: &Peer, slot: &str, progress: &str) -> Result<(), Error> {
+    let server = server(pg, peer);
+    let session = server.session().await?;
+    let sql = "SELECT pg_replication_slot_advance(slot_name, $2::text::pg_lsn) FROM pg_replication_slots
+               WHERE slot_name = $1 AND confirmed_flush_lsn < $2::text::pg_lsn";
+    session
+        .rows("moving the slot on the peer", sql, &[&slot, &progress])
+        .await
+        .map(drop)
+}
+
 /// Drops our slot on the peer, once nobody reads from it any more; there being none is fine.
 pub(super) async fn drop_slot(pg: &Postgres, peer: &Peer, slot: &str) -> Result<(), Error> {
     let started = Instant::now();

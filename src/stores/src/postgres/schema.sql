@@ -65,6 +65,13 @@ CREATE TABLE IF NOT EXISTS multiactive.link (
     gap       text
 );
 
+-- How far the links had applied that were removed while their slot stayed at the peer. The slot may stand before that,
+-- after a crash of the peer: who adopts it moves it there first, or rows would come twice.
+CREATE TABLE IF NOT EXISTS multiactive.applied (
+    name     text PRIMARY KEY,
+    progress text NOT NULL
+);
+
 -- Lets a write to a slot pass, or refuses it. Why so: DATABASES, "Fence per shard".
 --   The shared lock comes first: the fencing side waits for its holders to end before it closes a slot.
 --   Then the row: in READ COMMITTED a plain read sees every fence that was committed before the lock was granted. In
