@@ -34,6 +34,12 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "MESSAGE", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(
+    validation = Rule::new("oldSelf.tables.all(o, self.tables.exists(n, n == o))")
+        .message("tables can be added, never changed or taken away: fences, links and their slots depend on them"),
+    validation = Rule::new("self.tables.all(t, t.name.contains('.') || !self.tables.exists(o, o.name == 'public.' + t.name))")
+        .message("a table must not be named twice: a name without a schema is in public")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct DataStoreSpec {
     /// Who writes.
@@ -43,15 +49,12 @@ pub struct DataStoreSpec {
     pub keyspace: String,
     /// The database engine.
     pub engine: Engine,
-    /// The sharded tables; they are fenced by slot and replicated.
+    /// The sharded tables; they are fenced by slot and replicated. They can be added, never changed or taken away.
     #[schemars(schema_with = "schema::some_named::<Table>")]
     pub tables: Vec<Table>,
-    /// One database in each unit.
+    /// One database in each unit. A member that is taken away stays in force while its unit owns slots of the keyspace.
     #[schemars(schema_with = "schema::some_by_unit::<StoreMember>")]
     pub members: Vec<StoreMember>,
-    /// What happens to links and fences when this object is deleted.
-    #[serde(default = "default_deletion_policy")]
-    pub deletion_policy: DeletionPolicy,
 }
 
 /// Who writes to a store.
@@ -59,20 +62,6 @@ pub struct DataStoreSpec {
 pub enum Topology {
     /// Each unit writes the slots that it owns.
     Sharded,
-}
-
-/// What a deletion leaves behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum DeletionPolicy {
-    /// Everything stays as it is.
-    Orphan,
-    /// Links, triggers and the schema of multiactive are removed; rows stay.
-    Delete,
-}
-
-/// The default of `spec.deletionPolicy`.
-pub fn default_deletion_policy() -> DeletionPolicy {
-    DeletionPolicy::Orphan
 }
 
 /// A database engine.
@@ -109,14 +98,10 @@ pub struct PostgreSqlEngine {
 }
 
 /// A sharded table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(
-    validation = Rule::new("self.shardKey == oldSelf.shardKey")
-        .message("the shardKey of a table is immutable: the fences apply it")
-)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Table {
-    /// Its name, with or without a schema.
+    /// Its name, with or without a schema; without one it is in public.
     #[schemars(schema_with = "schema::table")]
     pub name: String,
     /// The column whose text is the key.

@@ -97,6 +97,16 @@ fn a_data_store_names_its_engine_tables_and_members() {
             Some("Duplicate value"),
         ),
         ("/spec/tables/1", json!({"name": "items", "shardKey": "user_id"}), None),
+        (
+            "/spec/tables/1",
+            json!({"name": "public.orders", "shardKey": "id"}),
+            Some("a table must not be named twice"),
+        ),
+        (
+            "/spec/tables/1",
+            json!({"name": "other.orders", "shardKey": "id"}),
+            None,
+        ),
         ("/spec/members", json!([]), Some("should have at least 1 items")),
         (
             "/spec/members/1",
@@ -111,14 +121,9 @@ fn a_data_store_names_its_engine_tables_and_members() {
         ("/spec/members/0/address", json!("db.shop.svc"), address),
         ("/spec/members/0/address", json!("db.shop.svc:0"), address),
         ("/spec/members/0/address", json!("127.0.0.11:15432"), None),
-        (
-            "/spec/deletionPolicy",
-            json!("Maybe"),
-            Some("Unsupported value: \"Maybe\""),
-        ),
-        ("/spec/deletionPolicy", json!("Delete"), None),
     ];
     on_create(good::data_store("rules"), rows);
+    let kept = Some("tables can be added, never changed or taken away");
     let rows = vec![
         ("/spec/keyspace", json!("other"), Some("keyspace is immutable")),
         (
@@ -126,11 +131,10 @@ fn a_data_store_names_its_engine_tables_and_members() {
             json!("other"),
             Some("engine is immutable"),
         ),
-        (
-            "/spec/tables/0/shardKey",
-            json!("id"),
-            Some("the shardKey of a table is immutable"),
-        ),
+        ("/spec/tables/0/shardKey", json!("id"), kept),
+        // Taking it away would let it come back with another shard key.
+        ("/spec/tables", json!([{"name": "items", "shardKey": "user_id"}]), kept),
+        ("/spec/tables/0/name", json!("public.orders"), kept),
         ("/spec/tables/1", json!({"name": "items", "shardKey": "user_id"}), None),
         ("/spec/members/0/address", json!("elsewhere:5432"), None),
     ];
