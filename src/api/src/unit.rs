@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
     shortname = "un",
     category = "multiactive",
     doc = "A cell that can serve all traffic of the shards that it owns.",
-    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')")
-        .message("metadata.name must be a DNS label: at most 63 characters, without dots"),
+    validation = Rule::new("self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must begin with a letter and have at most 50 characters, without dots: Services are named after it"),
     validation = Rule::new("self.spec.cluster == oldSelf.spec.cluster")
         .message("cluster is immutable: a unit in another cluster is another unit, with a name of its own"),
     printcolumn(name = "CLUSTER", type_ = "string", json_path = ".spec.cluster"),

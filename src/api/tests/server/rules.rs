@@ -58,7 +58,6 @@ fn names_that_other_fields_hold_are_labels() {
     for good in [
         good::region("r"),
         good::member_cluster("r"),
-        good::unit("r"),
         good::keyspace("r"),
         good::shard_range("r"),
         good::unit_workload("r"),
@@ -71,6 +70,19 @@ fn names_that_other_fields_hold_are_labels() {
         ];
         on_create(good, rows);
     }
+}
+
+#[test]
+fn services_can_be_named_after_a_unit() {
+    let begins = Some("metadata.name must begin with a letter and have at most 50 characters");
+    let rows = vec![
+        ("/metadata/name", json!("a.b"), begins),
+        ("/metadata/name", json!("1-east"), begins),
+        ("/metadata/name", json!("a".repeat(51)), begins),
+        ("/metadata/name", json!("a".repeat(50)), None),
+        ("/metadata/name", json!("e1"), None),
+    ];
+    on_create(good::unit("r"), rows);
 }
 
 #[test]
