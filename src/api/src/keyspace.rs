@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
     kind = "Keyspace",
     namespaced,
     status = "KeyspaceStatus",
-    shortname = "ks",
+    shortname = "mks",
     category = "multiactive",
     doc = "How a request or a row becomes a slot.",
     validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')")

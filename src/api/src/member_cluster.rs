@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
     version = "v1alpha1",
     kind = "MemberCluster",
     status = "MemberClusterStatus",
-    shortname = "mc",
+    shortname = "mcl",
     category = "multiactive",
     doc = "One Kubernetes cluster of the fleet, in one region, and how the operator reaches it.",
     validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')")

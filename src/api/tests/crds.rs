@@ -87,8 +87,13 @@ fn names_are_those_that_people_type() {
         for name in names.short_names.iter().flatten() {
             assert!(short.insert(name.clone()), "{name} is used twice");
             let taken = [
-                "ds", "rs", "sa", "ns", "po", "cs", "ep", "ev", "no", "rc", "sc", "pv", "pc", "cm", "ing", "hpa",
-                "pdb", "vap", "prom",
+                // Kubernetes
+                "cj", "cm", "crd", "cs", "csr", "deploy", "ds", "ep", "ev", "hpa", "ing", "limits", "netpol", "no",
+                "ns", "pc", "pdb", "po", "pv", "pvc", "quota", "rc", "rs", "sa", "sc", "sts", "svc", "vap",
+                // Flux, Argo CD, Prometheus, cert-manager, Gateway API, Istio
+                "ks", "hr", "gitrepo", "app", "appset", "proj", "prom", "sm", "cert", "cr", "gtw", "gc", "gw", "vs",
+                "dr", "se", // OpenShift, Cluster API, Cilium, Crossplane
+                "mc", "mcp", "co", "cl", "ma", "md", "ms", "mp", "cnp", "ccnp", "cep", "ciliumid", "xr",
             ];
             assert!(
                 !taken.contains(&name.as_str()),

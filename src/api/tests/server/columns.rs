@@ -41,7 +41,7 @@ fn columns_answer_who_owns_what() {
             (
                 good::member_cluster("columns"),
                 json!({"conditions": ready, "credentialsUntil": "2027-01-01T00:00:00Z", "lastSeen": "2026-11-22T12:00:00Z"}),
-                "mc",
+                "mcl",
                 vec![("READY", "True"), ("CREDENTIALS-UNTIL", "2027-01-01T00:00:00Z")],
             ),
             (
