@@ -215,7 +215,7 @@ pub struct PromotionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::word")]
     pub step: Option<String>,
-    /// How it ended: Succeeded, Refused, Aborted or Failed; absent while it runs.
+    /// How it ended: Succeeded, Refused or Aborted; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::word")]
     pub outcome: Option<String>,
@@ -235,11 +235,13 @@ pub struct PromotionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::message")]
     pub waiting_for: Option<String>,
-    /// From Hold to Open, such as 43ms.
+    /// From the beginning of Hold until the target was seen to have opened, which begins Settle: no write was held for
+    /// longer. Such as 43ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::word")]
     pub pause: Option<String>,
-    /// The epoch at which the owner changed, such as 1.42.
+    /// The epoch at which the owner changed, such as 1.42. Where the operator was restarted just then, a later one, at
+    /// most that of the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::epoch")]
     pub epoch: Option<String>,
