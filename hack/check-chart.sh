@@ -38,7 +38,13 @@ lacks "$out/member" Deployment multiactive-operator
 lacks "$out/member" ValidatingAdmissionPolicy multiactive-decisions
 for mode in hub member both; do
     has "$out/$mode" CustomResourceDefinition promotions.multiactive.io
-    has "$out/$mode" ValidatingAdmissionPolicy multiactive-routing-table
+    for policy in routing-table unit-assignments replication-links protected-namespaces labels-namespaces; do
+        has "$out/$mode" ValidatingAdmissionPolicy "multiactive-$policy"
+        has "$out/$mode" ValidatingAdmissionPolicyBinding "multiactive-$policy"
+    done
+    if grep -q "rbac.authorization.k8s.io/aggregate" "$out/$mode"; then
+        echo "check-chart: $mode aggregates a role into another" >&2; exit 1
+    fi
     if grep -vE "^ *#|description:" "$out/$mode" | grep -E "\"\*\"|'\*'|\[\*\]|- \*|escalate|impersonate|\bbind\b"; then
         echo "check-chart: $mode has a wildcard or a right to more rights" >&2; exit 1
     fi

@@ -72,6 +72,26 @@ affinity: {{- toYaml . | nindent 2 }}
 [{{ range $index, $writer := concat $writers .Values.policies.extraWriters }}{{ if $index }}, {{ end }}{{ squote $writer }}{{ end }}]
 {{- end }}
 
+{{/* The accounts of this chart that label namespaces, as a CEL list. */}}
+{{- define "multiactive.accounts" -}}
+[{{ printf "system:serviceaccount:%s:multiactive-operator" .Release.Namespace | squote }}, {{ printf "system:serviceaccount:%s:multiactive-hub" .Release.Namespace | squote }}]
+{{- end }}
+
+{{/* The agent's account, as a CEL text. */}}
+{{- define "multiactive.agent" -}}
+{{ printf "system:serviceaccount:%s:multiactive-agent" .Release.Namespace | squote }}
+{{- end }}
+
+{{/* Whether a controller of Kubernetes takes away what belongs to a namespace or an owner that is gone; it may change
+     metadata on the way, and nothing else. */}}
+{{- define "multiactive.cleaning" -}}
+>-
+      request.userInfo.username in
+      ['system:serviceaccount:kube-system:namespace-controller',
+      'system:serviceaccount:kube-system:generic-garbage-collector', 'system:kube-controller-manager'] &&
+      (request.operation == 'DELETE' || (request.operation == 'UPDATE' && !has(request.subResource) && object.spec == oldObject.spec))
+{{- end }}
+
 {{/* What is wrong with the values, said before anything is installed. */}}
 {{- define "multiactive.check" -}}
 {{- if and (include "multiactive.member" .) (not .Values.cluster) }}

@@ -18,6 +18,16 @@ pub async fn grant(role: &str, user: &str) {
         "promotions-only" => vec![own(json!(["promotions"]), "multiactive.io")],
         "tables-only" => vec![own(json!(["routingtables"]), "multiactive.io")],
         "namespaces-only" => vec![own(json!(["namespaces"]), "")],
+        "generated-only" => vec![own(
+            json!([
+                "routingtables",
+                "unitassignments",
+                "unitassignments/status",
+                "replicationlinks",
+                "replicationlinks/status"
+            ]),
+            "multiactive.io",
+        )],
         _ => vec![],
     };
     let binding = json!({
@@ -165,7 +175,10 @@ fn the_accounts_of_the_chart_may_do_their_work_and_no_more() {
                 false,
             ),
             ("hub", &hub, "get - namespaces kube-system", "", true),
-            ("hub", &hub, "get - namespaces shop", "", false),
+            ("hub", &hub, "patch - namespaces shop", "", true),
+            ("hub", &hub, "patch - namespaces default", "", false),
+            ("hub", &hub, "patch - namespaces kube-system", "", false),
+            ("hub", &hub, "delete - namespaces shop", "", false),
             (
                 "agent",
                 &agent,
@@ -245,23 +258,24 @@ fn the_accounts_of_the_chart_may_do_their_work_and_no_more() {
 #[test]
 fn the_roles_for_people_are_what_their_names_say() {
     run(async {
-        let people = ["view", "operate", "failover", "platform"];
+        let people = ["view", "operate", "failover", "platform", "restore"];
         for role in people {
             grant(&format!("multiactive-{role}"), &format!("person-{role}")).await;
         }
-        // The verb and the resource, then for view, operate, failover and platform.
+        // The verb and the resource, then for view, operate, failover, platform and restore.
         for (verb, resource, want) in [
-            ("list", "promotions", [true, true, true, true]),
-            ("get", "memberclusters", [true, true, true, true]),
-            ("create", "promotions", [false, true, true, true]),
-            ("abort", "promotions", [false, true, true, true]),
-            ("patch", "shardranges", [false, true, false, true]),
-            ("create", "memberclusters", [false, false, false, true]),
-            ("restore", "routingtables", [false, false, false, true]),
-            ("restore", "promotions", [false, false, false, true]),
-            ("update", "routingtables", [false, false, false, false]),
-            ("patch", "unitassignments", [false, false, false, false]),
-            ("create", "replicationlinks", [false, false, false, false]),
+            ("list", "promotions", [true, true, true, true, true]),
+            ("get", "memberclusters", [true, true, true, true, true]),
+            ("create", "promotions", [false, true, true, true, true]),
+            ("abort", "promotions", [false, true, true, true, false]),
+            ("patch", "shardranges", [false, true, false, true, false]),
+            ("create", "memberclusters", [false, false, false, true, false]),
+            ("restore", "routingtables", [false, false, false, false, true]),
+            ("create", "routingtables", [false, false, false, false, true]),
+            ("restore", "promotions", [false, false, false, false, true]),
+            ("update", "routingtables", [false, false, false, false, false]),
+            ("patch", "unitassignments", [false, false, false, false, false]),
+            ("create", "replicationlinks", [false, false, false, false, false]),
         ] {
             for (role, want) in people.iter().zip(want) {
                 let client = user(&format!("person-{role}")).await;

@@ -54,16 +54,23 @@ fn decisions_of_others_stay_and_are_copied_by_who_restores() {
         grant("multiactive-operate", "anna").await;
         grant("promotions-only", "ben").await;
         grant("multiactive-platform", "pat").await;
+        grant("multiactive-restore", "rita").await;
         let mut decided = good::promotion("decided");
         decided["spec"]["decisions"] = json!([abort("somebody-else")]);
-        let (anna, ben, pat) = (user("anna").await, user("ben").await, user("pat").await);
+        let (anna, ben) = (user("anna").await, user("ben").await);
+        let (pat, rita) = (user("pat").await, user("rita").await);
         let foreign = "the field by of a new decision must be you, anna";
         assert_refused(
             try_create(&anna, &decided).await,
             foreign,
             "a copy by one who may not restore",
         );
-        assert_accepted(try_create(&pat, &decided).await, "a copy by one who restores");
+        assert_refused(
+            try_create(&pat, &decided).await,
+            "the field by of a new decision must be you, pat",
+            "one who owns the fleet signs as another",
+        );
+        assert_accepted(try_create(&rita, &decided).await, "a copy by one who restores");
         create(&admin().await, &decided).await;
         let labelled = with(&decided, "/metadata/labels", json!({"a": "b"}));
         assert_accepted(
@@ -74,6 +81,12 @@ fn decisions_of_others_stay_and_are_copied_by_who_restores() {
         assert_accepted(
             try_replace(&anna, &more, true).await,
             "one's own decision after that of another",
+        );
+        let forged = with(&decided, "/spec/decisions/1", abort("anna"));
+        assert_refused(
+            try_replace(&pat, &forged, true).await,
+            "the field by of a new decision must be you, pat",
+            "one who owns the fleet adds a decision of another",
         );
     });
 }

@@ -5,6 +5,7 @@
 mod accounts;
 mod columns;
 mod decisions;
+mod generated;
 mod good;
 mod lists;
 mod operations;

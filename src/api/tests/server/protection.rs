@@ -13,7 +13,7 @@ const PROTECTED: &str = "multiactive.io/protected";
 fn the_routing_table_is_the_operators_alone() {
     run(async {
         grant("tables-only", "tom").await;
-        grant("multiactive-platform", "pia").await;
+        grant("multiactive-restore", "pia").await;
         let (tom, pia, admin) = (user("tom").await, user("pia").await, admin().await);
         let (operator, hub) = (account("multiactive-operator").await, account("multiactive-hub").await);
         let controller = user("system:serviceaccount:kube-system:namespace-controller").await;
@@ -114,5 +114,55 @@ fn a_protected_namespace_is_not_deleted_and_only_the_operator_ends_the_protectio
             .await
             .expect("the operator takes the label off");
         assert_accepted(try_delete(&nora, &guarded).await, "a namespace whose protection ended");
+    });
+}
+
+#[test]
+fn of_a_namespace_the_operator_changes_that_label_and_nothing_else() {
+    run(async {
+        let admin = admin().await;
+        let (operator, hub) = (account("multiactive-operator").await, account("multiactive-hub").await);
+        let shop = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+        let label = json!({"metadata": {"labels": {PROTECTED: "true"}}});
+        for (change, allowed) in [
+            (label.clone(), true),
+            (json!({"metadata": {"labels": {PROTECTED: null}}}), true),
+            (
+                json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}),
+                false,
+            ),
+            (json!({"metadata": {"labels": {"team": null}}}), false),
+            (json!({"metadata": {"labels": {PROTECTED: "true", "team": "b"}}}), false),
+            (
+                json!({"metadata": {"annotations": {"scheduler.alpha.kubernetes.io/node-selector": "a=b"}}}),
+                false,
+            ),
+            (json!({"metadata": {"finalizers": ["example.com/stay"]}}), false),
+            (
+                json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}]}}),
+                false,
+            ),
+        ] {
+            let patch = kube::api::Patch::Merge(&change);
+            let params = kube::api::PatchParams {
+                dry_run: true,
+                ..Default::default()
+            };
+            for (who, client) in [("operator", &operator), ("hub", &hub)] {
+                let answer = crate::support::api(client, &shop).patch("shop", &params, &patch).await;
+                match answer {
+                    Ok(_) => assert!(allowed, "{who} may {change}"),
+                    Err(error) => assert!(
+                        !allowed
+                            && error
+                                .to_string()
+                                .contains("changes nothing of a namespace but the label"),
+                        "{who} {change}: {error}"
+                    ),
+                }
+            }
+            let answer = crate::support::api(&admin, &shop).patch("shop", &params, &patch).await;
+            answer.unwrap_or_else(|error| panic!("the administrator {change}: {error}"));
+        }
     });
 }

@@ -35,7 +35,8 @@ async fn start() -> Cluster {
     let cluster = Cluster::start(Options::api_server_only("api-tests")).await.unwrap();
     let client = cluster.client().await.unwrap();
     for name in [SYSTEM, TEAM] {
-        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        let namespace: Namespace =
+            serde_json::from_value(json!({"metadata": {"name": name, "labels": {"team": "a"}}})).unwrap();
         let api: Api<Namespace> = Api::all(client.clone());
         api.create(&PostParams::default(), &namespace).await.unwrap();
     }
@@ -56,39 +57,43 @@ async fn start() -> Cluster {
     cluster
 }
 
-/// The API server compiles policies in the background: waits until each of them refuses.
+/// The API server compiles policies in the background: waits until those refuse that even an administrator meets.
 async fn policies_are_in_force(client: &Client) {
-    let table = |name: &str| {
-        json!({"apiVersion": "multiactive.io/v1alpha1", "kind": "RoutingTable",
-        "metadata": {"name": name, "namespace": TEAM}, "spec": {"term": 1, "epoch": 1}})
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
     };
     // A member of system:masters may create a table, so only the wish to change it shows the policy.
-    let api = api(client, &table("routing"));
-    api.create(&PostParams::default(), &object(&table("routing")))
-        .await
-        .unwrap();
-    loop {
-        let mut changed = api.get("routing").await.unwrap();
+    let table = json!({"apiVersion": "multiactive.io/v1alpha1", "kind": "RoutingTable",
+        "metadata": {"name": "routing", "namespace": TEAM}, "spec": {"term": 1, "epoch": 1}});
+    let tables = api(client, &table);
+    tables.create(&PostParams::default(), &object(&table)).await.unwrap();
+    until_refused("only the operator changes", async || {
+        let mut changed = tables.get("routing").await.unwrap();
         changed.data["spec"]["epoch"] = json!(2);
-        match api
-            .replace(
-                "routing",
-                &PostParams {
-                    dry_run: true,
-                    ..PostParams::default()
-                },
-                &changed,
-            )
-            .await
-        {
-            Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        tables.replace("routing", &dry, &changed).await.map(drop)
+    })
+    .await;
+    tables.delete("routing", &DeleteParams::default()).await.unwrap();
+    for new in [
+        crate::good::unit_assignment("policies"),
+        crate::good::replication_link(),
+    ] {
+        let create = async || api(client, &new).create(&dry, &object(&new)).await.map(drop);
+        until_refused("only the operator writes", create).await;
+    }
+}
+
+async fn until_refused(text: &str, attempt: impl AsyncFn() -> kube::Result<()>) {
+    loop {
+        match attempt().await {
+            Ok(()) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
             Err(error) => {
-                assert!(error.to_string().contains("only the operator changes"), "{error}");
+                assert!(error.to_string().contains(text), "{error}");
                 break;
             }
         }
     }
-    api.delete("routing", &DeleteParams::default()).await.unwrap();
 }
 
 /// The client of a user without a group.
@@ -104,6 +109,14 @@ pub async fn admin() -> Client {
 /// The client of an account of the chart.
 pub async fn account(name: &str) -> Client {
     user(&format!("system:serviceaccount:{SYSTEM}:{name}")).await
+}
+
+/// The client of one who may write objects like this one: what is generated is the operator's.
+pub async fn writer(of: &Value) -> Client {
+    match of["kind"].as_str() {
+        Some("UnitAssignment" | "ReplicationLink") => account("multiactive-operator").await,
+        _ => admin().await,
+    }
 }
 
 /// Where objects like this one are.
@@ -170,7 +183,8 @@ pub async fn try_delete(client: &Client, value: &Value) -> Result<(), String> {
         .map_err(message)
 }
 
-fn message(error: kube::Error) -> String {
+/// What the server said.
+pub fn message(error: kube::Error) -> String {
     let kube::Error::Api(status) = error else {
         panic!("no answer of the API server: {error}");
     };
