@@ -1,12 +1,14 @@
 //! A world of a test's own with the shop on it, ready to be taken apart.
 
 use crate::install::Install;
+use crate::promotion::{create, ended};
 use crate::region::{NAMESPACE, Region};
 use crate::world::{Network, World};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use kube::{Api, Client};
-use multiactive_api::{ROUTING_TABLE, RoutingTable};
+use multiactive_api::{PromotionStatus, ROUTING_TABLE, RoutingTable};
 use multiactive_core::table::RoutingTable as Owners;
+use serde_json::Value;
 use shop::check::{Findings, check, read};
 use shop::load::{Load, LoadOptions, Record};
 use std::collections::BTreeMap;
@@ -15,6 +17,9 @@ use tokio::time::{Instant, interval};
 
 /// The regions of every stage; the first is the hub.
 pub const REGIONS: [&str; 3] = ["east", "north", "south"];
+
+/// How long any one thing may take that a test waits for, on a slow machine.
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// A fleet of this process with the shop on it. Dropping it ends everything.
 pub struct Stage {
@@ -92,13 +97,46 @@ impl Stage {
         Ok(Owners::try_from(&api.get(ROUTING_TABLE).await?.spec)?)
     }
 
+    /// Moves slots and waits until they have moved.
+    ///
+    /// # Errors
+    ///
+    /// Where the Promotion ends otherwise, or not in time.
+    pub async fn moved(&self, name: &str, target: &str, select: Value, verify: &str) -> Result<PromotionStatus> {
+        create(&self.hub, name, target, select, verify).await?;
+        let status = ended(&self.hub, name, LIMIT).await?;
+        ensure!(status.outcome.as_deref() == Some("Succeeded"), "{name}: {status:?}");
+        Ok(status)
+    }
+
     /// Looks for every acknowledged order; the units are given a moment to hold the same.
     ///
     /// # Errors
     ///
-    /// Where a database cannot be read.
-    pub async fn examine(&self, record: &Record) -> Result<Findings> {
-        examine(&self.world.regions, &self.table().await?, record).await
+    /// Where a database cannot be read, or an order is not where it belongs.
+    pub async fn examine(&self, record: &Record) -> Result<()> {
+        let findings = examine(&self.world.regions, &self.table().await?, record).await?;
+        ensure!(findings.clean(), "{findings:?}");
+        Ok(())
+    }
+
+    /// Stops a load, none of whose requests may have failed and none of whose orders may be lost.
+    ///
+    /// # Errors
+    ///
+    /// What failed or was lost.
+    pub async fn judge(&self, load: Load) -> Result<Record> {
+        let record = load.stop().await;
+        println!("{}", record.summary());
+        let failed = record.attempts.iter().filter(|attempt| attempt.order.is_none());
+        let failed: Vec<_> = failed.take(3).collect();
+        ensure!(
+            record.failures() == 0,
+            "{} requests failed, the first: {failed:?}",
+            record.failures()
+        );
+        self.examine(&record).await?;
+        Ok(record)
     }
 }
 

@@ -5,13 +5,9 @@ use anyhow::{Context, Result, ensure};
 use kube::Api;
 use multiactive_api::MemberCluster;
 use multiactive_e2e::kube_ext::wait_for;
-use multiactive_e2e::promotion::{create, ended};
-use multiactive_e2e::stage::{Stage, orders};
+use multiactive_e2e::stage::{LIMIT, Stage, orders};
 use multiactive_fleet::cluster::Part;
 use serde_json::json;
-use std::time::Duration;
-
-const LIMIT: Duration = Duration::from_secs(90);
 
 /// Waits until the MemberCluster north is Ready, or not.
 async fn until_north(stage: &Stage, ready: &str) -> Result<()> {
@@ -41,27 +37,8 @@ async fn orders_go_on_without_it_and_slots_move_there_afterwards() -> Result<()>
     north.start_part(Part::ApiServer).await?;
     until_north(&stage, "True").await?;
 
-    create(
-        &stage.hub,
-        "to-north",
-        "north-1",
-        json!({"type": "Unit", "unit": "east-1"}),
-        "Full",
-    )
-    .await?;
-    let status = ended(&stage.hub, "to-north", LIMIT).await?;
-    ensure!(status.outcome.as_deref() == Some("Succeeded"), "{status:?}");
+    let all = json!({"type": "Unit", "unit": "east-1"});
+    stage.moved("to-north", "north-1", all, "Full").await?;
     orders(&load, 50).await;
-    let record = load.stop().await;
-    println!("{}", record.summary());
-    let failed: Vec<_> = record
-        .attempts
-        .iter()
-        .filter(|attempt| attempt.order.is_none())
-        .take(3)
-        .collect();
-    ensure!(record.failures() == 0, "{failed:?}");
-    let findings = stage.examine(&record).await?;
-    ensure!(findings.clean(), "{findings:?}");
-    Ok(())
+    stage.judge(load).await.map(drop)
 }

@@ -3,14 +3,10 @@
 use anyhow::Result;
 use kube::Api;
 use multiactive_api::{Keyspace, ShardRange, Unit, UnitWorkload};
-use multiactive_e2e::promotion::{create, ended};
 use multiactive_e2e::region::NAMESPACE;
 use multiactive_e2e::stage::{Stage, orders};
 use serde_json::json;
-use std::time::Duration;
 use tokio_postgres::NoTls;
-
-const LIMIT: Duration = Duration::from_secs(90);
 
 /// Generation of each of the users' objects: it grows with every change of a spec.
 async fn generations(stage: &Stage) -> Result<Vec<(String, Option<i64>)>> {
@@ -64,9 +60,7 @@ async fn nothing_fails_or_is_lost_and_git_fights_nothing() -> Result<()> {
                 "None",
             ),
         ] {
-            create(&stage.hub, name, target, select, verify).await?;
-            let status = ended(&stage.hub, name, LIMIT).await?;
-            assert_eq!(status.outcome.as_deref(), Some("Succeeded"), "{name}: {status:?}");
+            let status = stage.moved(name, target, select, verify).await?;
             assert!(status.pause.is_some(), "{name}: the pause is shown: {status:?}");
             orders(&load, 100).await;
         }
@@ -97,17 +91,7 @@ async fn nothing_fails_or_is_lost_and_git_fights_nothing() -> Result<()> {
     let refused = client.batch_execute(insert).await.unwrap_err();
     assert_eq!(refused.code().map(|code| code.code()), Some("MA001"), "{refused:?}");
 
-    let record = load.stop().await;
-    let findings = stage.examine(&record).await?;
-    println!("{}", record.summary());
-    let failed: Vec<_> = record
-        .attempts
-        .iter()
-        .filter(|attempt| attempt.order.is_none())
-        .take(3)
-        .collect();
-    assert_eq!(record.failures(), 0, "{failed:?}");
-    assert!(findings.clean(), "{findings:?}");
+    stage.judge(load).await?;
     assert_eq!(
         generations(&stage).await?,
         before,

@@ -7,13 +7,9 @@ use kube::api::DeleteParams;
 use multiactive_api::{ROUTING_TABLE, RoutingTable};
 use multiactive_core::table::RoutingTable as Owners;
 use multiactive_e2e::kube_ext::wait_for;
-use multiactive_e2e::promotion::{create, ended};
 use multiactive_e2e::region::NAMESPACE;
-use multiactive_e2e::stage::{Stage, orders};
+use multiactive_e2e::stage::{LIMIT, Stage, orders};
 use serde_json::json;
-use std::time::Duration;
-
-const LIMIT: Duration = Duration::from_secs(90);
 
 /// The owner of each slot.
 fn owners(table: &Owners) -> Vec<(u16, Option<String>)> {
@@ -52,27 +48,8 @@ async fn it_comes_back_above_all_epochs_and_no_request_fails() -> Result<()> {
     .context("the copy in north")?;
     orders(&load, 50).await;
 
-    create(
-        &stage.hub,
-        "afterwards",
-        "south-1",
-        json!({"type": "Unit", "unit": "north-1"}),
-        "None",
-    )
-    .await?;
-    let status = ended(&stage.hub, "afterwards", LIMIT).await?;
-    ensure!(status.outcome.as_deref() == Some("Succeeded"), "{status:?}");
+    let all = json!({"type": "Unit", "unit": "north-1"});
+    stage.moved("afterwards", "south-1", all, "None").await?;
     orders(&load, 50).await;
-    let record = load.stop().await;
-    println!("{}", record.summary());
-    let failed: Vec<_> = record
-        .attempts
-        .iter()
-        .filter(|attempt| attempt.order.is_none())
-        .take(3)
-        .collect();
-    ensure!(record.failures() == 0, "{failed:?}");
-    let findings = stage.examine(&record).await?;
-    ensure!(findings.clean(), "{findings:?}");
-    Ok(())
+    stage.judge(load).await.map(drop)
 }
