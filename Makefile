@@ -54,5 +54,6 @@ audit: prerequisites ## Known vulnerabilities of dependencies (needs the advisor
 	@hack/deny.sh check advisories
 
 .PHONY: bench
-bench: prerequisites ## All benchmarks, each against a peer or a limit in the same run
-	@cargo bench --workspace
+bench: prerequisites tools ## All benchmarks, each against a peer or a limit in the same run: docs/performance.md
+	@cargo build --release --bins -p multiactive-operator -p multiactive-agent -p multiactive-router -p shop
+	@cargo bench --workspace --no-fail-fast --bench '*'

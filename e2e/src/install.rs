@@ -22,6 +22,9 @@ use std::time::Duration;
 /// How long everything may take to become ready on a slow machine.
 const READY_LIMIT: Duration = Duration::from_secs(180);
 
+/// Where agents listen for routers.
+pub const AGENT_PORT: u16 = 19_443;
+
 /// A fleet that is being furnished.
 #[derive(Clone, Debug)]
 pub struct Install {
@@ -33,6 +36,10 @@ pub struct Install {
     pub scratch: PathBuf,
     /// Whether operator and agents look for a failpoint in a file: see [`Install::failpoint`].
     pub failpoints: bool,
+    /// What operators, agents and routers log, as in `RUST_LOG`; their own choice where it is `None`.
+    pub logs: Option<String>,
+    /// Where routers look for their agent, on their region's address.
+    pub agent_port: u16,
 }
 
 impl Install {
@@ -96,11 +103,12 @@ impl Install {
     pub fn values(&self, region: &Region) -> Value {
         let is_hub = self.regions.first().is_some_and(|hub| hub.name == region.name);
         let at = |port: u16| format!("{}:{port}", region.address);
-        let env = |part: &str| match self.failpoints {
-            true => {
-                json!([{"name": "MULTIACTIVE_FAILPOINT", "value": format!("@{}", self.failpoint(part, &region.name).display())}])
-            }
-            false => json!([]),
+        let env = |part: Option<&str>| {
+            let armed = part.filter(|_| self.failpoints);
+            let file = armed.map(|part| format!("@{}", self.failpoint(part, &region.name).display()));
+            let variables = [("MULTIACTIVE_FAILPOINT", file), ("RUST_LOG", self.logs.clone())];
+            let given = variables.into_iter().filter_map(|(name, value)| Some((name, value?)));
+            Value::from_iter(given.map(|(name, value)| json!({"name": name, "value": value})))
         };
         json!({
             "mode": if is_hub { "both" } else { "member" },
@@ -110,13 +118,13 @@ impl Install {
                 "image": "process/multiactive-operator",
                 "listen": at(18090),
                 "strategy": {"type": "Recreate"},
-                "extraEnv": env("operator"),
+                "extraEnv": env(Some("operator")),
             },
             "agent": {
                 "image": "process/multiactive-agent",
-                "listenRouters": at(19443),
+                "listenRouters": at(AGENT_PORT),
                 "listen": at(18091),
-                "extraEnv": env("agent"),
+                "extraEnv": env(Some("agent")),
             },
             "router": {
                 "image": "process/multiactive-router",
@@ -125,13 +133,19 @@ impl Install {
                 "listen": at(18000),
                 "peerListen": at(18443),
                 "adminListen": at(18080),
-                "agent": at(19443),
+                "agent": at(self.agent_port),
+                "extraEnv": env(None),
                 "units": [{"name": region.unit(), "namespace": NAMESPACE}],
             },
         })
     }
 
-    async fn chart(&self, region: &Region) -> Result<()> {
+    /// Installs the chart in a region's cluster, or upgrades it to other values.
+    ///
+    /// # Errors
+    ///
+    /// What helm said.
+    pub async fn chart(&self, region: &Region) -> Result<()> {
         let values = self.scratch.join(format!("values-{}.yaml", region.name));
         std::fs::write(&values, serde_yaml::to_string(&self.values(region))?)?;
         let (chart, values, kubeconfig) = (

@@ -1,6 +1,7 @@
 //! A world of a test's own with the shop on it, ready to be taken apart.
 
-use crate::install::Install;
+use crate::bench::audit::Audit;
+use crate::install::{AGENT_PORT, Install};
 use crate::promotion::{create, ended};
 use crate::region::{NAMESPACE, Region};
 use crate::world::{Network, World};
@@ -21,6 +22,17 @@ pub const REGIONS: [&str; 3] = ["east", "north", "south"];
 /// How long any one thing may take that a test waits for, on a slow machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
+/// What may differ from stage to stage.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether operator and agents look for a failpoint in a file.
+    pub failpoints: bool,
+    /// What operators, agents and routers log, as in `RUST_LOG`.
+    pub logs: Option<String>,
+    /// Whether each API server notes every write and who made it.
+    pub audit: bool,
+}
+
 /// A fleet of this process with the shop on it. Dropping it ends everything.
 pub struct Stage {
     /// Clusters and databases.
@@ -29,7 +41,10 @@ pub struct Stage {
     pub install: Install,
     /// An administrator's client of the hub.
     pub hub: Client,
-    _scratch: tempfile::TempDir,
+    /// What each API server wrote down, where that was asked for.
+    pub audit: Option<Audit>,
+    /// A folder for what is only needed while it runs.
+    pub scratch: tempfile::TempDir,
 }
 
 impl Stage {
@@ -39,14 +54,32 @@ impl Stage {
     ///
     /// Where something does not start or become ready.
     pub async fn up() -> Result<Self> {
+        let failpoints = true;
+        Self::up_with(Options {
+            failpoints,
+            ..Options::default()
+        })
+        .await
+    }
+
+    /// As [`Stage::up`], otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stage::up`].
+    pub async fn up_with(options: Options) -> Result<Self> {
         let network = Network::of_this_process();
-        let world = World::start(&REGIONS, network, None).await?;
         let scratch = tempfile::tempdir()?;
+        let audit = options.audit.then(|| Audit::new(scratch.path())).transpose()?;
+        let args = |region: &str| audit.as_ref().map_or_else(Vec::new, |audit| audit.args(region));
+        let world = World::start_with(&REGIONS, network, None, args).await?;
         let install = Install {
             regions: world.regions.clone(),
             network,
             scratch: scratch.path().to_owned(),
-            failpoints: true,
+            failpoints: options.failpoints,
+            logs: options.logs,
+            agent_port: AGENT_PORT,
         };
         install.platform().await?;
         install.shop().await?;
@@ -56,7 +89,8 @@ impl Stage {
             world,
             install,
             hub,
-            _scratch: scratch,
+            audit,
+            scratch,
         })
     }
 

@@ -70,8 +70,9 @@ pub fn programs() -> Result<PathBuf> {
         let path = folder.join(program);
         anyhow::ensure!(
             path.exists(),
-            "{} is missing: run `cargo build --workspace --bins` first",
-            path.display()
+            "{} is missing: run `cargo build{} --workspace --bins` first",
+            path.display(),
+            if cfg!(debug_assertions) { "" } else { " --release" },
         );
     }
     Ok(folder.to_owned())
@@ -84,10 +85,25 @@ impl World {
     ///
     /// Where one of them does not start; the others are ended.
     pub async fn start(names: &[&str], network: Network, dir: Option<&Path>) -> Result<Self> {
+        Self::start_with(names, network, dir, |_| Vec::new()).await
+    }
+
+    /// As [`World::start`]; `api_server_args` gives more flags for the API server of a region.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::start`].
+    pub async fn start_with(
+        names: &[&str],
+        network: Network,
+        dir: Option<&Path>,
+        api_server_args: impl Fn(&str) -> Vec<String>,
+    ) -> Result<Self> {
         let programs = programs()?;
         let clusters = names.iter().map(|name| {
             let mut options = cluster::Options::new(name).programs(&programs);
             options.dir = dir.map(|dir| dir.join(name));
+            options.api_server_args = api_server_args(name);
             Cluster::start(options)
         });
         let databases = names.iter().enumerate().map(|(index, name)| {

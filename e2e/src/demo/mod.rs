@@ -56,6 +56,8 @@ async fn story(options: &Options) -> Result<()> {
         network: Network::EXAMPLES,
         scratch: options.dir.clone(),
         failpoints: false,
+        logs: None,
+        agent_port: crate::install::AGENT_PORT,
     };
     install.platform().await?;
     console::said("helm upgrade --install multiactive charts/multiactive   (in each cluster)");
