@@ -1,10 +1,11 @@
 //! What is known of a unit's stores at one moment. Unknown is `None`; nothing here is written anywhere.
 
 use jiff::SignedDuration;
-use multiactive_api::LinkState;
+use multiactive_api::{LinkState, UnitAssignmentSpec};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, StoreName};
 use multiactive_core::promotion::{Reach, StorePosition};
+use multiactive_core::wire::{Applied, KeyspaceApplied};
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 
@@ -129,8 +130,103 @@ impl Board {
     }
 }
 
+/// What the routers are told: the table that every store stands at, and for each keyspace the one that its own stores
+/// stand at, where that is newer. A keyspace without stores stands at the table at once.
+///
+/// So a store that is broken, or new, holds up the writes of its own keyspace and of no other.
+pub fn applied_by_keyspace(stores: &Stores, assignment: &UnitAssignmentSpec, table: Option<Epoch>) -> Applied {
+    let mut all = Applied {
+        epoch: applied(stores, table).unwrap_or(Epoch::NEVER),
+        keyspaces: Vec::new(),
+    };
+    let keyspaces = assignment.keyspaces.iter().filter_map(|keyspace| {
+        let own = assignment.stores.iter().filter(|store| store.keyspace == keyspace.name);
+        let stands: Option<Vec<Epoch>> = own
+            .map(|store| stores.get(&store.name.as_str().into())?.applied)
+            .collect();
+        Some(KeyspaceApplied {
+            keyspace: keyspace.name.as_str().into(),
+            epoch: stands?.into_iter().min().or(table)?,
+        })
+    });
+    all.keyspaces = keyspaces.filter(|keyspace| keyspace.epoch > all.epoch).collect();
+    all
+}
+
 /// The table that every store stands at; a unit without stores stands at its table at once.
 pub fn applied(stores: &Stores, table: Option<Epoch>) -> Option<Epoch> {
     let all: Option<Vec<Epoch>> = stores.values().map(|store| store.applied).collect();
     all?.into_iter().min().or(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn assignment(stores: &[(&str, &str)]) -> UnitAssignmentSpec {
+        let keyspace = |name: &str| {
+            json!({
+                "name": name, "slots": 16, "function": {"type": "Crc32"},
+                "key": {"sources": [{"type": "Header", "header": {"name": "x-user-id"}}], "onMissing": "Reject"},
+            })
+        };
+        let store = |(name, keyspace): &(&str, &str)| {
+            json!({
+                "name": name, "keyspace": keyspace,
+                "engine": {"type": "PostgreSQL", "postgreSQL": {"database": "shop"}},
+                "tables": [{"name": "orders", "shardKey": "user_id"}],
+                "local": {"unit": "east-1", "address": "db:5432", "credentials": "db"},
+                "peers": [],
+            })
+        };
+        let spec = json!({
+            "unit": "east-1", "cluster": "east", "backends": [],
+            "keyspaces": [keyspace("users"), keyspace("carts")],
+            "stores": stores.iter().map(store).collect::<Vec<_>>(),
+        });
+        serde_json::from_value(spec).unwrap()
+    }
+
+    #[test]
+    fn a_store_that_is_behind_holds_up_its_own_keyspace_only() {
+        let at = |epoch| Epoch::new(1, epoch);
+        // Where orders and bills of users stand, and carts; then all, users and carts as told.
+        for (orders, bills, carts, all, users_told, carts_told) in [
+            (Some(7), Some(7), Some(7), 7, 7, 7),
+            (Some(7), Some(7), None, 0, 7, 0),
+            (Some(7), Some(6), None, 0, 6, 0),
+            (Some(7), None, Some(7), 0, 0, 7),
+            (Some(7), Some(7), Some(5), 5, 7, 5),
+            (None, None, None, 0, 0, 0),
+        ] {
+            let facts = |epoch: Option<u64>| StoreFacts {
+                applied: epoch.map(at),
+                ..StoreFacts::default()
+            };
+            let stores = Stores::from([
+                ("orders".into(), facts(orders)),
+                ("bills".into(), facts(bills)),
+                ("carts".into(), facts(carts)),
+            ]);
+            let assignment = assignment(&[("orders", "users"), ("bills", "users"), ("carts", "carts")]);
+            let told = applied_by_keyspace(&stores, &assignment, Some(at(7)));
+            let got = (
+                told.epoch.epoch,
+                told.of(&"users".into()).epoch,
+                told.of(&"carts".into()).epoch,
+            );
+            assert_eq!(got, (all, users_told, carts_told), "{orders:?} {bills:?} {carts:?}");
+        }
+    }
+
+    #[test]
+    fn a_keyspace_without_stores_stands_at_the_table() {
+        let assignment = assignment(&[("orders", "users")]);
+        let stores = Stores::from([("orders".into(), StoreFacts::default())]);
+        let told = applied_by_keyspace(&stores, &assignment, Some(Epoch::new(1, 7)));
+        assert_eq!(told.of(&"carts".into()), Epoch::new(1, 7));
+        assert_eq!(told.of(&"users".into()), Epoch::NEVER);
+        assert_eq!(applied_by_keyspace(&stores, &assignment, None), Applied::default());
+    }
 }

@@ -8,6 +8,7 @@ mod support;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 use multiactive_api::{ROUTING_TABLE, RoutingTable as StoredTable};
+use multiactive_core::epoch::Epoch;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
 use multiactive_fleet::cluster::Part;
@@ -95,7 +96,7 @@ async fn wrong_credentials_are_told_and_heal_when_the_secret_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_store_stops_no_other_and_says_why() {
+async fn a_broken_store_stops_no_other_keyspace_and_says_why() {
     let world = alone("broken").await;
     let database = admin(world.database("east-1")).await;
     database.batch_execute("CREATE DATABASE other").await.unwrap();
@@ -107,8 +108,10 @@ async fn a_broken_store_stops_no_other_and_says_why() {
     other.batch_execute(sql).await.unwrap();
     let mut unfit = world.store("loose", "loose", "east-1");
     unfit["engine"]["postgreSQL"]["database"] = json!("other");
+    unfit["keyspace"] = json!("carts");
     let mut away = world.store("away", "orders", "east-1");
     away["local"]["address"] = json!("127.0.0.1:1");
+    away["keyspace"] = json!("carts");
     world
         .assign_with(
             "east-1",
@@ -139,6 +142,11 @@ async fn a_broken_store_stops_no_other_and_says_why() {
         .find(|condition| condition.type_ == "Ready")
         .unwrap();
     assert_eq!(ready.status, "False");
+    // The routers hear that the good one takes writes.
+    let mut router = Router::of(&world, agent.routers, "east-1").await;
+    let users = world.table().epoch;
+    let told = router.applied_when(|told| told.of(&"users".into()) == users).await;
+    assert_eq!((told.epoch, told.of(&"carts".into())), (Epoch::NEVER, Epoch::NEVER));
     // Without the broken ones, the unit stands at its table.
     world.assign("east-1").await;
     world.applied("east-1").await;

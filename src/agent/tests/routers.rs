@@ -7,7 +7,7 @@ mod support;
 use jiff::{SignedDuration, Timestamp};
 use multiactive_agent::routers::{RouterHub, UnitKey, UnitRouters, serve};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::wire::{PROTOCOL, RouterHello};
+use multiactive_core::wire::{Applied, KeyspaceApplied, PROTOCOL, RouterHello};
 use multiactive_runtime::certs::{Ca, TlsFiles, agent_name, router_name};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,6 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 const FIRST: Epoch = Epoch::new(1, 7);
 const SECOND: Epoch = Epoch::new(1, 8);
+
+/// Every store stands at this table.
+fn all(epoch: Epoch) -> Applied {
+    let keyspaces = Vec::new();
+    Applied { epoch, keyspaces }
+}
 
 struct Listener {
     at: SocketAddr,
@@ -89,28 +95,54 @@ async fn known(unit: &UnitRouters, name: &str, is: impl Fn(Option<&multiactive_a
 async fn a_router_is_told_the_applied_table_when_it_connects_and_at_each_change_never_an_older_one() {
     let listener = Listener::start().await;
     let unit = listener.unit("east-1");
-    unit.applied(FIRST);
+    unit.applied(&all(FIRST));
     let mut router = listener
         .connect("east-1", &hello("shop", "east-1", "r-1"))
         .await
         .unwrap();
     assert_eq!(router.told().await, Some(FIRST), "on connect");
-    unit.applied(SECOND);
+    unit.applied(&all(SECOND));
     assert_eq!(router.told().await, Some(SECOND), "at a change");
-    unit.applied(FIRST);
+    unit.applied(&all(FIRST));
     let mut late = listener
         .connect("east-1", &hello("shop", "east-1", "r-2"))
         .await
         .unwrap();
     assert_eq!(late.told().await, Some(SECOND), "an older table is not told");
     let other = listener.unit("east-2");
-    other.applied(Epoch::new(1, 9));
-    unit.applied(Epoch::new(1, 10));
+    other.applied(&all(Epoch::new(1, 9)));
+    unit.applied(&all(Epoch::new(1, 10)));
     assert_eq!(
         router.told().await,
         Some(Epoch::new(1, 10)),
         "words are for the unit's own routers"
     );
+}
+
+#[tokio::test]
+async fn a_router_is_told_of_each_keyspace_by_itself() {
+    let listener = Listener::start().await;
+    let unit = listener.unit("east-1");
+    let of = |keyspace: &str, epoch| Applied {
+        epoch: Epoch::NEVER,
+        keyspaces: vec![KeyspaceApplied {
+            keyspace: keyspace.into(),
+            epoch,
+        }],
+    };
+    assert!(unit.applied(&of("users", SECOND)));
+    let mut router = listener
+        .connect("east-1", &hello("shop", "east-1", "r-1"))
+        .await
+        .unwrap();
+    let told = router.applied().await.unwrap();
+    let keyspaces = ["users", "carts"].map(|keyspace| told.of(&keyspace.into()));
+    assert_eq!((told.epoch, keyspaces), (Epoch::NEVER, [SECOND, Epoch::NEVER]));
+    assert!(!unit.applied(&of("users", FIRST)), "an older table is no news");
+    assert!(unit.applied(&of("carts", FIRST)));
+    let told = router.applied().await.unwrap();
+    let keyspaces = ["users", "carts"].map(|keyspace| told.of(&keyspace.into()));
+    assert_eq!(keyspaces, [SECOND, FIRST]);
 }
 
 #[tokio::test]
@@ -154,7 +186,7 @@ async fn reports_are_remembered_and_a_lost_connection_is_not_a_goodbye() {
 async fn who_is_not_the_unit_that_it_claims_is_not_heard() {
     let listener = Listener::start().await;
     let unit = listener.unit("east-1");
-    unit.applied(FIRST);
+    unit.applied(&all(FIRST));
     let stranger = RouterHello {
         protocol: PROTOCOL + 1,
         ..hello("shop", "east-1", "r-1")
@@ -174,7 +206,7 @@ async fn who_is_not_the_unit_that_it_claims_is_not_heard() {
 async fn a_certificate_of_another_authority_or_a_line_that_is_too_long_ends_the_connection() {
     let listener = Listener::start().await;
     let unit = listener.unit("east-1");
-    unit.applied(FIRST);
+    unit.applied(&all(FIRST));
     let now = Timestamp::now();
     let other = Ca::generate("other", now, now + SignedDuration::from_hours(1)).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -201,7 +233,7 @@ async fn a_certificate_of_another_authority_or_a_line_that_is_too_long_ends_the_
 async fn a_listener_that_ends_closes_its_connections() {
     let listener = Listener::start().await;
     let unit = listener.unit("east-1");
-    unit.applied(FIRST);
+    unit.applied(&all(FIRST));
     let mut router = listener
         .connect("east-1", &hello("shop", "east-1", "r-1"))
         .await

@@ -31,8 +31,12 @@ pub struct Asked {
 pub struct AgentSeen {
     /// Whether it is connected now.
     pub connected: bool,
-    /// The highest table to which it said that the unit's stores stand; [`Epoch::NEVER`] where it has not said.
+    /// The highest table to which it said that the stores of the request's keyspace stand; [`Epoch::NEVER`] where it
+    /// has not said.
     pub applied: Epoch,
+    /// Whether it has been connected, and behind this span, for longer than a write of a span that the unit serves
+    /// waits for it.
+    pub late: bool,
 }
 
 /// Why a request waits.
@@ -100,11 +104,12 @@ pub fn decide<'e>(unit: &UnitName, table: Epoch, entry: &'e Entry, asked: Asked,
 }
 
 /// Whether the stores stand at the span's epoch, as far as is known. A unit without a connected agent goes on serving
-/// what it served; a span that is new to it needs the agent's word.
+/// what it served, and so does one whose agent is late, most likely because one store of the keyspace is broken: each
+/// database decides then, and refuses what its fence must refuse. A span that is new to the unit needs the agent's word.
 fn stores_take_writes(entry: &Entry, agent: AgentSeen) -> bool {
     let applied = agent.applied >= entry.epoch;
     match entry.state {
-        SpanState::Serving => applied || !agent.connected,
+        SpanState::Serving => applied || !agent.connected || agent.late,
         SpanState::Opening => applied,
         SpanState::Unowned | SpanState::Held | SpanState::Fenced => false,
     }
@@ -119,6 +124,7 @@ mod tests {
     const APPLIED: AgentSeen = AgentSeen {
         connected: true,
         applied: Epoch::new(1, 10),
+        late: false,
     };
 
     fn entry(owner: Option<&str>, state: SpanState) -> Entry {
@@ -197,6 +203,11 @@ mod tests {
         let agent = |connected, epoch| AgentSeen {
             connected,
             applied: Epoch::new(1, epoch),
+            late: false,
+        };
+        let late = AgentSeen {
+            late: true,
+            ..agent(true, 9)
         };
         let hold = Decision::Hold(Wait::Opening);
         for (state, agent, want) in [
@@ -207,6 +218,9 @@ mod tests {
             (SpanState::Opening, AgentSeen::default(), hold),
             (SpanState::Serving, agent(true, 9), hold),
             (SpanState::Serving, agent(true, 10), Decision::Serve),
+            // An agent that stays behind stops nothing that was served, and opens nothing.
+            (SpanState::Serving, late, Decision::Serve),
+            (SpanState::Opening, late, hold),
             // Without an agent a unit goes on with what it serves.
             (SpanState::Serving, agent(false, 9), Decision::Serve),
             (SpanState::Serving, AgentSeen::default(), Decision::Serve),

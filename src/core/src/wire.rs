@@ -4,7 +4,7 @@
 //! and after each table that it has brought the stores to.
 
 use crate::epoch::Epoch;
-use crate::ids::OperationUid;
+use crate::ids::{KeyspaceName, OperationUid};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -64,11 +64,59 @@ pub struct InFlight {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type")]
 pub enum AgentToRouter {
-    /// The unit's stores stand at the table of this epoch: what the unit owns in it is open, the rest is fenced.
-    Applied {
-        /// That table's epoch.
-        epoch: Epoch,
-    },
+    /// To which tables the unit's stores were brought: what the unit owns in such a table is open, the rest is fenced.
+    Applied(Applied),
+}
+
+/// To which tables the stores of a unit were brought.
+///
+/// An older agent says only [`Self::epoch`], and an older router reads only that: both see less than there is, never
+/// more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// All of them, by every store; [`Epoch::NEVER`] where one never was.
+    pub epoch: Epoch,
+    /// The keyspaces all of whose stores were brought further, so that a store that is broken holds up no other
+    /// keyspace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keyspaces: Vec<KeyspaceApplied>,
+}
+
+/// To which table the stores of a keyspace were brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyspaceApplied {
+    /// The keyspace.
+    pub keyspace: KeyspaceName,
+    /// That table's epoch.
+    pub epoch: Epoch,
+}
+
+impl Applied {
+    /// The table to which the stores of this keyspace were brought.
+    pub fn of(&self, keyspace: &KeyspaceName) -> Epoch {
+        let own = self.keyspaces.iter().find(|known| known.keyspace == *keyspace);
+        own.map_or(self.epoch, |own| own.epoch.max(self.epoch))
+    }
+
+    /// Takes over what is newer in `said`; whether anything was. Nothing ever goes back.
+    pub fn raise(&mut self, said: &Self) -> bool {
+        let mut newer = said.epoch > self.epoch;
+        self.epoch = self.epoch.max(said.epoch);
+        for word in &said.keyspaces {
+            if word.epoch <= self.of(&word.keyspace) {
+                continue;
+            }
+            newer = true;
+            match self.keyspaces.iter_mut().find(|known| known.keyspace == word.keyspace) {
+                Some(known) => known.epoch = word.epoch,
+                None => self.keyspaces.push(word.clone()),
+            }
+        }
+        self.keyspaces.retain(|known| known.epoch > self.epoch);
+        newer
+    }
 }
 
 /// A line that is not one of ours.
@@ -106,4 +154,81 @@ pub fn write_line<T: Serialize>(message: &T) -> Result<Vec<u8>, LineError> {
         return Err(LineError::TooLong(line.len()));
     }
     Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(epoch: u64, keyspaces: &[(&str, u64)]) -> Applied {
+        let keyspaces = keyspaces.iter().map(|(keyspace, epoch)| KeyspaceApplied {
+            keyspace: (*keyspace).into(),
+            epoch: Epoch::new(1, *epoch),
+        });
+        Applied {
+            epoch: Epoch::new(1, epoch),
+            keyspaces: keyspaces.collect(),
+        }
+    }
+
+    #[test]
+    fn an_older_agents_line_is_read_and_an_older_router_reads_ours() {
+        let old = br#"{"type":"applied","epoch":{"term":1,"epoch":7}}"#;
+        assert_eq!(
+            read_line::<AgentToRouter>(old).unwrap(),
+            AgentToRouter::Applied(applied(7, &[]))
+        );
+        assert_eq!(
+            write_line(&AgentToRouter::Applied(applied(7, &[])))
+                .unwrap()
+                .trim_ascii(),
+            old
+        );
+
+        /// As it was before keyspaces were told.
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(rename_all = "camelCase", tag = "type")]
+        enum Older {
+            Applied { epoch: Epoch },
+        }
+        let line = write_line(&AgentToRouter::Applied(applied(7, &[("users", 9)]))).unwrap();
+        assert_eq!(
+            read_line::<Older>(&line).unwrap(),
+            Older::Applied {
+                epoch: Epoch::new(1, 7)
+            }
+        );
+    }
+
+    #[test]
+    fn each_keyspace_rises_by_itself_and_nothing_goes_back() {
+        let mut known = Applied::default();
+        for (said, newer, users, carts) in [
+            (applied(0, &[("users", 5)]), true, 5, 0),
+            (applied(0, &[("users", 5)]), false, 5, 0),
+            (applied(0, &[("users", 4), ("carts", 2)]), true, 5, 2),
+            (applied(4, &[]), true, 5, 4),
+            (applied(3, &[("users", 5), ("carts", 4)]), false, 5, 4),
+            (applied(6, &[]), true, 6, 6),
+        ] {
+            assert_eq!(known.raise(&said), newer, "{said:?}");
+            let of = |keyspace: &str| known.of(&keyspace.into()).epoch;
+            assert_eq!((of("users"), of("carts")), (users, carts), "after {said:?}");
+        }
+        assert!(known.keyspaces.is_empty(), "what all have reached is said once");
+    }
+
+    #[test]
+    fn the_longest_names_of_as_many_keyspaces_as_there_may_be_fit_into_a_line() {
+        let name = |number: u32| format!("{number:063}");
+        let keyspaces = (0..256).map(|number| KeyspaceApplied {
+            keyspace: name(number).as_str().into(),
+            epoch: Epoch::new(u32::MAX, u64::MAX),
+        });
+        let applied = Applied {
+            epoch: Epoch::NEVER,
+            keyspaces: keyspaces.collect(),
+        };
+        write_line(&AgentToRouter::Applied(applied)).unwrap();
+    }
 }

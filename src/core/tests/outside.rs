@@ -48,3 +48,22 @@ fn a_line_that_is_too_long_or_not_ours_is_refused() {
     assert!(matches!(read_line::<RouterToAgent>(&long), Err(LineError::TooLong(_))));
     assert!(matches!(read_line::<AgentToRouter>(b"{}"), Err(LineError::Json(_))));
 }
+
+#[test]
+fn the_seeds_of_lines_are_lines() {
+    for (name, line) in [
+        ("applied", include_bytes!("../fuzz/seeds/wire/applied").as_slice()),
+        (
+            "applied-by-keyspace",
+            include_bytes!("../fuzz/seeds/wire/applied-by-keyspace"),
+        ),
+    ] {
+        assert!(read_line::<AgentToRouter>(line).is_ok(), "{name}");
+    }
+    for (name, line) in [
+        ("goodbye", include_bytes!("../fuzz/seeds/wire/goodbye").as_slice()),
+        ("report", include_bytes!("../fuzz/seeds/wire/report")),
+    ] {
+        assert!(read_line::<RouterToAgent>(line).is_ok(), "{name}");
+    }
+}

@@ -58,7 +58,7 @@ pub struct Explained {
     pub epoch: Option<String>,
     /// Whether the agent is connected.
     pub agent_connected: bool,
-    /// The table to which the agent brought the stores.
+    /// The table to which the agent brought the stores: of the keyspace, or of all where none is known.
     pub agent_applied: String,
 }
 
@@ -125,8 +125,8 @@ pub fn explain(state: &State, method: &Method, path: &str, headers: &HeaderMap) 
     let view = state.view.load();
     let mut explained = Explained {
         unit: state.unit.to_string(),
-        agent_connected: view.agent.connected,
-        agent_applied: view.agent.applied.to_string(),
+        agent_connected: view.connected.is_some(),
+        agent_applied: view.applied.epoch.to_string(),
         decision: "Refuse",
         ..Explained::default()
     };
@@ -153,10 +153,13 @@ pub fn explain(state: &State, method: &Method, path: &str, headers: &HeaderMap) 
     };
     explained.key = Some(key.into_owned());
     explained.slot = Some(slot);
-    let Some((entry, _)) = compiled.entry(resolved.route, slot) else {
+    let keyspace = resolved.route.keyspace;
+    let Some(found) = compiled.entry(keyspace, slot) else {
         explained.decision = "Unowned";
         return explained;
     };
+    let (entry, agent) = (found.entry, view.agent(keyspace, found));
+    explained.agent_applied = agent.applied.to_string();
     explained.owner = entry.owner.as_ref().map(ToString::to_string);
     explained.state = Some(format!("{:?}", entry.state));
     explained.epoch = Some(entry.epoch.to_string());
@@ -164,7 +167,7 @@ pub fn explain(state: &State, method: &Method, path: &str, headers: &HeaderMap) 
         write: !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS),
         origin: Origin::Client,
     };
-    explained.decision = match decide(&compiled.declared.unit, compiled.epoch, entry, asked, view.agent) {
+    explained.decision = match decide(&compiled.declared.unit, compiled.epoch, entry, asked, agent) {
         Decision::Serve => "Serve",
         Decision::Forward(_) => "Forward",
         Decision::Hold(wait) => {

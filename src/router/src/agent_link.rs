@@ -85,6 +85,7 @@ impl Link {
         tokio::select! {
             error = self.listen(read) => Err(error),
             error = self.report(&mut write, changes) => Err(error),
+            error = self.lose_patience() => Err(error),
             () = goodbye.cancelled() => {
                 send(&mut write, &RouterToAgent::Goodbye).await?;
                 write.shutdown().await
@@ -127,13 +128,37 @@ impl Link {
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
                 match read_line::<AgentToRouter>(&line) {
-                    Ok(AgentToRouter::Applied { epoch }) => self.state.agent_applied(epoch),
+                    Ok(AgentToRouter::Applied(applied)) => self.state.agent_applied(&applied),
                     // A later agent may say more than this router understands.
                     Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a line of the agent"),
                 }
             }
             if buffer.len() > MAX_LINE {
                 return io::Error::other("the agent sent a line without end");
+            }
+        }
+    }
+
+    /// Sees to it that writes do not wait for ever for an agent that is connected and stays behind; ends only with the
+    /// state.
+    async fn lose_patience(&self) -> io::Error {
+        let mut late_at = self.state.agent_late_at();
+        loop {
+            let at = *late_at.borrow_and_update();
+            let late = async {
+                match at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = late_at.changed() => if let Err(error) = changed {
+                    return io::Error::other(error);
+                },
+                () = late => {
+                    tracing::warn!("the agent is behind for long: databases decide about writes of what this unit serves");
+                    self.state.agent_is_late();
+                }
             }
         }
     }

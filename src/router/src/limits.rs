@@ -7,6 +7,9 @@ use std::time::Duration;
 pub struct Limits {
     /// The longest time that one request waits, all its waits together.
     pub hold_time: Duration,
+    /// How long a write of a span that the unit serves waits for an agent that is connected and behind; then the
+    /// database decides.
+    pub behind_time: Duration,
     /// How many requests wait at most.
     pub hold_requests: usize,
     /// Bytes of one request's body that are kept, so that it can be sent again.
@@ -30,6 +33,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             hold_time: Duration::from_secs(45),
+            behind_time: Duration::from_secs(5),
             hold_requests: 10_000,
             kept_per_request: 1 << 20,
             kept_total: 64 << 20,

@@ -176,14 +176,15 @@ impl Worker {
                 // A table came in between: the counter must be raised before the table that decides is read.
                 continue;
             }
-            let Some((entry, epoch)) = compiled.entry(resolved.route, slot) else {
+            let keyspace = resolved.route.keyspace;
+            let Some(found) = compiled.entry(keyspace, slot) else {
                 return Next::Answer(unowned(), None);
             };
             let stamp = |unit: &HeaderValue| Stamp {
                 unit: unit.clone(),
-                slot: Some((HeaderValue::from(slot), epoch.clone())),
+                slot: Some((HeaderValue::from(slot), found.epoch.clone())),
             };
-            return match decide(unit, compiled.epoch, entry, asked, view.agent) {
+            return match decide(unit, compiled.epoch, found.entry, asked, view.agent(keyspace, found)) {
                 Decision::Serve => serve(resolved.route, stamp(compiled.declared.unit_header()), in_flight),
                 Decision::Forward(owner) => forward(compiled, owner, stamp(compiled.declared.unit_header())),
                 Decision::Hold(wait) => Next::Hold {
@@ -197,7 +198,7 @@ impl Worker {
                 Decision::Misdirected { .. } => {
                     let message = "this unit does not own the slot, or is about to give it away";
                     let answer = Answer::new(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED, message);
-                    Next::Answer(answer, Some(epoch.clone()))
+                    Next::Answer(answer, Some(found.epoch.clone()))
                 }
                 Decision::Unowned => Next::Answer(unowned(), None),
             };

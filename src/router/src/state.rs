@@ -10,13 +10,14 @@ use arc_swap::ArcSwap;
 use multiactive_api::UnitAssignmentSpec;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
-use multiactive_core::route::{AgentSeen, Decision, decide};
+use multiactive_core::route::{Decision, decide};
 use multiactive_core::table::RoutingTable;
-use multiactive_core::wire::{InFlight, RouterReport};
+use multiactive_core::wire::{Applied, InFlight, RouterReport};
 use multiactive_runtime::probes::Readiness;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What a router knows and holds.
 pub struct State {
@@ -39,6 +40,7 @@ pub struct State {
     /// Who waits for writes in flight to end.
     pub flights: Arc<Watch>,
     changed: watch::Sender<Option<Epoch>>,
+    late_at: watch::Sender<Option<Instant>>,
     sources: Mutex<Sources>,
 }
 
@@ -48,14 +50,18 @@ struct Sources {
     declared: Option<Arc<Declared>>,
     table: Option<RoutingTable>,
     compiled: Option<Arc<Compiled>>,
-    agent: AgentSeen,
+    applied: Applied,
+    /// Since when the agent is connected.
+    connected: Option<Instant>,
 }
 
 impl Sources {
     /// Where the two do not fit, the last that did stay in force until the other one follows.
     fn compile(&mut self) -> Result<(), ViewError> {
         if let (Some(declared), Some(table)) = (&self.declared, &self.table) {
-            self.compiled = Some(Arc::new(Compiled::new(declared.clone(), table)?));
+            let before = self.compiled.as_deref();
+            let compiled = Compiled::new(declared.clone(), table, before, Instant::now())?;
+            self.compiled = Some(Arc::new(compiled));
         }
         Ok(())
     }
@@ -85,6 +91,7 @@ impl State {
             readiness,
             flights: Arc::default(),
             changed: watch::Sender::new(None),
+            late_at: watch::Sender::new(None),
             sources: Mutex::default(),
         })
     }
@@ -131,15 +138,28 @@ impl State {
     /// Notes that the agent's connection came or went.
     pub fn agent_connected(&self, connected: bool) {
         let mut sources = self.lock();
-        sources.agent.connected = connected;
+        sources.connected = connected.then(|| sources.connected.unwrap_or_else(Instant::now));
         self.metrics.agent_connected.set(connected.into());
         self.publish(&sources);
     }
 
-    /// Notes the table to which the agent brought the stores. A lower one than before says nothing new.
-    pub fn agent_applied(&self, epoch: Epoch) {
+    /// Notes the tables to which the agent brought the stores. A lower one than before says nothing new.
+    pub fn agent_applied(&self, said: &Applied) {
         let mut sources = self.lock();
-        sources.agent.applied = sources.agent.applied.max(epoch);
+        if sources.applied.raise(said) {
+            self.publish(&sources);
+        }
+    }
+
+    /// The next moment at which the agent becomes late for a span that the unit serves; whoever keeps the connection
+    /// to it calls [`Self::agent_is_late`] then.
+    pub fn agent_late_at(&self) -> watch::Receiver<Option<Instant>> {
+        self.late_at.subscribe()
+    }
+
+    /// Releases what need not wait for a late agent any more.
+    pub fn agent_is_late(&self) {
+        let sources = self.lock();
         self.publish(&sources);
     }
 
@@ -172,10 +192,9 @@ impl State {
     }
 
     fn publish(&self, sources: &Sources) {
-        let view = Arc::new(View {
-            compiled: sources.compiled.clone(),
-            agent: sources.agent,
-        });
+        let (compiled, applied) = (sources.compiled.clone(), sources.applied.clone());
+        let patience = self.limits.behind_time;
+        let view = Arc::new(View::new(compiled, applied, sources.connected, patience));
         // Before the table, so that no write that ends in between goes untold.
         let held = view
             .compiled
@@ -184,6 +203,10 @@ impl State {
         self.flights.set_wanted(held);
         self.view.store(view.clone());
         fence(Ordering::SeqCst);
+        // Before the release: a moment that passes in between is one of those that are released for, or the next one.
+        let late_at = view.next_late(Instant::now());
+        self.late_at
+            .send_if_modified(|before| std::mem::replace(before, late_at) != late_at);
         self.hold.release(|held_for| is_free(&view, held_for));
         let Some(compiled) = &view.compiled else {
             self.readiness.set_not_ready(sources.missing());
@@ -216,14 +239,14 @@ fn is_free(view: &View, held_for: &HeldFor) -> bool {
     match held_for {
         HeldFor::Epoch(epoch) => compiled.epoch >= *epoch,
         HeldFor::Slot { keyspace, slot, asked } => {
-            let entry = compiled
-                .keyspace_named(keyspace)
-                .and_then(|index| compiled.entry_at(index, *slot));
+            let keyspace = compiled.keyspace_named(keyspace);
             // A keyspace that is gone has its answer, too.
-            let Some((entry, _)) = entry else {
+            let Some((keyspace, found)) = keyspace.and_then(|place| Some((place, compiled.entry(place, *slot)?)))
+            else {
                 return true;
             };
-            match decide(&compiled.declared.unit, compiled.epoch, entry, *asked, view.agent) {
+            let (unit, agent) = (&compiled.declared.unit, view.agent(keyspace, found));
+            match decide(unit, compiled.epoch, found.entry, *asked, agent) {
                 Decision::Hold(_) => false,
                 Decision::Serve | Decision::Forward(_) | Decision::Misdirected { .. } | Decision::Unowned => true,
             }

@@ -48,7 +48,6 @@ struct Hand {
     duties: Vec<Duty>,
     /// The stores as they were when events were published last.
     told: Stores,
-    told_routers: Option<Epoch>,
     status: watch::Sender<Option<publish::Wanted>>,
     last: UnitAssignmentStatus,
     speaks: bool,
@@ -97,7 +96,6 @@ pub async fn run(
         routers,
         duties: Vec::new(),
         told: Stores::new(),
-        told_routers: None,
         status,
         last: before.unwrap_or_default(),
         speaks: false,
@@ -245,13 +243,13 @@ impl Hand {
     fn tell(&mut self, routers: &Registry) {
         let stores = self.board.borrow().clone();
         let table = self.table.borrow().as_ref().map(|table| table.epoch);
-        let applied = facts::applied(&stores, table);
-        if let Some(epoch) = applied.filter(|_| applied > self.told_routers) {
-            self.routers.applied(epoch);
-            self.told_routers = applied;
+        let assignment = self.assignment.borrow().clone();
+        if self
+            .routers
+            .applied(&facts::applied_by_keyspace(&stores, &assignment.spec, table))
+        {
             hit("told-routers");
         }
-        let assignment = self.assignment.borrow().clone();
         self.shared.events.changes(&assignment, &self.told, &stores);
         self.told.clone_from(&stores);
         let known = Known {

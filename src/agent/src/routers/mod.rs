@@ -9,7 +9,7 @@ pub use registry::{Registry, Router};
 pub use server::serve;
 
 use multiactive_core::epoch::Epoch;
-use multiactive_core::wire::RouterReport;
+use multiactive_core::wire::{Applied, RouterReport};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +49,7 @@ impl RouterHub {
 #[derive(Clone, Debug, Default)]
 pub struct UnitRouters {
     registry: watch::Sender<Registry>,
-    applied: watch::Sender<Option<Epoch>>,
+    applied: watch::Sender<Applied>,
 }
 
 impl UnitRouters {
@@ -58,15 +58,9 @@ impl UnitRouters {
         self.registry.subscribe()
     }
 
-    /// Tells every router, those that connect later too, that the unit's stores stand at the table of `epoch`.
-    pub fn applied(&self, epoch: Epoch) {
-        self.applied.send_if_modified(|told| {
-            let newer = *told < Some(epoch);
-            if newer {
-                *told = Some(epoch);
-            }
-            newer
-        });
+    /// Tells every router, those that connect later too, at which tables the unit's stores stand; whether that is news.
+    pub fn applied(&self, said: &Applied) -> bool {
+        self.applied.send_if_modified(|told| told.raise(said))
     }
 
     /// Routers that an earlier agent reported: they count as away until they connect.

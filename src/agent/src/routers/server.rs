@@ -2,8 +2,7 @@
 
 use super::{RouterHub, Session, UnitKey};
 use futures::{SinkExt, StreamExt};
-use multiactive_core::epoch::Epoch;
-use multiactive_core::wire::{AgentToRouter, MAX_LINE, PROTOCOL, RouterHello, RouterToAgent};
+use multiactive_core::wire::{AgentToRouter, Applied, MAX_LINE, PROTOCOL, RouterHello, RouterToAgent};
 use multiactive_runtime::certs::{TlsFiles, peer_names, router_name};
 use std::future::Future;
 use std::time::Duration;
@@ -92,11 +91,7 @@ async fn connection(stream: TcpStream, tls: &TlsFiles, hub: &RouterHub) -> Resul
 }
 
 /// Passes words both ways until the router says goodbye.
-async fn converse(
-    lines: &mut Lines,
-    session: &Session,
-    mut applied: watch::Receiver<Option<Epoch>>,
-) -> Result<(), Ended> {
+async fn converse(lines: &mut Lines, session: &Session, mut applied: watch::Receiver<Applied>) -> Result<(), Ended> {
     applied.mark_changed();
     loop {
         tokio::select! {
@@ -108,9 +103,9 @@ async fn converse(
                 }
             },
             changed = applied.changed() => {
-                let told = *applied.borrow_and_update();
-                if let (Ok(()), Some(epoch)) = (changed, told) {
-                    tell(lines, &AgentToRouter::Applied { epoch }).await?;
+                let told = applied.borrow_and_update().clone();
+                if changed.is_ok() && told != Applied::default() {
+                    tell(lines, &AgentToRouter::Applied(told)).await?;
                 }
             }
         }

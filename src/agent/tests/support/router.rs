@@ -4,7 +4,7 @@ use super::world::World;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::OperationUid;
 use multiactive_core::wire::{
-    AgentToRouter, InFlight, PROTOCOL, RouterHello, RouterReport, RouterToAgent, read_line, write_line,
+    AgentToRouter, Applied, InFlight, PROTOCOL, RouterHello, RouterReport, RouterToAgent, read_line, write_line,
 };
 use multiactive_runtime::certs::{PeerStream, TlsFiles, agent_name};
 use std::net::SocketAddr;
@@ -66,23 +66,40 @@ impl Router {
         self.send(&RouterToAgent::Goodbye).await.unwrap();
     }
 
-    /// The next epoch that the agent says it has applied; `None` when it closed.
-    pub async fn told(&mut self) -> Option<Epoch> {
+    /// What the agent says next that it has applied; `None` when it closed.
+    pub async fn applied(&mut self) -> Option<Applied> {
         let mut line = Vec::new();
         let read = self.stream.read_until(b'\n', &mut line).await.unwrap_or(0);
         if read == 0 {
             return None;
         }
-        let AgentToRouter::Applied { epoch } = read_line(&line).unwrap();
-        Some(epoch)
+        let AgentToRouter::Applied(applied) = read_line(&line).unwrap();
+        Some(applied)
+    }
+
+    /// The next epoch that the agent says it has applied in all stores; `None` when it closed.
+    pub async fn told(&mut self) -> Option<Epoch> {
+        Some(self.applied().await?.epoch)
     }
 
     /// Listens until that epoch.
     pub async fn told_of(&mut self, epoch: Epoch) {
-        let told = async { while self.told().await.expect("the agent closed") < epoch {} };
+        self.applied_when(|told| told.epoch >= epoch).await;
+    }
+
+    /// Listens until the agent says such a word.
+    pub async fn applied_when(&mut self, is: impl Fn(&Applied) -> bool) -> Applied {
+        let told = async {
+            loop {
+                let told = self.applied().await.expect("the agent closed");
+                if is(&told) {
+                    return told;
+                }
+            }
+        };
         tokio::time::timeout(std::time::Duration::from_secs(60), told)
             .await
-            .expect("Applied");
+            .expect("Applied")
     }
 }
 

@@ -137,10 +137,7 @@ impl World {
             "spec": {
                 "unit": unit, "cluster": unit,
                 "backends": [],
-                "keyspaces": [{
-                    "name": "users", "slots": SLOTS, "function": {"type": "Crc32"},
-                    "key": {"sources": [{"type": "Header", "header": {"name": "x-user-id"}}], "onMissing": "Reject"},
-                }],
+                "keyspaces": [keyspace("users"), keyspace("carts")],
                 "stores": stores,
             },
         });
@@ -434,6 +431,14 @@ impl World {
             .map(|event| event.reason.clone().unwrap_or_else(|| event.name_any()))
             .collect()
     }
+}
+
+/// The table holds `users` alone.
+fn keyspace(name: &str) -> Value {
+    json!({
+        "name": name, "slots": SLOTS, "function": {"type": "Crc32"},
+        "key": {"sources": [{"type": "Header", "header": {"name": "x-user-id"}}], "onMissing": "Reject"},
+    })
 }
 
 fn write(dir: &Path, name: &str, text: &str) {

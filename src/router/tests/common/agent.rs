@@ -2,7 +2,9 @@
 
 use super::certificates;
 use multiactive_core::epoch::Epoch;
-use multiactive_core::wire::{AgentToRouter, RouterHello, RouterToAgent, read_line, write_line};
+use multiactive_core::wire::{
+    AgentToRouter, Applied, KeyspaceApplied, RouterHello, RouterToAgent, read_line, write_line,
+};
 use multiactive_runtime::certs::{Ca, TlsFiles};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,7 +17,7 @@ pub struct Agent {
     pub addr: SocketAddr,
     heard: Arc<Mutex<Vec<RouterToAgent>>>,
     hellos: Arc<Mutex<Vec<RouterHello>>>,
-    applied: watch::Sender<Option<Epoch>>,
+    applied: watch::Sender<Option<Applied>>,
     cut: Arc<Mutex<CancellationToken>>,
     _dir: tempfile::TempDir,
 }
@@ -55,9 +57,9 @@ impl Agent {
                 };
                 let writes = async move {
                     loop {
-                        let epoch = *applied.borrow_and_update();
-                        if let Some(epoch) = epoch {
-                            let line = write_line(&AgentToRouter::Applied { epoch }).unwrap();
+                        let said = applied.borrow_and_update().clone();
+                        if let Some(said) = said {
+                            let line = write_line(&AgentToRouter::Applied(said)).unwrap();
                             if write.write_all(&line).await.is_err() || write.flush().await.is_err() {
                                 return;
                             }
@@ -75,8 +77,19 @@ impl Agent {
         agent
     }
 
+    /// Every store stands at this table.
     pub fn say_applied(&self, epoch: Epoch) {
-        self.applied.send_replace(Some(epoch));
+        let keyspaces = Vec::new();
+        self.applied.send_replace(Some(Applied { epoch, keyspaces }));
+    }
+
+    /// The stores of one keyspace stand at this table, another store never stood at any.
+    pub fn say_applied_to(&self, keyspace: &str, epoch: Epoch) {
+        let keyspace = keyspace.into();
+        self.applied.send_replace(Some(Applied {
+            epoch: Epoch::NEVER,
+            keyspaces: vec![KeyspaceApplied { keyspace, epoch }],
+        }));
     }
 
     /// What the router said after its hello.

@@ -133,7 +133,7 @@ impl World {
     pub async fn applied(&self, unit: &str, epoch: multiactive_core::epoch::Epoch) {
         let unit = self.unit(unit);
         unit.agent.say_applied(epoch);
-        until("the agent's word", || unit.state.view.load().agent.applied >= epoch).await;
+        until("the agent's word", || unit.state.view.load().applied.epoch >= epoch).await;
     }
 
     /// Sends a request to a unit's router.
