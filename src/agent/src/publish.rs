@@ -73,6 +73,8 @@ pub async fn publish(
                 written = Some(status);
             }
             Err(error) => {
+                // It may have arrived all the same: whatever is wanted next is written, were it what was there before.
+                written = None;
                 metrics.status_write(false);
                 tracing::warn!(unit = %key, error, "writing the status, trying again");
                 tokio::time::sleep(backoff.pause()).await;
@@ -130,13 +132,75 @@ fn merge_patch(status: &UnitAssignmentStatus) -> Result<Value, serde_json::Error
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
     use multiactive_api::{AppliedTable, OperationReport, RouterStatus};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+    use tower::BoxError;
 
     fn status(epoch: i64) -> UnitAssignmentStatus {
         UnitAssignmentStatus {
             applied: Some(AppliedTable { term: 1, epoch }),
             ..UnitAssignmentStatus::default()
         }
+    }
+
+    /// An API server that carries out what it is asked, and loses its first answer.
+    fn forgetful(stored: Arc<Mutex<Value>>) -> Client {
+        let lost = Arc::new(AtomicBool::new(false));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (stored, lost) = (stored.clone(), lost.clone());
+            async move {
+                let patch = request.into_body().collect_bytes().await.unwrap();
+                let patch: Value = serde_json::from_slice(&patch).unwrap();
+                *stored.lock().unwrap() = patch["status"].clone();
+                if !lost.swap(true, Ordering::SeqCst) {
+                    return Err("the connection is lost".into());
+                }
+                let object = json!({
+                    "apiVersion": "multiactive.io/v1alpha1", "kind": "UnitAssignment",
+                    "metadata": {"name": "east-1"}, "spec": {"unit": "east-1", "cluster": "east"},
+                });
+                Ok::<_, BoxError>(Response::new(Body::from(serde_json::to_vec(&object).unwrap())))
+            }
+        });
+        Client::new(service, "shop")
+    }
+
+    #[tokio::test]
+    async fn after_an_unknown_outcome_the_status_is_written_again_even_if_it_went_back() {
+        let stored = Arc::<Mutex<Value>>::default();
+        let wanted = |epoch| {
+            let status = status(epoch);
+            let (haste, opens) = (false, false);
+            Some(Wanted { status, haste, opens })
+        };
+        let wish = watch::Sender::new(wanted(8));
+        let key = UnitKey {
+            namespace: "shop".into(),
+            unit: "east-1".into(),
+        };
+        let client = forgetful(stored.clone());
+        let publisher = publish(client, key, wish.subscribe(), Some(status(7)), Metrics::default());
+        let publisher = tokio::spawn(publisher);
+        let epoch = || stored.lock().unwrap()["applied"]["epoch"].as_i64();
+        let until = async |epoch_is: i64| {
+            while epoch() != Some(epoch_is) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let both = async {
+            until(8).await;
+            // Before the next attempt the unit is again as it was at the start.
+            wish.send_replace(wanted(7));
+            until(7).await;
+        };
+        tokio::time::timeout(Duration::from_secs(20), both)
+            .await
+            .expect("written again");
+        drop(wish);
+        publisher.await.unwrap();
     }
 
     #[test]
