@@ -147,15 +147,23 @@ impl Election {
     async fn renew(&self, mut renewed: Instant) {
         let mut watched = Watched::default();
         loop {
-            tokio::time::sleep(RENEW).await;
-            let start = Instant::now();
-            match self.attempt(&mut watched).await {
-                Ok(true) => renewed = start,
-                Ok(false) => return,
-                Err(error) => tracing::warn!(lease = self.name, error, "renewing the lease failed, trying again"),
-            }
-            if renewed.elapsed() >= GIVE_UP && !self.leads_on_when_silent {
-                return;
+            let attempt = async {
+                tokio::time::sleep(RENEW).await;
+                let start = Instant::now();
+                (start, self.attempt(&mut watched).await)
+            };
+            // An attempt that hangs must not outlast the time after which another may begin: it is left where it is.
+            let answer = if self.leads_on_when_silent {
+                Some(attempt.await)
+            } else {
+                tokio::time::timeout_at(renewed + GIVE_UP, attempt).await.ok()
+            };
+            match answer {
+                Some((start, Ok(true))) => renewed = start,
+                Some((_, Ok(false))) | None => return,
+                Some((_, Err(error))) => {
+                    tracing::warn!(lease = self.name, error, "renewing the lease failed, trying again");
+                }
             }
         }
     }
@@ -252,12 +260,17 @@ mod tests {
         }
     }
 
-    /// An API server that holds one Lease; `down` makes it answer 500.
+    /// An API server that holds one Lease; `down` makes it answer 500, `hangs_at` not at all from then on.
     async fn serve(mut server: tower_test::mock::Handle<Request<Body>, Response<Body>>, state: Arc<Mutex<Server>>) {
+        let mut unanswered = Vec::new();
         while let Some((request, reply)) = server.next_request().await {
             let method = request.method().clone();
             let body = request.into_body().collect_bytes().await.unwrap();
             let mut state = state.lock().unwrap();
+            if state.hangs_at.is_some_and(|at| at <= Instant::now()) {
+                unanswered.push(reply);
+                continue;
+            }
             let (code, answer) = if state.down {
                 (
                     500,
@@ -287,6 +300,7 @@ mod tests {
     struct Server {
         lease: Option<Value>,
         down: bool,
+        hangs_at: Option<Instant>,
     }
 
     fn election() -> (Election, Arc<Mutex<Server>>) {
@@ -331,6 +345,35 @@ mod tests {
             .await;
         assert_eq!(ended, Ended::Lost);
         assert!(began.elapsed() < DURATION, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_stops_in_time_whatever_the_last_attempt_does() {
+        // In tenths of a second: errors until then, no answer from then on.
+        for hangs_after in (0..=70).step_by(5) {
+            let (election, state) = election();
+            let shutdown = CancellationToken::new();
+            let began = Instant::now();
+            let mut stopped = None;
+            let ended = election
+                .lead(&shutdown, |token| {
+                    let mut state = state.lock().unwrap();
+                    state.down = true;
+                    state.hangs_at = Some(began + Duration::from_millis(100 * hangs_after));
+                    let stopped = &mut stopped;
+                    async move {
+                        token.cancelled().await;
+                        *stopped = Some(began.elapsed());
+                    }
+                })
+                .await;
+            assert_eq!(ended, Ended::Lost);
+            let stopped = stopped.unwrap();
+            assert!(
+                stopped <= GIVE_UP,
+                "hangs after {hangs_after}/10 s: stopped after {stopped:?}"
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]
