@@ -102,9 +102,11 @@ fn outcome(error: &kube::Error) -> Commit {
     };
     // On a create a missing namespace, on a replace a missing record; reading again tells.
     let record_gone = status.is_not_found() && !status.message.contains("namespaces");
+    // A server that is too busy or too slow refuses nothing: the same may be written a moment later.
+    let busy = matches!(status.code, 408 | 429);
     if status.is_conflict() || status.is_already_exists() || record_gone {
         Commit::Conflict
-    } else if (400..500).contains(&status.code) {
+    } else if (400..500).contains(&status.code) && !busy {
         Commit::Refused(status.message.clone())
     } else {
         Commit::Unknown(text(error))
@@ -216,7 +218,8 @@ mod tests {
             (404, "NotFound", "conflict"),
             (403, "Forbidden", "refused"),
             (422, "Invalid", "refused"),
-            (429, "TooManyRequests", "refused"),
+            (408, "Timeout", "unknown"),
+            (429, "TooManyRequests", "unknown"),
             (500, "InternalError", "unknown"),
             (503, "ServiceUnavailable", "unknown"),
             (504, "Timeout", "unknown"),
