@@ -1,6 +1,8 @@
 //! Copies of the hub's objects, one watch a kind for the whole process, and word of every change.
 
+use crate::metrics::Metrics;
 use crate::mirror::Mirror;
+use crate::supervise::supervise;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource};
 use multiactive_api::{
@@ -79,17 +81,23 @@ impl Hub {
     }
 
     /// Starts the watches; they end with `token`.
-    pub fn start(&self, client: &Client, tasks: &TaskTracker, token: &CancellationToken) {
-        self.watch(&self.regions, client, tasks, token);
-        self.watch(&self.members, client, tasks, token);
-        self.watch(&self.units, client, tasks, token);
-        self.watch(&self.keyspaces, client, tasks, token);
-        self.watch(&self.ranges, client, tasks, token);
-        self.watch(&self.stores, client, tasks, token);
-        self.watch(&self.promotions, client, tasks, token);
-        self.watch(&self.links, client, tasks, token);
-        self.watch(&self.tables, client, tasks, token);
-        self.watch(&self.workloads, client, tasks, token);
+    pub fn start(&self, client: &Client, metrics: &Metrics, tasks: &TaskTracker, token: &CancellationToken) {
+        let by = By {
+            client,
+            metrics,
+            tasks,
+            token,
+        };
+        self.watch(&self.regions, &by);
+        self.watch(&self.members, &by);
+        self.watch(&self.units, &by);
+        self.watch(&self.keyspaces, &by);
+        self.watch(&self.ranges, &by);
+        self.watch(&self.stores, &by);
+        self.watch(&self.promotions, &by);
+        self.watch(&self.links, &by);
+        self.watch(&self.tables, &by);
+        self.watch(&self.workloads, &by);
     }
 
     /// Waits until every kind has been listed once.
@@ -106,23 +114,41 @@ impl Hub {
         self.workloads.wait_until_ready().await;
     }
 
-    fn watch<K>(&self, mirror: &Mirror<K>, client: &Client, tasks: &TaskTracker, token: &CancellationToken)
+    fn watch<K>(&self, mirror: &Mirror<K>, by: &By<'_>)
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
     {
-        let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-        let (mirror, changes, token) = (mirror.clone(), self.changes.clone(), token.clone());
+        let api: Api<DeserializeGuard<K>> = Api::all(by.client.clone());
+        let (mirror, changes) = (mirror.clone(), self.changes.clone());
         let kind: Arc<str> = K::kind(&()).into();
-        tasks.spawn(async move {
-            let changed = |namespace: &str, name: &str| {
-                // Nobody listening is no error.
-                let _ = changes.send(Change {
-                    kind: Arc::clone(&kind),
-                    namespace: namespace.to_owned(),
-                    name: name.to_owned(),
-                });
-            };
-            token.run_until_cancelled(mirror.run(api, changed)).await;
-        });
+        let follow = move || {
+            let (api, mirror, changes, kind) = (api.clone(), mirror.clone(), changes.clone(), Arc::clone(&kind));
+            async move {
+                let changed = |namespace: &str, name: &str| {
+                    // Nobody listening is no error.
+                    let _ = changes.send(Change {
+                        kind: Arc::clone(&kind),
+                        namespace: namespace.to_owned(),
+                        name: name.to_owned(),
+                    });
+                };
+                mirror.run(api, changed).await;
+            }
+        };
+        let follow = supervise(
+            by.metrics.clone(),
+            "watch of the hub",
+            K::kind(&()).into_owned(),
+            follow,
+        );
+        by.tasks.spawn(by.token.clone().run_until_cancelled_owned(follow));
     }
+}
+
+/// What every watch needs.
+struct By<'a> {
+    client: &'a Client,
+    metrics: &'a Metrics,
+    tasks: &'a TaskTracker,
+    token: &'a CancellationToken,
 }

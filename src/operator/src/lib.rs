@@ -18,6 +18,7 @@ pub mod mirror;
 pub mod promotions;
 pub mod shard_ranges;
 pub mod status;
+pub mod supervise;
 pub mod tables;
 pub mod units;
 pub mod workload;
@@ -43,7 +44,7 @@ const ENDING: Duration = Duration::from_secs(5);
 /// It is ready when it has seen all objects of the hub: a candidate that does not lead is ready too.
 pub async fn run(ctx: Arc<Context>, readiness: Readiness, shutdown: CancellationToken) -> Ended {
     let watches = shutdown.child_token();
-    ctx.hub.start(&ctx.client, &TaskTracker::new(), &watches);
+    ctx.hub.start(&ctx.client, &ctx.metrics, &TaskTracker::new(), &watches);
     if shutdown.run_until_cancelled(ctx.hub.wait_until_ready()).await.is_none() {
         return Ended::Released;
     }

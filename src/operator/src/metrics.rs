@@ -37,6 +37,13 @@ pub struct MemberLabels {
     pub member: String,
 }
 
+/// A kind of task.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TaskLabels {
+    /// What it does.
+    pub task: &'static str,
+}
+
 /// A write.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WriteLabels {
@@ -63,6 +70,8 @@ pub struct Metrics {
     pub publish: Histogram,
     /// Objects written, by kind; a resync adds nothing.
     pub writes: Family<WriteLabels, Counter>,
+    /// Tasks that panicked and began anew; anything above zero is a fault of this program.
+    pub panics: Family<TaskLabels, Counter>,
     /// 1 while this process leads.
     pub leader: Gauge,
 }
@@ -78,6 +87,7 @@ impl Default for Metrics {
             member_ready: Family::default(),
             publish: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             writes: Family::default(),
+            panics: Family::default(),
             leader: Gauge::default(),
         }
     }
@@ -102,6 +112,8 @@ impl Metrics {
         let help = "From a commit until a member holds the table";
         registry.register("publish_seconds", help, self.publish.clone());
         registry.register("writes", "Objects written", self.writes.clone());
+        let help = "Tasks that panicked and began anew";
+        registry.register("panics", help, self.panics.clone());
         registry.register("leader", "Whether this process leads", self.leader.clone());
     }
 

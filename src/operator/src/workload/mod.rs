@@ -31,6 +31,7 @@ pub use marks::{ADOPT, UNIT, WORKLOAD, WORKLOAD_UID};
 pub use token::DEPLOYER;
 
 use crate::Context;
+use crate::supervise::supervise;
 use actor::Actor;
 use kube::ResourceExt;
 use shared::Shared;
@@ -46,7 +47,9 @@ type Key = (String, String);
 
 /// Runs until `token` is cancelled.
 pub async fn run(ctx: Arc<Context>, token: CancellationToken) {
-    token.run_until_cancelled(dispatch(ctx)).await;
+    let begin = || dispatch(Arc::clone(&ctx));
+    let work = supervise(ctx.metrics.clone(), "workloads", String::new(), begin);
+    token.run_until_cancelled(work).await;
 }
 
 async fn dispatch(ctx: Arc<Context>) {
@@ -115,15 +118,16 @@ impl Actors {
             return;
         }
         let told = Arc::new(Notify::new());
-        let actor = Actor::new(
-            Arc::clone(&self.shared),
-            key.0.clone(),
-            key.1.clone(),
-            Arc::clone(&told),
-        );
+        let (shared, wake, of) = (Arc::clone(&self.shared), Arc::clone(&told), key.clone());
+        let begin = move || {
+            let (namespace, name) = of.clone();
+            Actor::new(Arc::clone(&shared), namespace, name, Arc::clone(&wake)).run()
+        };
+        let name = format!("{}/{}", key.0, key.1);
+        let work = supervise(self.shared.ctx.metrics.clone(), "workload", name, begin);
         let (ended, of) = (self.ended.clone(), key.clone());
         let task = tokio::spawn(async move {
-            actor.run().await;
+            work.await;
             // Nobody listens where all ends.
             let _ = ended.send(of);
         });

@@ -6,6 +6,7 @@ use super::shared::{RunnerKey, Shared};
 use super::status::{UNKNOWN_AFTER, UnitNews, bridge, looked, not_looked, remembered};
 use super::trouble::{Cause, Trouble};
 use super::watches::Watch;
+use crate::supervise::supervise;
 use kube::runtime::events::EventType;
 use multiactive_api::{WorkloadObject, WorkloadUnit};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,21 +42,27 @@ impl Runner {
         shared.runners().add(key.clone(), Arc::clone(&wake));
         let latest: Arc<Mutex<Option<Latest>>> = Arc::default();
         let (jobs, receiver) = watch::channel((1, Arc::new(job)));
-        let work = Work {
-            shared: Arc::clone(shared),
-            wake,
-            told: Arc::clone(told),
-            latest: Arc::clone(&latest),
-            held: Vec::new(),
-            news: None,
-            silent_since: None,
+        let name = format!("{} in {}", key.1, key.0);
+        let (of, told, shown) = (Arc::clone(shared), Arc::clone(told), Arc::clone(&latest));
+        let begin = move || {
+            let work = Work {
+                shared: Arc::clone(&of),
+                wake: Arc::clone(&wake),
+                told: Arc::clone(&told),
+                latest: Arc::clone(&shown),
+                held: Vec::new(),
+                news: None,
+                silent_since: None,
+            };
+            work.run(receiver.clone())
         };
+        let work = supervise(shared.ctx.metrics.clone(), "workload of a unit", name, begin);
         Self {
             key,
             shared: Arc::clone(shared),
             jobs,
             latest,
-            _task: AbortOnDropHandle::new(tokio::spawn(work.run(receiver))),
+            _task: AbortOnDropHandle::new(tokio::spawn(work)),
         }
     }
 

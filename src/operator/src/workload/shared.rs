@@ -44,11 +44,12 @@ impl Shared {
     pub fn new(ctx: Arc<Context>) -> Self {
         let runners = Arc::new(Runners::default());
         let tell = Arc::clone(&runners);
+        let tell = Arc::new(move |scope: &Scope, workload: Option<&str>| tell.changed(scope, workload));
         Self {
+            watches: Watches::new(tell, ctx.metrics.clone()),
             ctx,
             deployers: Deployers::default(),
             kinds: Kinds::default(),
-            watches: Watches::new(Arc::new(move |scope, workload| tell.changed(scope, workload))),
             runners,
             limits: Mutex::default(),
             unkept: Mutex::default(),

@@ -3,6 +3,8 @@
 
 use super::kinds::Kind;
 use super::marks::{WORKLOAD, WORKLOAD_UID};
+use crate::metrics::Metrics;
+use crate::supervise::supervise;
 use futures::StreamExt;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -105,14 +107,16 @@ impl Watch {
 pub struct Watches {
     known: Mutex<HashMap<Scope, Weak<Watch>>>,
     tell: Tell,
+    metrics: Metrics,
 }
 
 impl Watches {
     /// No watches yet; `tell` is called on every change.
-    pub fn new(tell: Tell) -> Self {
+    pub fn new(tell: Tell, metrics: Metrics) -> Self {
         Self {
             known: Mutex::default(),
             tell,
+            metrics,
         }
     }
 
@@ -130,13 +134,19 @@ impl Watches {
         };
         let objects: Arc<RwLock<HashMap<String, Arc<Value>>>> = Arc::default();
         let (sender, health) = watch::channel(Health::Starting);
-        let task = tokio::spawn(follow(
-            api,
-            scope.clone(),
-            Arc::clone(&objects),
-            sender,
-            Arc::clone(&self.tell),
-        ));
+        let name = format!("{} {} of {}", scope.kind, scope.namespace, scope.cluster);
+        let (of, filled, tell) = (scope.clone(), Arc::clone(&objects), Arc::clone(&self.tell));
+        let begin = move || {
+            let copy = Copy {
+                scope: of.clone(),
+                objects: Arc::clone(&filled),
+                health: sender.clone(),
+                tell: Arc::clone(&tell),
+            };
+            follow(api.clone(), copy)
+        };
+        let work = supervise(self.metrics.clone(), "watch of a workload", name, begin);
+        let task = tokio::spawn(work);
         let watch = Arc::new(Watch {
             objects,
             health,
@@ -149,17 +159,11 @@ impl Watches {
 
 type Objects = Arc<RwLock<HashMap<String, Arc<Value>>>>;
 
-async fn follow(api: Api<DynamicObject>, scope: Scope, objects: Objects, health: watch::Sender<Health>, tell: Tell) {
+async fn follow(api: Api<DynamicObject>, copy: Copy) {
     let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
-    if scope.marked {
+    if copy.scope.marked {
         config = config.labels(WORKLOAD_UID);
     }
-    let copy = Copy {
-        scope,
-        objects,
-        health,
-        tell,
-    };
     let mut pause = FIRST_PAUSE;
     let (mut was_synced, mut refused_since) = (false, None);
     loop {

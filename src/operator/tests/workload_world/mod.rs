@@ -164,7 +164,7 @@ pub async fn operate(world: &World, namespaces: &[String]) -> Running {
         Metrics::default(),
     ));
     let (token, tasks) = (CancellationToken::new(), TaskTracker::new());
-    ctx.hub.start(&client, &tasks, &token);
+    ctx.hub.start(&client, &ctx.metrics, &tasks, &token);
     for name in [HOME, EAST] {
         ctx.members.put(member(world, name, namespaces).await);
     }
