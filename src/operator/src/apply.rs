@@ -26,44 +26,30 @@ where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
 {
     let name = desired.name_any();
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let patch = Patch::Apply(desired);
-    let call = api.patch(&name, &params, &patch);
-    within(
-        || format!("applying {} {name}", K::kind(&())),
-        call,
-        |source| Error::Apply {
-            kind: K::kind(&()),
-            name: name.clone(),
-            source: Box::new(source),
-        },
-    )
-    .await
+    let (params, patch) = (forced(), Patch::Apply(desired));
+    writing::<K, _>("applying", &name, api.patch(&name, &params, &patch)).await
 }
 
-/// Server-side applies the status of `desired`, as [`apply`].
+/// A server-side apply that takes back the fields that we own.
+pub fn forced() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force()
+}
+
+/// As [`within`], for a write to an object of the kind `K`; `doing` says what is done to it.
 ///
 /// # Errors
 ///
-/// As [`apply`].
-pub async fn apply_status<K>(api: &Api<K>, desired: &K) -> Result<K, Error>
+/// [`Error::Apply`] or [`Error::Timeout`].
+pub async fn writing<K, T>(doing: &str, name: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error>
 where
-    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+    K: Resource<DynamicType = ()>,
 {
-    let name = desired.name_any();
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let patch = Patch::Apply(desired);
-    let call = api.patch_status(&name, &params, &patch);
-    within(
-        || format!("applying the status of {} {name}", K::kind(&())),
-        call,
-        |source| Error::Apply {
-            kind: K::kind(&()),
-            name: name.clone(),
-            source: Box::new(source),
-        },
-    )
-    .await
+    let error = |source| Error::Apply {
+        kind: K::kind(&()),
+        name: name.to_owned(),
+        source: Box::new(source),
+    };
+    within(|| format!("{doing} {} {name}", K::kind(&())), call, error).await
 }
 
 /// The object, or `None` where the server says that there is none.

@@ -1,8 +1,8 @@
 //! Status writes: compared first, one server-side apply, never for another object of the same name.
 
-use crate::apply::{FIELD_MANAGER, within};
+use crate::apply::{forced, writing};
 use crate::error::Error;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,17 +35,7 @@ where
         "metadata": {"name": name, "namespace": object.namespace(), "uid": object.uid()},
         "status": status,
     });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let patch = Patch::Apply(body);
+    let (params, patch) = (forced(), Patch::Apply(body));
     let call = api.patch_status(&name, &params, &patch);
-    within(
-        || format!("writing the status of {} {name}", K::kind(&())),
-        call,
-        |source| Error::Apply {
-            kind: K::kind(&()),
-            name: name.clone(),
-            source: Box::new(source),
-        },
-    )
-    .await
+    writing::<K, _>("writing the status of", &name, call).await
 }
