@@ -1,8 +1,10 @@
-//! Clients of API servers: no hidden retries, timeouts on everything, tokens read again when they change.
+//! Clients of API servers: no hidden retries, timeouts on everything, dead connections noticed, tokens read again when
+//! they change.
 //!
 //! kube's default client retries 429, 503 and 504 up to 15 times with pauses of minutes and waits for an answer
 //! without limit. Here an unknown outcome is an outcome: the caller reads again and compares.
 
+use crate::watch;
 use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
 use http_body_util::BodyExt;
 use hyper_timeout::TimeoutConnector;
@@ -19,25 +21,33 @@ use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 type GenericService = BoxService<Request<Body>, Response<Box<DynBody>>, BoxError>;
 
+/// A connection on which nothing comes for this long is probed,
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+/// this often,
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+/// and is dead after this many probes without an answer.
+const KEEPALIVE_TIMES: u32 = 3;
+
 /// How patient a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// The longest time to connect.
     pub connect: Duration,
-    /// The longest silence while an answer is awaited; `None` for watches, which have a timeout of their own.
-    pub read: Option<Duration>,
+    /// The longest silence while an answer is awaited, or while it comes.
+    pub read: Duration,
 }
 
 impl Patience {
     /// For single requests: 3 s to connect, 10 s of silence.
     pub const REQUESTS: Self = Self {
         connect: Duration::from_secs(3),
-        read: Some(Duration::from_secs(10)),
+        read: Duration::from_secs(10),
     };
-    /// For watches: 3 s to connect; [`crate::watch`] notices a watch that has gone silent.
+    /// For watches: 3 s to connect, and 15 s more of silence than a watch may keep: the server ends it after
+    /// [`watch::SECONDS`], so only one that is dead is silent for longer.
     pub const WATCHES: Self = Self {
         connect: Duration::from_secs(3),
-        read: None,
+        read: Duration::from_secs(watch::SECONDS as u64 + 15),
     };
 }
 
@@ -93,10 +103,10 @@ pub async fn from_kubeconfig(kubeconfig: Kubeconfig, patience: Patience) -> Resu
 fn build(mut config: Config, patience: Patience, token: Option<RenewedToken>) -> Result<Client, ClientError> {
     config.default_retry = false;
     config.connect_timeout = Some(patience.connect);
-    config.read_timeout = patience.read;
+    config.read_timeout = Some(patience.read);
     config.write_timeout = Some(Duration::from_secs(30));
     // Else the time that a pooled connection lay idle counts as the server's silence.
-    config.reset_reader_on_write = patience.read.is_some();
+    config.reset_reader_on_write = true;
     let builder = stack(config).map_err(ClientError::Build)?;
     Ok(match token {
         Some(token) => builder
@@ -106,8 +116,9 @@ fn build(mut config: Config, patience: Patience, token: Option<RenewedToken>) ->
     })
 }
 
-/// As `ClientBuilder::try_from`, which is left what needs a proxy or certificates of a program; but small messages go at once: kube leaves Nagle's algorithm on, with which a request
-/// that takes two segments may wait 40 ms for the server's delayed acknowledgement.
+/// As `ClientBuilder::try_from`, which is left what needs a proxy or certificates of a program; but small messages go
+/// at once, and a host that is gone is noticed: kube leaves Nagle's algorithm on, with which a request that takes two
+/// segments may wait 40 ms for the server's delayed acknowledgement, and keepalive off.
 fn stack(config: Config) -> Result<ClientBuilder<GenericService>, kube::Error> {
     if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
         return ClientBuilder::try_from(config);
@@ -115,6 +126,9 @@ fn stack(config: Config) -> Result<ClientBuilder<GenericService>, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE_AFTER));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_EVERY));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_TIMES));
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);

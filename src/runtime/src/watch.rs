@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::time::Duration;
 
-/// The longest silence of a watch in seconds: the server ends it then, and a dead connection is noticed soon after.
-const WATCH_SECONDS: u32 = 60;
+/// How long a watch lasts, in seconds, and so the longest silence of one that lives: the server ends it then, and it is
+/// begun anew where it was. [`crate::kube_client::Patience::WATCHES`] waits for a little longer.
+pub const SECONDS: u32 = 60;
 
 /// What is known of one watched object.
 #[derive(Clone, Debug)]
@@ -35,7 +36,7 @@ pub fn all<K>(api: Api<DeserializeGuard<K>>, config: watcher::Config) -> impl St
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let events = StreamBackoff::new(watcher(api, config.timeout(WATCH_SECONDS)), Pause::default());
+    let events = StreamBackoff::new(watcher(api, config.timeout(SECONDS)), Pause::default());
     events.filter_map(|event| {
         future::ready(match event {
             Ok(event) => {

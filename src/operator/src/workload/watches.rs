@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long a watch may be silent, in seconds.
-const WATCH_SECONDS: u32 = 120;
+const WATCH_SECONDS: u32 = multiactive_runtime::watch::SECONDS;
 /// The pause after a first error.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause after further errors.
