@@ -1,7 +1,7 @@
 //! Answers that the router makes itself: a status, one word why, and a JSON body.
 
 use crate::body::Answered;
-use crate::headers::REASON;
+use crate::headers::{EPOCH, REASON};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -18,6 +18,8 @@ pub struct Answer {
     pub message: String,
     /// Whether trying again may help, and after how many seconds.
     pub retry_after: Option<u32>,
+    /// For another router: the epoch to wait for.
+    pub epoch: Option<HeaderValue>,
 }
 
 #[derive(Serialize)]
@@ -34,6 +36,7 @@ impl Answer {
             reason,
             message: message.into(),
             retry_after: None,
+            epoch: None,
         }
     }
 
@@ -58,6 +61,9 @@ impl Answer {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(REASON, HeaderValue::from_static(self.reason));
+        if let Some(epoch) = self.epoch {
+            headers.insert(EPOCH, epoch);
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

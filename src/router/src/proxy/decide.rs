@@ -1,0 +1,126 @@
+//! What to do with a request: by the view of one moment, which it is asked anew whenever that may have changed.
+
+use super::{MISDIRECTED, Worker};
+use crate::answer::Answer;
+use crate::flight::InFlight;
+use crate::headers::Stamp;
+use crate::hold::HeldFor;
+use crate::resolve::resolve;
+use crate::view::{Compiled, Route};
+use http::uri::Authority;
+use http::{HeaderValue, StatusCode, request};
+use multiactive_core::ids::UnitName;
+use multiactive_core::route::{Asked, Decision, Wait, decide};
+use std::sync::Arc;
+
+/// What to do next with a request; everything in it is of one view.
+pub(super) enum Next {
+    Serve {
+        backend: Authority,
+        stamp: Stamp,
+        in_flight: Option<InFlight>,
+    },
+    Forward {
+        unit: UnitName,
+        name: Authority,
+        stamp: Stamp,
+    },
+    Hold {
+        wait: Wait,
+        held_for: HeldFor,
+    },
+    Answer(Answer),
+}
+
+impl Worker {
+    /// What to do with a request, by the view of this moment.
+    pub(super) fn next(&self, parts: &request::Parts, asked: Asked) -> Next {
+        loop {
+            let view = self.state.view.load();
+            let Some(compiled) = &view.compiled else {
+                let answer = Answer::unavailable("NoTable", "this router has no routing table yet");
+                return Next::Answer(answer);
+            };
+            let resolved = match resolve(compiled, parts.uri.path(), &parts.headers) {
+                Ok(resolved) => resolved,
+                Err(refusal) => {
+                    let answer = Answer::new(refusal.status(), refusal.reason(), refusal.to_string());
+                    return Next::Answer(answer);
+                }
+            };
+            let unit = &compiled.declared.unit;
+            let Some((_, slot)) = resolved.key else {
+                let stamp = Stamp {
+                    unit: compiled.declared.unit_header().clone(),
+                    slot: None,
+                };
+                return serve(resolved.route, stamp, None);
+            };
+            let in_flight = asked.write.then(|| resolved.keyspace.flight.raise(slot));
+            if in_flight.is_some() && !Arc::ptr_eq(&self.state.view.load(), &view) {
+                // A table came in between: the counter must be raised before the table that decides is read.
+                continue;
+            }
+            let keyspace = resolved.route.keyspace;
+            let Some(found) = compiled.entry(keyspace, slot) else {
+                return Next::Answer(unowned());
+            };
+            let stamp = |unit: &HeaderValue| Stamp {
+                unit: unit.clone(),
+                slot: Some((HeaderValue::from(slot), found.epoch.clone())),
+            };
+            return match decide(unit, compiled.epoch, found.entry, asked, view.agent(keyspace, found)) {
+                Decision::Serve => serve(resolved.route, stamp(compiled.declared.unit_header()), in_flight),
+                Decision::Forward(owner) => forward(compiled, owner, stamp(compiled.declared.unit_header())),
+                Decision::Hold(wait) => Next::Hold {
+                    wait,
+                    held_for: HeldFor::Slot {
+                        keyspace: resolved.keyspace.name.clone(),
+                        slot,
+                        asked,
+                    },
+                },
+                Decision::Misdirected { .. } => {
+                    let message = "this unit does not own the slot, or is about to give it away";
+                    Next::Answer(Answer {
+                        epoch: Some(found.epoch.clone()),
+                        ..Answer::new(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED, message)
+                    })
+                }
+                Decision::Unowned => Next::Answer(unowned()),
+            };
+        }
+    }
+}
+
+fn unowned() -> Answer {
+    Answer::unavailable("Unowned", "no unit owns the slot of this key")
+}
+
+fn serve(route: &Route, stamp: Stamp, in_flight: Option<InFlight>) -> Next {
+    match &route.address {
+        Some(backend) => Next::Serve {
+            backend: backend.clone(),
+            stamp,
+            in_flight,
+        },
+        None => {
+            let message = format!("this unit has no usable backend named {}", route.backend);
+            Next::Answer(Answer::new(StatusCode::BAD_GATEWAY, "NoBackend", message))
+        }
+    }
+}
+
+fn forward(compiled: &Compiled, owner: &UnitName, stamp: Stamp) -> Next {
+    match compiled.peer(owner) {
+        Some(peer) => Next::Forward {
+            unit: owner.clone(),
+            name: peer.name.clone(),
+            stamp,
+        },
+        None => {
+            let message = format!("the table says no usable router of unit {owner}");
+            Next::Answer(Answer::unavailable("NoRouter", message))
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! One request under way, until it is answered: served, forwarded, held and decided about anew, or refused.
+
+use super::decide::Next;
+use super::{MISDIRECTED, Worker};
+use crate::answer::Answer;
+use crate::body::{Answered, Received, Sent};
+use crate::flight::InFlight;
+use crate::headers::{self, HOP, REASON, Stamp, strip_hop_by_hop, strip_ours};
+use crate::hold::HeldFor;
+use crate::kept::Kept;
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{Request, Response, StatusCode, request};
+use hyper_util::client::legacy::Error as ClientError;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::UnitName;
+use multiactive_core::route::{Asked, Wait};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// A request under way.
+pub(super) struct Exchange<'w> {
+    pub(super) worker: &'w Worker,
+    parts: request::Parts,
+    pub(super) body: Received,
+    asked: Asked,
+    /// When its patience ends; set at the first wait.
+    pub(super) until: Option<Instant>,
+    /// When it is given up that its owner's router cannot be reached; set at the first failure.
+    pub(super) reach_until: Option<Instant>,
+    /// Its turn in the queue.
+    pub(super) ticket: Option<u64>,
+    resends: u32,
+}
+
+/// How an attempt to forward ended, other than by an answer for the client.
+enum Failed {
+    /// The other router does not own the slot: wait for this epoch, then resolve again.
+    Misdirected(Option<Epoch>),
+    /// It was not reached: nothing was sent.
+    NotSent(ClientError),
+    /// It was reached; whether it carried the request out is not known.
+    Unknown(ClientError),
+    /// It did not answer in time.
+    Late,
+}
+
+impl<'w> Exchange<'w> {
+    pub(super) fn new(worker: &'w Worker, parts: request::Parts, body: Received, asked: Asked) -> Self {
+        Self {
+            worker,
+            parts,
+            body,
+            asked,
+            until: None,
+            reach_until: None,
+            ticket: None,
+            resends: 0,
+        }
+    }
+
+    /// Sees to it that it is answered; where the router answers by itself, that is the error.
+    pub(super) async fn run(&mut self) -> Result<Response<Answered>, Answer> {
+        loop {
+            match self.worker.next(&self.parts, self.asked) {
+                Next::Serve {
+                    backend,
+                    stamp,
+                    in_flight,
+                } => return self.serve(backend, &stamp, in_flight).await,
+                Next::Hold { wait, held_for } => self.hold(wait, held_for).await?,
+                Next::Answer(answer) => return Err(answer),
+                Next::Forward { unit, name, stamp } => {
+                    if let Some(response) = self.forward(&unit, name, &stamp).await? {
+                        return Ok(response);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes the request to the local backend. Its body is not kept: nothing sends it a second time.
+    async fn serve(
+        &mut self,
+        backend: Authority,
+        stamp: &Stamp,
+        in_flight: Option<InFlight>,
+    ) -> Result<Response<Answered>, Answer> {
+        self.worker.state.metrics.home.inc();
+        let mut request = Request::new(match self.take_body() {
+            Received::Empty => Sent::Empty,
+            Received::Fresh(body) => Sent::Through(body),
+            Received::Kept(kept) => Sent::Attempt(kept.attempt()),
+        });
+        *request.method_mut() = std::mem::take(&mut self.parts.method);
+        *request.uri_mut() = uri(backend, &self.parts.uri);
+        *request.headers_mut() = std::mem::take(&mut self.parts.headers);
+        stamp.put(request.headers_mut());
+        let answered = self.worker.home.request(request);
+        let mut response = match timeout(self.worker.state.limits.answer_time, answered).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_connect() => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "connecting to the backend");
+                return Err(Answer::unavailable(
+                    "BackendUnreachable",
+                    "the backend cannot be reached",
+                ));
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "passing a request to the backend"
+                );
+                return Err(unknown("the backend"));
+            }
+            Err(_) => return Err(late("the backend")),
+        };
+        strip_hop_by_hop(response.headers_mut());
+        strip_ours(response.headers_mut());
+        stamp.put(response.headers_mut());
+        Ok(response.map(|body| Answered::Through { body, in_flight }))
+    }
+
+    /// Passes the request to the owner's router; `None` where it must be decided about anew.
+    async fn forward(
+        &mut self,
+        unit: &UnitName,
+        name: Authority,
+        stamp: &Stamp,
+    ) -> Result<Option<Response<Answered>>, Answer> {
+        self.worker.state.metrics.forwarded.inc();
+        match self.attempt(name, stamp).await {
+            Ok(response) => Ok(Some(response)),
+            Err(Failed::Misdirected(epoch)) => {
+                self.may_resend(unit)?;
+                self.worker.state.metrics.resent.inc();
+                let epoch = epoch.unwrap_or(Epoch::NEVER);
+                self.hold(Wait::Behind, HeldFor::Epoch(epoch)).await?;
+                Ok(None)
+            }
+            Err(Failed::NotSent(error)) => {
+                tracing::debug!(%unit, error = &error as &dyn std::error::Error, "connecting to a router");
+                let until = Instant::now() + self.worker.state.limits.connect_time;
+                let until = *self.reach_until.get_or_insert(until);
+                if Instant::now() >= until {
+                    tracing::warn!(%unit, error = &error as &dyn std::error::Error, "a router cannot be reached");
+                    let message = format!("the router of unit {unit} cannot be reached");
+                    return Err(Answer::unavailable("RouterUnreachable", message));
+                }
+                // The table may change meanwhile, so the owner is looked up again after it.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok(None)
+            }
+            Err(Failed::Unknown(error)) => {
+                tracing::warn!(%unit, error = &error as &dyn std::error::Error, "passing a request to a router");
+                if !self.asked.write && self.body.is_whole() && self.resends == 0 {
+                    self.resends += 1;
+                    return Ok(None);
+                }
+                Err(unknown("the owner's router"))
+            }
+            Err(Failed::Late) => Err(late("the owner's router")),
+        }
+    }
+
+    async fn attempt(&mut self, name: Authority, stamp: &Stamp) -> Result<Response<Answered>, Failed> {
+        let state = &self.worker.state;
+        let mut request = Request::new(self.kept_attempt());
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = uri(name, &self.parts.uri);
+        *request.headers_mut() = self.parts.headers.clone();
+        let headers = request.headers_mut();
+        headers.insert(HOP, stamp.unit.clone());
+        if let Some((_, epoch)) = &stamp.slot {
+            headers.insert(headers::EPOCH, epoch.clone());
+        }
+        // The other router may hold it, too.
+        let patience = state.limits.answer_time + state.limits.hold_time;
+        let mut response = match timeout(patience, self.worker.peers.request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_connect() => return Err(Failed::NotSent(error)),
+            Ok(Err(error)) => return Err(Failed::Unknown(error)),
+            Err(_) => return Err(Failed::Late),
+        };
+        let misdirected = response.status() == StatusCode::MISDIRECTED_REQUEST
+            && response
+                .headers()
+                .get(REASON)
+                .is_some_and(|reason| reason == MISDIRECTED);
+        if misdirected {
+            return Err(Failed::Misdirected(headers::epoch(response.headers())));
+        }
+        // Headers of ours stay: the owner's router has put them there.
+        strip_hop_by_hop(response.headers_mut());
+        let in_flight = None;
+        Ok(response.map(|body| Answered::Through { body, in_flight }))
+    }
+
+    /// The body for one attempt to forward: kept, so that another attempt can follow.
+    fn kept_attempt(&mut self) -> Sent {
+        self.keep();
+        match &self.body {
+            Received::Kept(kept) => Sent::Attempt(kept.attempt()),
+            Received::Empty | Received::Fresh(_) => Sent::Empty,
+        }
+    }
+
+    pub(super) fn take_body(&mut self) -> Received {
+        std::mem::replace(&mut self.body, Received::Empty)
+    }
+
+    pub(super) fn keep(&mut self) {
+        self.body = match self.take_body() {
+            Received::Fresh(body) => {
+                let state = &self.worker.state;
+                Received::Kept(Kept::new(body, state.limits.kept_per_request, state.budget.clone()))
+            }
+            same @ (Received::Empty | Received::Kept(_)) => same,
+        };
+    }
+
+    fn may_resend(&mut self, unit: &UnitName) -> Result<(), Answer> {
+        self.resends += 1;
+        if self.resends > self.worker.state.limits.resends {
+            let message = format!("the owner changed {} times, unit {unit} was the last", self.resends);
+            return Err(Answer::unavailable("OwnerUnsettled", message));
+        }
+        if !self.body.is_whole() {
+            let message = "the owner changed, and the body is too large to be sent again";
+            return Err(Answer::unavailable("BodyTooLarge", message));
+        }
+        Ok(())
+    }
+}
+
+fn unknown(who: &str) -> Answer {
+    let message = format!("{who} ended the connection: whether the request was carried out is not known");
+    Answer::new(StatusCode::BAD_GATEWAY, "OutcomeUnknown", message)
+}
+
+fn late(who: &str) -> Answer {
+    let message = format!("{who} did not answer in time: whether the request was carried out is not known");
+    Answer::new(StatusCode::GATEWAY_TIMEOUT, "AnswerTime", message)
+}
+
+/// The same path and query at another place.
+fn uri(authority: Authority, uri: &Uri) -> Uri {
+    let path = uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority);
+    parts.path_and_query = Some(path);
+    // All three are there and valid, so this cannot fail.
+    Uri::from_parts(parts).unwrap_or_default()
+}

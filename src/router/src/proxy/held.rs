@@ -1,0 +1,83 @@
+//! The waiting of one request: its place in the queue, its patience, and its body, which is read ahead meanwhile.
+
+use super::exchange::Exchange;
+use crate::answer::Answer;
+use crate::body::Received;
+use crate::hold::HeldFor;
+use crate::kept::KeptError;
+use crate::metrics::Reason;
+use crate::state::State;
+use http::StatusCode;
+use multiactive_core::route::Wait;
+use tokio::time::Instant;
+
+impl Exchange<'_> {
+    /// Waits in the queue, and reads the body ahead meanwhile.
+    pub(super) async fn hold(&mut self, wait: Wait, held_for: HeldFor) -> Result<(), Answer> {
+        // What comes after the wait is a new situation.
+        self.reach_until = None;
+        let state = self.worker.state.clone();
+        let began = Instant::now();
+        let until = *self.until.get_or_insert(began + state.limits.hold_time);
+        let full = |_| Answer::unavailable("HoldFull", "too many requests wait already");
+        let mut place = state.hold.enter(held_for.clone(), self.ticket).map_err(full)?;
+        if self.ticket.is_none() {
+            let reason = wait.reason();
+            state.metrics.held.get_or_create(&Reason { reason }).inc();
+        }
+        self.ticket = Some(place.ticket());
+        // What changed before the place was taken has released nobody.
+        if state.is_free(&held_for) {
+            return Ok(());
+        }
+        self.keep();
+        let _waiting = Waiting::new(&state, began);
+        tokio::select! {
+            biased;
+            () = place.released() => Ok(()),
+            () = tokio::time::sleep_until(until) => {
+                let message = format!("held for {} s: {}", state.limits.hold_time.as_secs(), wait.reason());
+                Err(Answer::unavailable("HoldTime", message))
+            }
+            error = read_ahead(&self.body) => Err(match error {
+                KeptError::Budget => Answer::unavailable("HoldBytes", "too many bytes wait already"),
+                KeptError::Client(_) | KeptError::GivenUp => {
+                    Answer::new(StatusCode::BAD_REQUEST, "BodyBroken", "the request's body ended early")
+                }
+            }),
+        }
+    }
+}
+
+/// Reads the body until there is no more to read, then waits for ever; it ends only in an error.
+async fn read_ahead(body: &Received) -> KeptError {
+    if let Received::Kept(kept) = body
+        && let Err(error) = kept.fill().await
+    {
+        return error;
+    }
+    std::future::pending().await
+}
+
+/// A request that waits, in the metrics.
+struct Waiting<'s> {
+    state: &'s State,
+    began: Instant,
+}
+
+impl<'s> Waiting<'s> {
+    fn new(state: &'s State, began: Instant) -> Self {
+        state.metrics.waiting.inc();
+        Self { state, began }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.state.metrics.waiting.dec();
+        self.state
+            .metrics
+            .held_seconds
+            .observe(self.began.elapsed().as_secs_f64());
+    }
+}

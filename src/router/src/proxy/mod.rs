@@ -1,0 +1,88 @@
+//! One request from its arrival to its answer.
+//!
+//! `decide` says what to do by the view of one moment, `exchange` does it, and `held` waits where it must.
+
+mod decide;
+mod exchange;
+mod held;
+
+use crate::answer::Answer;
+use crate::body::{Answered, Received};
+use crate::headers::{self, strip_hop_by_hop, strip_ours};
+use crate::home::Home;
+use crate::peers::Peers;
+use crate::state::State;
+use exchange::Exchange;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::UnitName;
+use multiactive_core::route::{Asked, Origin};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// The reason on a `421`, by which one router knows another's.
+pub const MISDIRECTED: &str = "Misdirected";
+
+/// How much of a refused request's body is read at most, and for how long, before the answer.
+const DRAIN: (u64, Duration) = (1 << 20, Duration::from_secs(2));
+
+/// Who sent a request.
+#[derive(Clone, Debug)]
+pub enum Sender {
+    /// A client.
+    Client,
+    /// The router of this unit, by its certificate.
+    Router(UnitName),
+}
+
+/// One thread's share of the router: the shared state, and connections of its own.
+pub struct Worker {
+    /// What all threads share.
+    pub state: Arc<State>,
+    /// Connections to the local backends.
+    pub home: Home,
+    /// Connections to the other units' routers.
+    pub peers: Peers,
+}
+
+impl Worker {
+    /// Answers one request.
+    pub async fn handle(&self, sender: &Sender, request: Request<Incoming>) -> Response<Answered> {
+        let (mut parts, body) = request.into_parts();
+        let origin = match sender {
+            Sender::Client => Origin::Client,
+            Sender::Router(_) => Origin::Router {
+                epoch: headers::epoch(&parts.headers).unwrap_or(Epoch::NEVER),
+            },
+        };
+        // First of all, so that no later step sees what a client forged, or names as a header of one hop.
+        strip_hop_by_hop(&mut parts.headers);
+        strip_ours(&mut parts.headers);
+        let write = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        if parts.method == Method::CONNECT {
+            let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, "NoTunnels", "CONNECT is not offered");
+            return self.refuse(answer);
+        }
+        let mut exchange = Exchange::new(self, parts, Received::new(body), Asked { write, origin });
+        match exchange.run().await {
+            Ok(response) => response,
+            Err(answer) => {
+                // Another router must get its 421 for certain: it sends the body elsewhere. A client is owed less.
+                let (limit, time) = match sender {
+                    Sender::Router(_) => (u64::MAX, self.state.limits.answer_time),
+                    Sender::Client => DRAIN,
+                };
+                // Too slow or too long: the answer goes out all the same.
+                let _ = timeout(time, exchange.take_body().drain(limit)).await;
+                self.refuse(answer)
+            }
+        }
+    }
+
+    fn refuse(&self, answer: Answer) -> Response<Answered> {
+        self.state.metrics.count_answer(answer.reason);
+        answer.into_response()
+    }
+}
