@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The pauses between attempts, in milliseconds.
@@ -144,13 +145,7 @@ impl Link {
     async fn lose_patience(&self) -> io::Error {
         let mut late_at = self.state.agent_late_at();
         loop {
-            let at = *late_at.borrow_and_update();
-            let late = async {
-                match at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let late = at(*late_at.borrow_and_update());
             tokio::select! {
                 changed = late_at.changed() => if let Err(error) = changed {
                     return io::Error::other(error);
@@ -172,7 +167,7 @@ impl Link {
         let mut last: Option<RouterReport> = None;
         loop {
             changes.mark_unchanged();
-            let report = self.state.report();
+            let (report, less_at) = self.state.report().unzip();
             if let Some(report) = report.filter(|report| is_news(last.as_ref(), report)) {
                 if let Err(error) = send(write, &RouterToAgent::Report(report.clone())).await {
                     return error;
@@ -185,9 +180,18 @@ impl Link {
                         return io::Error::other(error);
                     }
                 }
-                () = self.state.flights.zero() => {}
+                () = self.state.flights.news() => {}
+                () = at(less_at.flatten()) => {}
             }
         }
+    }
+}
+
+/// Returns at this moment; never where there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

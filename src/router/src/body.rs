@@ -94,7 +94,7 @@ impl Body for Sent {
 
 /// The body of an answer.
 pub enum Answered {
-    /// Passed through; a write counts as in flight until its last byte, or until the client leaves.
+    /// Passed through; a write holds its count until the last byte, or until the client leaves.
     Through {
         /// The backend's or the other router's.
         body: Incoming,
@@ -103,6 +103,17 @@ pub enum Answered {
     },
     /// Our own.
     Whole(Option<Bytes>),
+}
+
+impl Answered {
+    /// An answer that begins now.
+    pub fn begins(body: Incoming, in_flight: Option<InFlight>) -> Self {
+        let in_flight = in_flight.filter(|_| !body.is_end_stream()).map(|mut write| {
+            write.answer_begins();
+            write
+        });
+        Self::Through { body, in_flight }
+    }
 }
 
 impl Body for Answered {

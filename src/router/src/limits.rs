@@ -18,6 +18,8 @@ pub struct Limits {
     pub kept_total: usize,
     /// The longest time until a backend's answer begins.
     pub answer_time: Duration,
+    /// For how long a write whose answer has begun counts as in flight while an operation waits for those.
+    pub body_time: Duration,
     /// How long a connection that cannot be made is tried again, for requests that another router shall answer.
     pub connect_time: Duration,
     /// Bytes of a request's line and headers.
@@ -38,6 +40,7 @@ impl Default for Limits {
             kept_per_request: 1 << 20,
             kept_total: 64 << 20,
             answer_time: Duration::from_secs(60),
+            body_time: Duration::from_secs(1),
             connect_time: Duration::from_secs(2),
             header_bytes: 32 << 10,
             backend_idle: Duration::from_secs(4),

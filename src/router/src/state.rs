@@ -168,22 +168,31 @@ impl State {
         self.changed.subscribe()
     }
 
-    /// What the agent wants to know: the table, and the writes in flight of each operation that holds slots of ours.
-    pub fn report(&self) -> Option<RouterReport> {
+    /// What the agent wants to know: the table, and the writes in flight of each operation that holds slots of ours;
+    /// and when that becomes less though no write ends.
+    pub fn report(&self) -> Option<(RouterReport, Option<Instant>)> {
         let view = self.view.load();
         let compiled = view.compiled.as_ref()?;
-        let in_flight = compiled.held().iter().map(|operation| InFlight {
-            operation: operation.uid.clone(),
-            writes: operation
-                .slots
-                .iter()
-                .map(|(keyspace, slots)| keyspace.flight.sum(slots))
-                .sum(),
+        let (now, last_head) = (Instant::now(), self.flights.last_head());
+        let mut less_at: Option<Instant> = None;
+        let in_flight = compiled.held().iter().map(|operation| {
+            let count = operation.count();
+            let bodies_until =
+                last_head.map_or(operation.since, |head| head.max(operation.since)) + self.limits.body_time;
+            let bodies = count.answering > 0 && now < bodies_until;
+            if bodies {
+                less_at = Some(less_at.map_or(bodies_until, |at| at.min(bodies_until)));
+            }
+            InFlight {
+                operation: operation.uid.clone(),
+                writes: count.admitted + if bodies { count.answering } else { 0 },
+            }
         });
-        Some(RouterReport {
+        let report = RouterReport {
             epoch: compiled.epoch,
             in_flight: in_flight.collect(),
-        })
+        };
+        Some((report, less_at))
     }
 
     /// Whether a request that waits for this need not wait any longer.

@@ -6,7 +6,7 @@ mod common;
 
 use common::{World, limits, until};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::wire::{InFlight, RouterToAgent};
+use multiactive_core::wire::RouterToAgent;
 use multiactive_router::limits::Limits;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -226,55 +226,6 @@ async fn a_client_that_leaves_frees_its_place() {
         world.unit("east").backend.bodies(),
         ["later"],
         "none of the others was sent"
-    );
-}
-
-/// The writes in flight in the last report of this epoch.
-fn reported(world: &World, unit: &str, epoch: u64) -> Option<Vec<InFlight>> {
-    let heard = world.unit(unit).agent.heard();
-    heard.into_iter().rev().find_map(|line| match line {
-        RouterToAgent::Report(report) if report.epoch == Epoch::new(1, epoch) => Some(report.in_flight),
-        RouterToAgent::Report(_) | RouterToAgent::Goodbye => None,
-    })
-}
-
-fn in_flight(writes: u64) -> Option<Vec<InFlight>> {
-    let operation = "move".into();
-    Some(vec![InFlight { operation, writes }])
-}
-
-#[tokio::test]
-async fn a_write_admitted_before_the_hold_counts_until_it_is_answered() {
-    let world = World::with(limits(), SERVING).await;
-    until("a report", || reported(&world, "east", 10) == Some(vec![])).await;
-    let east = &world.unit("east").backend;
-    east.set_open(false);
-    let own = world.post("east", "s1", "own");
-    let forwarded = world.post("north", "s2", "forwarded");
-    until("both are at the backend", || east.got().len() == 2).await;
-    world.give_all(HELD);
-    until("both count at the owner", || {
-        reported(&world, "east", 11) == in_flight(2)
-    })
-    .await;
-    // north passed one on: it does not own the slots and reports no operation.
-    until("north reports", || reported(&world, "north", 11) == Some(vec![])).await;
-    let held = world.post("east", "s3", "held");
-    world.held("east", 1).await;
-    east.set_open(true);
-    assert_eq!(own.await.unwrap().status, 200);
-    assert_eq!(forwarded.await.unwrap().status, 200);
-    until("none is in flight", || reported(&world, "east", 11) == in_flight(0)).await;
-    assert_eq!(east.bodies().len(), 2, "the held one was not admitted");
-    world.give("east", ABORTED);
-    world.applied("east", Epoch::new(1, 12)).await;
-    assert_eq!(held.await.unwrap().status, 200);
-    let reports = world.unit("east").agent.heard().len();
-    assert_eq!(
-        reports,
-        4,
-        "table 10, table 11 with two, zero, table 12: {:?}",
-        world.unit("east").agent.heard()
     );
 }
 

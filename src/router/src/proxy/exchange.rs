@@ -117,7 +117,7 @@ impl<'w> Exchange<'w> {
         strip_hop_by_hop(response.headers_mut());
         strip_ours(response.headers_mut());
         stamp.put(response.headers_mut());
-        Ok(response.map(|body| Answered::Through { body, in_flight }))
+        Ok(response.map(|body| Answered::begins(body, in_flight)))
     }
 
     /// Passes the request to the owner's router; `None` where it must be decided about anew.
@@ -191,8 +191,7 @@ impl<'w> Exchange<'w> {
         }
         // Headers of ours stay: the owner's router has put them there.
         strip_hop_by_hop(response.headers_mut());
-        let in_flight = None;
-        Ok(response.map(|body| Answered::Through { body, in_flight }))
+        Ok(response.map(|body| Answered::begins(body, None)))
     }
 
     /// The body for one attempt to forward: kept, so that another attempt can follow.

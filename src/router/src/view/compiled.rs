@@ -2,6 +2,7 @@
 
 use super::ViewError;
 use super::declared::{Declared, DeclaredKeyspace, Route};
+use crate::flight::Count;
 use crate::headers::value;
 use http::HeaderValue;
 use http::uri::{Authority, Uri};
@@ -72,6 +73,19 @@ pub struct HeldOperation {
     pub uid: OperationUid,
     /// Those slots.
     pub slots: Vec<(Arc<DeclaredKeyspace>, SlotSet)>,
+    /// Since when this router holds them.
+    pub since: Instant,
+}
+
+impl HeldOperation {
+    /// How many writes of its slots are in flight.
+    pub fn count(&self) -> Count {
+        let counts = self.slots.iter().map(|(keyspace, slots)| keyspace.flight.count(slots));
+        counts.fold(Count::default(), |sum, count| Count {
+            admitted: sum.admitted + count.admitted,
+            answering: sum.answering + count.answering,
+        })
+    }
 }
 
 impl Compiled {
@@ -99,7 +113,7 @@ impl Compiled {
         let held = table
             .operations
             .iter()
-            .filter_map(|operation| held_of(&declared, operation));
+            .filter_map(|operation| held_of(&declared, operation, before, now));
         Ok(Self {
             epoch: table.epoch,
             lookups: lookups.collect::<Result<_, _>>()?,
@@ -201,7 +215,12 @@ fn owners(
     })
 }
 
-fn held_of(declared: &Declared, operation: &Operation) -> Option<HeldOperation> {
+fn held_of(
+    declared: &Declared,
+    operation: &Operation,
+    before: Option<&Compiled>,
+    now: Instant,
+) -> Option<HeldOperation> {
     match operation.step {
         Step::Hold | Step::Fence | Step::Drain => {}
         Step::Check | Step::Prepare | Step::Verify | Step::Commit | Step::Open | Step::Settle => return None,
@@ -219,6 +238,8 @@ fn held_of(declared: &Declared, operation: &Operation) -> Option<HeldOperation> 
             Some((keyspace.clone(), slot_move.slots.clone()))
         })
         .collect();
+    let known = before.and_then(|before| before.held.iter().find(|held| held.uid == operation.uid));
+    let since = known.map_or(now, |known| known.since);
     let uid = operation.uid.clone();
-    (!slots.is_empty()).then_some(HeldOperation { uid, slots })
+    (!slots.is_empty()).then_some(HeldOperation { uid, slots, since })
 }
