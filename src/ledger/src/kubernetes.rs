@@ -51,8 +51,11 @@ impl Ledger for KubernetesLedger {
             Err(_) => return Err(unreachable(format!("no answer within {LIMIT:?}"))),
         };
         let table = RoutingTable::try_from(&object.spec).map_err(|error| damaged(error.to_string()))?;
-        let version = version(object.metadata);
-        Ok(Some(Recorded { table, version }))
+        Ok(Some(Recorded {
+            table,
+            writers: writers(&object.metadata),
+            version: version(object.metadata),
+        }))
     }
 
     async fn commit(&self, namespace: &str, expected: Option<&Version>, table: &RoutingTable) -> Commit {
@@ -93,6 +96,23 @@ impl Ledger for KubernetesLedger {
 fn version(mut metadata: ObjectMeta) -> Version {
     metadata.managed_fields = None;
     Version(metadata)
+}
+
+/// The field managers of the latest change of the spec; several where it took place within one second.
+fn writers(metadata: &ObjectMeta) -> Vec<String> {
+    let entries = metadata.managed_fields.iter().flatten();
+    let of_spec = entries.filter(|entry| {
+        let fields = entry.fields_v1.as_ref();
+        entry.subresource.as_deref().unwrap_or_default().is_empty()
+            && fields.is_some_and(|fields| fields.0.get("f:spec").is_some())
+    });
+    let of_spec: Vec<_> = of_spec.collect();
+    let newest = of_spec.iter().filter_map(|entry| entry.time.as_ref()).max();
+    let latest = of_spec.iter().filter(|entry| entry.time.as_ref() == newest);
+    let mut writers: Vec<_> = latest.filter_map(|entry| entry.manager.clone()).collect();
+    writers.sort_unstable();
+    writers.dedup();
+    writers
 }
 
 /// A refusal is known, everything else is not.
@@ -247,6 +267,37 @@ mod tests {
         let call = tokio::spawn(async move { ledger.commit("ns", Some(&expected), &table(8)).await });
         let _held = server.next_request().await.unwrap();
         assert!(matches!(call.await.unwrap(), Commit::Unknown(_)));
+    }
+
+    #[test]
+    fn who_wrote_last_is_who_changed_the_spec_last() {
+        let entry = |manager: &str, field: &str, second: u32, subresource: &str| {
+            json!({"manager": manager, "operation": "Update", "subresource": subresource,
+                "time": format!("2026-01-01T00:00:{second:02}Z"), "fieldsType": "FieldsV1", "fieldsV1": {field: {}}})
+        };
+        let (spec, labels) = ("f:spec", "f:metadata");
+        for (entries, want) in [
+            (json!([]), &[][..]),
+            (
+                json!([entry("operator", spec, 1, ""), entry("kubectl-edit", spec, 2, "")]),
+                &["kubectl-edit"],
+            ),
+            (
+                json!([entry("operator", spec, 2, ""), entry("kubectl-annotate", labels, 3, "")]),
+                &["operator"],
+            ),
+            (
+                json!([entry("operator", spec, 2, ""), entry("other", spec, 3, "status")]),
+                &["operator"],
+            ),
+            (
+                json!([entry("operator", spec, 2, ""), entry("kubectl-edit", spec, 2, "")]),
+                &["kubectl-edit", "operator"],
+            ),
+        ] {
+            let metadata: ObjectMeta = serde_json::from_value(json!({"managedFields": entries})).unwrap();
+            assert_eq!(writers(&metadata), want, "{entries}");
+        }
     }
 
     #[tokio::test]

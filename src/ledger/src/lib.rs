@@ -34,6 +34,19 @@ pub struct Recorded {
     pub table: RoutingTable,
     /// Which write it is.
     pub version: Version,
+    /// Who wrote it last, by the names under which they write; empty where the server does not say, or it was us.
+    pub writers: Vec<String>,
+}
+
+impl Recorded {
+    /// What we wrote ourselves.
+    pub fn own(table: RoutingTable, version: Version) -> Self {
+        Self {
+            table,
+            version,
+            writers: Vec::new(),
+        }
+    }
 }
 
 /// What a commit came to.

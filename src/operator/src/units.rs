@@ -79,8 +79,12 @@ fn readiness(unit: &Unit, name: &UnitName, view: &View) -> Readiness {
         };
     }
     if let Err((reason, message)) = usable(unit, name, view) {
+        let stalled = view
+            .site_problem(unit)
+            .is_some_and(|problem| problem.stalled && problem.reason == reason);
         return match reason {
             "MemberUnusable" => Readiness::Stalled { reason, message },
+            _ if stalled => Readiness::Stalled { reason, message },
             _ => Readiness::Reconciling { reason, message },
         };
     }
@@ -115,6 +119,9 @@ fn usable(unit: &Unit, name: &UnitName, view: &View) -> Result<(), (&'static str
             unit.spec.cluster
         );
         return Err(("MemberNotReady", message));
+    }
+    if let Some(problem) = view.site_problem(unit) {
+        return Err((problem.reason, problem.message.clone()));
     }
     match view.inputs.stores_ready(name) {
         Some(Ok(())) => Ok(()),

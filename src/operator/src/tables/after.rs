@@ -65,8 +65,8 @@ impl After {
     /// Runs until `token` is cancelled or the passes end.
     pub async fn run(
         mut self,
-        mut views: watch::Receiver<Arc<View>>,
-        mut told: mpsc::UnboundedReceiver<Told>,
+        mut views: watch::Receiver<Option<Arc<View>>>,
+        told: &mut mpsc::UnboundedReceiver<Told>,
         token: CancellationToken,
     ) {
         let mut failed = false;
@@ -77,16 +77,16 @@ impl After {
                 () = tokio::time::sleep(AGAIN), if failed => {}
             }
             // Another view ends the haste, or its time does.
-            let calm = views.wait_for(|view| !view.in_haste());
+            let calm = views.wait_for(|view| view.as_ref().is_none_or(|view| !view.in_haste()));
             let _ = token.run_until_cancelled(tokio::time::timeout(HASTE, calm)).await;
-            let view = Arc::clone(&views.borrow_and_update());
+            // Before the first look nothing is known of anything.
+            let Some(view) = views.borrow_and_update().clone() else {
+                continue;
+            };
             while let Ok(told) = told.try_recv() {
                 self.tell(&told, &view);
             }
             self.measure(&view);
-            if !view.settled {
-                continue;
-            }
             match token.run_until_cancelled(self.write(&view)).await {
                 Some(complete) => failed = !complete,
                 None => return,
@@ -184,16 +184,19 @@ impl After {
         });
         let this = &*self;
         let mut work: Vec<BoxFuture<'_, bool>> = Vec::new();
+        // What a member has not had the time to say is no news, and guessed by nobody: such statuses stay as they are.
         for object in &inputs.promotions {
             let changed = this.owner_changed.get(&promotions::request::uid_of(object)).copied();
             let wanted = promotions::status::status(object, view, changed, now);
+            let known = !view.awaits_promotion(object);
             work.push(Box::pin(async move {
                 // The finalizer goes first: it is written against the version that was seen.
                 let settled = promotions::lifecycle::finalizer(&this.ctx, object, view).await;
-                this.put(&**object, object.status.as_ref(), wanted).await && settled
+                let told = !known || this.put(&**object, object.status.as_ref(), wanted).await;
+                told && settled
             }));
         }
-        for object in &inputs.keyspaces {
+        for object in inputs.keyspaces.iter().filter(|object| !view.awaits_keyspace(object)) {
             let wanted = keyspaces::status(object, view, now);
             work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
         }
@@ -201,19 +204,22 @@ impl After {
             let wanted = shard_ranges::status(object, view, now);
             work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
         }
-        for object in &inputs.stores {
+        for object in inputs.stores.iter().filter(|object| !view.awaits_store(object)) {
             let wanted = datastores::status(object, view, now);
             work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
         }
         for object in &inputs.units {
             let wanted = units::status(object, view, now);
+            let known = !view.awaits(&object.name_any());
             work.push(Box::pin(async move {
-                let settled = units::finalizer(&this.ctx, object, view).await;
-                this.put(&**object, object.status.as_ref(), wanted).await && settled
+                // The finalizer says that there was a record, so it comes after the record.
+                let settled = view.table.is_none() || units::finalizer(&this.ctx, object, view).await;
+                let told = !known || this.put(&**object, object.status.as_ref(), wanted).await;
+                told && settled
             }));
         }
         work.push(Box::pin(links::keep(&this.ctx, existing.clone(), view)));
-        for object in &existing {
+        for object in existing.iter().filter(|object| !view.awaits_link(object)) {
             let wanted = links::status(object, view, now);
             work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
         }

@@ -2,17 +2,19 @@
 //! its Unit is being deleted.
 
 use super::keeper::Keeper;
+use super::projection::pause_after;
+use super::site::Desk;
+use super::trouble::Failing;
 use crate::apply::{apply, within};
 use crate::error::Error;
 use crate::failpoints::hit;
-use crate::metrics::Metrics;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Preconditions};
 use multiactive_api::{UnitAssignment, UnitAssignmentSpec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// Says of an object in a member that we made it.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "multiactive");
@@ -32,35 +34,39 @@ pub type Wanted = BTreeMap<String, Want>;
 /// Writes until it is dropped. `touched` tells that an assignment changed.
 pub async fn run(
     mut keeper: Keeper<UnitAssignment>,
-    namespace: String,
     mut wanted: watch::Receiver<Option<Arc<Wanted>>>,
     touched: Arc<Notify>,
-    metrics: Metrics,
-    member: String,
+    desk: Desk,
 ) {
-    let mut failures = 0_u32;
+    let (mut failures, mut failing) = (0_u32, Failing::default());
     loop {
         let now = wanted.borrow_and_update().clone();
-        let result = match &now {
-            None => Ok(()),
-            Some(now) => bring(&mut keeper, &namespace, now, &metrics).await,
+        let failed = match &now {
+            None => BTreeMap::new(),
+            Some(now) => bring_all(&mut keeper, now, &desk).await,
         };
-        let pause = match result {
-            Ok(()) => {
-                failures = 0;
-                tokio::select! {
-                    changed = wanted.changed() => if changed.is_err() { return },
-                    () = touched.notified() => {}
-                }
-                continue;
+        let member = desk.member.as_str();
+        let lasting = failing.take(&failed, (member, &desk.namespace), Instant::now());
+        desk.board.assignments(lasting);
+        if failed.is_empty() {
+            failures = 0;
+            tokio::select! {
+                changed = wanted.changed() => if changed.is_err() { return },
+                () = touched.notified() => {}
             }
-            Err(error) => {
-                failures = failures.saturating_add(1);
-                let pause = Duration::from_millis(100 << failures.min(6)).min(Duration::from_secs(5));
-                tracing::warn!(member, error = error.chain(), ?pause, "assigning failed, trying again");
-                pause
-            }
-        };
+            continue;
+        }
+        failures = failures.saturating_add(1);
+        let pause = pause_after(failures);
+        for (unit, error) in &failed {
+            tracing::warn!(
+                member,
+                unit,
+                error = error.chain(),
+                ?pause,
+                "assigning failed, trying again"
+            );
+        }
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
@@ -68,38 +74,42 @@ pub async fn run(
     }
 }
 
-async fn bring(
-    keeper: &mut Keeper<UnitAssignment>,
-    namespace: &str,
-    wanted: &Wanted,
-    metrics: &Metrics,
-) -> Result<(), Error> {
-    for (name, want) in wanted {
-        let held = keeper.current(name).await?;
-        let spec = match want {
-            Want::Be(spec) => spec,
-            Want::Gone => {
-                if let Some(held) = held.filter(|held| is_ours(held) && held.metadata.deletion_timestamp.is_none()) {
-                    delete(keeper, &held, name).await?;
-                    metrics.wrote("UnitAssignment");
-                }
-                continue;
-            }
-        };
-        if held.is_some_and(|held| held.spec == **spec && is_ours(&held)) {
-            continue;
+/// Brings every assignment to what it shall be; those that failed. One that is refused keeps no other from its unit.
+async fn bring_all(keeper: &mut Keeper<UnitAssignment>, wanted: &Wanted, desk: &Desk) -> BTreeMap<String, Error> {
+    let mut failed = BTreeMap::new();
+    for (unit, want) in wanted {
+        if let Err(error) = bring(keeper, unit, want, desk).await {
+            failed.insert(unit.clone(), error);
         }
-        let mut object = UnitAssignment::new(name, (**spec).clone());
-        object.metadata.namespace = Some(namespace.to_owned());
-        object
-            .labels_mut()
-            .insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
-        hit("assign-before-write");
-        let written = apply(&keeper.api, &object).await?;
-        hit("assign-after-write");
-        metrics.wrote("UnitAssignment");
-        keeper.wrote(written);
     }
+    failed
+}
+
+async fn bring(keeper: &mut Keeper<UnitAssignment>, unit: &str, want: &Want, desk: &Desk) -> Result<(), Error> {
+    let held = keeper.current(unit).await?;
+    let spec = match want {
+        Want::Be(spec) => spec,
+        Want::Gone => {
+            if let Some(held) = held.filter(|held| is_ours(held) && held.metadata.deletion_timestamp.is_none()) {
+                delete(keeper, &held, unit).await?;
+                desk.metrics.wrote("UnitAssignment");
+            }
+            return Ok(());
+        }
+    };
+    if held.is_some_and(|held| held.spec == **spec && is_ours(&held)) {
+        return Ok(());
+    }
+    let mut object = UnitAssignment::new(unit, (**spec).clone());
+    object.metadata.namespace = Some(desk.namespace.clone());
+    object
+        .labels_mut()
+        .insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
+    hit("assign-before-write");
+    let written = apply(&keeper.api, &object).await?;
+    hit("assign-after-write");
+    desk.metrics.wrote("UnitAssignment");
+    keeper.wrote(written);
     Ok(())
 }
 
@@ -135,5 +145,58 @@ async fn delete(keeper: &Keeper<UnitAssignment>, object: &UnitAssignment, name: 
         }
         Err(error) => Err(error),
         Ok(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::mirror::Mirror;
+    use crate::tables::trouble::Board;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use kube::{Api, Client};
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn an_assignment_that_is_refused_keeps_no_other_from_its_unit() {
+        let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let answers = tokio::spawn(async move {
+            let mut applied = Vec::new();
+            while let Some((request, reply)) = server.next_request().await {
+                let name = request.uri().path().rsplit('/').next().unwrap().to_owned();
+                let not_found = json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "m"});
+                let forbidden = json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "m"});
+                let (code, body) = match (request.method().as_str(), name.as_str()) {
+                    ("GET", _) => (404, not_found.to_string().into_bytes()),
+                    (_, "a") => (403, forbidden.to_string().into_bytes()),
+                    (_, _) => {
+                        let body = request.into_body().collect_bytes().await.unwrap();
+                        applied.push(name);
+                        (200, body.to_vec())
+                    }
+                };
+                reply.send_response(Response::builder().status(code).body(Body::from(body)).unwrap());
+            }
+            applied
+        });
+        let api: Api<UnitAssignment> = Api::namespaced(Client::new(service, "shop"), "shop");
+        let mut keeper = Keeper::new(api, Mirror::default(), "shop");
+        let desk = Desk {
+            member: "north".to_owned(),
+            namespace: "shop".to_owned(),
+            board: Board::new(Arc::default()),
+            metrics: Metrics::default(),
+        };
+        let want = |unit: &str| {
+            let spec = json!({"unit": unit, "cluster": "north"});
+            Want::Be(Box::new(serde_json::from_value(spec).unwrap()))
+        };
+        let wanted = ["a", "b", "c"].map(|unit| (unit.to_owned(), want(unit))).into();
+        let failed = bring_all(&mut keeper, &wanted, &desk).await;
+        drop(keeper);
+        assert_eq!(answers.await.unwrap(), ["b", "c"]);
+        assert_eq!(failed.keys().collect::<Vec<_>>(), ["a"]);
     }
 }

@@ -1,6 +1,7 @@
 //! What the table of a namespace becomes next. Pure: the same inputs give the same decision.
 
 use super::Inputs;
+use super::refusals::{Attempt, Refusals, Subject};
 use crate::promotions::request::{self, Refused, uid_of};
 use crate::promotions::seen::seen;
 use crate::status::is_paused;
@@ -11,7 +12,7 @@ use multiactive_core::ids::OperationUid;
 use multiactive_core::ownership::{OwnershipProblem, manage};
 use multiactive_core::promotion::{Move, Operation, Step, WaitFor, next, record};
 use multiactive_core::table::RoutingTable;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// With this finalizer a Promotion is held until its operation ended; without it, it is not admitted.
 pub const OPERATION_FINALIZER: &str = "multiactive.io/operation";
@@ -23,86 +24,130 @@ const ADMIT_BYTES: usize = 768 * 1024;
 /// How long Check and Prepare wait in the core.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
-/// What kind of change a commit makes, for logs and failpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// Units, keyspaces, first owners.
-    Ownership,
-    /// A step of a running operation.
-    Step,
-    /// An operation begins.
-    Admit,
+/// A table to commit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// The table.
+    pub table: RoutingTable,
+    /// What it is about.
+    pub subject: Subject,
+    /// What it records about that.
+    pub attempt: Attempt,
 }
 
 /// What is to be done about the table, and what was found on the way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decided {
-    /// The table to commit; `None` where nothing changes.
-    pub table: Option<(RoutingTable, Why)>,
+    /// What to commit; `None` where nothing changes.
+    pub proposal: Option<Proposal>,
     /// What each running operation waits for.
     pub waits: BTreeMap<OperationUid, WaitFor>,
     /// Promotions that may not begin, found in this look.
     pub refused: BTreeMap<OperationUid, Refused>,
-    /// Operations whose record does not fit: nothing is done about them.
+    /// Operations whose record does not fit or was not taken by the server: nothing is done about them now.
     pub misfits: BTreeMap<OperationUid, String>,
+    /// Why the server did not take units, keyspaces and first owners.
+    pub ownership_refused: Option<String>,
     /// Declarations that cannot be followed.
     pub problems: Vec<OwnershipProblem>,
-    /// When to look again if nothing changes: the next budget that runs out.
+    /// When to look again if nothing changes: the next budget that runs out, or commit to be tried again.
     pub wake_at: Option<Timestamp>,
 }
 
-/// The next change of `table`: steps of running operations first, then ownership, then new operations. `known` are
-/// Promotions that were refused before and whose status does not say so yet.
-pub fn decide(
-    table: Option<&RoutingTable>,
-    inputs: &Inputs,
-    known: &BTreeSet<OperationUid>,
-    now: Timestamp,
-) -> Decided {
+impl Decided {
+    fn wake(&mut self, at: impl IntoIterator<Item = Timestamp>) {
+        self.wake_at = self.wake_at.into_iter().chain(at).min();
+    }
+}
+
+/// What this process remembers of earlier looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory<'a> {
+    /// Promotions that were refused and whose status does not say so yet.
+    pub refused: &'a BTreeMap<OperationUid, Refused>,
+    /// Commits that the server refused.
+    pub refusals: &'a Refusals,
+}
+
+/// The next change of `table`: steps of running operations first, then ownership, then new operations. What the server
+/// refused a moment ago holds up none of the others.
+pub fn decide(table: Option<&RoutingTable>, inputs: &Inputs, memory: Memory<'_>, now: Timestamp) -> Decided {
     let mut decided = Decided::default();
-    if let Some(table) = table {
-        for op in &table.operations {
-            if let Some(changed) = step(table, op, inputs, now, &mut decided) {
-                decided.table = Some((changed, Why::Step));
-                return decided;
-            }
+    for op in table.into_iter().flat_map(|table| &table.operations) {
+        decided.proposal = step(table, op, inputs, memory.refusals, now, &mut decided);
+        if decided.proposal.is_some() {
+            return decided;
         }
     }
     let managed = manage(table, &inputs.declared(), &inputs.units_seen());
     decided.problems = managed.problems;
-    if let Some(changed) = managed.table {
-        decided.table = Some((changed, Why::Ownership));
-        return decided;
+    if let Some(table) = managed.table {
+        match memory.refusals.standing(&Subject::Ownership, Attempt::Manage, now) {
+            None => {
+                decided.proposal = Some(Proposal {
+                    table,
+                    subject: Subject::Ownership,
+                    attempt: Attempt::Manage,
+                });
+                return decided;
+            }
+            Some(refusal) => {
+                decided.wake([refusal.again_at()]);
+                decided.ownership_refused = Some(refusal.why.clone());
+            }
+        }
     }
-    let Some(table) = table else { return decided };
-    for promotion in inputs
-        .promotions
-        .iter()
-        .filter(|promotion| is_pending(promotion, table))
-    {
-        if known.contains(&uid_of(promotion)) {
-            continue;
-        }
-        match request::operation(promotion, table, inputs, now) {
-            Ok(operation) if promotion.finalizers().iter().any(|f| f == OPERATION_FINALIZER) => {
-                match admitted(table, operation) {
-                    Ok(changed) => {
-                        decided.table = Some((changed, Why::Admit));
-                        return decided;
-                    }
-                    Err(refused) => {
-                        decided.refused.insert(uid_of(promotion), refused);
-                    }
-                }
-            }
-            // The finalizer is being added; its arrival wakes us.
-            Ok(_) => {}
-            Err(refused) => {
-                decided.refused.insert(uid_of(promotion), refused);
-            }
-        }
+    if let Some(table) = table {
+        decided.proposal = admission(table, inputs, memory, now, &mut decided);
     }
     decided
+}
+
+/// The first Promotion that may begin.
+fn admission(
+    table: &RoutingTable,
+    inputs: &Inputs,
+    memory: Memory<'_>,
+    now: Timestamp,
+    decided: &mut Decided,
+) -> Option<Proposal> {
+    let pending = inputs
+        .promotions
+        .iter()
+        .filter(|promotion| is_pending(promotion, table));
+    for promotion in pending {
+        let uid = uid_of(promotion);
+        if memory.refused.contains_key(&uid) {
+            continue;
+        }
+        let subject = Subject::Operation(uid.clone());
+        if let Some(refusal) = memory.refusals.standing(&subject, Attempt::Begin, now) {
+            decided.wake([refusal.again_at()]);
+            decided.misfits.insert(uid, refused_text(&refusal.why));
+            continue;
+        }
+        let operation = request::operation(promotion, table, inputs, now);
+        // Without the finalizer: it is being added, and its arrival wakes us.
+        let held = promotion.finalizers().iter().any(|f| f == OPERATION_FINALIZER);
+        match operation.and_then(|operation| held.then(|| admitted(table, operation)).transpose()) {
+            Ok(Some(table)) => {
+                return Some(Proposal {
+                    table,
+                    subject,
+                    attempt: Attempt::Begin,
+                });
+            }
+            Ok(None) => {}
+            Err(refused) => {
+                decided.refused.insert(uid, refused);
+            }
+        }
+    }
+    None
+}
+
+fn refused_text(why: &str) -> String {
+    format!("the server refused the record, it is tried again: {why}")
 }
 
 /// Whether a Promotion still has to begin.
@@ -137,23 +182,47 @@ fn admitted(table: &RoutingTable, operation: Operation) -> Result<RoutingTable, 
     Ok(changed)
 }
 
-/// The table after the next move of `op`, or nothing where it waits.
+/// The next move of `op` as a table, or nothing where it waits.
 fn step(
-    table: &RoutingTable,
+    table: Option<&RoutingTable>,
     op: &Operation,
     inputs: &Inputs,
+    refusals: &Refusals,
     now: Timestamp,
     decided: &mut Decided,
-) -> Option<RoutingTable> {
-    let movement = next(op, &seen(op, inputs), now);
-    if let Move::Wait(wait) = &movement {
-        decided.waits.insert(op.uid.clone(), wait.clone());
-        let at = deadline(op);
-        decided.wake_at = decided.wake_at.into_iter().chain(at).min();
-        return None;
+) -> Option<Proposal> {
+    let (table, subject) = (table?, Subject::Operation(op.uid.clone()));
+    let standing = |movement: &Move| refusals.standing(&subject, Attempt::of(movement)?, now);
+    let mut facts = seen(op, inputs);
+    let mut movement = next(op, &facts, now);
+    if let Some(refusal) = standing(&movement) {
+        decided.wake([refusal.again_at()]);
+        decided.misfits.insert(op.uid.clone(), refused_text(&refusal.why));
+        // What cannot be recorded within the budget is given up, if that can be recorded.
+        let deadline = deadline(op)?;
+        if deadline > now {
+            decided.wake([deadline]);
+            return None;
+        }
+        facts.abort = Some(refused_text(&refusal.why));
+        movement = next(op, &facts, now);
+        if standing(&movement).is_some() {
+            return None;
+        }
     }
+    let Some(attempt) = Attempt::of(&movement) else {
+        if let Move::Wait(wait) = movement {
+            decided.waits.insert(op.uid.clone(), wait);
+            decided.wake(deadline(op));
+        }
+        return None;
+    };
     match record(table, &op.uid, &movement, now) {
-        Ok(changed) => changed,
+        Ok(changed) => changed.map(|table| Proposal {
+            table,
+            subject,
+            attempt,
+        }),
         Err(error) => {
             decided.misfits.insert(op.uid.clone(), error.to_string());
             None
@@ -171,3 +240,7 @@ fn deadline(op: &Operation) -> Option<Timestamp> {
     };
     since.and_then(|since| since.checked_add(budget).ok())
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -3,7 +3,9 @@
 use crate::Context;
 use crate::status::is_paused;
 use kube::ResourceExt;
-use multiactive_api::{DataStore, Keyspace, Promotion, ShardRange, Unit, UnitAssignment, UnitRole, UnitWorkload};
+use multiactive_api::{
+    DataStore, Keyspace, Promotion, ShardRange, Unit, UnitAssignment, UnitAssignmentStatus, UnitRole, UnitWorkload,
+};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen};
@@ -121,11 +123,7 @@ impl Inputs {
 
     /// The table to which a unit's agent says it brought its stores. It only grows, so an old report is still true.
     pub fn applied(&self, unit: &UnitName) -> Option<Epoch> {
-        let applied = self.reports.get(unit)?.status.as_ref()?.applied?;
-        Some(Epoch::new(
-            u32::try_from(applied.term).ok()?,
-            u64::try_from(applied.epoch).ok()?,
-        ))
+        applied(self.reports.get(unit)?.status.as_ref()?)
     }
 
     /// Whether a unit may become a first owner; `None` where that is not known.
@@ -160,4 +158,13 @@ impl Inputs {
         }
         Some(Ok(()))
     }
+}
+
+/// The table to which an agent says it brought its stores.
+pub(super) fn applied(status: &UnitAssignmentStatus) -> Option<Epoch> {
+    let applied = status.applied?;
+    Some(Epoch::new(
+        u32::try_from(applied.term).ok()?,
+        u64::try_from(applied.epoch).ok()?,
+    ))
 }

@@ -57,6 +57,12 @@ where
         }
     }
 
+    /// The object as it was seen last, without asking.
+    pub fn known(&self, name: &str) -> Option<Arc<K>> {
+        let seen = self.mirror.get(&self.namespace, name);
+        seen.or_else(|| self.written.get(name).cloned())
+    }
+
     /// The object as the server has it.
     ///
     /// # Errors

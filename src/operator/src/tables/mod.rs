@@ -8,19 +8,30 @@ mod inputs;
 mod keeper;
 mod namespace;
 mod projection;
+mod record;
 mod recover;
+mod refusals;
+mod settled;
+mod show;
 mod site;
+mod sites;
+mod terminating;
+mod trouble;
 mod view;
 
 pub use inputs::Inputs;
+pub use trouble::{SiteProblem, SiteProblems};
 pub use view::{RecordProblem, Told, View};
 
 use crate::Context;
+use crate::supervise::supervise;
+use after::After;
 use kube::ResourceExt;
+use namespace::{Mouth, Namespace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Kinds whose changes matter to a record. RoutingTables only where somebody else writes them.
@@ -37,6 +48,14 @@ const KINDS: &[&str] = &[
 
 /// Runs one task for each namespace that has a Unit, a Keyspace or a RoutingTable, until `token` is cancelled.
 pub async fn run(ctx: Arc<Context>, token: CancellationToken) {
+    let begin = || dispatch(Arc::clone(&ctx), token.clone());
+    supervise(ctx.metrics.clone(), "namespaces", String::new(), begin).await;
+}
+
+async fn dispatch(ctx: Arc<Context>, token: CancellationToken) {
+    // What was started ends with this: another dispatch would start it again.
+    let token = token.child_token();
+    let _end = token.clone().drop_guard();
     let mut changes = ctx.hub.changes();
     let mut tasks: BTreeMap<String, Arc<Notify>> = BTreeMap::new();
     ensure(&ctx, namespaces(&ctx), &mut tasks, &token);
@@ -79,19 +98,34 @@ fn ensure(
             continue;
         }
         let wake: Arc<Notify> = Arc::default();
-        let view = watch::Sender::new(Arc::default());
-        let (told, heard) = mpsc::unbounded_channel();
-        let after = after::After::new(Arc::clone(ctx), name.clone());
-        ctx.tasks.spawn(after.run(view.subscribe(), heard, token.clone()));
-        let task = namespace::Namespace::new(
-            Arc::clone(ctx),
-            name.clone(),
-            Arc::clone(&wake),
-            token.clone(),
-            view,
-            told,
-        );
-        ctx.tasks.spawn(task.run());
+        start(ctx, &name, &wake, token);
         tasks.insert(name, wake);
     }
+}
+
+/// The two tasks of a namespace: one that decides, and one that tells. Where one of them panics the other goes on.
+fn start(ctx: &Arc<Context>, name: &str, wake: &Arc<Notify>, token: &CancellationToken) {
+    let (told, heard) = mpsc::unbounded_channel();
+    let mouth = Mouth {
+        view: watch::Sender::new(None),
+        told,
+    };
+    let (views, heard) = (mouth.view.subscribe(), Arc::new(Mutex::new(heard)));
+    let (shared, of, end) = (Arc::clone(ctx), name.to_owned(), token.clone());
+    let tell = move || {
+        let after = After::new(Arc::clone(&shared), of.clone());
+        let (mut views, heard, end) = (views.clone(), Arc::clone(&heard), end.clone());
+        // The latest view is told, also where the one who should have done it panicked.
+        views.mark_changed();
+        async move { after.run(views, &mut *heard.lock().await, end).await }
+    };
+    let tell = supervise(ctx.metrics.clone(), "statuses of a namespace", name.to_owned(), tell);
+    ctx.tasks.spawn(tell);
+    let (shared, of, wake, end) = (Arc::clone(ctx), name.to_owned(), Arc::clone(wake), token.clone());
+    let decide = move || {
+        let (ctx, wake) = (Arc::clone(&shared), Arc::clone(&wake));
+        Namespace::new(ctx, of.clone(), wake, end.clone(), mouth.clone()).run()
+    };
+    let decide = supervise(ctx.metrics.clone(), "record of a namespace", name.to_owned(), decide);
+    ctx.tasks.spawn(decide);
 }

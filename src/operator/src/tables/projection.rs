@@ -2,15 +2,19 @@
 //! comes back. One task a member, so that one that hangs delays nobody.
 
 use super::keeper::Keeper;
-use crate::apply::{FIELD_MANAGER, within};
+use super::site::Desk;
+use super::trouble::{Failing, SiteProblem, namespace_missing};
+use crate::apply::{FIELD_MANAGER, writing};
 use crate::error::Error;
 use crate::failpoints::hit;
 use crate::metrics::Metrics;
 use kube::api::PostParams;
 use multiactive_api::{ROUTING_TABLE, RoutingTable, RoutingTableSpec};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// The table that all members shall hold, and since when.
 #[derive(Clone, Debug)]
@@ -44,35 +48,26 @@ pub async fn run(
     mut keeper: Keeper<RoutingTable>,
     mut wanted: watch::Receiver<Option<Published>>,
     touched: Arc<Notify>,
-    metrics: Metrics,
-    member: String,
+    desk: Desk,
 ) {
-    let mut failures = 0_u32;
+    let (mut failures, mut failing) = (0_u32, Failing::default());
     loop {
         let table = wanted.borrow_and_update().clone();
-        let pause = match &table {
-            None => None,
-            Some(table) => match bring(&mut keeper, table, &metrics).await {
-                Ok(Needs::Ahead) => {
-                    let (term, epoch) = (table.spec.term, table.spec.epoch);
-                    tracing::error!(
-                        member,
-                        term,
-                        epoch,
-                        "the member holds a later table than the record, left as it is"
-                    );
-                    None
-                }
-                Ok(Needs::Nothing | Needs::Write) => None,
-                Err(error) => {
-                    failures = failures.saturating_add(1);
-                    let pause = Duration::from_millis(100 << failures.min(6)).min(Duration::from_secs(5));
-                    tracing::warn!(member, error = error.chain(), ?pause, "publishing failed, trying again");
-                    Some(pause)
-                }
-            },
+        let result = match &table {
+            None => Ok(Needs::Nothing),
+            Some(table) => bring(&mut keeper, table, &desk.metrics).await,
         };
-        let Some(pause) = pause else {
+        let (member, now) = (desk.member.as_str(), Instant::now());
+        let (ahead, failed) = match (result, &table) {
+            (Ok(Needs::Ahead), Some(table)) => (Some(ahead(&keeper, table, member)), BTreeMap::new()),
+            (Ok(Needs::Ahead | Needs::Nothing | Needs::Write), _) => (None, BTreeMap::new()),
+            (Err(error), _) => (None, BTreeMap::from([(ROUTING_TABLE.to_owned(), error)])),
+        };
+        let lasting = failing
+            .take(&failed, (member, &desk.namespace), now)
+            .remove(ROUTING_TABLE);
+        desk.board.table(ahead.or(lasting));
+        let Some(error) = failed.get(ROUTING_TABLE) else {
             failures = 0;
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
@@ -80,10 +75,40 @@ pub async fn run(
             }
             continue;
         };
+        failures = failures.saturating_add(1);
+        let pause = pause_after(failures);
+        tracing::warn!(member, error = error.chain(), ?pause, "publishing failed, trying again");
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// How soon what failed so often in a row is tried again.
+pub fn pause_after(failures: u32) -> Duration {
+    Duration::from_millis(100 << failures.min(6)).min(Duration::from_secs(5))
+}
+
+/// The problem of a member that is ahead of the record.
+fn ahead(keeper: &Keeper<RoutingTable>, table: &Published, member: &str) -> SiteProblem {
+    let ours = format!("{}.{}", table.spec.term, table.spec.epoch);
+    let theirs = keeper.known(ROUTING_TABLE);
+    let theirs = theirs.map_or_else(String::new, |held| format!(" {}.{}", held.spec.term, held.spec.epoch));
+    tracing::error!(
+        member,
+        ours,
+        theirs,
+        "the member holds a later table than the record, left as it is"
+    );
+    SiteProblem {
+        reason: "MemberAhead",
+        message: format!(
+            "member {member} holds the routing table of epoch{theirs}, the record is of {ours}: the record went back, or \
+             somebody wrote in the member; its agents and routers follow no earlier epoch; restore the later record, or \
+             delete the record and it is put together again from the members"
+        ),
+        stalled: true,
     }
 }
 
@@ -118,8 +143,8 @@ async fn bring(keeper: &mut Keeper<RoutingTable>, table: &Published, metrics: &M
 
 /// Somebody else wrote, created or deleted it meanwhile.
 fn lost_race(status: &kube::core::Status) -> bool {
-    let namespace_gone = status.is_not_found() && status.message.contains("namespaces");
-    (status.is_conflict() || status.is_already_exists() || status.is_not_found()) && !namespace_gone
+    let gone = status.is_not_found() && !namespace_missing(status);
+    status.is_conflict() || status.is_already_exists() || gone
 }
 
 async fn write(keeper: &Keeper<RoutingTable>, object: &RoutingTable, exists: bool) -> Result<RoutingTable, Error> {
@@ -127,16 +152,12 @@ async fn write(keeper: &Keeper<RoutingTable>, object: &RoutingTable, exists: boo
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PostParams::default()
     };
-    let error = |source| Error::Apply {
-        kind: "RoutingTable".into(),
-        name: ROUTING_TABLE.to_owned(),
-        source: Box::new(source),
-    };
-    let what = || "publishing the RoutingTable".to_owned();
     if exists {
-        within(what, keeper.api.replace(ROUTING_TABLE, &params, object), error).await
+        let call = keeper.api.replace(ROUTING_TABLE, &params, object);
+        writing::<RoutingTable, _>("publishing", ROUTING_TABLE, call).await
     } else {
-        within(what, keeper.api.create(&params, object), error).await
+        let call = keeper.api.create(&params, object);
+        writing::<RoutingTable, _>("publishing", ROUTING_TABLE, call).await
     }
 }
 

@@ -1,9 +1,11 @@
 //! What one pass over a namespace came to: all that status, events and metrics are made from.
 
 use super::Inputs;
+use super::trouble::{SiteProblem, SiteProblems};
 use crate::promotions::request::Refused;
+use multiactive_api::Unit;
 use multiactive_core::diff::Change;
-use multiactive_core::ids::OperationUid;
+use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::ownership::OwnershipProblem;
 use multiactive_core::promotion::{Step, WaitFor};
 use multiactive_core::table::RoutingTable;
@@ -21,7 +23,8 @@ pub struct View {
     pub waits: BTreeMap<OperationUid, WaitFor>,
     /// Promotions that may not begin.
     pub refused: BTreeMap<OperationUid, Refused>,
-    /// Operations whose record does not fit.
+    /// Operations whose record does not fit, or which the server did not take: those that run, and Promotions that
+    /// would begin.
     pub misfits: BTreeMap<OperationUid, String>,
     /// Declarations that cannot be followed.
     pub problems: Vec<OwnershipProblem>,
@@ -31,10 +34,14 @@ pub struct View {
     pub unassigned: BTreeSet<String>,
     /// Members that do not allow this namespace, or were never reached, by name: why.
     pub unusable_members: BTreeMap<String, String>,
-    /// Whether the namespace is being deleted.
+    /// What keeps members from holding what they shall, by name of the member.
+    pub site_problems: BTreeMap<String, SiteProblems>,
+    /// Whether the namespace is known to be being deleted.
     pub terminating: bool,
-    /// Whether every member had the time to say what it holds: before that, not knowing is no news.
-    pub settled: bool,
+    /// Whether the RoutingTable is paused by a person: nothing is committed, whatever is decided.
+    pub table_paused: bool,
+    /// Units whose member has not had the time to say what it holds: not knowing is no news of them.
+    pub unsettled: BTreeSet<UnitName>,
 }
 
 /// What keeps the record from being read or written.
@@ -56,6 +63,12 @@ pub struct Told {
 }
 
 impl View {
+    /// What keeps the member of a unit from holding what it shall, if that concerns the unit.
+    pub fn site_problem(&self, unit: &Unit) -> Option<&SiteProblem> {
+        let problems = self.site_problems.get(&unit.spec.cluster)?;
+        problems.of(unit.metadata.name.as_deref().unwrap_or_default())
+    }
+
     /// Whether writes are held somewhere or will be in a moment: then everything that can wait does. The commit that
     /// begins the hold is not to queue behind statuses and events of the steps before it.
     pub fn in_haste(&self) -> bool {
