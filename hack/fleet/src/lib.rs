@@ -7,6 +7,7 @@
 pub mod certs;
 pub mod cluster;
 pub mod error;
+pub mod files;
 pub mod fleet;
 mod janitor;
 pub mod kubeconfig;

@@ -1,11 +1,11 @@
 //! What is written down about a fleet that runs in the background: enough to use it, to look at it and to end it.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::write_private;
 use crate::process::start_time;
 use crate::{Error, Result};
 
@@ -153,9 +153,7 @@ impl State {
         let path = file(&self.spec.name);
         let text = serde_json::to_vec_pretty(self).map_err(|error| Error::Refused(error.to_string()))?;
         let fresh = path.with_extension("new");
-        std::fs::write(&fresh, text).map_err(Error::io("writing", &fresh))?;
-        let private = std::fs::Permissions::from_mode(0o600); // it holds passwords
-        std::fs::set_permissions(&fresh, private).map_err(Error::io("closing", &fresh))?;
+        write_private(&fresh, text)?; // it holds passwords
         std::fs::rename(&fresh, &path).map_err(Error::io("writing", &path))
     }
 

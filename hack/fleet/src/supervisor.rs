@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::chain;
+use crate::files::write_private;
 use crate::fleet::{Fleet, Ready};
 use crate::state::{ClusterRecord, Phase, PostgresRecord, ProcessRecord, Spec, State, check_name, folder, root};
 use crate::{Error, Result, kubeconfig, postgres, process};
@@ -220,9 +221,7 @@ pub async fn run(name: &str) -> Result<()> {
         }
     };
     let path = state.kubeconfig();
-    std::fs::write(&path, kubeconfig::to_yaml(&fleet.kubeconfig())?).map_err(Error::io("writing", &path))?;
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&path, private).map_err(Error::io("closing", &path))?;
+    write_private(&path, kubeconfig::to_yaml(&fleet.kubeconfig())?)?;
     state.phase = Phase::Running;
     state.save()?;
     tokio::select! {

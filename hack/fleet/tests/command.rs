@@ -10,15 +10,36 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+/// A folder of states, whose fleets end with the test, also where it fails.
+struct Root(tempfile::TempDir);
+
+impl Root {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let fleets = std::fs::read_dir(self.path().join("fleets")).into_iter().flatten();
+        for name in fleets
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+        {
+            let _ = fleet(self.path(), &["down", "--name", &name]).output();
+        }
+    }
+}
+
 /// A folder for the states that other users may enter: PostgreSQL runs as one of them.
-fn state_root() -> tempfile::TempDir {
+fn state_root() -> Root {
     let dir = tempfile::Builder::new()
         .prefix("multiactive-fleets-")
         .tempdir()
         .unwrap();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(dir.path(), open).unwrap();
-    dir
+    Root(dir)
 }
 
 fn fleet(root: &Path, args: &[&str]) -> Command {
@@ -51,6 +72,25 @@ fn pids(root: &Path) -> Vec<i32> {
         .collect()
 }
 
+/// The lines that `up` prints to be copied, in a shell that knows neither kubectl nor fleet.
+fn assert_what_is_printed_works(root: &Path, text: &str) {
+    let lines = text.lines().map(str::trim);
+    let copied: Vec<&str> = lines
+        .filter(|line| line.starts_with("export ") || line.starts_with("kubectl "))
+        .collect();
+    assert_eq!(copied.len(), 3, "{text}");
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-euc", &format!("{}\ncommand -v fleet", copied.join("\n"))]);
+    let (ok, said) = done({
+        shell.env_clear().env("PATH", root).env("HOME", root);
+        shell
+    });
+    assert!(
+        ok && said.contains(" Ready ") && said.trim().ends_with("/fleet"),
+        "{said}"
+    );
+}
+
 fn assert_all_gone(root: &Path, pids: &[i32]) {
     let until = Instant::now() + Duration::from_secs(20);
     while let Some(pid) = pids.iter().find(|pid| start_time(**pid).is_some()) {
@@ -78,6 +118,7 @@ fn a_fleet_runs_in_the_background_until_it_is_taken_down() {
     ];
     let (ok, text) = done(fleet(root, &up));
     assert!(ok && text.contains("fleet demo is ready"), "{text}");
+    assert_what_is_printed_works(root, &text);
     let first = pids(root);
     assert_eq!(first.len(), 1 + 2 * 4 + 2, "supervisor, parts and servers");
 

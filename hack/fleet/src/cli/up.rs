@@ -16,7 +16,7 @@ pub(crate) struct Up {
     /// The fleet's name.
     #[arg(long, default_value = "local")]
     name: String,
-    /// The clusters, separated by commas.
+    /// The clusters, separated by commas; none where empty.
     #[arg(long, value_delimiter = ',', default_value = "east")]
     clusters: Vec<String>,
     /// PostgreSQL servers, separated by commas.
@@ -44,7 +44,7 @@ pub(crate) async fn run(up: Up) -> Result<ExitCode> {
         .transpose()?;
     let spec = Spec {
         name: up.name,
-        clusters: up.clusters,
+        clusters: up.clusters.into_iter().filter(|name| !name.is_empty()).collect(),
         postgres: up.postgres,
         programs,
         simulated_nodes: up.simulated_nodes,
@@ -125,8 +125,15 @@ fn show(lines: &progress::Lines, state: &State) {
 fn summary(state: &State) {
     let name = &state.spec.name;
     println!("fleet {name} is ready");
+    let here = std::env::current_exe().ok();
+    let kubectl = Tool::Kubectl.path().ok().filter(|_| !state.spec.clusters.is_empty());
+    let folders = [kubectl, here].into_iter().flatten();
+    let folders: Vec<String> = folders
+        .filter_map(|program| Some(program.parent()?.display().to_string()))
+        .collect();
+    println!("  export PATH=\"{}:$PATH\"", folders.join(":"));
     if let Some(first) = state.spec.clusters.first() {
-        println!("  export KUBECONFIG={}", state.kubeconfig().display());
+        println!("  export KUBECONFIG=\"{}\"", state.kubeconfig().display());
         println!("  kubectl --context {first} get nodes");
     }
     for (server, record) in &state.postgres {

@@ -1,12 +1,10 @@
 //! The programs of a control plane: their files and flags.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-
 use nix::sys::signal::Signal;
 
 use super::{Cluster, Options};
 use crate::certs::{Authority, token_keys};
+use crate::files::write_private;
 use crate::process::Spec;
 use crate::tools::Tool;
 use crate::{Error, Result, kubeconfig};
@@ -108,11 +106,6 @@ pub(super) fn write_files(cluster: &Cluster) -> Result<()> {
 
 /// The stages in which kwok moves its nodes and pods: it has none of its own.
 const STAGES: &str = include_str!("stages.yaml");
-
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(Error::io("writing", path))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(Error::io("closing", path))
-}
 
 /// How a part is started.
 pub(super) fn spec(cluster: &Cluster, part: Part) -> Result<Spec> {

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::files::write_private;
 use crate::process::RunAs;
 use crate::{Error, Result};
 
@@ -86,8 +87,7 @@ fn link_tree(from: &Path, to: &Path) -> Result<()> {
 
 /// Writes a file that only the server's user can read.
 pub(super) fn write_for(path: &Path, text: &str, run_as: Option<RunAs>) -> Result<()> {
-    std::fs::write(path, text).map_err(Error::io("writing", path))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(Error::io("closing", path))?;
+    write_private(path, text)?;
     match run_as {
         Some(user) => chown(path, Some(user.uid), Some(user.gid)).map_err(Error::io("changing the owner of", path)),
         None => Ok(()),
