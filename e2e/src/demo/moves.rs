@@ -12,7 +12,7 @@ use multiactive_core::table::RoutingTable as Owners;
 use serde_json::json;
 use shop::check::Findings;
 use shop::load::{Load, LoadOptions, Record};
-use shop::picture::{Mark, draw};
+use shop::picture::{Mark, Operation, draw};
 use std::path::Path;
 use std::time::Duration;
 
@@ -70,15 +70,15 @@ pub async fn run(install: &Install, users: u32, dir: &Path) -> Result<Verdict> {
     let table = Owners::try_from(&tables.get(ROUTING_TABLE).await?.spec)?;
     let findings = examine(&install.regions, &table, &record).await?;
     report(&record, &findings);
-    let marks: Vec<Mark> = [&first, &second]
-        .into_iter()
-        .flat_map(|status| marks(status, began))
-        .collect();
+    let operations = [
+        operation("move-users-1-to-south", &first, began),
+        operation("empty-east-1", &second, began),
+    ];
     let picture = dir.join("latency.svg");
     draw(
         &record,
-        &marks,
-        "Orders while users-1 moves to south-1 and east-1 is emptied",
+        &operations,
+        "Orders while a range moves, then a unit is emptied",
         &picture,
     )?;
     record.write_lines(&dir.join("orders.jsonl"))?;
@@ -131,15 +131,26 @@ fn step_times(status: &PromotionStatus) -> Vec<(String, jiff::Timestamp, Option<
     status.history.iter().filter_map(time).collect()
 }
 
-fn marks(status: &PromotionStatus, began: jiff::Timestamp) -> Vec<Mark> {
+/// What the picture shows of a promotion.
+fn operation(name: &str, status: &PromotionStatus, began: jiff::Timestamp) -> Operation {
     let needed = step_times(status)
         .into_iter()
         .filter(|(_, _, not_needed)| not_needed.is_none());
-    let mark = |(step, at, _): (String, jiff::Timestamp, Option<String>)| Mark {
-        at_ms: at.duration_since(began).as_secs_f64() * 1000.0,
-        label: step,
-    };
-    needed.map(mark).collect()
+    let steps: Vec<Mark> = needed
+        .map(|(step, at, _)| Mark {
+            at_ms: at.duration_since(began).as_secs_f64() * 1000.0,
+            label: step,
+        })
+        .collect();
+    let entered = |step: &str| Some(steps.iter().find(|mark| mark.label == step)?.at_ms);
+    // Writes are held from Hold on; Settle is entered when the target has reported that it is open.
+    let held_ms = entered("Hold").zip(entered("Settle"));
+    let pause = status.pause.as_deref().unwrap_or("?");
+    Operation {
+        name: format!("{name}: pause {pause}"),
+        steps,
+        held_ms,
+    }
 }
 
 fn report(record: &Record, findings: &Findings) {

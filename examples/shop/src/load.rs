@@ -63,7 +63,6 @@ pub struct Load {
     token: CancellationToken,
     users: JoinSet<()>,
     record: Arc<Mutex<Record>>,
-    began: Instant,
 }
 
 type Http = Client<HttpConnector, Full<Bytes>>;
@@ -97,17 +96,7 @@ impl Load {
             };
             users.spawn(user.order_until(number as usize, token.clone(), Arc::clone(&record)));
         }
-        Ok(Self {
-            token,
-            users,
-            record,
-            began,
-        })
-    }
-
-    /// How long it has run.
-    pub fn age(&self) -> Duration {
-        self.began.elapsed()
+        Ok(Self { token, users, record })
     }
 
     /// How many orders were acknowledged so far.
