@@ -23,17 +23,23 @@ impl Passwords {
     ///
     /// Where the system has no randomness to give.
     pub fn random() -> Result<Self> {
-        let word = || -> Result<String> {
-            let mut bytes = [0_u8; 16];
-            std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-            Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-        };
         Ok(Self {
-            agent: word()?,
-            replication: word()?,
-            app: word()?,
+            agent: password()?,
+            replication: password()?,
+            app: password()?,
         })
     }
+}
+
+/// A password that nobody can guess.
+///
+/// # Errors
+///
+/// Where the system has no randomness to give.
+pub fn password() -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Makes database, roles and table of one region.

@@ -1,5 +1,6 @@
 //! Three clusters and three databases, started by this process and ended with it.
 
+use crate::databases::password;
 use crate::region::Region;
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
@@ -22,6 +23,22 @@ pub struct World {
 #[derive(Clone, Copy, Debug)]
 pub struct Network(pub u8, pub u8);
 
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "127.{}.{}", self.0, self.1)
+    }
+}
+
+impl std::str::FromStr for Network {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.strip_prefix("127.").and_then(|rest| rest.split_once('.'));
+        let (second, third) = parts.context("expected 127.A.B")?;
+        Ok(Self(second.parse()?, third.parse()?))
+    }
+}
+
 impl Network {
     /// That of the examples' manifests.
     pub const EXAMPLES: Self = Self(0, 0);
@@ -35,6 +52,11 @@ impl Network {
     /// The address of the region at `index`.
     pub fn address(self, index: usize) -> Ipv4Addr {
         Ipv4Addr::new(127, self.0, self.1, 11 + index as u8)
+    }
+
+    /// The port of the database of the region at `index`, where it is fixed: the examples' manifests name it.
+    pub fn database_port(self, index: usize) -> Option<u16> {
+        (self.0 == 0).then_some(15_411 + index as u16)
     }
 
     /// The examples' manifests, moved to this network.
@@ -100,6 +122,8 @@ impl World {
         api_server_args: impl Fn(&str) -> Vec<String>,
     ) -> Result<Self> {
         let programs = programs()?;
+        // The superuser may run programs: other users of this machine reach the port, too.
+        let password = password()?;
         let clusters = names.iter().map(|name| {
             let mut options = cluster::Options::new(name).programs(&programs);
             options.dir = dir.map(|dir| dir.join(name));
@@ -111,15 +135,13 @@ impl World {
             let mut settings = vec![("listen_addresses".to_owned(), format!("127.0.0.1,{address}"))];
             settings.push(("max_connections".to_owned(), "200".to_owned()));
             let dir = dir.map(|dir| dir.join(format!("{name}-postgres")));
-            // The examples' manifests name the ports; elsewhere any free one would do, but one rule is simpler.
-            let port = Some(15_411 + index as u16);
-            let port = if network.0 == 0 { port } else { None };
+            let port = network.database_port(index);
             Postgres::start(postgres::Options {
                 dir,
+                password: password.clone(),
                 fsync: true,
                 port,
                 settings,
-                ..Default::default()
             })
         });
         let clusters = async { try_join_all(clusters).await.context("starting the clusters") };

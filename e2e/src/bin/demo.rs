@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use multiactive_e2e::demo::{Options, down, serve, state_dir, up};
+use multiactive_e2e::world::Network;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,21 +25,28 @@ enum Command {
         /// How many users order at once.
         #[arg(long, default_value_t = 40)]
         users: u32,
-        /// End the fleet when the story is told.
+        /// End the fleet when the story is told; the picture and every order stay.
         #[arg(long)]
         then_down: bool,
+        /// Listen on loopback addresses that no other demo has, instead of those of examples/shop.
+        #[arg(long)]
+        own_network: bool,
     },
     /// End the fleet and remove all of it.
     Down,
     /// Run the fleet until SIGTERM.
     #[command(hide = true)]
-    Serve,
+    Serve {
+        /// The loopback network, such as 127.0.0.
+        #[arg(long)]
+        network: Network,
+    },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     match run().await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -46,20 +54,41 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> Result<()> {
+async fn run() -> Result<ExitCode> {
     let args = Args::parse();
-    let dir = args.dir.unwrap_or_else(state_dir);
+    let dir = match args.dir {
+        Some(dir) => std::path::absolute(dir)?,
+        None => state_dir(),
+    };
     match args.command {
-        Command::Up { users, then_down } => up(&Options { dir, users, then_down }).await,
-        Command::Down => down(&dir).await,
-        Command::Serve => {
+        Command::Up {
+            users,
+            then_down,
+            own_network,
+        } => {
+            let network = if own_network {
+                Network::of_this_process()
+            } else {
+                Network::EXAMPLES
+            };
+            return up(&Options {
+                dir,
+                users,
+                then_down,
+                network,
+            })
+            .await;
+        }
+        Command::Down => down(&dir).await?,
+        Command::Serve { network } => {
             // A control plane that starts answers 500 for a while; the client's own lines about it help nobody.
             let filter = tracing_subscriber::EnvFilter::new("info,kube_client=off");
             tracing_subscriber::fmt()
                 .with_env_filter(filter)
                 .with_ansi(false)
                 .init();
-            serve(&dir).await
+            serve(&dir, network).await?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,17 +1,30 @@
 //! The demo: the main job, told in plain words and tables, on a fleet that stays up to be looked at.
 
 mod console;
+mod interrupt;
+mod look;
 mod moves;
+mod ports;
 mod requests;
+mod state;
 mod supervisor;
 
 use crate::install::Install;
-use crate::world::Network;
-use anyhow::Result;
+use crate::region::Region;
+use crate::world::{Network, programs};
+use anyhow::{Result, ensure};
+use interrupt::Signals;
+use look::down_command;
+use multiactive_fleet::tools::Tool;
+use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use supervisor::Fleet;
 
+pub use look::home_by_hand;
 pub use moves::Verdict;
-pub use supervisor::{down, serve, state_dir};
+pub use state::state_dir;
+pub use supervisor::serve;
 
 /// How the demo runs.
 #[derive(Clone, Debug)]
@@ -22,43 +35,133 @@ pub struct Options {
     pub users: u32,
     /// Whether to end the fleet when the story is told.
     pub then_down: bool,
+    /// Where the fleet listens.
+    pub network: Network,
 }
 
-/// Tells the whole story; the fleet stays up unless `then_down`.
+/// Tells the whole story; the fleet stays up unless `then_down`. Where it is interrupted, the exit code says by which
+/// signal.
 ///
 /// # Errors
 ///
 /// Where a step fails, an order failed, or one was lost.
-pub async fn up(options: &Options) -> Result<()> {
-    let result = story(options).await;
-    if options.then_down {
-        down(&options.dir).await?;
-    } else if let Err(error) = &result {
-        eprintln!("\nThe demo failed: {error:#}");
-        eprintln!("Its fleet is still up; each cluster's folder (beside its kubeconfig) holds the logs:");
-        for region in supervisor::regions(&options.dir).unwrap_or_default() {
-            eprintln!("  {}", region.kubeconfig.display());
-        }
-        eprintln!("`make demo-down` removes it.");
-        anyhow::bail!("the demo failed");
+pub async fn up(options: &Options) -> Result<ExitCode> {
+    programs()?;
+    tools()?;
+    let mut signals = Signals::listen()?;
+    if state::running(&options.dir).is_none() {
+        ports::ensure_free(options.network)?;
     }
-    result
+    let mut fleet = Fleet::start(&options.dir, options.network)?;
+    // The signal first: it reaches kubectl and helm, too, and what they say then is not why the story ends.
+    let told = tokio::select! {
+        biased;
+        signal = signals.recv() => Err(signal),
+        told = story(options, &mut fleet) => Ok(told),
+    };
+    match told {
+        Ok(Ok(())) if fleet.is_free() => Ok(ExitCode::SUCCESS),
+        Ok(Ok(())) => {
+            end(&mut fleet, &mut signals).await?;
+            state::clear_but_results(&options.dir)?;
+            println!("\nthe fleet is gone; kept in {}:", options.dir.display());
+            println!("  {}, {}", state::PICTURE, state::ORDERS);
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Err(error)) if fleet.is_free() => {
+            eprintln!("\nThe demo failed: {error:#}");
+            eprintln!("Its fleet is still up; each cluster's folder (beside its kubeconfig) holds the logs:");
+            for region in state::regions(&options.dir).unwrap_or_default() {
+                eprintln!("  {}", region.kubeconfig.display());
+            }
+            eprintln!("`{}` removes it.", down_command(&options.dir));
+            anyhow::bail!("the demo failed");
+        }
+        Ok(Err(error)) => {
+            state::save_logs(&options.dir, &state::regions(&options.dir).unwrap_or_default());
+            end(&mut fleet, &mut signals).await?;
+            state::clear_but_results(&options.dir)?;
+            eprintln!("the fleet is gone; its logs are in {}", options.dir.display());
+            Err(error)
+        }
+        Err(signal) if fleet.is_free() => {
+            eprintln!(
+                "\ninterrupted: the fleet stays up (process {}, {}); `{}` removes it",
+                fleet.pid(),
+                options.dir.display(),
+                down_command(&options.dir)
+            );
+            Ok(exit_code(signal))
+        }
+        Err(signal) => {
+            eprintln!("\ninterrupted: ending the fleet");
+            end(&mut fleet, &mut signals).await?;
+            state::clear(&options.dir)?;
+            eprintln!("the fleet is gone");
+            Ok(exit_code(signal))
+        }
+    }
 }
 
-async fn story(options: &Options) -> Result<()> {
+/// Ends the fleet; who interrupts that does not wait for it, but it goes on ending.
+async fn end(fleet: &mut Fleet, signals: &mut Signals) -> Result<()> {
+    let pid = fleet.pid();
+    tokio::select! {
+        ended = fleet.end() => ended,
+        _ = signals.recv() => anyhow::bail!("interrupted again: process {pid} still ends the fleet"),
+    }
+}
+
+fn exit_code(signal: Signal) -> ExitCode {
+    ExitCode::from(128 + signal as u8)
+}
+
+/// Ends a fleet that is up, and removes its folder.
+///
+/// # Errors
+///
+/// Where it does not end.
+pub async fn down(dir: &Path) -> Result<()> {
+    let ended = supervisor::end(dir).await?;
+    state::clear(dir)?;
+    println!(
+        "{}",
+        if ended {
+            "the demo's fleet is gone"
+        } else {
+            "no demo is up"
+        }
+    );
+    Ok(())
+}
+
+/// Fails where a tool is not built: that takes minutes, and is shown by `make tools` and not here.
+fn tools() -> Result<()> {
+    for tool in [
+        Tool::KubeApiserver,
+        Tool::KubeControllerManager,
+        Tool::KubeScheduler,
+        Tool::Kubectl,
+        Tool::Etcd,
+        Tool::Helm,
+        Tool::Postgres,
+    ] {
+        let path = tool.path()?;
+        ensure!(path.exists(), "{} is missing: run `make tools` first", path.display());
+    }
+    Ok(())
+}
+
+async fn story(options: &Options, fleet: &mut Fleet) -> Result<()> {
     console::title("1. Three clusters and three databases, as processes on loopback");
-    let regions = supervisor::start(&options.dir).await?;
+    let regions = fleet.regions().await?;
+    if !options.then_down {
+        fleet.let_go()?;
+    }
     console::regions(&regions);
 
     console::title("2. The chart in each cluster, the shop on the hub");
-    let install = Install {
-        regions,
-        network: Network::EXAMPLES,
-        scratch: options.dir.clone(),
-        failpoints: false,
-        logs: None,
-        agent_port: crate::install::AGENT_PORT,
-    };
+    let install = install_of(regions, options.network, &options.dir);
     install.platform().await?;
     console::said("helm upgrade --install multiactive charts/multiactive   (in each cluster)");
     let applied = install.shop().await?;
@@ -89,27 +192,20 @@ async fn story(options: &Options) -> Result<()> {
             .await?,
     );
 
-    console::title("5. Look around");
-    look_around(&options.dir, &install);
+    if !options.then_down {
+        console::title("5. Look around");
+        look::around(&options.dir, &install)?;
+    }
     verdict.judge()
 }
 
-fn look_around(dir: &Path, install: &Install) {
-    let routers: Vec<_> = install.regions.iter().map(|region| region.router()).collect();
-    println!("  export KUBECONFIG={}", dir.join("kubeconfig").display());
-    println!("  kubectl config get-contexts                        # east is the hub");
-    println!("  kubectl -n shop get shardranges,units,promotions,replicationlinks");
-    println!("  kubectl -n shop get routingtable routing -o yaml   # who owns what, since which epoch");
-    println!("  kubectl --context north -n shop get pods,unitassignments");
-    println!(
-        "  curl -X POST {}/orders/1-alice                # an order of user alice, by any router",
-        routers[0]
-    );
-    if let Some(region) = install.regions.first() {
-        println!(
-            "  curl '{}/route?path=/orders/1-alice'          # why it went where it went",
-            region.router_admin()
-        );
+fn install_of(regions: Vec<Region>, network: Network, dir: &Path) -> Install {
+    Install {
+        regions,
+        network,
+        scratch: dir.to_owned(),
+        failpoints: false,
+        logs: None,
+        agent_port: crate::install::AGENT_PORT,
     }
-    println!("  make demo-down                                     # remove all of it");
 }

@@ -1,6 +1,6 @@
 //! Orders from many users while a range moves and a unit is emptied; then every acknowledged order is looked for.
 
-use super::console;
+use super::{console, state};
 use crate::install::Install;
 use crate::promotion;
 use crate::region::NAMESPACE;
@@ -18,6 +18,9 @@ use std::time::Duration;
 
 /// How long a promotion may take in the demo.
 const LIMIT: Duration = Duration::from_secs(90);
+
+/// The names of the demo's promotions.
+pub const NAMES: [&str; 2] = ["move-users-1-to-south", "empty-east-1"];
 
 /// What the load and the checker found.
 #[derive(Clone, Debug)]
@@ -59,10 +62,10 @@ pub async fn run(install: &Install, users: u32, dir: &Path) -> Result<Verdict> {
     orders(&load, 300).await;
 
     let range = json!({"type": "Ranges", "ranges": ["users-1"]});
-    let first = promote(&hub, "move-users-1-to-south", "south-1", range, "Full").await?;
+    let first = promote(&hub, NAMES[0], "south-1", range, "Full").await?;
     orders(&load, 300).await;
     let unit = json!({"type": "Unit", "unit": "east-1"});
-    let second = promote(&hub, "empty-east-1", "north-1", unit, "None").await?;
+    let second = promote(&hub, NAMES[1], "north-1", unit, "None").await?;
     orders(&load, 300).await;
 
     let record = load.stop().await;
@@ -70,18 +73,15 @@ pub async fn run(install: &Install, users: u32, dir: &Path) -> Result<Verdict> {
     let table = Owners::try_from(&tables.get(ROUTING_TABLE).await?.spec)?;
     let findings = examine(&install.regions, &table, &record).await?;
     report(&record, &findings);
-    let operations = [
-        operation("move-users-1-to-south", &first, began),
-        operation("empty-east-1", &second, began),
-    ];
-    let picture = dir.join("latency.svg");
+    let operations = [(NAMES[0], &first), (NAMES[1], &second)].map(|(name, status)| operation(name, status, began));
+    let picture = dir.join(state::PICTURE);
     draw(
         &record,
         &operations,
         "Orders while a range moves, then a unit is emptied",
         &picture,
     )?;
-    record.write_lines(&dir.join("orders.jsonl"))?;
+    record.write_lines(&dir.join(state::ORDERS))?;
     println!("  picture: {}", picture.display());
     Ok(Verdict {
         errors: record.failures(),

@@ -1,130 +1,185 @@
 //! The process that keeps the demo's fleet up after `make demo` has ended, and its end.
 
+use super::state;
 use crate::region::Region;
 use crate::stage::REGIONS;
 use crate::world::{Network, World};
 use anyhow::{Context, Result, bail, ensure};
-use multiactive_fleet::{kubeconfig, process::start_time};
+use multiactive_fleet::files::write_private;
+use multiactive_fleet::{kubeconfig, process::log_tail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, interval};
 
-/// How long the fleet may take to come up on a slow machine, its tools being built.
+/// How long the fleet may take to come up on a slow machine.
 const START_LIMIT: Duration = Duration::from_secs(300);
+/// How long it may take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+const ASK: Duration = Duration::from_millis(100);
 
-/// Where the demo keeps its state, unless told otherwise.
-pub fn state_dir() -> PathBuf {
-    multiactive_fleet::tools::cache_root().join("demo")
+/// A fleet that this process started, in a process of its own. Until it is let go it ends with this process, however
+/// this process ends: the supervisor holds the other end of `lifeline`.
+pub struct Fleet {
+    dir: PathBuf,
+    child: Child,
+    lifeline: Option<ChildStdin>,
 }
 
-/// Starts the supervisor in a process group of its own, so that Ctrl-C of the demo does not reach it, and waits for
-/// the regions.
-pub async fn start(dir: &Path) -> Result<Vec<Region>> {
-    if let Some(pid) = running(dir) {
-        bail!("a demo is up already (process {pid}): `make demo-down` removes it");
-    }
-    if dir.exists() {
-        std::fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
-    }
-    std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
-    let log = std::fs::File::create(dir.join("fleet.log"))?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("serve").arg("--dir").arg(dir).process_group(0);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()?;
-    let deadline = tokio::time::Instant::now() + START_LIMIT;
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    loop {
-        tick.tick().await;
-        if let Ok(regions) = regions(dir) {
-            return Ok(regions);
+impl Fleet {
+    /// Starts the supervisor, in a process group of its own: Ctrl-C reaches us, who know what to do, and not it.
+    ///
+    /// # Errors
+    ///
+    /// Where a demo is up in `dir`, or the folder cannot be used.
+    pub fn start(dir: &Path, network: Network) -> Result<Self> {
+        if let Some(pid) = state::running(dir) {
+            bail!(
+                "a demo is up already (process {pid}, {}): `{}` removes it",
+                dir.display(),
+                super::down_command(dir)
+            );
         }
-        let log = || std::fs::read_to_string(dir.join("fleet.log")).unwrap_or_default();
-        if let Some(status) = child.try_wait()? {
-            bail!("the fleet did not start ({status}):\n{}", log());
+        state::create(dir)?;
+        let log = std::fs::OpenOptions::new().append(true).open(dir.join(state::LOG))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("serve").arg("--dir").arg(dir);
+        command.arg("--network").arg(network.to_string());
+        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        let mut child = command.process_group(0).spawn()?;
+        let lifeline = child.stdin.take();
+        let recorded = state::record(dir, child.id());
+        let fleet = Self {
+            dir: dir.to_owned(),
+            child,
+            lifeline,
+        };
+        recorded.map(|()| fleet)
+    }
+
+    /// Waits for the regions.
+    ///
+    /// # Errors
+    ///
+    /// Where the fleet does not start, with the end of its log.
+    pub async fn regions(&mut self) -> Result<Vec<Region>> {
+        let deadline = Instant::now() + START_LIMIT;
+        let mut tick = interval(ASK);
+        loop {
+            tick.tick().await;
+            if let Ok(regions) = state::regions(&self.dir) {
+                return Ok(regions);
+            }
+            let log = || log_tail(&self.dir.join(state::LOG), 30);
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the fleet did not start ({status}):\n{}", log());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the fleet did not start within {START_LIMIT:?}:\n{}",
+                log()
+            );
         }
-        ensure!(
-            tokio::time::Instant::now() < deadline,
-            "the fleet did not start within {START_LIMIT:?}:\n{}",
-            log()
-        );
+    }
+
+    /// Lets it go on without us.
+    ///
+    /// # Errors
+    ///
+    /// Where it has ended.
+    pub fn let_go(&mut self) -> Result<()> {
+        if let Some(mut lifeline) = self.lifeline.take() {
+            lifeline.write_all(b"!").context("letting the fleet go on")?;
+        }
+        Ok(())
+    }
+
+    /// Whether it goes on without us.
+    pub fn is_free(&self) -> bool {
+        self.lifeline.is_none()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it and waits until it is gone. Its folder stays.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not end.
+    pub async fn end(&mut self) -> Result<()> {
+        end(&self.dir).await?;
+        // Only to reap it: `end` returned because it runs no more.
+        self.child.wait()?;
+        Ok(())
     }
 }
 
-/// The regions of a demo that is up.
-pub fn regions(dir: &Path) -> Result<Vec<Region>> {
-    Ok(serde_json::from_str(&std::fs::read_to_string(
-        dir.join("regions.json"),
-    )?)?)
-}
-
-/// Runs the fleet until SIGTERM; what `start` starts.
+/// Runs the fleet until SIGTERM, or until the process that started it is gone without having let it go.
 ///
 /// # Errors
 ///
 /// Where a part does not start.
-pub async fn serve(dir: &Path) -> Result<()> {
+pub async fn serve(dir: &Path, network: Network) -> Result<()> {
     let mut term = signal(SignalKind::terminate())?;
-    let pid = std::process::id();
-    let started = start_time(i32::try_from(pid)?).unwrap_or_default();
-    std::fs::write(dir.join("pid"), format!("{pid} {started}"))?;
+    let mut starter = pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?)
+        .context("this is run by `demo up`")?;
     let world = tokio::select! {
-        world = World::start(&REGIONS, Network::EXAMPLES, None) => world?,
+        world = World::start(&REGIONS, network, None) => world?,
         _ = term.recv() => return Ok(()),
+        () = lost(&mut starter) => return Ok(()),
     };
     let all: Vec<_> = world
         .clusters
         .iter()
         .map(|cluster| cluster.kubeconfig().clone())
         .collect();
-    std::fs::write(dir.join("kubeconfig"), kubeconfig::to_yaml(&kubeconfig::merge(&all))?)?;
-    let ready = dir.join("regions.json.new");
-    std::fs::write(&ready, serde_json::to_string_pretty(&world.regions)?)?;
-    std::fs::rename(&ready, dir.join("regions.json"))?;
-    term.recv().await;
+    write_private(&dir.join("kubeconfig"), kubeconfig::to_yaml(&kubeconfig::merge(&all))?)?;
+    state::publish(dir, &world.regions)?;
+    tokio::select! {
+        _ = term.recv() => {}
+        () = lost(&mut starter) => {}
+    }
     futures::future::join_all(world.clusters.iter().map(|cluster| cluster.stop())).await;
     Ok(())
 }
 
-/// The supervisor of a demo that is up; a process that merely has its number does not count.
-fn running(dir: &Path) -> Option<i32> {
-    let text = std::fs::read_to_string(dir.join("pid")).ok()?;
-    let (pid, started) = text.split_once(' ')?;
-    let (pid, started) = (pid.parse().ok()?, started.parse::<u64>().ok()?);
-    (start_time(pid) == Some(started)).then_some(pid)
+/// Returns when the starter is gone; never, once it has let us go.
+async fn lost(starter: &mut pipe::Receiver) {
+    let mut word = [0];
+    if matches!(starter.read(&mut word).await, Ok(1)) {
+        std::future::pending::<()>().await;
+    }
 }
 
-/// Ends the fleet and removes its state.
+/// Ends the fleet of a folder, if one runs there; whether one did.
 ///
 /// # Errors
 ///
 /// Where it does not end.
-pub async fn down(dir: &Path) -> Result<()> {
-    let Some(pid) = running(dir) else {
-        println!("no demo is up");
-        if dir.exists() {
-            std::fs::remove_dir_all(dir)?;
-        }
-        return Ok(());
+pub async fn end(dir: &Path) -> Result<bool> {
+    let Some(pid) = state::running(dir) else {
+        return Ok(false);
     };
     kill(Pid::from_raw(pid), Signal::SIGTERM).context("ending the fleet")?;
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    while running(dir).is_some() {
+    let deadline = Instant::now() + STOP_LIMIT;
+    let mut tick = interval(ASK);
+    while state::running(dir).is_some() {
         tick.tick().await;
         ensure!(
-            tokio::time::Instant::now() < deadline,
-            "the fleet (process {pid}) did not end within a minute"
+            Instant::now() < deadline,
+            "the fleet (process {pid}) did not end within {STOP_LIMIT:?}"
         );
     }
-    std::fs::remove_dir_all(dir)?;
-    println!("the demo's fleet is gone");
-    Ok(())
+    Ok(true)
 }

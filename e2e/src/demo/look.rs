@@ -1,0 +1,114 @@
+//! What to look at once the story is told, as commands to be copied.
+
+use super::state::{self, state_dir};
+use crate::install::Install;
+use anyhow::{Context, Result};
+use multiactive_fleet::tools::Tool;
+use std::path::Path;
+
+/// The example with which a reader moves a range by hand, back to where it began. `moves` has taken it away.
+const HOME: &str = "users-1-home";
+
+/// Prints the commands.
+///
+/// # Errors
+///
+/// Where the fleet has no region, or kubectl no place.
+pub fn around(dir: &Path, install: &Install) -> Result<()> {
+    let kubectl = Tool::Kubectl.path()?;
+    let bin = kubectl.parent().context("kubectl lies in no folder")?.display();
+    let kubeconfig = dir.join("kubeconfig");
+    let (router, admin) = (install.hub()?.router(), install.hub()?.router_admin());
+    println!("  export PATH=\"{bin}:$PATH\" KUBECONFIG=\"{}\"", kubeconfig.display());
+    let commands = [
+        ("kubectl config get-contexts", "east is the hub"),
+        ("kubectl -n shop get shardranges,units,promotions,replicationlinks", ""),
+        (
+            "kubectl -n shop get routingtable routing -o yaml",
+            "who owns what, since which epoch",
+        ),
+        ("kubectl --context north -n shop get pods,unitassignments", ""),
+        (
+            &format!("curl -isX POST {router}/orders/2026-alice; echo"),
+            "an order of alice's: who took it",
+        ),
+        (
+            &format!("curl '{admin}/route?path=/orders/2026-alice'"),
+            "why it goes where it goes",
+        ),
+        (
+            &format!("xdg-open {}", dir.join(state::PICTURE).display()),
+            "the picture; any browser shows it",
+        ),
+    ];
+    for (command, why) in commands {
+        println!("{}", format!("  {command:<66}{}", comment(why)).trim_end());
+    }
+    println!(
+        "\n  Bring users-1 home again, from the checkout. A promotion names the newest epoch that its author has seen;"
+    );
+    println!("  a slot that changed after it ends it as Refused/Stale, before anything happens:");
+    for line in home_by_hand() {
+        println!("  {line}");
+    }
+    println!("\n  {:<66}{}", down_command(dir), comment("remove all of it"));
+    Ok(())
+}
+
+fn comment(text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(" # {text}")
+    }
+}
+
+/// The commands that move a range by hand, from the checkout.
+pub fn home_by_hand() -> [String; 4] {
+    [
+        "epoch=$(kubectl -n shop get routingtable routing -o jsonpath='{.spec.epoch}')".into(),
+        format!(
+            "sed \"s/expectedEpoch: 0/expectedEpoch: $epoch/\" examples/shop/promotions/{HOME}.yaml | kubectl apply -f -"
+        ),
+        format!("kubectl -n shop wait promotion/{HOME} --for=jsonpath='{{.status.outcome}}'=Succeeded --timeout=60s"),
+        "kubectl -n shop get promotions,shardranges".into(),
+    ]
+}
+
+/// How the demo of a folder is removed.
+pub fn down_command(dir: &Path) -> String {
+    if dir == state_dir() {
+        return "make demo-down".into();
+    }
+    let program = std::env::current_exe().unwrap_or_else(|_| "demo".into());
+    format!("{} --dir {} down", program.display(), dir.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::moves;
+    use crate::world::root;
+    use serde_json::Value;
+
+    #[test]
+    fn examples_have_names_that_the_demo_does_not_use_up() {
+        let folder = root().join("examples/shop/promotions");
+        let mut names = Vec::new();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let promotion: Value = serde_yaml::from_str(&text).unwrap();
+            let name = promotion["metadata"]["name"].as_str().unwrap().to_owned();
+            assert_eq!(path.file_stem().unwrap().to_str(), Some(name.as_str()));
+            assert!(
+                !moves::NAMES.contains(&name.as_str()),
+                "{name}: its Promotion would be Refused/AlreadyDone"
+            );
+            // What `sed` looks for, and what nobody passes by accident.
+            assert_eq!(text.matches("expectedEpoch: 0\n").count(), 1, "{name}");
+            names.push(name);
+        }
+        assert!(names.iter().any(|name| name == HOME), "{names:?}");
+    }
+}
