@@ -12,6 +12,7 @@ out="$(mktemp -d)"
 trap 'rm -rf "$out"' EXIT
 
 member="--set cluster=east --set member.namespaces={shop}"
+images="--set image.repository=registry.invalid/ma"
 unit="--set router.units[0].name=east-1 --set router.units[0].namespace=shop"
 render() { "$helm" template multiactive "$chart" --namespace multiactive-system --kube-version "$kube" "$@"; }
 refused() {
@@ -23,11 +24,11 @@ refused() {
 has() { awk -v k="kind: $2" -v n="  name: $3" 'BEGIN{RS="---\n"} index("\n"$0"\n","\n"k"\n") && index($0"\n","\n"n"\n"){f=1} END{exit !f}' "$1" || { echo "check-chart: $1 has no $2 $3" >&2; exit 1; }; }
 lacks() { if (has "$@") 2>/dev/null; then echo "check-chart: $1 has $2 $3" >&2; exit 1; fi; }
 
-"$helm" lint --strict --kube-version "$kube" "$chart" --set mode=hub >/dev/null
-"$helm" lint --strict --kube-version "$kube" "$chart" $member $unit >/dev/null
-render --set mode=hub >"$out/hub"
-render --set mode=member $member $unit >"$out/member"
-render $member $unit --set router.units[0].replicas=1 --set router.units[0].listen=127.0.0.11:18000 \
+"$helm" lint --strict --kube-version "$kube" "$chart" --set mode=hub $images >/dev/null
+"$helm" lint --strict --kube-version "$kube" "$chart" $member $unit $images >/dev/null
+render --set mode=hub $images >"$out/hub"
+render --set mode=member $member $unit $images >"$out/member"
+render $member $unit $images --set router.units[0].replicas=1 --set router.units[0].listen=127.0.0.11:18000 \
     --set router.units[0].strategy.type=Recreate --set router.image=process/multiactive-router >"$out/both"
 
 has "$out/hub" Deployment multiactive-operator
@@ -51,10 +52,14 @@ for mode in hub member both; do
 done
 grep -q 'image: "process/multiactive-router"' "$out/both"
 grep -q 'host: "127.0.0.11"' "$out/both" && { echo "check-chart: probes ask the admin port" >&2; exit 1; }
+grep -q 'image: "registry.invalid/ma/multiactive-operator:' "$out/both"
+render $member $unit --set operator.image=a --set agent.image=b --set router.image=c >/dev/null
+refused "image.repository: name the registry" --set mode=hub
+refused "image.repository: name the registry" $member $unit --set operator.image=a --set agent.image=b
 refused "name the MemberCluster" --set mode=member
-refused "not among member.namespaces" --set cluster=east $unit
-refused "two units" $member $unit --set router.units[1].name=east-2 --set router.units[1].namespace=shop
-refused "routers run in members" --set mode=hub $unit
+refused "not among member.namespaces" $images --set cluster=east $unit
+refused "two units" $images $member $unit --set router.units[1].name=east-2 --set router.units[1].namespace=shop
+refused "routers run in members" $images --set mode=hub $unit
 refused "mode" --set mode=everything
 refused "listne" --set agent.listne=x
 echo "check-chart: ok"

@@ -14,7 +14,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* The image of a part: (dict "root" $ "image" given "part" "operator"). */}}
 {{- define "multiactive.image" -}}
 {{- if .image }}{{ .image }}
-{{- else }}{{ printf "%s/multiactive-%s:%s" .root.Values.image.repository .part (.root.Values.image.tag | default .root.Chart.AppVersion) }}
+{{- else }}{{ printf "%s/multiactive-%s:%s" (required "image.repository: name the registry and folder to which you pushed the images; none are published yet, the chart's README.md says how to build them" .root.Values.image.repository) .part (.root.Values.image.tag | default .root.Chart.AppVersion) }}
 {{- end }}
 {{- end }}
 

@@ -47,6 +47,7 @@ async fn start() -> Cluster {
             .args(["install", "multiactive", "--namespace", SYSTEM, "--kubeconfig"])
             .args([&kubeconfig, &chart])
             .args(["--set", "cluster=east,member.namespaces={shop}"])
+            .args(["--set", "image.repository=registry.invalid"])
             .args(["--set", "router.units[0].name=east-1,router.units[0].namespace=shop"])
             .output()
             .unwrap()
