@@ -70,7 +70,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         () = token.cancelled() => {}
         ended = &mut probes => ended?.context("serving probes")?,
     }
-    readiness.set_not_ready("draining");
+    // Whoever is held until then has half of the drain's time left to be answered.
+    state.begin_drain(args.drain_delay + args.drain_time / 2);
     tokio::time::sleep(args.drain_delay).await;
     stop.cancel();
     tasks.close();

@@ -20,14 +20,17 @@ use tower::Service;
 /// The longest time to connect to another router, handshake included.
 const CONNECT: Duration = Duration::from_secs(3);
 
+/// How long an idle connection to another router is kept. A router that ends keeps its side open for longer than that,
+/// so none is closed under a request.
+pub const IDLE: Duration = Duration::from_secs(4);
+
 /// The client of one worker.
 pub type Peers = Client<PeerConnector, Sent>;
 
 /// A client for the runtime that calls this.
 pub fn client(state: Arc<State>, tls: TlsFiles) -> Peers {
     Client::builder(TokioExecutor::new())
-        // Shorter than the other router keeps an idle connection.
-        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_idle_timeout(IDLE)
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .build(PeerConnector { state, tls })

@@ -1,7 +1,14 @@
 //! The two listeners: clients over plain HTTP, other routers over mutual TLS. Both finish what is under way when they
 //! are told to stop.
+//!
+//! A router that ends says so on each answer, so that no connection is used again. Idle connections of clients are
+//! closed; those of other routers stay until the other side has closed them or would not use them any more: one that was
+//! closed under a forwarded write would leave its outcome unknown.
 
+use crate::peers;
 use crate::proxy::{Sender, Worker};
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,6 +26,8 @@ use tokio_util::task::TaskTracker;
 
 /// How long an idle connection is kept, and how long a request's headers may take.
 const IDLE: Duration = Duration::from_secs(75);
+/// How much longer than other routers use an idle connection a router that ends keeps it.
+const CLOSE_AFTER: Duration = Duration::from_millis(500);
 /// The longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
@@ -43,7 +52,13 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 pub async fn clients(worker: Arc<Worker>, listener: TcpListener, stop: CancellationToken, tasks: TaskTracker) {
     while let Some(stream) = accept(&listener, &stop).await {
         let _ = stream.set_nodelay(true);
-        tasks.spawn(connection(worker.clone(), Sender::Client, stream, stop.clone()));
+        let stop = stop.clone();
+        tasks.spawn(connection(
+            worker.clone(),
+            Sender::Client,
+            stream,
+            stop.cancelled_owned(),
+        ));
     }
 }
 
@@ -71,7 +86,10 @@ pub async fn routers(
                 .filter_map(|name| router_unit(name))
                 .find(|(_, ns)| *ns == namespace);
             match unit {
-                Some((unit, _)) => connection(worker.clone(), Sender::Router(unit.into()), stream, stop).await,
+                Some((unit, _)) => {
+                    let close = unused_by_routers(&worker, &stop);
+                    connection(worker.clone(), Sender::Router(unit.into()), stream, close).await;
+                }
                 None => tracing::warn!(?names, "refusing a connection: no router of this namespace"),
             }
         });
@@ -93,13 +111,30 @@ async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<TcpS
     }
 }
 
-async fn connection<S>(worker: Arc<Worker>, sender: Sender, stream: S, stop: CancellationToken)
+/// Returns when, after `stop`, no other router sends another request on an idle connection.
+async fn unused_by_routers(worker: &Worker, stop: &CancellationToken) {
+    stop.cancelled().await;
+    if let Some(drain) = worker.state.drains() {
+        tokio::time::sleep_until(drain.began + peers::IDLE + CLOSE_AFTER).await;
+    }
+}
+
+/// Serves one connection, to the end of what is under way once `close` returns.
+async fn connection<S>(worker: Arc<Worker>, sender: Sender, stream: S, close: impl Future<Output = ()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let header_bytes = worker.state.limits.header_bytes;
     let (worker, sender) = (&worker, &sender);
-    let service = service_fn(move |request| async move { Ok::<_, Infallible>(worker.handle(sender, request).await) });
+    let service = service_fn(move |request| async move {
+        let mut response = worker.handle(sender, request).await;
+        if worker.state.drains().is_some() {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok::<_, Infallible>(response)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
@@ -108,7 +143,7 @@ where
     let mut served = pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = close => {
             served.as_mut().graceful_shutdown();
             served.await
         }

@@ -16,6 +16,7 @@ use multiactive_core::wire::{Applied, InFlight, RouterReport};
 use multiactive_runtime::probes::Readiness;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -39,9 +40,19 @@ pub struct State {
     pub readiness: Readiness,
     /// Who waits for writes in flight to end.
     pub flights: Arc<Watch>,
+    drain: watch::Sender<Option<Drain>>,
     changed: watch::Sender<Option<Epoch>>,
     late_at: watch::Sender<Option<Instant>>,
     sources: Mutex<Sources>,
+}
+
+/// How a router ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// When it began to end.
+    pub began: Instant,
+    /// Until when requests may still be held: those that go on then have time left to be answered.
+    pub hold_until: Instant,
 }
 
 /// What the view is made of.
@@ -90,6 +101,7 @@ impl State {
             metrics,
             readiness,
             flights: Arc::default(),
+            drain: watch::Sender::new(None),
             changed: watch::Sender::new(None),
             late_at: watch::Sender::new(None),
             sources: Mutex::default(),
@@ -161,6 +173,27 @@ impl State {
     pub fn agent_is_late(&self) {
         let sources = self.lock();
         self.publish(&sources);
+    }
+
+    /// The router begins to end: it is not ready any more, each answer closes its connection, and requests are held for
+    /// `hold` at most.
+    pub fn begin_drain(&self, hold: Duration) {
+        self.readiness.end("draining");
+        let began = Instant::now();
+        self.drain.send_replace(Some(Drain {
+            began,
+            hold_until: began + hold,
+        }));
+    }
+
+    /// Whether and how the router ends.
+    pub fn drain(&self) -> watch::Receiver<Option<Drain>> {
+        self.drain.subscribe()
+    }
+
+    /// Whether and how the router ends, now.
+    pub fn drains(&self) -> Option<Drain> {
+        *self.drain.borrow()
     }
 
     /// Told with each table that comes into force.

@@ -6,10 +6,9 @@ mod common;
 
 use common::{World, limits, until};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::wire::RouterToAgent;
 use multiactive_router::limits::Limits;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 const SERVING: &str = "10: 16s0@1.10";
@@ -243,27 +242,4 @@ async fn the_agents_word_outlives_its_connection_and_a_lost_one_is_made_again() 
     until("hello again", || east.agent.hellos().len() == 2).await;
     until("its report again", || east.agent.heard().len() == 2).await;
     assert_eq!(world.post("east", "s1", "x").await.unwrap().status, 200);
-}
-
-#[tokio::test]
-async fn a_drain_answers_what_is_under_way_accepts_nothing_new_and_says_goodbye() {
-    let world = World::with(limits(), SERVING).await;
-    let east = world.unit("east");
-    east.backend.set_open(false);
-    let write = world.post("east", "s1", "under way");
-    until("it is at the backend", || east.backend.got().len() == 1).await;
-    let mut idle = TcpStream::connect(east.addr).await.unwrap();
-    east.stop.cancel();
-    east.tasks.close();
-    assert_eq!(idle.read(&mut [0; 8]).await.unwrap(), 0, "idle connections are closed");
-    until("it accepts nothing new", || {
-        std::net::TcpStream::connect(east.addr).is_err()
-    })
-    .await;
-    assert!(!write.is_finished());
-    east.backend.set_open(true);
-    assert_eq!(write.await.unwrap().status, 200);
-    east.tasks.wait().await;
-    east.goodbye.cancel();
-    until("goodbye", || east.agent.heard().last() == Some(&RouterToAgent::Goodbye)).await;
 }

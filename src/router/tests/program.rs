@@ -88,6 +88,7 @@ fn start(cluster: &Cluster, tls: &std::path::Path, agent: &Agent, ports: &Ports)
             &local(ports.routers),
         ])
         .args(["--admin-listen", &local(ports.admin), "--drain-delay", "0s"])
+        .args(["--drain-time", "8s"])
         .env("KUBECONFIG", cluster.kubeconfig_path())
         .env("RUST_LOG", "info")
         .kill_on_drop(true)
@@ -196,13 +197,20 @@ async fn the_program_routes_by_its_api_server_and_goes_on_without_it() {
     })
     .await;
 
-    // SIGTERM: what is under way is answered, then the agent hears a goodbye.
+    // SIGTERM: what is under way is answered, what is held is told so, then the agent hears a goodbye.
     backend.set_open(false);
     let reading = async { web.ask("GET", ports.clients, "/orders", "").await };
+    let held = async { web.ask("POST", ports.clients, "/orders", "held").await };
     let ending = async {
         until("it is at the backend", || {
             backend.got().last().is_some_and(|got| got.method == "GET")
         })
+        .await;
+        eventually(
+            "the other one is held",
+            async || admin("/metrics").await,
+            |a| a.1.contains("multiactive_router_waiting 1\n"),
+        )
         .await;
         kill(Pid::from_raw(router.id().unwrap().cast_signed()), Signal::SIGTERM).unwrap();
         until("it accepts nothing new", || {
@@ -212,8 +220,9 @@ async fn the_program_routes_by_its_api_server_and_goes_on_without_it() {
         assert_eq!(admin("/readyz").await.0, 503);
         backend.set_open(true);
     };
-    let (read, ()) = tokio::join!(reading, ending);
+    let (read, held, ()) = tokio::join!(reading, held, ending);
     assert_eq!(read.0, 200);
+    assert!(held.0 == 503 && held.1.contains("Draining"), "{held:?}");
     let status = router.wait().await.unwrap();
     assert!(status.success(), "{status}");
     assert_eq!(agent.heard().last(), Some(&RouterToAgent::Goodbye));

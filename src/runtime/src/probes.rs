@@ -22,38 +22,54 @@ pub type Extra = Arc<dyn Fn(Parts) -> BoxFuture<'static, Option<Response<Full<By
 
 /// Whether the program can do its work, and why not. Clones share the state.
 #[derive(Clone, Debug)]
-pub struct Readiness(watch::Sender<Option<String>>);
+pub struct Readiness(watch::Sender<Now>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Now {
+    /// Why it is not ready.
+    reason: Option<String>,
+    /// Whether it stays so.
+    ends: bool,
+}
 
 impl Readiness {
     /// Not ready, for this reason.
     pub fn not_ready(reason: impl Into<String>) -> Self {
-        Self(watch::Sender::new(Some(reason.into())))
+        Self(watch::Sender::new(Now {
+            reason: Some(reason.into()),
+            ends: false,
+        }))
     }
 
     /// From now on it is ready.
     pub fn set_ready(&self) {
-        self.set(None);
+        self.set(None, false);
     }
 
     /// From now on it is not ready, for this reason.
     pub fn set_not_ready(&self, reason: impl Into<String>) {
-        self.set(Some(reason.into()));
+        self.set(Some(reason.into()), false);
+    }
+
+    /// The program ends: it is not ready for this reason, and nothing makes it ready again.
+    pub fn end(&self, reason: impl Into<String>) {
+        self.set(Some(reason.into()), true);
     }
 
     /// Why it is not ready; `None` where it is.
     pub fn reason(&self) -> Option<String> {
-        self.0.borrow().clone()
+        self.0.borrow().reason.clone()
     }
 
-    fn set(&self, reason: Option<String>) {
+    fn set(&self, reason: Option<String>, ends: bool) {
         self.0.send_if_modified(|now| {
-            let changed = *now != reason;
+            let changed = !now.ends && (now.reason != reason || ends);
             if changed {
                 match &reason {
                     Some(reason) => tracing::warn!(reason, "not ready"),
                     None => tracing::info!("ready"),
                 }
-                *now = reason;
+                *now = Now { reason, ends };
             }
             changed
         });

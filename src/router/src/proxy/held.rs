@@ -35,9 +35,9 @@ impl Exchange<'_> {
         tokio::select! {
             biased;
             () = place.released() => Ok(()),
-            () = tokio::time::sleep_until(until) => {
-                let message = format!("held for {} s: {}", state.limits.hold_time.as_secs(), wait.reason());
-                Err(Answer::unavailable("HoldTime", message))
+            reason = patience_ends(&state, until) => {
+                let message = format!("held for {} s: {}", began.elapsed().as_secs(), wait.reason());
+                Err(Answer::unavailable(reason, message))
             }
             error = read_ahead(&self.body) => Err(match error {
                 KeptError::Budget => Answer::unavailable("HoldBytes", "too many bytes wait already"),
@@ -45,6 +45,23 @@ impl Exchange<'_> {
                     Answer::new(StatusCode::BAD_REQUEST, "BodyBroken", "the request's body ended early")
                 }
             }),
+        }
+    }
+}
+
+/// Waits until then, or until a router that ends holds nothing any more; says which it was.
+async fn patience_ends(state: &State, until: Instant) -> &'static str {
+    let mut drain = state.drain();
+    loop {
+        let drain_until = drain.borrow_and_update().map(|drain| drain.hold_until);
+        let (end, reason) = match drain_until.filter(|drain| *drain < until) {
+            Some(drain) => (drain, "Draining"),
+            None => (until, "HoldTime"),
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => return reason,
+            // The sender lives as long as the state.
+            Ok(()) = drain.changed() => {}
         }
     }
 }
