@@ -17,7 +17,15 @@ pub fn is_paused<K: Resource>(object: &K) -> bool {
     object.annotations().get(PAUSED).is_some_and(|value| value != "false")
 }
 
-/// Applies `status` to `object`. The caller compares before: this always writes.
+/// Whether a status was not written because the object is another one or of another version by now: the watch tells.
+pub fn is_overtaken(error: &Error) -> bool {
+    error
+        .status()
+        .is_some_and(|status| status.is_not_found() || status.is_conflict())
+}
+
+/// Applies `status` to `object`, if that still is the version that was looked at: an operator that was frozen, and leads
+/// no more, must not take back what its successor said. The caller compares before: this always writes.
 ///
 /// # Errors
 ///
@@ -32,7 +40,8 @@ where
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         // The uid makes it fail where the object was created again meanwhile.
-        "metadata": {"name": name, "namespace": object.namespace(), "uid": object.uid()},
+        "metadata": {"name": name, "namespace": object.namespace(), "uid": object.uid(),
+            "resourceVersion": object.resource_version()},
         "status": status,
     });
     let (params, patch) = (forced(), Patch::Apply(body));

@@ -8,39 +8,14 @@ mod support;
 use kube::api::Api;
 use multiactive_api as api;
 use serde_json::json;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use support::{SYSTEM, World, eventually};
+use std::process::Command;
+use support::program::{PROGRAM, Program, Start};
+use support::{World, eventually};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_multiactive-operator");
-
-/// The program, ended with the test.
-struct Program(Child);
-
-impl Program {
-    fn start(world: &World, failpoint: Option<&str>) -> Self {
-        let mut command = Command::new(PROGRAM);
-        command
-            .args(["--namespace", SYSTEM, "--listen", "127.0.0.1:0", "--identity", "crash"])
-            .env("KUBECONFIG", world.east.kubeconfig_path())
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .stderr(Stdio::null());
-        if let Some(name) = failpoint {
-            command.env("MULTIACTIVE_FAILPOINT", name);
-        }
-        Self(command.spawn().unwrap())
-    }
-
-    fn ended(&mut self) -> Option<ExitStatus> {
-        self.0.try_wait().unwrap()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn start(world: &World, failpoint: Option<&str>) -> Program {
+    let kubeconfig = world.east.kubeconfig_path();
+    let start = Start::new(&kubeconfig, "crash");
+    Start { failpoint, ..start }.run()
 }
 
 /// Names and how often they are passed before the kill: the promotion's steps pass the same places again and again.
@@ -66,7 +41,7 @@ async fn killed_at_every_effect_the_promotion_ends_and_every_slot_has_one_owner(
     let world = World::start().await;
     world.agents();
     world.shop().await;
-    let healthy = Program::start(&world, None);
+    let healthy = start(&world, None);
     world.served().await;
     drop(healthy);
     let kills = kills();
@@ -74,7 +49,7 @@ async fn killed_at_every_effect_the_promotion_ends_and_every_slot_has_one_owner(
     let (mut died, mut ends) = (0, std::collections::BTreeMap::new());
     for (index, kill) in kills.iter().enumerate() {
         let (name, target) = (format!("p{index}"), ["north-1", "east-1"][index % 2]);
-        let mut program = Program::start(&world, Some(kill));
+        let mut program = start(&world, Some(kill));
         let epoch = world.epoch().await;
         world
             .promote(&name, target, json!({"type": "Ranges", "ranges": ["users-0"]}), epoch)
@@ -93,7 +68,7 @@ async fn killed_at_every_effect_the_promotion_ends_and_every_slot_has_one_owner(
         .await;
         died += usize::from(crashed);
         drop(program);
-        let again = Program::start(&world, None);
+        let again = start(&world, None);
         let outcome = world.outcome(&name).await;
         assert!(
             ["Succeeded", "Aborted/FenceBudget"].contains(&outcome.as_str()),

@@ -245,8 +245,10 @@ impl Controller {
         }
         let api: Api<MemberCluster> = Api::all(self.ctx.client.clone());
         self.ctx.metrics.wrote("status");
-        if let Err(error) = crate::status::write(&api, &*object, &status).await {
-            tracing::warn!(member = self.name, error = error.chain(), "status was not written");
+        match crate::status::write(&api, &*object, &status).await {
+            Ok(_) => {}
+            Err(error) if crate::status::is_overtaken(&error) => {}
+            Err(error) => tracing::warn!(member = self.name, error = error.chain(), "status was not written"),
         }
     }
 }

@@ -56,13 +56,14 @@ pub(super) async fn run(ctx: Arc<Context>, token: CancellationToken) {
                 continue;
             }
             ctx.metrics.wrote("status");
-            if let Err(error) = crate::status::write(&api, &*region, &wanted).await {
-                tracing::warn!(
-                    region = region.name_any(),
-                    error = error.chain(),
-                    "status was not written"
-                );
-                complete = false;
+            match crate::status::write(&api, &*region, &wanted).await {
+                Ok(_) => {}
+                Err(error) if crate::status::is_overtaken(&error) => {}
+                Err(error) => {
+                    let (region, error) = (region.name_any(), error.chain());
+                    tracing::warn!(region, error, "status was not written");
+                    complete = false;
+                }
             }
         }
         let again = if complete { Duration::MAX } else { AGAIN };

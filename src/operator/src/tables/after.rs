@@ -263,8 +263,7 @@ impl After {
                 self.readiness_event(object, old, wanted.conditions());
                 true
             }
-            // It was deleted or created again meanwhile: the watch tells.
-            Err(error) if error.status().is_some_and(|s| s.is_not_found() || s.is_conflict()) => true,
+            Err(error) if status::is_overtaken(&error) => true,
             Err(error) => {
                 tracing::warn!(
                     kind = key.0,

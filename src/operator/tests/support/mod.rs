@@ -3,6 +3,9 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 pub mod agent;
+pub mod gate;
+pub mod history;
+pub mod program;
 
 use base64::Engine;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
