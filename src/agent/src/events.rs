@@ -2,73 +2,34 @@
 
 use crate::facts::{Problem, Stores};
 use crate::publish::FIELD_MANAGER;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::EventType;
 use kube::{Client, Resource};
 use multiactive_api::UnitAssignment;
-use std::time::Duration;
 
-/// The longest note that an event may carry, in bytes.
-const NOTE_MAX: usize = 1000;
-
-const LIMIT: Duration = Duration::from_secs(5);
-
-/// The one recorder of the process: it merges events that repeat. Clones share it.
+/// The events of the process. Clones share them.
 #[derive(Clone)]
-pub struct Events {
-    recorder: Recorder,
-}
+pub struct Events(multiactive_runtime::events::Events);
 
 impl Events {
     /// Events in the name of this agent.
     pub fn new(client: Client, identity: &str) -> Self {
-        let reporter = Reporter {
-            controller: FIELD_MANAGER.to_owned(),
-            instance: Some(identity.to_owned()),
-        };
-        Self {
-            recorder: Recorder::new(client, reporter),
-        }
+        Self(multiactive_runtime::events::Events::new(
+            client,
+            FIELD_MANAGER,
+            identity,
+        ))
     }
 
     /// Says what changed between two looks at the stores.
     pub fn changes(&self, assignment: &UnitAssignment, before: &Stores, now: &Stores) {
         for word in words(before, now) {
-            self.publish(assignment.object_ref(&()), word);
-        }
-    }
-
-    fn publish(&self, about: ObjectReference, word: Word) {
-        let mut note = word.note;
-        let end = (0..=NOTE_MAX.min(note.len()))
-            .rev()
-            .find(|at| note.is_char_boundary(*at));
-        note.truncate(end.unwrap_or(0));
-        let event = Event {
-            type_: if word.good {
+            let kind = if word.good {
                 EventType::Normal
             } else {
                 EventType::Warning
-            },
-            reason: word.reason.clone(),
-            note: Some(note),
-            action: word.reason,
-            secondary: None,
-        };
-        let recorder = self.recorder.clone();
-        tokio::spawn(async move {
-            let error = match tokio::time::timeout(LIMIT, recorder.publish(&event, &about)).await {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => crate::error_text(&error),
-                Err(_) => "no answer".to_owned(),
             };
-            tracing::warn!(
-                reason = event.reason,
-                name = about.name,
-                error,
-                "event was not published"
-            );
-        });
+            tokio::spawn(self.0.tell(assignment.object_ref(&()), kind, &word.reason, word.note));
+        }
     }
 }
 

@@ -92,6 +92,11 @@ pub fn set_readiness(list: &mut Vec<Condition>, readiness: &Readiness, generatio
 pub trait Conditioned {
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
+
+    /// Whether an event tells that its readiness changed; else something else does.
+    fn tells(&self) -> bool {
+        true
+    }
 }
 
 macro_rules! conditioned {
@@ -106,11 +111,21 @@ macro_rules! conditioned {
 conditioned!(
     multiactive_api::DataStoreStatus,
     multiactive_api::KeyspaceStatus,
-    multiactive_api::PromotionStatus,
     multiactive_api::ReplicationLinkStatus,
     multiactive_api::ShardRangeStatus,
     multiactive_api::UnitStatus
 );
+
+impl Conditioned for multiactive_api::PromotionStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+
+    /// What was recorded of it is told as it was recorded: what is left is a plan, and a refusal before it began.
+    fn tells(&self) -> bool {
+        self.outcome.is_some() && self.history.is_empty()
+    }
+}
 
 /// Whether `list` says that the object is ready; `None` where it says nothing.
 pub fn is_ready(list: &[Condition]) -> Option<bool> {

@@ -1,7 +1,8 @@
-//! What every binary of multiactive needs at run time: logs, shutdown, probes and metrics, certificates, clients of API
-//! servers and watches that never end. No decision about ownership is made here.
+//! What every binary of multiactive needs at run time: logs, events, shutdown, probes and metrics, certificates, clients
+//! of API servers and watches that never end. No decision about ownership is made here.
 
 pub mod certs;
+pub mod events;
 pub mod failpoint;
 pub mod kube_client;
 pub mod logs;

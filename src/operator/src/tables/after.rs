@@ -260,7 +260,9 @@ impl After {
                 let version = number(answer.resource_version());
                 self.written(|written| written.insert(key, Written { version, status: value }));
                 let old = held.map(Conditioned::conditions).unwrap_or_default();
-                self.readiness_event(object, old, wanted.conditions());
+                if wanted.tells() {
+                    self.readiness_event(object, old, wanted.conditions());
+                }
                 true
             }
             Err(error) if status::is_overtaken(&error) => true,
@@ -280,10 +282,10 @@ impl After {
         with(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Promotions tell their steps; all else tells when it becomes ready or ceases to be, and why.
+    /// Tells when an object becomes ready or ceases to be, and why.
     fn readiness_event<K: Resource<DynamicType = ()>>(&self, object: &K, old: &[Condition], new: &[Condition]) {
         let reason = |list: &[Condition]| list.first().map(|condition| condition.reason.clone());
-        if K::kind(&()) == "Promotion" || (is_ready(old) == is_ready(new) && reason(old) == reason(new)) {
+        if is_ready(old) == is_ready(new) && reason(old) == reason(new) {
             return;
         }
         let Some(condition) = new.iter().find(|condition| condition.type_ == multiactive_api::READY) else {
