@@ -5,6 +5,7 @@ use rcgen::{
 };
 
 use crate::{Error, Result};
+use std::time::SystemTime;
 
 /// A certificate with its key, both PEM.
 #[derive(Debug, Clone)]
@@ -74,8 +75,20 @@ impl Authority {
     ///
     /// As [`Authority::new`].
     pub fn client(&self, user: &str, group: Option<&str>) -> Result<Pair> {
+        self.client_until(user, group, None)
+    }
+
+    /// As [`Authority::client`], good only until then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authority::new`].
+    pub fn client_until(&self, user: &str, group: Option<&str>, until: Option<SystemTime>) -> Result<Pair> {
         let make = || {
             let mut params = named(user)?;
+            if let Some(until) = until {
+                params.not_after = until.into();
+            }
             if let Some(group) = group {
                 params.distinguished_name.push(DnType::OrganizationName, group);
             }

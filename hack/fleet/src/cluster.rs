@@ -9,7 +9,7 @@ mod wait;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kube::Client;
 use nix::sys::signal::Signal;
@@ -186,7 +186,16 @@ impl Cluster {
     ///
     /// [`Error::Certificate`].
     pub fn kubeconfig_for(&self, user: &str, group: Option<&str>) -> Result<Value> {
-        let pair = self.authority.client(user, group)?;
+        self.kubeconfig_until(user, group, None)
+    }
+
+    /// As [`Cluster::kubeconfig_for`], with a certificate that is good only until then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Certificate`].
+    pub fn kubeconfig_until(&self, user: &str, group: Option<&str>, until: Option<SystemTime>) -> Result<Value> {
+        let pair = self.authority.client_until(user, group, until)?;
         Ok(kubeconfig::for_certificate(
             self.name(),
             &self.server(),

@@ -63,6 +63,11 @@ async fn every_wrong_member_says_why_and_delays_nobody() {
         world.apply(member_cluster(name)).await;
     }
     world.apply(member_cluster("no-secret")).await;
+    // Good for long enough to be seen, and over before the others have been tried; at an API server that never hangs.
+    let end = std::time::SystemTime::now() + std::time::Duration::from_secs(25);
+    let ending = world.east.kubeconfig_until("admin", Some("system:masters"), Some(end));
+    secret(&world, "ending", &ending.unwrap().to_string()).await;
+    world.apply(member_cluster("ending")).await;
     let operator = Operator::start(&world.hub, "members").await;
 
     let good = says(&world, "north", "True Answering").await;
@@ -70,6 +75,7 @@ async fn every_wrong_member_says_why_and_delays_nobody() {
     let until = good.credentials_until.expect("the end of a client certificate").0;
     assert!(until > Timestamp::now());
     assert!(says(&world, "east", "True Answering").await.hub);
+    says(&world, "ending", "True Answering").await;
     says(&world, "malformed", "False KubeconfigInvalid").await;
     says(&world, "exec", "False KubeconfigRefused").await;
     says(&world, "no-secret", "False SecretNotFound").await;
@@ -105,6 +111,11 @@ async fn every_wrong_member_says_why_and_delays_nobody() {
     says_one_of(&world, "north", &["False NotAnswering", "False Unreachable"]).await;
     signal(&world, "-CONT");
     says(&world, "north", "True Answering").await;
+
+    let expired = says(&world, "ending", "False CredentialsExpired").await;
+    let (until, message) = (expired.credentials_until.unwrap().0, &expired.conditions[0].message);
+    let want = format!("the credentials ended at {until}; put new credentials into the kubeconfig Secret");
+    assert!(message.contains(&want), "{message}");
     operator.stop().await;
 }
 

@@ -125,7 +125,7 @@ impl Controller {
                 connection.uid = Some(uid);
                 Probe::Answered
             }
-            Err(error) => probe::failed(&error),
+            Err(error) => probe::failed(&error, connection.access.until, Timestamp::now()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::conditions::Readiness;
 use crate::members::Health;
+use jiff::Timestamp;
 
 /// After how many failed probes in a row a member is not ready; one transient error changes nothing.
 pub const FAILURES: u32 = 3;
@@ -55,7 +56,9 @@ impl Probes {
                 }
                 // The count stays out of the message: it would be a write for each probe.
                 match reason {
-                    "CredentialsRejected" | "Forbidden" => Readiness::Stalled { reason, message },
+                    "CredentialsExpired" | "CredentialsRejected" | "Forbidden" => {
+                        Readiness::Stalled { reason, message }
+                    }
                     _ => Readiness::Reconciling { reason, message },
                 }
             }
@@ -82,17 +85,22 @@ pub fn health(readiness: &Readiness) -> Health {
     }
 }
 
-/// What an error of a probe means.
-pub fn failed(error: &crate::Error) -> Probe {
+/// What an error of a probe means, where the credentials are good `until` then, as far as they say so themselves.
+pub fn failed(error: &crate::Error, until: Option<Timestamp>, now: Timestamp) -> Probe {
+    let renew = "; put new credentials into the kubeconfig Secret";
+    let expired = until.filter(|until| *until <= now);
     let (reason, hint) = match (error, error.status()) {
-        (crate::Error::Timeout { .. }, _) => ("NotAnswering", ""),
-        (_, Some(status)) if status.code == 401 => (
-            "CredentialsRejected",
-            "; put new credentials into the kubeconfig Secret",
-        ),
-        (_, Some(status)) if status.is_forbidden() => ("Forbidden", "; install the chart in the member"),
-        (_, Some(_)) => ("ErrorAnswer", ""),
-        (_, None) => ("Unreachable", ""),
+        (crate::Error::Timeout { .. }, _) => ("NotAnswering", String::new()),
+        (_, Some(status)) if status.code == 401 => match expired {
+            Some(until) => (
+                "CredentialsExpired",
+                format!("; the credentials ended at {until}{renew}"),
+            ),
+            None => ("CredentialsRejected", renew.to_owned()),
+        },
+        (_, Some(status)) if status.is_forbidden() => ("Forbidden", "; install the chart in the member".to_owned()),
+        (_, Some(_)) => ("ErrorAnswer", String::new()),
+        (_, None) => ("Unreachable", String::new()),
     };
     Probe::Failed {
         reason,
@@ -125,6 +133,30 @@ mod tests {
         ] {
             let got = probes.take(probe.clone()).map(|verdict| verdict.is_ready());
             assert_eq!(got, want, "{probe:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_ended_and_are_refused_have_expired() {
+        let answer = |code: u16| {
+            let status = serde_json::json!({"code": code, "reason": "R", "message": "m", "status": "Failure"});
+            crate::Error::Read {
+                kind: "Namespace".into(),
+                name: "kube-system".to_owned(),
+                source: Box::new(kube::Error::Api(serde_json::from_value(status).unwrap())),
+            }
+        };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (code, until, want) in [
+            (401, None, "CredentialsRejected"),
+            (401, Some(101), "CredentialsRejected"),
+            (401, Some(100), "CredentialsExpired"),
+            (500, Some(99), "ErrorAnswer"),
+        ] {
+            match failed(&answer(code), until.map(at), at(100)) {
+                Probe::Failed { reason, .. } => assert_eq!(reason, want, "{code} {until:?}"),
+                other @ (Probe::Answered | Probe::Misconfigured { .. }) => panic!("{other:?}"),
+            }
         }
     }
 
