@@ -159,44 +159,77 @@ mod tests {
     use kube::{Api, Client};
     use serde_json::json;
 
-    #[tokio::test]
-    async fn an_assignment_that_is_refused_keeps_no_other_from_its_unit() {
-        let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-        let answers = tokio::spawn(async move {
-            let mut applied = Vec::new();
-            while let Some((request, reply)) = server.next_request().await {
-                let name = request.uri().path().rsplit('/').next().unwrap().to_owned();
-                let not_found = json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "m"});
-                let forbidden = json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "m"});
-                let (code, body) = match (request.method().as_str(), name.as_str()) {
-                    ("GET", _) => (404, not_found.to_string().into_bytes()),
-                    (_, "a") => (403, forbidden.to_string().into_bytes()),
-                    (_, _) => {
-                        let body = request.into_body().collect_bytes().await.unwrap();
-                        applied.push(name);
-                        (200, body.to_vec())
-                    }
-                };
-                reply.send_response(Response::builder().status(code).body(Body::from(body)).unwrap());
-            }
-            applied
-        });
-        let api: Api<UnitAssignment> = Api::namespaced(Client::new(service, "shop"), "shop");
-        let mut keeper = Keeper::new(api, Mirror::default(), "shop");
-        let desk = Desk {
+    /// Refuses everything about `a`, and takes all else; the names that it took.
+    async fn serve(mut server: tower_test::mock::Handle<Request<Body>, Response<Body>>) -> Vec<String> {
+        let mut applied = Vec::new();
+        while let Some((request, reply)) = server.next_request().await {
+            let name = request.uri().path().rsplit('/').next().unwrap().to_owned();
+            let not_found = json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "m"});
+            let forbidden = json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "m"});
+            let (code, body) = match (request.method().as_str(), name.as_str()) {
+                ("GET", _) => (404, not_found.to_string().into_bytes()),
+                (_, "a") => (403, forbidden.to_string().into_bytes()),
+                (_, _) => {
+                    let body = request.into_body().collect_bytes().await.unwrap();
+                    applied.push(name);
+                    (200, body.to_vec())
+                }
+            };
+            reply.send_response(Response::builder().status(code).body(Body::from(body)).unwrap());
+        }
+        applied
+    }
+
+    fn keeper(client: Client) -> Keeper<UnitAssignment> {
+        Keeper::new(Api::namespaced(client, "shop"), Mirror::default(), "shop")
+    }
+
+    fn desk(wake: Arc<Notify>) -> Desk {
+        Desk {
             member: "north".to_owned(),
             namespace: "shop".to_owned(),
-            board: Board::new(Arc::default()),
+            board: Board::new(wake),
             metrics: Metrics::default(),
-        };
+        }
+    }
+
+    fn wanted() -> Wanted {
         let want = |unit: &str| {
             let spec = json!({"unit": unit, "cluster": "north"});
             Want::Be(Box::new(serde_json::from_value(spec).unwrap()))
         };
-        let wanted = ["a", "b", "c"].map(|unit| (unit.to_owned(), want(unit))).into();
-        let failed = bring_all(&mut keeper, &wanted, &desk).await;
+        ["a", "b", "c"].map(|unit| (unit.to_owned(), want(unit))).into()
+    }
+
+    #[tokio::test]
+    async fn an_assignment_that_is_refused_keeps_no_other_from_its_unit() {
+        let (service, server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let answers = tokio::spawn(serve(server));
+        let mut keeper = keeper(Client::new(service, "shop"));
+        let failed = bring_all(&mut keeper, &wanted(), &desk(Arc::default())).await;
         drop(keeper);
         assert_eq!(answers.await.unwrap(), ["b", "c"]);
         assert_eq!(failed.keys().collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_for_long_is_told_and_forgotten_when_it_is_not_wanted_any_more() {
+        let (service, server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        tokio::spawn(serve(server));
+        let wake: Arc<Notify> = Arc::default();
+        let desk = desk(Arc::clone(&wake));
+        let (sender, receiver) = watch::channel(Some(Arc::new(wanted())));
+        let keeper = keeper(Client::new(service, "shop"));
+        tokio::spawn(run(keeper, receiver, Arc::default(), desk.clone()));
+        wake.notified().await;
+        let told = desk.board.read().assignments;
+        let told: Vec<_> = told
+            .iter()
+            .map(|(unit, problem)| (unit.as_str(), problem.reason))
+            .collect();
+        assert_eq!(told, [("a", "WriteForbidden")]);
+        sender.send_replace(Some(Arc::default()));
+        wake.notified().await;
+        assert_eq!(desk.board.read().assignments, BTreeMap::new());
     }
 }
