@@ -119,7 +119,12 @@ pub enum Ask {
         budget: SignedDuration,
     },
     /// Has it applied these positions?
-    Reach(Vec<StorePosition>),
+    Reach {
+        /// The positions.
+        positions: Vec<StorePosition>,
+        /// Whether it shall own the slots: then all others must be able to get what it writes.
+        takes_over: bool,
+    },
 }
 
 /// The duties of a unit with these stores, each with its keyspace; an operation that does not concern it asks nothing.
@@ -198,7 +203,10 @@ fn ask(op: &Operation, unit: &UnitName, role: Role, store: &StoreName, keyspace:
         },
         (Step::Drain, Role::Target | Role::Member) => {
             let positions = op.positions.iter().filter(|position| position.store == *store);
-            Ask::Reach(positions.cloned().collect())
+            Ask::Reach {
+                positions: positions.cloned().collect(),
+                takes_over: role == Role::Target,
+            }
         }
         (Step::Check | Step::Prepare, Role::Source) => Ask::Beat,
         (Step::Verify, Role::Member)

@@ -78,6 +78,7 @@ fn promoted_to(step: Step) -> (RoutingTable, OperationUid) {
             step: next,
             not_needed: Vec::new(),
             positions,
+            behind: Vec::new(),
         };
         table = record(&table, &uid, &movement, now).unwrap().unwrap();
     }
@@ -149,7 +150,11 @@ fn a_keyspace_that_the_table_does_not_have_grants_nothing() {
 fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
     let east: Vec<UnitName> = vec!["east".into()];
     let slots = SlotSet::range(10, 19);
-    let (nothing, reach) = (Ask::Nothing, Ask::Reach(vec![position("orders")]));
+    let nothing = Ask::Nothing;
+    let reach = |takes_over| Ask::Reach {
+        positions: vec![position("orders")],
+        takes_over,
+    };
     let sums = Ask::Checksums {
         round: 0,
         slots: slots.clone(),
@@ -164,7 +169,7 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
         (Step::Verify, sums.clone(), sums.clone(), nothing.clone()),
         (Step::Hold, nothing.clone(), nothing.clone(), nothing.clone()),
         (Step::Fence, fence.clone(), nothing.clone(), nothing.clone()),
-        (Step::Drain, fence.clone(), reach.clone(), reach.clone()),
+        (Step::Drain, fence.clone(), reach(true), reach(false)),
         (Step::Open, nothing.clone(), nothing.clone(), nothing.clone()),
         (Step::Settle, nothing.clone(), nothing.clone(), nothing.clone()),
     ] {

@@ -213,20 +213,22 @@ fn fenced(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)], known: Known<'
     positions.collect()
 }
 
-/// `Reached` when every store has; the first that is broken is named with the reason.
+/// `Reached` when every store has; else the first that is broken, or still waits, is named with the reason.
 fn reach(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<String> {
     if let Some(store) = duty.missing.first() {
         return Some(format!("Broken: this unit has no member of store {store}"));
     }
-    let mut all_reached = true;
+    let mut waiting = None;
     for (asked, answer) in answers {
         match answer.and_then(|answer| answer.reach.as_ref())? {
             Reach::Reached => {}
-            Reach::Waiting => all_reached = false,
+            Reach::Waiting(missing) => {
+                waiting.get_or_insert_with(|| format!("Waiting: {}: {missing}", asked.store));
+            }
             Reach::Broken(why) => return Some(format!("Broken: {}: {why}", asked.store)),
         }
     }
-    Some(if all_reached { "Reached" } else { "Waiting" }.to_owned())
+    Some(waiting.unwrap_or_else(|| "Reached".to_owned()))
 }
 
 #[cfg(test)]

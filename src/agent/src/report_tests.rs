@@ -79,11 +79,16 @@ fn a_fence_is_reported_only_when_it_stands_in_every_store_at_the_operations_epoc
 #[test]
 fn reach_is_known_when_every_store_has_answered_and_reached_when_all_have() {
     let broken = || Reach::Broken("no stream".into());
+    let waiting = || Reach::Waiting("0/1 of east is applied".into());
     for (a, b, want) in [
         (Some(Reach::Reached), Some(Reach::Reached), Some("Reached")),
-        (Some(Reach::Reached), Some(Reach::Waiting), Some("Waiting")),
+        (
+            Some(Reach::Reached),
+            Some(waiting()),
+            Some("Waiting: b: 0/1 of east is applied"),
+        ),
         (Some(Reach::Reached), None, None),
-        (Some(Reach::Waiting), Some(broken()), Some("Broken: b: no stream")),
+        (Some(waiting()), Some(broken()), Some("Broken: b: no stream")),
     ] {
         let answer = |reach| Answer {
             reach,

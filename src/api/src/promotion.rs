@@ -152,7 +152,7 @@ pub struct PromotionBudgets {
     #[serde(default = "default_fence_budget")]
     #[schemars(schema_with = "schema::duration")]
     pub fence: String,
-    /// From Drain until every member has applied the position; also the largest lag at the start.
+    /// From Drain until every member whose cluster answers has applied the position; also the largest lag at the start.
     #[serde(default = "default_drain_budget")]
     #[schemars(schema_with = "schema::duration")]
     pub drain: String,
@@ -249,6 +249,11 @@ pub struct PromotionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
     pub slots: Option<i32>,
+    /// The units whose member cluster was away, so that they have not applied the last writes of the units that the
+    /// slots left. Their databases apply nothing of the new owner before they have; ReplicationLinks show when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::labels")]
+    pub behind: Vec<String>,
     /// Every step that was entered, with its time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_64::<crate::routing_table::StepHistory>")]

@@ -143,6 +143,11 @@ pub struct TableOperation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_1024::<TablePosition>")]
     pub positions: Vec<TablePosition>,
+    /// From Hold on: the units whose member cluster was away. From Open on: those that have not applied the positions,
+    /// and apply nothing of the new owner before they have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::labels")]
+    pub behind: Vec<String>,
     /// Every step that was entered, in order.
     #[serde(default)]
     #[schemars(schema_with = "schema::ordered_64::<StepHistory>")]
@@ -218,6 +223,10 @@ pub struct TableFinished {
     /// The epoch of the table in which it ended.
     #[schemars(schema_with = "schema::grows")]
     pub epoch: i64,
+    /// The units that were behind when the owner changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::labels")]
+    pub behind: Vec<String>,
     /// Every step that was entered, in order.
     #[serde(default)]
     #[schemars(schema_with = "schema::ordered_64::<StepHistory>")]

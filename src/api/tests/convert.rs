@@ -53,6 +53,7 @@ fn table() -> RoutingTable {
         outcome,
         at: at("2026-11-22T11:00:00.5Z"),
         epoch: Epoch::new(1, 30),
+        behind: vec!["south".into()],
         history: history.clone(),
     };
     let why = || ("Stale".to_owned(), "look again".to_owned());
@@ -96,6 +97,7 @@ fn table() -> RoutingTable {
                     position: "0/1A2B".into(),
                 }],
             }],
+            behind: vec!["south".into(), "west".into()],
             history: history.clone(),
         }],
         finished: vec![

@@ -62,6 +62,8 @@ pub enum Change {
         before: Step,
         /// The step now.
         after: Step,
+        /// The units that are behind, where the owner changed.
+        behind: Vec<UnitName>,
     },
     /// An operation ended.
     OperationEnded {
@@ -108,7 +110,15 @@ impl fmt::Display for Change {
                 operation,
                 before,
                 after,
-            } => write!(f, "{operation}: {before} -> {after}"),
+                behind,
+            } => {
+                write!(f, "{operation}: {before} -> {after}")?;
+                if !behind.is_empty() {
+                    let behind: Vec<_> = behind.iter().map(UnitName::as_str).collect();
+                    write!(f, "; behind, for their clusters were away: {}", behind.join(", "))?;
+                }
+                Ok(())
+            }
             Self::OperationEnded { operation, outcome } => match outcome {
                 Some(Outcome::Succeeded) => write!(f, "{operation} succeeded"),
                 Some(Outcome::Refused { reason, message }) => write!(f, "{operation} refused ({reason}): {message}"),
@@ -222,6 +232,16 @@ fn operations(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
                 operation,
                 before: old.step,
                 after: op.step,
+                behind: match op.step {
+                    Step::Commit | Step::Open => op.behind.clone(),
+                    Step::Check
+                    | Step::Prepare
+                    | Step::Verify
+                    | Step::Hold
+                    | Step::Fence
+                    | Step::Drain
+                    | Step::Settle => Vec::new(),
+                },
             }),
             Some(_) => {}
         }

@@ -70,6 +70,7 @@ fn what_ended_once_does_nothing_when_it_comes_again() {
         outcome: Outcome::Succeeded,
         at: at(0),
         epoch: table.epoch,
+        behind: Vec::new(),
         history: Vec::new(),
     });
     let refusal = admit(&table, &request(), at(1)).unwrap_err();

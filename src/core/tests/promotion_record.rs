@@ -24,6 +24,7 @@ fn enter(step: Step) -> Move {
         step,
         not_needed,
         positions,
+        behind: Vec::new(),
     }
 }
 
@@ -129,6 +130,7 @@ fn a_move_that_does_not_follow_is_never_recorded() {
         step,
         not_needed: skipped.iter().map(|step| (*step, "made up".to_owned())).collect(),
         positions: Vec::new(),
+        behind: Vec::new(),
     };
     let refused = || {
         let (reason, message) = ("TargetNotReady".to_owned(), String::new());
@@ -199,6 +201,7 @@ fn a_round_of_comparison_is_counted_and_forgotten_with_hold() {
         step: Step::Verify,
         not_needed: Vec::new(),
         positions: Vec::new(),
+        behind: Vec::new(),
     };
     let table = recorded(&brought_to(Step::Prepare), &verify).unwrap().unwrap();
     let again = Move::CompareAgain(vec![("users".into(), slots("1"))]);
@@ -208,6 +211,7 @@ fn a_round_of_comparison_is_counted_and_forgotten_with_hold() {
         step: Step::Hold,
         not_needed: Vec::new(),
         positions: Vec::new(),
+        behind: Vec::new(),
     };
     let table = recorded(&table, &hold).unwrap().unwrap();
     assert!(table.operations[0].remaining.is_empty());
@@ -226,4 +230,43 @@ fn the_table_remembers_the_last_256_ends() {
     assert_eq!(table.finished.len(), FINISHED_REMEMBERED);
     assert_eq!(table.finished[0].name, "old-1", "the oldest is forgotten first");
     assert_eq!(table.finished.last().unwrap().name, "move");
+}
+
+#[test]
+fn who_was_behind_at_the_commit_is_remembered_to_the_end() {
+    let with = |step, names: &[&str]| {
+        let mut movement = enter(step);
+        if let Move::Enter { behind, .. } = &mut movement {
+            *behind = names.iter().map(|name| unit(name)).collect();
+        }
+        movement
+    };
+    let held = recorded(&brought_to(Step::Prepare), &with(Step::Hold, &["south", "west"]));
+    let mut table = held.unwrap().unwrap();
+    assert_eq!(table.operations[0].behind, [unit("south"), unit("west")]);
+    // West has reported in the meantime; the steps between say nothing about it.
+    for movement in [
+        enter(Step::Fence),
+        enter(Step::Drain),
+        with(Step::Commit, &["south"]),
+        enter(Step::Settle),
+        Move::End(Outcome::Succeeded),
+    ] {
+        let before = diff_of(&table, &movement);
+        table = recorded(&table, &movement).unwrap().unwrap();
+        let told = matches!(&movement, Move::Enter { step: Step::Commit, .. });
+        assert_eq!(
+            before.contains("behind, for their clusters were away: south"),
+            told,
+            "{before}"
+        );
+    }
+    assert_eq!(table.finished[0].behind, [unit("south")]);
+}
+
+/// What a person is told of a move.
+fn diff_of(table: &RoutingTable, movement: &Move) -> String {
+    let after = recorded(table, movement).unwrap().unwrap();
+    let changes = multiactive_core::diff::diff(table, &after);
+    changes.iter().map(|change| format!("{change}; ")).collect()
 }

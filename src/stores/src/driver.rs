@@ -279,6 +279,9 @@ pub trait Driver: Send + Sync {
     /// A slot that is as it should be is left alone. After a restart of the server every slot that was open is opened
     /// again, at the same epoch too.
     ///
+    /// No receiver applies a write of slots that an operation brought before it has applied all that their former owners
+    /// wrote: one that was away when they moved waits with the whole link from here, and [`Driver::links`] says so.
+    ///
     /// # Errors
     ///
     /// [`Error::Overtaken`] where the store has seen a newer table, or a slot was fenced at this or a newer epoch;
@@ -313,7 +316,8 @@ pub trait Driver: Send + Sync {
     fn position(&self) -> impl Future<Output = Result<Vec<UnitPosition>, Error>> + Send;
 
     /// Waits until this member has applied the positions, and records that for the operation, so that its slots may
-    /// open here. `epoch` is the epoch of the fence.
+    /// open here. `epoch` is the epoch of the fence. A member that takes over has reached nothing while one of its peers
+    /// would miss what is written here.
     ///
     /// # Errors
     ///
@@ -323,6 +327,7 @@ pub trait Driver: Send + Sync {
         op: &OperationUid,
         epoch: Epoch,
         positions: &[StorePosition],
+        takes_over: bool,
         timeout: Duration,
     ) -> impl Future<Output = Result<Waited, Error>> + Send;
 

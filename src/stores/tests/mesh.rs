@@ -108,7 +108,7 @@ async fn a_slot_moves_with_all_its_rows_and_opens_only_where_it_drained() {
     let positions = [fenced.position.clone()];
     for member in [north, south] {
         assert_eq!(
-            member.driver.wait_for(&uid, at, &positions, LONG).await.unwrap(),
+            member.driver.wait_for(&uid, at, &positions, true, LONG).await.unwrap(),
             Waited::Reached
         );
     }
@@ -272,7 +272,13 @@ async fn a_link_broken_by_hand_is_mended_and_lost_rows_are_not_kept_quiet() {
             .unwrap();
         let waited = north
             .driver
-            .wait_for(&op(how), epoch(number), std::slice::from_ref(&fenced.position), LONG)
+            .wait_for(
+                &op(how),
+                epoch(number),
+                std::slice::from_ref(&fenced.position),
+                true,
+                LONG,
+            )
             .await
             .unwrap();
         assert!(
@@ -320,7 +326,7 @@ async fn a_dead_peer_is_named_and_can_be_unlinked() {
     beyond.vector[0].position = "FF/0".to_owned();
     let waited = north
         .driver
-        .wait_for(&uid, epoch(2), &[beyond.clone()], LONG)
+        .wait_for(&uid, epoch(2), &[beyond.clone()], true, LONG)
         .await
         .unwrap();
     assert!(
@@ -332,7 +338,11 @@ async fn a_dead_peer_is_named_and_can_be_unlinked() {
         matches!(&unlinked, Unlinked::LogKept { why, .. } if why.contains("refused")),
         "{unlinked:?}"
     );
-    let waited = north.driver.wait_for(&uid, epoch(2), &[beyond], LONG).await.unwrap();
+    let waited = north
+        .driver
+        .wait_for(&uid, epoch(2), &[beyond], true, LONG)
+        .await
+        .unwrap();
     assert!(
         matches!(&waited, Waited::LinkBroken(why) if why.contains("no link from east-1")),
         "{waited:?}"
@@ -381,7 +391,7 @@ async fn a_position_that_has_not_arrived_times_out_and_comes_later() {
     let positions = [fenced.position];
     let waited = north
         .driver
-        .wait_for(&op("p"), epoch(2), &positions, short)
+        .wait_for(&op("p"), epoch(2), &positions, true, short)
         .await
         .unwrap();
     assert!(
@@ -392,7 +402,7 @@ async fn a_position_that_has_not_arrived_times_out_and_comes_later() {
     assert_eq!(
         north
             .driver
-            .wait_for(&op("p"), epoch(2), &positions, LONG)
+            .wait_for(&op("p"), epoch(2), &positions, true, LONG)
             .await
             .unwrap(),
         Waited::Reached
@@ -505,14 +515,18 @@ async fn every_verb_survives_the_death_of_a_server_in_the_middle() {
     north.server.kill_9().await;
     let failed = north
         .driver
-        .wait_for(&uid, epoch(2), &positions, LONG)
+        .wait_for(&uid, epoch(2), &positions, true, LONG)
         .await
         .expect_err("dead");
     assert_eq!(failed.reason(), "Unreachable", "{}", failed.explain());
     north.server.restart().await.unwrap();
     running(north, east).await;
     assert_eq!(
-        north.driver.wait_for(&uid, epoch(2), &positions, LONG).await.unwrap(),
+        north
+            .driver
+            .wait_for(&uid, epoch(2), &positions, true, LONG)
+            .await
+            .unwrap(),
         Waited::Reached
     );
     north.server.kill_9().await;

@@ -240,7 +240,9 @@ async fn install_puts_back_what_someone_took_away_and_writes_nothing_otherwise()
         "ALTER TABLE orders DISABLE TRIGGER ALL".to_owned(),
         "DROP TRIGGER \"~multiactive_guard\" ON orders".to_owned(),
         "DROP TRIGGER \"~multiactive_truncate\" ON orders".to_owned(),
+        "ALTER TABLE multiactive.opening ENABLE TRIGGER hold_back".to_owned(),
         format!("ALTER PUBLICATION {publication} DROP TABLE orders"),
+        format!("ALTER PUBLICATION {publication} DROP TABLE multiactive.opening"),
         format!("DROP PUBLICATION {publication}"),
     ] {
         admin.batch_execute(&sql).await.unwrap();
@@ -250,9 +252,11 @@ async fn install_puts_back_what_someone_took_away_and_writes_nothing_otherwise()
         let published = "SELECT count(*) FROM pg_publication_tables";
         assert_eq!(
             admin.query_one(published, &[]).await.unwrap().get::<_, i64>(0),
-            2,
+            3,
             "{sql}"
         );
+        let guards = "SELECT count(*) FROM pg_trigger WHERE tgname = 'hold_back' AND tgenabled = 'R'";
+        assert_eq!(admin.query_one(guards, &[]).await.unwrap().get::<_, i64>(0), 1, "{sql}");
     }
     let mut other = spec("east-1", &[]);
     other.keyspace.slots = 128;

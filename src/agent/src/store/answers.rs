@@ -66,7 +66,7 @@ pub(super) async fn answer<D: Driver>(store: &Store<D>, mut wish: watch::Receive
 
 fn takes_time(asked: &Asked) -> bool {
     match asked.ask {
-        Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Reach(_) => true,
+        Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Reach { .. } => true,
         Ask::Nothing | Ask::Fence { .. } => false,
     }
 }
@@ -109,7 +109,7 @@ async fn once<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<Option<Durat
             checksums(store, asked, *round, slots).await?;
             Ok(None)
         }
-        Ask::Reach(positions) => reach(store, asked, positions).await,
+        Ask::Reach { positions, takes_over } => reach(store, asked, positions, *takes_over).await,
     }
 }
 
@@ -146,15 +146,18 @@ async fn reach<D: Driver>(
     store: &Store<D>,
     asked: &Asked,
     positions: &[StorePosition],
+    takes_over: bool,
 ) -> Result<Option<Duration>, Error> {
     hit("drain-before");
-    let verb = store.driver.wait_for(&asked.operation, asked.epoch, positions, WAIT);
+    let verb = store
+        .driver
+        .wait_for(&asked.operation, asked.epoch, positions, takes_over, WAIT);
     let waited = timed(&store.metrics, "wait_for", verb).await?;
     let (reach, again) = match waited {
         Waited::Reached => (Reach::Reached, None),
         Waited::TimedOut(missing) => {
             tracing::info!(operation = %asked.operation, missing, "still waiting for positions");
-            (Reach::Waiting, Some(Duration::ZERO))
+            (Reach::Waiting(missing), Some(Duration::ZERO))
         }
         Waited::LinkBroken(why) => (Reach::Broken(why), Some(BEAT)),
     };

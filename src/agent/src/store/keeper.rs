@@ -152,7 +152,7 @@ async fn look<D: Driver>(store: &Store<D>, before: Option<Standing>) -> Result<S
 async fn fence<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<(), Error> {
     let (slots, budget) = match &asked.ask {
         Ask::Fence { slots, budget } => (slots, *budget),
-        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Reach(_) => return Ok(()),
+        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Reach { .. } => return Ok(()),
     };
     let known = store
         .board

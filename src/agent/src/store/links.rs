@@ -59,7 +59,7 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
 /// Whether an operation asks what it asks only while writes are held.
 fn holds_writes(wish: &Wish) -> bool {
     let mut asked = wish.asked.iter();
-    asked.any(|asked| matches!(asked.ask, Ask::Fence { .. } | Ask::Reach(_)))
+    asked.any(|asked| matches!(asked.ask, Ask::Fence { .. } | Ask::Reach { .. }))
 }
 
 /// Looks at all links and works on those that do not run; whether all do.

@@ -332,6 +332,7 @@ impl World {
             step,
             not_needed: Vec::new(),
             positions,
+            behind: Vec::new(),
         };
         self.record(uid, &movement).await;
     }
@@ -357,6 +358,18 @@ impl World {
         .await
     }
 
+    /// Enters Hold from Prepare.
+    pub async fn hold(&self, uid: &OperationUid) {
+        let not_needed = vec![(Step::Verify, "spec.verify is None".to_owned())];
+        let hold = Move::Enter {
+            step: Step::Hold,
+            not_needed,
+            positions: Vec::new(),
+            behind: Vec::new(),
+        };
+        self.record(uid, &hold).await;
+    }
+
     /// The steps from Check to Drain's end, as an operator takes them.
     pub async fn until_drained(&self, uid: &OperationUid) {
         let op = self.table().operation(uid).unwrap().clone();
@@ -369,13 +382,7 @@ impl World {
             self.answer(member, uid, "lag", |report| report.lag_ms).await;
         }
         self.enter(uid, Step::Prepare).await;
-        let not_needed = vec![(Step::Verify, "spec.verify is None".to_owned())];
-        let hold = Move::Enter {
-            step: Step::Hold,
-            not_needed,
-            positions: Vec::new(),
-        };
-        self.record(uid, &hold).await;
+        self.hold(uid).await;
         for source in op.sources() {
             self.answer(source.as_str(), uid, "none in flight", |report| {
                 report.in_flight.filter(|n| *n == 0)

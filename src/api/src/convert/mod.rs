@@ -9,6 +9,7 @@ mod table;
 
 pub use duration::{format_duration, parse_duration};
 pub use keyspace::{extractor, key_sources};
+pub use operation::write_units;
 pub use promotion::{budgets, request, slot_selection};
 
 /// A stored object does not say what the core needs.

@@ -6,6 +6,7 @@ use crate::routing_table::{
 };
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::{
     Budgets, Finished, Operation, Outcome, SlotMove, Step, StepRecord, StorePosition, UnitPosition, Verify,
 };
@@ -40,6 +41,15 @@ fn read_history(field: &str, history: &[StepHistory]) -> Read<Vec<StepRecord>> {
         })
     });
     read.collect()
+}
+
+fn read_units(units: &[String]) -> Vec<UnitName> {
+    units.iter().map(|unit| unit.as_str().into()).collect()
+}
+
+/// Names of units, for tables and for the status of operations.
+pub fn write_units(units: &[UnitName]) -> Vec<String> {
+    units.iter().map(ToString::to_string).collect()
 }
 
 /// What was entered and when, for tables and for the status of operations.
@@ -114,6 +124,7 @@ pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Opera
         round,
         remaining,
         positions,
+        behind,
         history,
     } = stored;
     let moves = moves.iter().enumerate().map(|(index, m)| {
@@ -151,6 +162,7 @@ pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Opera
         round: number(&format!("{field}.round"), *round)?,
         remaining: remaining.collect::<Read<_>>()?,
         positions: positions.iter().map(StorePosition::from).collect(),
+        behind: read_units(behind),
         history: read_history(&format!("{field}.history"), history)?,
     })
 }
@@ -168,6 +180,7 @@ pub(super) fn write_operation(field: &str, op: &Operation) -> Read<TableOperatio
         round,
         remaining,
         positions,
+        behind,
         history,
     } = op;
     Ok(TableOperation {
@@ -193,6 +206,7 @@ pub(super) fn write_operation(field: &str, op: &Operation) -> Read<TableOperatio
             })
             .collect(),
         positions: positions.iter().map(TablePosition::from).collect(),
+        behind: write_units(behind),
         history: history.iter().map(StepHistory::from).collect(),
     })
 }
@@ -207,6 +221,7 @@ pub(super) fn read_finished(field: &str, stored: &TableFinished) -> Read<Finishe
         at,
         term,
         epoch,
+        behind,
         history,
     } = stored;
     let why = || {
@@ -232,6 +247,7 @@ pub(super) fn read_finished(field: &str, stored: &TableFinished) -> Read<Finishe
         outcome,
         at: at.parse().map_err(|e| ConvertError::new(format!("{field}.at"), e))?,
         epoch: read_epoch(field, *term, *epoch)?,
+        behind: read_units(behind),
         history: read_history(&format!("{field}.history"), history)?,
     })
 }
@@ -243,6 +259,7 @@ pub(super) fn write_finished(field: &str, finished: &Finished) -> Read<TableFini
         outcome,
         at,
         epoch,
+        behind,
         history,
     } = finished;
     let (outcome, reason, message) = match outcome {
@@ -259,6 +276,7 @@ pub(super) fn write_finished(field: &str, finished: &Finished) -> Read<TableFini
         at: at.to_string(),
         term: epoch.term.into(),
         epoch: number(&format!("{field}.epoch"), epoch.epoch)?,
+        behind: write_units(behind),
         history: history.iter().map(StepHistory::from).collect(),
     })
 }

@@ -177,6 +177,7 @@ pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<
         round: 0,
         remaining: Vec::new(),
         positions: Vec::new(),
+        behind: Vec::new(),
         history: vec![StepRecord {
             step: Step::Check,
             at: now,

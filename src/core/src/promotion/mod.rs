@@ -6,6 +6,7 @@
 //! a pass and never skips one.
 
 mod admit;
+mod drain;
 mod next;
 mod operation;
 mod record;

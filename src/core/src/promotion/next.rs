@@ -1,8 +1,9 @@
 //! The step machine: what to do next, from the record, what was seen, and the time. Pure and total.
 
+use super::drain;
 use super::operation::{Operation, Outcome, Step, StorePosition, Verify};
-use super::seen::{MemberSeen, Reach, Seen, StoreCompared, UnitReady};
-use crate::ids::KeyspaceName;
+use super::seen::{MemberSeen, Seen, StoreCompared, UnitReady};
+use crate::ids::{KeyspaceName, UnitName};
 use crate::slots::SlotSet;
 use jiff::{SignedDuration, Timestamp};
 use std::fmt;
@@ -25,6 +26,9 @@ pub enum Move {
         not_needed: Vec<(Step, String)>,
         /// For [`Step::Drain`]: the final positions of the sources.
         positions: Vec<StorePosition>,
+        /// For [`Step::Hold`]: the units that are away. For [`Step::Commit`]: those that were, and have not applied the
+        /// positions.
+        behind: Vec<UnitName>,
     },
     /// Record another round of Verify, for these slots only.
     CompareAgain(Vec<(KeyspaceName, SlotSet)>),
@@ -78,6 +82,7 @@ fn enter(step: Step) -> Move {
         step,
         not_needed: Vec::new(),
         positions: Vec::new(),
+        behind: Vec::new(),
     }
 }
 
@@ -146,7 +151,8 @@ fn check(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
             "SourceUnknown",
         );
     }
-    if let Some(member) = seen.members.iter().find(|member| !lag_within(member, op.budgets.drain)) {
+    let mut counted = counted(op, seen);
+    if let Some(member) = counted.find(|member| !lag_within(member, op.budgets.drain)) {
         let lag = member
             .lag
             .map_or_else(|| "unknown".to_owned(), |lag| format!("{lag:#}"));
@@ -157,6 +163,11 @@ fn check(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         );
     }
     enter(Step::Prepare)
+}
+
+/// The members that something is asked of before Hold and in Settle.
+fn counted<'a>(op: &'a Operation, seen: &'a Seen) -> impl Iterator<Item = &'a MemberSeen> {
+    seen.members.iter().filter(|member| !drain::excused(op, member))
 }
 
 fn lag_within(member: &MemberSeen, limit: SignedDuration) -> bool {
@@ -174,7 +185,7 @@ fn wait_or(late: bool, wait: WaitFor, reason: &str) -> Move {
 
 /// The first link of a member that is not known to run.
 fn links_problem(op: &Operation, seen: &Seen) -> Option<String> {
-    let known = seen.members.iter().map(|member| (&member.unit, &member.links));
+    let known = counted(op, seen).map(|member| (&member.unit, &member.links));
     for (unit, links) in known.chain(seen.sources.iter().map(|source| (&source.unit, &source.links))) {
         match links {
             Some(Ok(())) => {}
@@ -202,15 +213,20 @@ fn prepare(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         return Move::Wait(WaitFor::Links(problem));
     }
     match op.verify {
-        Verify::None => {
-            let not_needed = vec![(Step::Verify, "spec.verify is None".to_owned())];
-            Move::Enter {
-                step: Step::Hold,
-                not_needed,
-                positions: Vec::new(),
-            }
-        }
+        Verify::None => enter_hold(op, seen, vec![(Step::Verify, "spec.verify is None".to_owned())]),
         Verify::Full => enter(Step::Verify),
+    }
+}
+
+/// Who is away now is not waited for later: a member that comes back while writes are held would stretch the pause by
+/// all that it has missed.
+fn enter_hold(op: &Operation, seen: &Seen, not_needed: Vec<(Step, String)>) -> Move {
+    let away = seen.members.iter().filter(|member| drain::excused(op, member));
+    Move::Enter {
+        step: Step::Hold,
+        not_needed,
+        positions: Vec::new(),
+        behind: away.map(|member| member.unit.clone()).collect(),
     }
 }
 
@@ -225,7 +241,7 @@ fn verify(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     };
     let differing = differing(compared);
     if differing.is_empty() {
-        return enter(Step::Hold);
+        return enter_hold(op, seen, Vec::new());
     }
     if op.round + 1 >= VERIFY_ROUNDS {
         let slots: Vec<_> = differing
@@ -292,7 +308,7 @@ fn fence(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
             .and_then(|source| source.fence.as_ref())
             .filter(|fence| fence.epoch == op.epoch)
         {
-            Some(fence) => positions.extend(fence.positions.iter().cloned()),
+            Some(fence) => positions.extend(fence.positions.iter().map(|at| drain::awaited(op, seen, at))),
             None if overdue(op.entered_step(Step::Hold), op.budgets.fence, now) => {
                 let message = format!(
                     "budgets.fence of {:#} ran out, still waiting for the fence of {unit}",
@@ -307,23 +323,21 @@ fn fence(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         step: Step::Drain,
         not_needed: Vec::new(),
         positions,
+        behind: Vec::new(),
     }
 }
 
 fn drain(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
-    let late = overdue(op.entered_step(Step::Drain), op.budgets.drain, now);
-    let target = seen.members.iter().any(|member| member.unit == op.target);
-    let behind = seen.members.iter().find(|member| member.reach != Some(Reach::Reached));
-    let problem = match (target, behind) {
-        (true, None) => return enter(Step::Commit),
-        (false, _) => format!("{}: has not reported", op.target),
-        (true, Some(member)) => match &member.reach {
-            Some(Reach::Broken(why)) => format!("{}: {why}", member.unit),
-            Some(Reach::Waiting | Reach::Reached) => format!("{}: not applied yet", member.unit),
-            None => format!("{}: has not reported", member.unit),
-        },
+    let (behind, problem) = drain::arrivals(op, seen);
+    let Some(problem) = problem else {
+        return Move::Enter {
+            step: Step::Commit,
+            not_needed: Vec::new(),
+            positions: Vec::new(),
+            behind,
+        };
     };
-    if late {
+    if overdue(op.entered_step(Step::Drain), op.budgets.drain, now) {
         return aborted(
             "DrainBudget",
             format!(

@@ -20,7 +20,7 @@ pub enum Step {
     Hold,
     /// The sources' databases refuse writes and report their final position.
     Fence,
-    /// The members apply that position.
+    /// The members apply that position: the target, and all others that answer.
     Drain,
     /// The owner changes: the commit point. It takes no time, [`Step::Open`] is entered with it.
     Commit,
@@ -71,7 +71,8 @@ pub enum Verify {
 pub struct Budgets {
     /// From the entry of Hold until every source is fenced.
     pub fence: SignedDuration,
-    /// From the entry of Drain until every member has applied the position; also the largest lag that Check accepts.
+    /// From the entry of Drain until every member that answers has applied the position; also the largest lag that
+    /// Check accepts.
     pub drain: SignedDuration,
 }
 
@@ -142,6 +143,9 @@ pub struct Operation {
     pub remaining: Vec<(KeyspaceName, SlotSet)>,
     /// From Drain on: the final positions of the sources.
     pub positions: Vec<StorePosition>,
+    /// From Hold on: the units whose member cluster was away then. From Open on: those that have not applied the
+    /// positions either, or went away before. Their stores apply nothing of the new owner before they have.
+    pub behind: Vec<UnitName>,
     /// Every step that was entered, in order.
     pub history: Vec<StepRecord>,
 }
@@ -203,6 +207,8 @@ pub struct Finished {
     pub at: Timestamp,
     /// The epoch of the table in which it ended.
     pub epoch: Epoch,
+    /// The units that were behind at the commit point.
+    pub behind: Vec<UnitName>,
     /// Every step that was entered, in order.
     pub history: Vec<StepRecord>,
 }

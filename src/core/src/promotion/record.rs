@@ -77,6 +77,7 @@ pub fn record(
             step,
             not_needed,
             positions,
+            behind,
         } => {
             for (skipped, reason) in not_needed {
                 op.history.push(StepRecord {
@@ -87,6 +88,10 @@ pub fn record(
             }
             enter(&mut changed, &mut op, *step, now)?;
             op.positions.extend(positions.iter().cloned());
+            match step {
+                Step::Hold | Step::Commit => op.behind.clone_from(behind),
+                Step::Check | Step::Prepare | Step::Verify | Step::Fence | Step::Drain | Step::Open | Step::Settle => {}
+            }
         }
         Move::End(outcome) => {
             end(&mut changed, op, outcome, now)?;
@@ -174,14 +179,26 @@ fn end(table: &mut RoutingTable, op: Operation, outcome: &Outcome, now: Timestam
         Outcome::Aborted { .. } if op.step < Step::Hold => {}
         Outcome::Aborted { .. } => transfer(table, &op, (None, &[Held, Fenced]), (None, Serving), op.step)?,
     }
-    let Operation { uid, name, history, .. } = op;
+    let Operation {
+        uid,
+        name,
+        behind,
+        history,
+        ..
+    } = op;
     let epoch = table.epoch;
+    let behind = match outcome {
+        Outcome::Succeeded => behind,
+        // No owner changed: nobody is behind a new one.
+        Outcome::Refused { .. } | Outcome::Aborted { .. } => Vec::new(),
+    };
     table.finished.push(Finished {
         uid,
         name,
         outcome: outcome.clone(),
         at: now,
         epoch,
+        behind,
         history,
     });
     let surplus = table.finished.len().saturating_sub(FINISHED_REMEMBERED);

@@ -83,8 +83,8 @@ pub struct SourceSeen {
 pub enum Reach {
     /// All of them, in every store.
     Reached,
-    /// Not yet.
-    Waiting,
+    /// Not yet; what is missing.
+    Waiting(String),
     /// A link does not run, and why: waiting alone will not help.
     Broken(String),
 }
@@ -94,13 +94,22 @@ pub enum Reach {
 pub struct MemberSeen {
     /// The unit.
     pub unit: UnitName,
+    /// Whether its member cluster answers; `None` where nothing says so yet, nor the contrary.
+    pub reachable: Option<bool>,
     /// Whether its links from and to each other member of the moving stores run; `None` where unknown, else the
-    /// first that does not, and why.
+    /// first that does not, and why. Links with a member that is away do not count.
     pub links: Option<Result<(), String>>,
     /// Age of the newest row that it applied from the sources; `None` where unknown.
     pub lag: Option<SignedDuration>,
     /// Whether it has applied the operation's positions; `None` where unknown.
     pub reach: Option<Reach>,
+}
+
+impl MemberSeen {
+    /// Whether its member cluster is known not to answer: then nobody waits for it, unless it is the target.
+    pub fn away(&self) -> bool {
+        self.reachable == Some(false)
+    }
 }
 
 /// One round of comparing the rows of a store.

@@ -94,6 +94,7 @@ pub fn position() -> StorePosition {
 pub fn well(epoch: Epoch) -> Seen {
     let member = |name| MemberSeen {
         unit: unit(name),
+        reachable: Some(true),
         links: Some(Ok(())),
         lag: Some(SignedDuration::from_millis(5)),
         reach: Some(Reach::Reached),

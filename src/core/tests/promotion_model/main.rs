@@ -3,6 +3,7 @@
 //! The honest world must keep every invariant; then each planted fault must be found, or the check would be blind.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // Helpers of tests are tests too.
 
+mod behind;
 #[path = "../common/mod.rs"]
 mod common;
 mod effects;

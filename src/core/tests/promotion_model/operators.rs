@@ -111,6 +111,7 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
         }],
         members: vec![MemberSeen {
             unit: UNITS[NORTH].into(),
+            reachable: Some(true),
             links: Some(Ok(())).filter(|_| !world.dead),
             lag: Some(SignedDuration::ZERO),
             reach,

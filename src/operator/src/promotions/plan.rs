@@ -1,7 +1,7 @@
 //! What a Promotion would do, without doing it.
 
 use super::request::{Refused, operation};
-use super::seen::{links, moving_stores, readiness};
+use super::seen::{away, links, moving_stores, readiness};
 use crate::tables::Inputs;
 use jiff::Timestamp;
 use multiactive_api::{Promotion, PromotionPlan, TableMove};
@@ -37,8 +37,9 @@ fn blockers(op: &Operation, inputs: &Inputs) -> Vec<String> {
     let mut units: Vec<_> = stores.iter().flat_map(|store| &store.members).collect();
     units.sort_unstable();
     units.dedup();
-    for unit in units {
-        match links(unit, inputs, &stores, false) {
+    let away = away(op, inputs);
+    for unit in units.into_iter().filter(|unit| !away.contains(unit)) {
+        match links(unit, inputs, &stores, false, &away) {
             Some(Ok(())) => {}
             Some(Err(why)) => blockers.push(format!("LinksUnhealthy: {why}")),
             None => blockers.push(format!("LinksUnhealthy: {unit} has not reported all its links")),

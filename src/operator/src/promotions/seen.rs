@@ -22,17 +22,18 @@ pub fn seen(op: &Operation, inputs: &Inputs) -> Seen {
     let holders = stores.iter().flat_map(|store| store.members.iter());
     let mut members: BTreeSet<&UnitName> = holders.filter(|unit| !sources.contains(unit)).collect();
     members.insert(&op.target);
+    let away = away(op, inputs);
     Seen {
         abort: abort(op, inputs),
         target: Some(target(op, inputs, &stores)),
         sources: op
             .sources()
             .into_iter()
-            .map(|unit| source(op, unit, inputs, &stores))
+            .map(|unit| source(op, unit, inputs, &stores, &away))
             .collect(),
         members: members
             .into_iter()
-            .map(|unit| member(op, unit, inputs, &stores))
+            .map(|unit| member(op, unit, inputs, &stores, &away))
             .collect(),
         compared: compared(op, inputs, &stores),
         routers_behind: routers_behind(op, inputs),
@@ -55,6 +56,16 @@ pub(super) fn moving_stores(op: &Operation, inputs: &Inputs) -> Vec<Moving> {
             keyspace: store.spec.keyspace.as_str().into(),
             members: store.spec.members.iter().map(|m| m.unit.as_str().into()).collect(),
         })
+        .collect()
+}
+
+/// Units with which links need not run: their members are away, or were when writes began to be held. Source and target
+/// are never among them: a planned promotion waits for both.
+pub(super) fn away(op: &Operation, inputs: &Inputs) -> BTreeSet<UnitName> {
+    let sources = op.sources();
+    let away = inputs.away.iter().chain(&op.behind);
+    away.filter(|unit| **unit != op.target && !sources.contains(unit))
+        .cloned()
         .collect()
 }
 
@@ -137,7 +148,13 @@ fn target(op: &Operation, inputs: &Inputs, stores: &[Moving]) -> TargetSeen {
     }
 }
 
-fn source(op: &Operation, unit: &UnitName, inputs: &Inputs, stores: &[Moving]) -> SourceSeen {
+fn source(
+    op: &Operation,
+    unit: &UnitName,
+    inputs: &Inputs,
+    stores: &[Moving],
+    away: &BTreeSet<UnitName>,
+) -> SourceSeen {
     let routers = report(op, unit, inputs).zip(status(unit, inputs)).map(|(_, status)| {
         let behind = status.routers.iter().filter(|router| {
             let table = router.table.and_then(|table| epoch(table.term, table.epoch));
@@ -164,18 +181,29 @@ fn source(op: &Operation, unit: &UnitName, inputs: &Inputs, stores: &[Moving]) -
         unit: unit.clone(),
         routers,
         fence,
-        links: links(unit, inputs, stores, false),
+        links: if inputs.answers(unit) == Some(false) {
+            Some(Err("its member cluster does not answer".to_owned()))
+        } else {
+            links(unit, inputs, stores, false, away)
+        },
     }
 }
 
-fn member(op: &Operation, unit: &UnitName, inputs: &Inputs, stores: &[Moving]) -> MemberSeen {
+fn member(
+    op: &Operation,
+    unit: &UnitName,
+    inputs: &Inputs,
+    stores: &[Moving],
+    away: &BTreeSet<UnitName>,
+) -> MemberSeen {
     let holds = stores.iter().any(|store| store.members.contains(unit));
     let said = report(op, unit, inputs);
     let lag = said.and_then(|report| report.lag_ms).map(SignedDuration::from_millis);
     let reach = current_report(op, unit, inputs).and_then(|report| report.reach.as_deref());
     MemberSeen {
         unit: unit.clone(),
-        links: links(unit, inputs, stores, true),
+        reachable: inputs.answers(unit),
+        links: links(unit, inputs, stores, true, away),
         // Without a store there is nothing to lag behind or to reach.
         lag: if holds { lag } else { Some(SignedDuration::ZERO) },
         reach: if holds {
@@ -192,17 +220,28 @@ fn parse_reach(text: &str) -> Option<Reach> {
         .map_or((text, ""), |(word, why)| (word, why.trim()))
     {
         ("Reached", _) => Some(Reach::Reached),
-        ("Waiting", _) => Some(Reach::Waiting),
+        ("Waiting", missing) => Some(Reach::Waiting(missing.to_owned())),
         ("Broken", why) => Some(Reach::Broken(why.to_owned())),
         _ => None,
     }
 }
 
-/// Whether the links of `unit` with each other member of the moving stores run: into it, and with `both` out of it.
-pub(super) fn links(unit: &UnitName, inputs: &Inputs, stores: &[Moving], both: bool) -> Option<Result<(), String>> {
+/// Whether the links of `unit` with each other member of the moving stores run, those apart that are away: into it, and
+/// with `both` out of it.
+pub(super) fn links(
+    unit: &UnitName,
+    inputs: &Inputs,
+    stores: &[Moving],
+    both: bool,
+    away: &BTreeSet<UnitName>,
+) -> Option<Result<(), String>> {
     let mut unknown = false;
     for store in stores.iter().filter(|store| store.members.contains(unit)) {
-        for other in store.members.iter().filter(|other| *other != unit) {
+        for other in store
+            .members
+            .iter()
+            .filter(|other| *other != unit && !away.contains(other))
+        {
             let inward = Some((other, unit));
             let outward = both.then_some((unit, other));
             for (from, to) in inward.into_iter().chain(outward) {

@@ -32,6 +32,7 @@ fn operation() -> Operation {
         round: 2,
         remaining: Vec::new(),
         positions: Vec::new(),
+        behind: Vec::new(),
         history: Vec::new(),
     }
 }
@@ -118,7 +119,8 @@ fn a_fence_counts_only_with_the_position_of_every_moving_store() {
 fn reach_is_read_strictly() {
     for (text, want) in [
         ("Reached", Some(Reach::Reached)),
-        ("Waiting", Some(Reach::Waiting)),
+        ("Waiting", Some(Reach::Waiting(String::new()))),
+        ("Waiting: b: 0/1", Some(Reach::Waiting("b: 0/1".to_owned()))),
         ("Broken: no slot", Some(Reach::Broken("no slot".to_owned()))),
         ("reached", None),
         ("", None),
@@ -163,6 +165,74 @@ fn a_link_that_nobody_reported_is_unknown_and_a_broken_one_is_named() {
     ] {
         let seen = seen(&operation(), &inputs(a, b));
         assert_eq!(format!("{:?}", seen.members[0].links), want);
+    }
+}
+
+/// A third unit c with a member of the store, and what its agent said last.
+fn with_third(mut inputs: Inputs, c: Value) -> Inputs {
+    let spec = json!({"cluster": "c", "role": "Sharded", "router": "https://r:1"});
+    inputs.units.push(Arc::new(from("Unit", "c", spec)));
+    let member = serde_json::from_value(json!({"unit": "c", "address": "h:1", "credentials": "s"}));
+    Arc::make_mut(&mut inputs.stores[0]).spec.members.push(member.unwrap());
+    inputs.reports.extend([report("c", c)]);
+    inputs
+}
+
+/// What an agent says of its links, by the unit that they come from.
+fn links_from(units: &[(&str, &str)]) -> Value {
+    let link = |(from, state): &(&str, &str)| json!({"store": "orders", "from": from, "state": state});
+    json!({"links": units.iter().map(link).collect::<Vec<_>>()})
+}
+
+#[test]
+fn links_with_a_unit_that_is_away_do_not_count_and_it_is_said_to_be_away() {
+    // C is gone: its last words are old, and nobody hears from it.
+    let gone = || {
+        let a = links_from(&[("b", "Running"), ("c", "Broken")]);
+        let b = links_from(&[("a", "Running"), ("c", "Broken")]);
+        with_third(inputs(a, b), links_from(&[("a", "Running"), ("b", "Running")]))
+    };
+    let unknown = gone();
+    let mut away = gone();
+    away.away.insert("c".into());
+    for (inputs, reachable, links) in [
+        (unknown, None, "Some(Err(\"link orders from c to b is broken\"))"),
+        (away, Some(false), "Some(Ok(()))"),
+    ] {
+        let seen = seen(&operation(), &inputs);
+        let of = |unit: &str| seen.members.iter().find(|member| member.unit.as_str() == unit).unwrap();
+        assert_eq!((of("b").reachable, of("c").reachable), (Some(true), reachable));
+        assert_eq!(format!("{:?}", of("b").links), links);
+        let source = format!("{:?}", seen.sources[0].links);
+        assert_eq!(source == "Some(Ok(()))", reachable.is_some(), "{source}");
+    }
+}
+
+#[test]
+fn a_member_that_was_away_when_writes_began_to_be_held_holds_up_no_link_either() {
+    let a = links_from(&[("b", "Running"), ("c", "Running")]);
+    let b = links_from(&[("a", "Running"), ("c", "Running")]);
+    let mut inputs = with_third(inputs(a, b), links_from(&[("a", "Running"), ("b", "Starting")]));
+    inputs.reachable.insert("c".into());
+    let mut op = operation();
+    let links = |op: &Operation| format!("{:?}", seen(op, &inputs).members[0].links);
+    assert_eq!(links(&op), "Some(Err(\"link orders from b to c is starting\"))");
+    op.behind = vec!["c".into()];
+    assert_eq!(links(&op), "Some(Ok(()))");
+}
+
+#[test]
+fn source_and_target_are_waited_for_though_they_are_away() {
+    let (a, b) = (links_from(&[("b", "Running")]), links_from(&[("a", "Running")]));
+    for away in ["a", "b"] {
+        let mut inputs = inputs(a.clone(), b.clone());
+        inputs.reachable.remove(&UnitName::from(away));
+        inputs.away.insert(away.into());
+        let seen = seen(&operation(), &inputs);
+        let source = format!("{:?}", seen.sources[0].links);
+        assert_eq!(source.contains("does not answer"), away == "a", "{source}");
+        assert_eq!(seen.members[0].reachable, Some(away != "b"));
+        assert_eq!(format!("{:?}", seen.members[0].links), "Some(Ok(()))");
     }
 }
 

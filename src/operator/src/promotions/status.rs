@@ -6,7 +6,7 @@ use crate::conditions::{Readiness, set_readiness};
 use crate::status::is_paused;
 use crate::tables::View;
 use jiff::{SignedDuration, Timestamp};
-use multiactive_api::convert::format_duration;
+use multiactive_api::convert::{format_duration, write_units};
 use multiactive_api::{Promotion, PromotionMode, PromotionStatus, StepHistory};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{Finished, Operation, Outcome, Step, StepRecord};
@@ -91,6 +91,10 @@ fn running(status: &mut PromotionStatus, op: &Operation, view: &View) -> Readine
     status.from = Some(sources.join(","));
     let slots: usize = op.moves.iter().map(|slot_move| slot_move.slots.len()).sum();
     status.slots = i32::try_from(slots).ok();
+    status.behind = match op.step {
+        Step::Commit | Step::Open | Step::Settle => write_units(&op.behind),
+        Step::Check | Step::Prepare | Step::Verify | Step::Hold | Step::Fence | Step::Drain => Vec::new(),
+    };
     status.waiting_for = view.waits.get(&op.uid).map(ToString::to_string);
     if let Some(why) = view.misfits.get(&op.uid) {
         status.message = Some(why.clone());
@@ -110,23 +114,38 @@ fn ended(status: &mut PromotionStatus, done: &Finished) -> Readiness {
     history(status, &done.history);
     status.step = done.history.last().map(|record| record.step.to_string());
     status.waiting_for = None;
+    status.behind = write_units(&done.behind);
     match &done.outcome {
         Outcome::Succeeded => {
             status.outcome = Some("Succeeded".to_owned());
             status.reason = None;
-            status.message = None;
+            status.message = told_behind(&status.behind);
             if status.epoch.is_none() {
                 // Who saw the commit point is gone; the end is the closest that the record remembers.
                 status.epoch = Some(done.epoch.to_string());
             }
             Readiness::Ready {
                 reason: "Succeeded",
-                message: "the target owns the slots and serves them".to_owned(),
+                message: match &status.message {
+                    None => "the target owns the slots and serves them".to_owned(),
+                    Some(behind) => format!("the target owns the slots and serves them; {behind}"),
+                },
             }
         }
         Outcome::Refused { reason, message } => end_badly(status, "Refused", reason, message),
         Outcome::Aborted { reason, message } => end_badly(status, "Aborted", reason, message),
     }
+}
+
+/// What a person has to know of units that were away.
+fn told_behind(behind: &[String]) -> Option<String> {
+    (!behind.is_empty()).then(|| {
+        format!(
+            "behind, for their clusters were away: {}; their databases apply nothing of the new owner before they have \
+             the last writes of the owner before it: see the ReplicationLinks",
+            behind.join(", ")
+        )
+    })
 }
 
 fn end_badly(status: &mut PromotionStatus, outcome: &'static str, reason: &str, message: &str) -> Readiness {
@@ -150,4 +169,38 @@ pub fn pause(history: &[StepRecord]) -> Option<SignedDuration> {
             .map(|r| r.at)
     };
     Some(at(Step::Settle)?.duration_since(at(Step::Hold)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_behind_is_told_to_the_end_and_nothing_is_where_nobody_was() {
+        for (behind, want) in [
+            (vec![], "the target owns the slots and serves them"),
+            (
+                vec!["south-1".into()],
+                "the target owns the slots and serves them; behind, for their clusters were away: south-1; their",
+            ),
+        ] {
+            let done = Finished {
+                uid: "move".into(),
+                name: "move".to_owned(),
+                outcome: Outcome::Succeeded,
+                at: Timestamp::UNIX_EPOCH,
+                epoch: Epoch::new(1, 7),
+                behind,
+                history: Vec::new(),
+            };
+            let mut status = PromotionStatus::default();
+            let readiness = ended(&mut status, &done);
+            assert_eq!(status.behind, write_units(&done.behind));
+            assert_eq!(status.message.is_some(), !done.behind.is_empty());
+            assert!(
+                matches!(&readiness, Readiness::Ready { message, .. } if message.starts_with(want)),
+                "{readiness:?}"
+            );
+        }
+    }
 }

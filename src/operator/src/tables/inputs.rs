@@ -36,6 +36,8 @@ pub struct Inputs {
     pub reports: BTreeMap<UnitName, Arc<UnitAssignment>>,
     /// Units whose member answers now.
     pub reachable: BTreeSet<UnitName>,
+    /// Units whose member is known not to answer: it has not for several probes in a row.
+    pub away: BTreeSet<UnitName>,
 }
 
 impl Inputs {
@@ -44,7 +46,7 @@ impl Inputs {
         ctx: &Context,
         namespace: &str,
         reports: BTreeMap<UnitName, Arc<UnitAssignment>>,
-        reachable: BTreeSet<UnitName>,
+        (reachable, away): (BTreeSet<UnitName>, BTreeSet<UnitName>),
     ) -> Self {
         let hub = &ctx.hub;
         Self {
@@ -63,6 +65,16 @@ impl Inputs {
                 .collect(),
             reports,
             reachable,
+            away,
+        }
+    }
+
+    /// Whether a unit's member answers; `None` while neither is known.
+    pub fn answers(&self, unit: &UnitName) -> Option<bool> {
+        match (self.reachable.contains(unit), self.away.contains(unit)) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
         }
     }
 

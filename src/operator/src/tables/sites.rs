@@ -6,6 +6,7 @@ use super::assign::assignment;
 use super::assignments::{Want, Wanted};
 use super::namespace::Namespace;
 use super::site::Site;
+use crate::conditions::is_ready;
 use crate::members::Member;
 use crate::status::is_paused;
 use crate::units::is_needed;
@@ -76,22 +77,35 @@ impl Namespace {
     pub(super) fn inputs(&self) -> Inputs {
         let units = self.ctx.hub.units.of(&self.name);
         let mut reports = BTreeMap::new();
-        let mut reachable = BTreeSet::new();
+        let (mut reachable, mut away) = (BTreeSet::new(), BTreeSet::new());
         for unit in units {
             let name = unit.name_any();
+            // The site's own member may be the one of an earlier connection.
+            let answers = match self.members.get(&unit.spec.cluster) {
+                Some(member) => Some(member.is_ready()),
+                None => self.said_ready(&unit.spec.cluster),
+            };
+            if answers == Some(false) {
+                away.insert(UnitName(name.clone()));
+            }
             let Some(site) = self.sites.get(&unit.spec.cluster) else {
                 continue;
             };
-            // The site's own member may be the one of an earlier connection.
-            let member = self.members.get(&unit.spec.cluster);
-            if member.is_some_and(|member| member.is_ready()) {
+            if answers == Some(true) {
                 reachable.insert(UnitName(name.clone()));
             }
             if let Some(report) = site.reports.get(&self.name, &name) {
                 reports.insert(UnitName(name), report);
             }
         }
-        Inputs::look(&self.ctx, &self.name, reports, reachable)
+        Inputs::look(&self.ctx, &self.name, reports, (reachable, away))
+    }
+
+    /// What the status of a member says that this process has not reached: an operator that starts while a member is
+    /// away does not wait for it.
+    fn said_ready(&self, cluster: &str) -> Option<bool> {
+        let object = self.ctx.hub.members.get("", cluster)?;
+        is_ready(&object.status.as_ref()?.conditions).filter(|ready| !ready)
     }
 
     /// Units whose member has not had the time to say what it holds.

@@ -98,6 +98,7 @@ fn operation(epoch: Epoch, moves: Vec<SlotMove>) -> Operation {
         round: 0,
         remaining: Vec::new(),
         positions: Vec::new(),
+        behind: Vec::new(),
         history: Vec::new(),
     }
 }

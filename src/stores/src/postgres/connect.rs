@@ -199,6 +199,15 @@ impl Session<'_> {
         Ok(statement)
     }
 
+    /// That something did not happen in time.
+    pub(super) fn late(&self, doing: &'static str, after: Duration) -> Error {
+        Error::TimedOut {
+            doing,
+            at: self.server.at.clone(),
+            after,
+        }
+    }
+
     async fn timed<T>(
         &self,
         doing: &'static str,

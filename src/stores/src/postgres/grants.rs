@@ -85,8 +85,18 @@ const MAY_OPEN: &str = wanted!(
      FROM pair WHERE open AND NOT is_open"
 );
 
+/// Opens, and writes an opening for each operation that brings slots, in one transaction: receivers meet it before any
+/// write that it lets in.
 const OPEN: &str = wanted!(
-    "UPDATE multiactive.slot s
+    ", announced AS (
+         INSERT INTO multiactive.opening (unit, op, term, epoch, units, positions)
+         SELECT DISTINCT ON (r.op) o.unit, r.op, r.term, r.epoch, r.units, r.positions
+         FROM pair p JOIN multiactive.reached r ON r.op = p.op AND (r.term, r.epoch) < (p.term, p.epoch), multiactive.store o
+         WHERE p.open AND NOT p.is_open AND cardinality(r.units) > 0
+         ORDER BY r.op, r.term DESC, r.epoch DESC
+         ON CONFLICT DO NOTHING
+     )
+     UPDATE multiactive.slot s
      SET open = true, term = p.term, epoch = p.epoch, server_start = pg_postmaster_start_time()
      FROM pair p WHERE s.keyspace = $1 AND s.slot = p.slot AND p.open AND NOT p.serves"
 );

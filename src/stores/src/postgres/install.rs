@@ -4,7 +4,7 @@
 //! publication are as they should be, an install is one query.
 
 use super::names::{fnv, ident, literal, publication, qualified, short, table};
-use super::{Postgres, inspect, tables};
+use super::{Postgres, inspect, links, tables};
 use crate::driver::{KeyspaceSpec, StoreSpec, TableSpec};
 use crate::error::Error;
 use multiactive_core::hash::Function;
@@ -16,14 +16,16 @@ const GUARD: &str = include_str!("guard.sql");
 /// Whether all is in place: $1 the digest, $2 names of the tables, $3 the publication.
 const IN_PLACE: &str = "
     SELECT s.digest = $1
+       AND (SELECT count(*) = 1 FROM pg_trigger t
+            WHERE t.tgrelid = to_regclass('multiactive.opening') AND t.tgname = 'hold_back' AND t.tgenabled = 'R')
        AND (SELECT count(*) = 3 * cardinality($2::text[]) FROM pg_trigger t
             WHERE t.tgrelid = ANY (SELECT to_regclass(n) FROM unnest($2::text[]) n)
               AND t.tgname IN ('~multiactive_guard', '~multiactive_inserts', '~multiactive_truncate') AND t.tgenabled = 'O')
        AND EXISTS (SELECT FROM pg_publication WHERE pubname = $3 AND pubinsert AND pubupdate AND pubdelete
                                                 AND NOT pubtruncate)
        AND (SELECT count(*) FILTER (WHERE r.prrelid = ANY (SELECT to_regclass(n)::oid FROM unnest($2::text[]) n)
-                                       OR r.prrelid = 'multiactive.marker'::regclass)
-                   = 1 + cardinality($2::text[]) AND count(*) = 1 + cardinality($2::text[])
+                                       OR r.prrelid IN ('multiactive.marker'::regclass, to_regclass('multiactive.opening')))
+                   = 2 + cardinality($2::text[]) AND count(*) = 2 + cardinality($2::text[])
             FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $3)
     FROM multiactive.store s";
 
@@ -77,6 +79,7 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
     if !refused.is_empty() {
         return Err(Error::TablesRefused(refused));
     }
+    stop_receiving(pg).await?;
     let session = pg.server.session().await?;
     // The lock keeps two agents from installing at once; its key is no bucket of slots.
     session
@@ -115,6 +118,30 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
         .await?;
     session.keep();
     tracing::info!(store = %spec.store, unit = %spec.unit, at = %pg.server.at, "fence installed");
+    Ok(())
+}
+
+/// Stops the links into a store whose schema is older than openings: from the moment when the table is there until the
+/// link knows it, an opening that came would be skipped. Without the table it is an error, and comes again. Making the
+/// links anew is a matter of `link`.
+async fn stop_receiving(pg: &Postgres) -> Result<(), Error> {
+    let spec = &pg.spec;
+    let session = pg.server.session().await?;
+    let sql = "SELECT s.subname::text FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+               WHERE d.datname = current_database() AND s.subname = ANY ($1::text[])
+                 AND to_regclass('multiactive.opening') IS NULL";
+    let names: Vec<_> = spec
+        .peers
+        .iter()
+        .map(|peer| super::names::link(spec, peer, &spec.unit))
+        .collect();
+    for row in session
+        .rows("looking for links without openings", sql, &[&names])
+        .await?
+    {
+        links::stop(&session, row.get(0)).await?;
+    }
+    session.keep();
     Ok(())
 }
 
@@ -188,7 +215,7 @@ fn guard(spec: &StoreSpec, sharded: &TableSpec) -> String {
 async fn converge_publication(spec: &StoreSpec, session: &super::connect::Session<'_>) -> Result<(), Error> {
     let name = publication(spec);
     let mut tables: Vec<_> = spec.tables.iter().map(|table| qualified(&table.name)).collect();
-    tables.push("multiactive.marker".to_owned());
+    tables.extend(["multiactive.marker".to_owned(), "multiactive.opening".to_owned()]);
     let tables = tables.join(", ");
     let there = "SELECT FROM pg_publication WHERE pubname = $1";
     let found = session.rows("looking for the publication", there, &[&name]).await?;

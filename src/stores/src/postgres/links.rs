@@ -13,11 +13,15 @@ use crate::error::Error;
 use multiactive_core::ids::UnitName;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+use tokio_postgres::types::ToSql;
 
 pub(super) use super::subscription::Watch;
 
 /// How long a new or mended link is watched before its state is told.
 const SETTLE: Duration = Duration::from_millis(400);
+
+/// How long the worker of a link may take to end: it may wait at an opening, or for a lock.
+const STOPS: Duration = Duration::from_secs(6);
 
 const OPTIONS: &str = "origin = none, synchronous_commit = 'on', disable_on_error = false";
 
@@ -110,14 +114,14 @@ async fn make(
                 from.unit
             )));
         }
-        Slot::Idle => true,
-        Slot::Missing => false,
+        Slot::Idle(position) => Some(position),
+        Slot::Missing => None,
         Slot::Lost => match peer::drop_slot(pg, from, name).await {
-            Ok(()) => false,
+            Ok(()) => None,
             Err(error) => return Ok(Change::Waits(error.explain())),
         },
     };
-    if !adopt {
+    if adopt.is_none() {
         let why = format!(
             "made again ({}): rows that {from} wrote before may be missing here; compare the rows with {from}'s and \
              repair, then UPDATE multiactive.link SET gap = NULL WHERE from_unit = '{from}' in this database",
@@ -129,11 +133,13 @@ async fn make(
     }
     // The slot comes first and apart: CREATE SUBSCRIPTION would make it inside a transaction, for which the slot that
     // the peer makes here at the same moment waits, and ours for the peer's.
-    if !adopt && let Err(error) = peer::create_slot(pg, from, name).await {
-        return Ok(Change::Waits(error.explain()));
-    }
-    if adopt && let Err(error) = advance(pg, session, from, name).await {
-        return Ok(Change::Waits(error.explain()));
+    let begun = match &adopt {
+        None => peer::create_slot(pg, from, name).await,
+        Some(position) => advance(pg, session, from, name).await.map(|()| position.clone()),
+    };
+    match begun {
+        Ok(position) => begin(session, name, &position, adopt.is_some()).await?,
+        Err(error) => return Ok(Change::Waits(error.explain())),
     }
     let sql = format!(
         "CREATE SUBSCRIPTION {0} CONNECTION {1} PUBLICATION {2}
@@ -144,7 +150,8 @@ async fn make(
     );
     session.batch("making a link", &sql).await?;
     note(session, name, &from.unit).await?;
-    tracing::info!(at = %pg.server.at, from = %from.unit, adopt, "link made");
+    let adopted = adopt.is_some();
+    tracing::info!(at = %pg.server.at, from = %from.unit, adopted, "link made");
     Ok(Change::Made)
 }
 
@@ -156,6 +163,17 @@ async fn advance(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str) 
         Some(row) => peer::advance_slot(pg, from, name, row.get(0)).await,
         None => Ok(()),
     }
+}
+
+/// Notes that nothing before `position` is still to come by the link: it was applied, or it is missing for good, which is
+/// the link's gap. A link that is made has no progress of its own before the first transaction, and openings wait for it.
+async fn begin(session: &Session<'_>, name: &str, position: &str, adopted: bool) -> Result<(), Error> {
+    let sql = "INSERT INTO multiactive.applied AS a (name, progress) VALUES ($1, $2)
+               ON CONFLICT (name) DO UPDATE SET progress = CASE
+                   WHEN $3 THEN greatest(a.progress::pg_lsn, excluded.progress::pg_lsn)::text ELSE excluded.progress END";
+    let params: [&(dyn ToSql + Sync); 3] = [&name, &position, &adopted];
+    session.change("noting where a link begins", sql, &params).await?;
+    Ok(())
 }
 
 /// Remembers that the link was made: if it has to be made again, rows may be missing.
@@ -195,6 +213,20 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
     if !known.noted {
         note(session, name, &from.unit).await?;
     }
+    if !known.receives_openings {
+        // Made again, over its own slot: what is added to a link that runs may come before it is added, and is skipped.
+        return match peer::look(pg, from, name).await {
+            Ok(seen) if seen.publishes_openings => {
+                remove(session, name).await?;
+                make(pg, session, from, name, None).await
+            }
+            Ok(_) => Ok(Change::Waits(format!(
+                "{} does not publish its openings yet",
+                from.unit
+            ))),
+            Err(error) => Ok(Change::Waits(error.explain())),
+        };
+    }
     if !known.tables_fit || !known.publication_fits {
         let sql = format!(
             "ALTER SUBSCRIPTION {} REFRESH PUBLICATION WITH (copy_data = false)",
@@ -210,8 +242,8 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
     let lost = match peer::look(pg, from, name).await {
         Err(error) => return Ok(Change::Waits(error.explain())),
         Ok(seen) => match seen.slot {
-            Slot::Active | Slot::Idle if seen.publishes => return Ok(changed),
-            Slot::Active | Slot::Idle => {
+            Slot::Active | Slot::Idle(_) if seen.publishes => return Ok(changed),
+            Slot::Active | Slot::Idle(_) => {
                 return Ok(Change::Waits(format!("{} does not publish the store", from.unit)));
             }
             Slot::Missing => "its slot was gone",
@@ -224,8 +256,7 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
 
 /// Drops a subscription and leaves its slot alone: works with a dead peer.
 async fn remove(session: &Session<'_>, name: &str) -> Result<(), Error> {
-    let disable = format!("ALTER SUBSCRIPTION {} DISABLE", ident(name));
-    session.batch("removing a link", &disable).await?;
+    stop(session, name).await?;
     let sql = "INSERT INTO multiactive.applied (name, progress)
                SELECT s.subname::text, p.progress::text
                FROM pg_subscription s, pg_replication_origin_progress('pg_' || s.oid, true) AS p(progress)
@@ -239,6 +270,25 @@ async fn remove(session: &Session<'_>, name: &str) -> Result<(), Error> {
         format!("DROP SUBSCRIPTION {name}"),
     ] {
         session.batch("removing a link", &change).await?;
+    }
+    Ok(())
+}
+
+/// Disables a subscription and waits until nothing applies for it: what is read of its progress afterwards stays true.
+pub(super) async fn stop(session: &Session<'_>, name: &str) -> Result<(), Error> {
+    let disable = format!("ALTER SUBSCRIPTION {} DISABLE", ident(name));
+    session.batch("stopping a link", &disable).await?;
+    let started = Instant::now();
+    let sql = "SELECT pid FROM pg_stat_subscription WHERE subname = $1::text::name AND pid IS NOT NULL";
+    while !session
+        .rows("waiting for a link to stop", sql, &[&name])
+        .await?
+        .is_empty()
+    {
+        if started.elapsed() > STOPS {
+            return Err(session.late("waiting for a link to stop", STOPS));
+        }
+        sleep(Duration::from_millis(10)).await;
     }
     Ok(())
 }

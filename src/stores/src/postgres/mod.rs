@@ -92,9 +92,10 @@ impl Driver for Postgres {
         op: &OperationUid,
         epoch: Epoch,
         positions: &[StorePosition],
+        takes_over: bool,
         timeout: Duration,
     ) -> Result<Waited, Error> {
-        wait::wait_for(self, op, epoch, positions, timeout).await
+        wait::wait_for(self, op, epoch, positions, takes_over, timeout).await
     }
 
     async fn link(&self, peer: &Peer) -> Result<Link, Error> {

@@ -12,6 +12,8 @@ use tokio::time::{Instant, sleep};
 pub(super) struct PeerSeen {
     /// Whether it publishes the store's tables.
     pub(super) publishes: bool,
+    /// Whether it publishes its openings.
+    pub(super) publishes_openings: bool,
     /// The slot of our link.
     pub(super) slot: Slot,
 }
@@ -21,7 +23,8 @@ pub(super) enum Slot {
     Missing,
     /// Its log is gone.
     Lost,
-    Idle,
+    /// Nobody reads from it; from where on it gives the log.
+    Idle(String),
     /// A process reads from it.
     Active,
 }
@@ -53,7 +56,10 @@ pub(super) fn conninfo(pg: &Postgres, peer: &Peer) -> String {
 pub(super) async fn look(pg: &Postgres, peer: &Peer, slot: &str) -> Result<PeerSeen, Error> {
     let server = server(pg, peer);
     let session = server.session().await?;
-    let sql = "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1), s.active, s.wal_status
+    let sql = "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1), s.active, s.wal_status,
+                      coalesce(s.confirmed_flush_lsn, '0/0')::text,
+                      EXISTS (SELECT FROM pg_publication_tables
+                              WHERE pubname = $1 AND schemaname = 'multiactive' AND tablename = 'opening')
                FROM (SELECT 1) one LEFT JOIN pg_replication_slots s ON s.slot_name = $2";
     let row = session
         .row("looking at the peer", sql, &[&names::publication(&pg.spec), &slot])
@@ -63,23 +69,23 @@ pub(super) async fn look(pg: &Postgres, peer: &Peer, slot: &str) -> Result<PeerS
         (None, _) => Slot::Missing,
         (Some(_), Some("lost")) => Slot::Lost,
         (Some(true), _) => Slot::Active,
-        (Some(false), _) => Slot::Idle,
+        (Some(false), _) => Slot::Idle(row.get(3)),
     };
     Ok(PeerSeen {
         publishes: row.get(0),
+        publishes_openings: row.get(4),
         slot,
     })
 }
 
-/// Makes our slot on the peer. It waits for every transaction that writes there, however long.
-pub(super) async fn create_slot(pg: &Postgres, peer: &Peer, slot: &str) -> Result<(), Error> {
+/// Makes our slot on the peer; from where on it gives the log. It waits for every transaction that writes there, however
+/// long.
+pub(super) async fn create_slot(pg: &Postgres, peer: &Peer, slot: &str) -> Result<String, Error> {
     let server = server(pg, peer);
     let session = server.session().await?;
-    let sql = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')";
-    session
-        .rows("making the slot on the peer", sql, &[&slot])
-        .await
-        .map(drop)
+    let sql = "SELECT lsn::text FROM pg_create_logical_replication_slot($1, 'pgoutput')";
+    let row = session.row("making the slot on the peer", sql, &[&slot]).await?;
+    Ok(row.get(0))
 }
 
 /// Moves our slot on the peer forward to `progress`, a position in its log; never back.

@@ -1,4 +1,5 @@
--- The schema of multiactive in a store's database. Local to the server: of all this only `marker` is replicated.
+-- The schema of multiactive in a store's database. Local to the server: of all this only `marker` and `opening` are
+-- replicated.
 -- Run in one transaction by `install`, under its advisory lock; every statement may be repeated.
 
 CREATE SCHEMA IF NOT EXISTS multiactive;
@@ -56,6 +57,8 @@ CREATE TABLE IF NOT EXISTS multiactive.reached (
     at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (op, term, epoch)
 );
+-- The position, for `opening`; records of older versions have none.
+ALTER TABLE multiactive.reached ADD COLUMN IF NOT EXISTS units text[], ADD COLUMN IF NOT EXISTS positions text[];
 
 -- The links into this server that were ever made: one that has to be made again may have missed rows.
 CREATE TABLE IF NOT EXISTS multiactive.link (
@@ -65,8 +68,9 @@ CREATE TABLE IF NOT EXISTS multiactive.link (
     gap       text
 );
 
--- How far the links had applied that were removed while their slot stayed at the peer. The slot may stand before that,
--- after a crash of the peer: who adopts it moves it there first, or rows would come twice.
+-- How far a link had come when it was made or removed: nothing before that is still to come. A slot that stays at the
+-- peer while its link is removed may stand before it, after a crash of the peer: who adopts the slot moves it there
+-- first, or rows would come twice.
 CREATE TABLE IF NOT EXISTS multiactive.applied (
     name     text PRIMARY KEY,
     progress text NOT NULL
@@ -110,3 +114,67 @@ BEGIN
         HINT = 'DELETE the rows in the units that own them';
 END
 $refuse$;
+
+-- Published: an operation brought slots here, and opened them. The row stands in the log before every write that it let
+-- in, for the slots open in its transaction; `positions` is how far the log of each unit had come at the operation's
+-- fences, those of the slots' former owners among them. Only in the log does the row matter: receivers do not store it.
+CREATE TABLE IF NOT EXISTS multiactive.opening (
+    unit      text    NOT NULL,
+    op        text    NOT NULL,
+    term      integer NOT NULL,
+    epoch     bigint  NOT NULL,
+    units     text[]  NOT NULL,
+    positions text[]  NOT NULL,
+    at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (unit, op, term, epoch)
+);
+
+-- Runs in the worker that applies a link, when an opening comes, and lets it pass only where this server has applied
+-- the positions in it. So a member that was away when slots moved applies nothing of their new owner before all that
+-- their former owners wrote, whatever its agent does: else an old row would come after the new one and win, in silence.
+--   Links wait for each other here and still none waits for ever: every position in an opening was read before that
+--   opening was written, so of all openings that wait the oldest waits for nothing that is behind another one. The
+--   worker holds no lock on any row meanwhile: the opening is all that there is in its transaction.
+--   It waits less than half of the peer's wal_sender_timeout (10 s, see `conninfo`), within which the worker must answer,
+--   and fails: the worker starts again and meets the same row, until the writes are there. `links` reads what it waits
+--   for from the worker's application_name.
+--   A unit counts while `link` knows a link from it, whatever its state: who says that the writes of a lost unit will
+--   never come removes that link and its row.
+CREATE OR REPLACE FUNCTION multiactive.hold_back() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $hold_back$
+DECLARE
+    until CONSTANT timestamptz := clock_timestamp() + interval '4 seconds';
+    missing record;
+BEGIN
+    LOOP
+        SELECT w.unit, w.position, coalesce(p.applied::text, 'nothing') AS applied INTO missing
+        FROM unnest(NEW.units, NEW.positions) AS w(unit, position)
+        JOIN multiactive.link l ON l.from_unit = w.unit
+        LEFT JOIN multiactive.applied a ON a.name = l.name
+        LEFT JOIN pg_subscription s ON s.subname = l.name::name
+             AND s.subdbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+        CROSS JOIN LATERAL (
+            SELECT greatest(pg_replication_origin_progress('pg_' || s.oid, true), a.progress::pg_lsn) AS applied) p
+        WHERE w.unit <> NEW.unit AND w.unit <> (SELECT o.unit FROM multiactive.store o)
+          AND (p.applied >= w.position::pg_lsn) IS NOT TRUE
+        ORDER BY w.unit LIMIT 1;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
+        PERFORM set_config('application_name', format('awaits %s of %s', missing.position, missing.unit), true);
+        IF clock_timestamp() > until THEN
+            RAISE EXCEPTION USING
+                ERRCODE = 'MA002',
+                MESSAGE = format('slots were opened in unit %s: its writes wait here for those of %s up to %s, of which %s is applied',
+                                 NEW.unit, missing.unit, missing.position, missing.applied),
+                HINT = 'it is tried again; the link from the other unit has to bring them';
+        END IF;
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+END
+$hold_back$;
+
+-- In appliers only: the unit itself writes its openings freely.
+CREATE OR REPLACE TRIGGER hold_back BEFORE INSERT ON multiactive.opening
+FOR EACH ROW EXECUTE FUNCTION multiactive.hold_back();
+ALTER TABLE multiactive.opening ENABLE REPLICA TRIGGER hold_back;

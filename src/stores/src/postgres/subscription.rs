@@ -19,7 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// less than this.
 const PEACE: Duration = Duration::from_secs(1);
 
-/// $1 the name, $2 the publication, $3 the sharded tables.
+/// For how long a worker may wait for a lock before its link counts as broken; it is told after a second.
+const LOCKED: Duration = Duration::from_secs(10);
+
+/// $1 the name, $2 the publication, $3 the published tables but for `opening`.
 const LOOK: &str = "
     SELECT s.subenabled, s.subconninfo, s.subslotname::text,
            s.suborigin = 'none' AND s.subsynccommit = 'on' AND NOT s.subdisableonerr,
@@ -32,12 +35,34 @@ const LOOK: &str = "
            concat_ws(', ', CASE WHEN e.confl_insert_exists > 0 THEN 'a row to insert exists' END,
                            CASE WHEN e.confl_update_exists > 0 THEN 'an updated key exists' END,
                            CASE WHEN e.confl_multiple_unique_conflicts > 0 THEN 'several unique keys exist' END),
-           l.name IS NOT NULL, l.gap
+           l.name IS NOT NULL, l.gap,
+           EXISTS (SELECT FROM pg_subscription_rel r
+                   WHERE r.srsubid = s.oid AND r.srrelid = to_regclass('multiactive.opening')),
+           substring(a.application_name FROM '^awaits (.*)$'),
+           coalesce(a.backend_start < clock_timestamp() - interval '1 second', false),
+           k.seconds, k.words
     FROM pg_subscription s
     JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()
     LEFT JOIN pg_stat_subscription w ON w.subid = s.oid AND w.worker_type = 'apply'
     LEFT JOIN pg_stat_subscription_stats e ON e.subid = s.oid
     LEFT JOIN multiactive.link l ON l.name = s.subname::text
+    LEFT JOIN pg_stat_activity a ON a.pid = w.pid
+    LEFT JOIN LATERAL (
+        -- Looked at only while the worker, or one of its helpers, waits for a lock: that asks the whole lock table.
+        SELECT extract(epoch FROM clock_timestamp() - t.waitstart)::float8 AS seconds,
+               format('its worker waits for a lock%s since %s, held by %s', ' on ' || t.relation::regclass,
+                      to_char(t.waitstart AT TIME ZONE 'UTC', 'HH24:MI:SS UTC'),
+                      coalesce((SELECT string_agg(format('process %s of %s, %s, its transaction began at %s: %s', b.pid,
+                                                         coalesce(b.usename::text, b.backend_type), coalesce(b.state, 'at work'),
+                                                         to_char(b.xact_start AT TIME ZONE 'UTC', 'HH24:MI:SS UTC'),
+                                                         left(b.query, 120)), '; ' ORDER BY b.pid)
+                                FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(t.pid))),
+                               'a session that is gone')) AS words
+        FROM pg_locks t
+        WHERE a.wait_event_type = 'Lock' AND NOT t.granted AND t.locktype <> 'applytransaction' AND t.waitstart < clock_timestamp() - interval '1 second'
+          AND t.pid = ANY (SELECT x.pid FROM pg_stat_subscription x JOIN pg_stat_activity y ON y.pid = x.pid
+                           WHERE x.subid = s.oid AND y.wait_event_type = 'Lock')
+        ORDER BY t.waitstart LIMIT 1) k ON true
     WHERE s.subname = $1::text::name";
 
 /// A subscription that exists.
@@ -57,6 +82,14 @@ pub(super) struct Known {
     /// Whether we remember that it was made.
     pub(super) noted: bool,
     pub(super) gap: Option<String>,
+    /// Whether it receives openings.
+    pub(super) receives_openings: bool,
+    /// What its worker waits for before it lets an opening pass.
+    awaits: Option<String>,
+    /// Whether its worker has run for a while: it meets again at once what it failed at before.
+    settled: bool,
+    /// For how long its worker has waited for a lock, and whose.
+    locked: Option<(Duration, String)>,
 }
 
 pub(super) async fn look(pg: &Postgres, session: &Session<'_>, name: &str) -> Result<Option<Known>, Error> {
@@ -77,7 +110,19 @@ pub(super) async fn look(pg: &Postgres, session: &Session<'_>, name: &str) -> Re
         conflicts: row.get(8),
         noted: row.get(9),
         gap: row.get(10),
+        receives_openings: row.get(11),
+        awaits: row.get(12),
+        settled: row.get(13),
+        locked: locked(row),
     }))
+}
+
+fn locked(row: &tokio_postgres::Row) -> Option<(Duration, String)> {
+    let seconds: Option<f64> = row.get(14);
+    Some((
+        Duration::try_from_secs_f64(seconds?).ok()?,
+        row.get::<_, Option<String>>(15)?,
+    ))
 }
 
 /// What earlier looks showed, in this process: PostgreSQL keeps no reason, and a worker that fails is back in between.
@@ -94,6 +139,8 @@ struct Watched {
     /// Whether it was compared with what it should be: only `link` can, it knows the peer's address.
     compared: bool,
     why: Option<String>,
+    /// What its worker was seen to wait for at an opening: between two attempts there is no worker to ask.
+    awaits: Option<String>,
 }
 
 impl Watch {
@@ -141,7 +188,19 @@ pub(super) fn judge(pg: &Postgres, name: &str, from: &UnitName, known: Option<&K
         watched.silent.get_or_insert_with(Instant::now);
         watched.why = why.or(watched.why.take());
     }
+    if known.awaits.is_some() || (known.streams && known.settled) {
+        watched.awaits.clone_from(&known.awaits);
+    }
     link(state(known, watched), known.gap.clone())
+}
+
+/// What an opening waits for, in words; `hold_back` gives the position and the unit.
+fn awaits(what: &str) -> String {
+    let (position, unit) = what.split_once(" of ").unwrap_or((what, "another unit"));
+    format!(
+        "slots moved there while this member was away: it waits for the writes of {unit} up to {position}, which {unit}'s \
+         link has not brought yet"
+    )
 }
 
 fn state(known: &Known, watched: &Watched) -> LinkState {
@@ -150,6 +209,15 @@ fn state(known: &Known, watched: &Watched) -> LinkState {
     }
     if let Some(why) = watched.why.as_ref().filter(|_| !known.streams) {
         return LinkState::Broken(why.clone());
+    }
+    if let Some((since, why)) = &known.locked {
+        return match *since > LOCKED {
+            true => LinkState::Broken(why.clone()),
+            false => LinkState::Starting(why.clone()),
+        };
+    }
+    if let Some(awaited) = &watched.awaits {
+        return LinkState::Starting(awaits(awaited));
     }
     // A lost connection is counted as one failure; what cannot be applied fails again and again.
     if watched.failures > 1 {

@@ -24,9 +24,11 @@ pub(super) async fn wait_for(
     op: &OperationUid,
     epoch: Epoch,
     positions: &[StorePosition],
+    takes_over: bool,
     timeout: Duration,
 ) -> Result<Waited, Error> {
     let wanted = wanted(&pg.spec.unit, positions)?;
+    let mut why = String::new();
     let started = Instant::now();
     // What is on its way arrives before the first look.
     let mut looked = started;
@@ -37,21 +39,23 @@ pub(super) async fn wait_for(
         let Some(first) = behind.first() else { break };
         if looked.elapsed() >= LOOK_AT_LINKS || started.elapsed() >= timeout {
             looked = Instant::now();
-            if let Some(why) = broken(pg, &behind).await? {
-                return Ok(Waited::LinkBroken(why));
+            match trouble(pg, &behind).await? {
+                Some(Trouble::Broken(why)) => return Ok(Waited::LinkBroken(why)),
+                Some(Trouble::Starting(more)) => why = format!("; {more}"),
+                None => why.clear(),
             }
         }
         if started.elapsed() >= timeout {
-            return Ok(Waited::TimedOut(first.1.clone()));
+            return Ok(Waited::TimedOut(format!("{}{why}", first.1)));
         }
         sleep(pause).await;
         pause = (pause * 3 / 2).min(Duration::from_millis(20));
     }
     // Progress says nothing of rows that never came: a link that was made again may have missed some.
-    if let Some(why) = gaps(pg, &session, wanted.keys()).await? {
+    if let Some(why) = gaps(pg, &session, wanted.keys(), takes_over).await? {
         return Ok(Waited::LinkBroken(why));
     }
-    record(&session, op, epoch).await?;
+    record(&session, op, epoch, &wanted).await?;
     session.keep();
     Ok(Waited::Reached)
 }
@@ -82,6 +86,11 @@ pub(super) fn lsn(text: &str) -> Result<u64, Error> {
     Ok(half(high)? << 32 | half(low)?)
 }
 
+/// A position as the server writes it.
+fn words(position: u64) -> String {
+    format!("{:X}/{:X}", position >> 32, position & 0xffff_ffff)
+}
+
 /// The units whose position is not reached, each with words for it.
 fn behind(
     wanted: &BTreeMap<UnitName, u64>,
@@ -96,61 +105,91 @@ fn behind(
         let number = applied.map(lsn).transpose()?;
         if number.is_none_or(|number| number < *position) {
             let applied = applied.unwrap_or("nothing");
-            let words = format!(
-                "{applied} of {unit} is applied, {:X}/{:X} is wanted",
-                position >> 32,
-                position & 0xffff_ffff
-            );
+            let words = format!("{applied} of {unit} is applied, {} is wanted", words(*position));
             behind.push((unit.clone(), words));
         }
     }
     Ok(behind)
 }
 
-/// Why a unit's position will not be reached by waiting.
-async fn broken(pg: &Postgres, behind: &[(UnitName, String)]) -> Result<Option<String>, Error> {
-    let known = links::links(pg).await?;
-    for (unit, words) in behind {
-        let Some(link) = known.iter().find(|link| link.from == *unit) else {
-            return Ok(Some(format!("there is no link from {unit}: {words}")));
-        };
-        if let LinkState::Broken(why) = &link.state {
-            return Ok(Some(format!("link from {unit}: {why}")));
-        }
-        if let Some(gap) = &link.gap {
-            return Ok(Some(format!("link from {unit}: {gap}")));
-        }
-    }
-    Ok(None)
+/// Why a unit's position is not reached.
+enum Trouble {
+    /// Waiting alone will not help.
+    Broken(String),
+    /// Its link does not bring rows now; it may by itself.
+    Starting(String),
 }
 
+/// What is wrong with the links that are behind: what is broken first.
+async fn trouble(pg: &Postgres, behind: &[(UnitName, String)]) -> Result<Option<Trouble>, Error> {
+    let known = links::links(pg).await?;
+    let mut starting = None;
+    for (unit, words) in behind {
+        let Some(link) = known.iter().find(|link| link.from == *unit) else {
+            return Ok(Some(Trouble::Broken(format!("there is no link from {unit}: {words}"))));
+        };
+        match (&link.state, &link.gap) {
+            (LinkState::Broken(why), _) | (LinkState::Running | LinkState::Starting(_), Some(why)) => {
+                return Ok(Some(Trouble::Broken(format!("link from {unit}: {why}"))));
+            }
+            (LinkState::Starting(why), None) => {
+                starting.get_or_insert_with(|| Trouble::Starting(format!("link from {unit}: {why}")));
+            }
+            (LinkState::Running, None) => {}
+        }
+    }
+    Ok(starting)
+}
+
+/// Rows that will never come by a link from one of `units`; for who takes over, also those that would never reach a
+/// peer: what is written before its slot exists it does not get, and where it is away nobody else would notice.
 async fn gaps(
     pg: &Postgres,
     session: &Session<'_>,
     units: impl Iterator<Item = &UnitName>,
+    takes_over: bool,
 ) -> Result<Option<String>, Error> {
-    let units: Vec<_> = units.collect();
-    let names: Vec<_> = units
-        .iter()
-        .map(|unit| names::link(&pg.spec, unit, &pg.spec.unit))
-        .collect();
-    let sql = "SELECT from_unit, gap FROM multiactive.link WHERE name = ANY ($1::text[]) AND gap IS NOT NULL LIMIT 1";
-    let rows = session.rows("looking for gaps of links", sql, &[&names]).await?;
-    let why = |row: &tokio_postgres::Row| format!("link from {}: {}", row.get::<_, &str>(0), row.get::<_, &str>(1));
-    Ok(rows.first().map(why))
+    let own = &pg.spec.unit;
+    let inward: Vec<_> = units.map(|unit| names::link(&pg.spec, unit, own)).collect();
+    let peers = pg.spec.peers.iter().filter(|_| takes_over);
+    let (readers, slots): (Vec<_>, Vec<_>) = peers
+        .map(|peer| (peer.as_str(), names::link(&pg.spec, own, peer)))
+        .unzip();
+    let sql = "SELECT format('link from %s: %s', from_unit, gap) FROM multiactive.link
+               WHERE name = ANY ($1::text[]) AND gap IS NOT NULL
+               UNION ALL
+               SELECT format('there is no slot for the link to %s, which would never get what is written here: let its '
+                             'agent make the link, or take it out of the store''s members', p.unit)
+               FROM unnest($2::text[], $3::text[]) AS p(unit, slot)
+               WHERE NOT EXISTS (SELECT FROM pg_replication_slots s
+                                 WHERE s.slot_name = p.slot::name AND s.database = current_database())
+               LIMIT 1";
+    let rows = session
+        .rows("looking for gaps of links", sql, &[&inward, &readers, &slots])
+        .await?;
+    Ok(rows.first().map(|row| row.get(0)))
 }
 
-async fn record(session: &Session<'_>, op: &OperationUid, epoch: Epoch) -> Result<(), Error> {
+async fn record(
+    session: &Session<'_>,
+    op: &OperationUid,
+    epoch: Epoch,
+    reached: &BTreeMap<UnitName, u64>,
+) -> Result<(), Error> {
     let (term, number) = numbers(epoch);
-    let sql = "INSERT INTO multiactive.reached (op, term, epoch) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    let (units, positions): (Vec<_>, Vec<_>) = reached.iter().map(|(unit, at)| (unit.as_str(), words(*at))).unzip();
+    let sql = "INSERT INTO multiactive.reached (op, term, epoch, units, positions) VALUES ($1, $2, $3, $4, $5)
+               ON CONFLICT (op, term, epoch) DO UPDATE SET units = excluded.units, positions = excluded.positions";
     session
         .change(
             "recording that the position is reached",
             sql,
-            &[&op.as_str(), &term, &number],
+            &[&op.as_str(), &term, &number, &units, &positions],
         )
         .await?;
-    let sql = "DELETE FROM multiactive.reached WHERE at < clock_timestamp() - interval '30 days'";
+    // Of openings receivers have no row to delete: what is replicated of this changes nothing there.
+    let sql = "WITH openings AS (DELETE FROM multiactive.opening WHERE at < clock_timestamp() - interval '30 days')
+               DELETE FROM multiactive.reached WHERE at < clock_timestamp() - interval '30 days'";
     session.change("forgetting old operations", sql, &[]).await?;
     Ok(())
 }
