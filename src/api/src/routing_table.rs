@@ -74,6 +74,11 @@ pub struct TableKeyspace {
     /// Its number of slots.
     #[schemars(schema_with = "schema::slot_count")]
     pub slots: i32,
+    /// By what its slots were given out: the function, and the number of overridden keys with a hash of them, such as
+    /// Crc32+2:9f31c2a7d04b5e68. A Keyspace of this name with another one is not published while slots are owned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
+    pub definition: Option<String>,
     /// Runs of slots: length, state (u unowned, s serving, h held, f fenced, o opening), owner's place in units, @,
     /// term.epoch; joined by commas. 512s0@1.12,512u@0.0
     #[schemars(schema_with = "schema::spans")]

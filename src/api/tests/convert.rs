@@ -22,6 +22,7 @@ fn at(text: &str) -> Timestamp {
 /// A table in which every field has a value that its default does not have.
 fn table() -> RoutingTable {
     let mut users = KeyspaceTable::unowned("users".into(), 1024);
+    users.definition = Some("Crc32+2:00".to_owned());
     let (east, north): (UnitName, UnitName) = ("east-1".into(), "north-1".into());
     users.set(
         &SlotSet::range(0, 511),
@@ -229,9 +230,18 @@ fn a_keyspace_becomes_a_function_and_an_extractor() {
     for (sources, field) in [
         (json!([{"type": "Path"}]), "spec.key.sources[0].path"),
         (json!([{"type": "Header"}]), "spec.key.sources[0].header"),
+        (json!([]), "spec.key.sources"),
         (
-            json!([{"type": "Path", "path": {"pattern": "no group"}}]),
-            "spec.key.sources",
+            json!([{"type": "Header", "header": {"name": "a"}}, {"type": "Path", "path": {"pattern": "no group"}}]),
+            "spec.key.sources[1].path.pattern",
+        ),
+        (
+            json!([{"type": "Path", "path": {"pattern": "("}}]),
+            "spec.key.sources[0].path.pattern",
+        ),
+        (
+            json!([{"type": "Header", "header": {"name": "a b"}}]),
+            "spec.key.sources[0].header.name",
         ),
     ] {
         assert_eq!(convert::extractor(&spec(sources, 8)).unwrap_err().field, field);

@@ -95,6 +95,24 @@ impl Keyspace {
         self.function.slot(key.as_bytes(), self.slots)
     }
 
+    /// What it sends where, in a short text that is the same in every version of this program: `Crc32`, or with
+    /// overrides `Crc32+2:9f31c2a7d04b5e68`, their number and a hash of them. Two keyspaces with the same number of
+    /// slots and the same definition send every key to the same slot.
+    pub fn definition(&self) -> String {
+        if self.overrides.is_empty() {
+            return self.function.to_string();
+        }
+        let mut exact: Vec<_> = self.overrides.iter().collect();
+        exact.sort_unstable();
+        // FNV-1a. No text holds the byte 0xff, so it ends a key.
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let bytes = exact
+            .iter()
+            .flat_map(|(key, slot)| key.bytes().chain([0xff]).chain(slot.to_be_bytes()));
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325, step);
+        format!("{}+{}:{hash:016x}", self.function, exact.len())
+    }
+
     /// The number of slots.
     pub fn slots(&self) -> u32 {
         self.slots

@@ -38,8 +38,13 @@ pub struct DeclaredKeyspace {
     pub name: KeyspaceName,
     /// Its number of slots.
     pub slots: u32,
-    /// The home unit of every slot; `None` while its ShardRanges are invalid: no slot gets an owner then.
+    /// [`crate::keyspace::Keyspace::definition`]: what it sends to which slot.
+    pub definition: String,
+    /// The home unit of every slot; `None` while its ShardRanges are invalid, or it must not be served: no slot gets
+    /// an owner then.
     pub homes: Option<Homes>,
+    /// Whether a person gave up every slot of it, owned or not, and no database depends on it.
+    pub given_up: bool,
 }
 
 /// What is known of a unit. Unknown is `None` and gives it nothing.
@@ -67,6 +72,20 @@ pub enum OwnershipProblem {
         /// What is declared.
         declared: u32,
     },
+    /// A keyspace of the same name sends keys to other slots.
+    #[error(
+        "keyspace {keyspace} was created again with another function or other overrides: slots were given out by {table}, \
+         {declared} is declared, and keys would change their place while their rows stay; apply it as it was, or use a \
+         new Keyspace"
+    )]
+    DefinitionChanged {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// By what the table's slots were given out.
+        table: String,
+        /// What is declared.
+        declared: String,
+    },
     /// A keyspace cannot have this number of slots.
     #[error("keyspace {keyspace} declares {slots} slots: it needs at least 1, at most {MAX_SLOTS}")]
     Slots {
@@ -91,9 +110,10 @@ impl OwnershipProblem {
     /// The keyspace that it is about.
     pub fn keyspace(&self) -> &KeyspaceName {
         match self {
-            Self::SlotsChanged { keyspace, .. } | Self::Slots { keyspace, .. } | Self::HomesMisfit { keyspace, .. } => {
-                keyspace
-            }
+            Self::SlotsChanged { keyspace, .. }
+            | Self::DefinitionChanged { keyspace, .. }
+            | Self::Slots { keyspace, .. }
+            | Self::HomesMisfit { keyspace, .. } => keyspace,
         }
     }
 
@@ -101,6 +121,7 @@ impl OwnershipProblem {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::SlotsChanged { .. } => "SlotsChanged",
+            Self::DefinitionChanged { .. } => "DefinitionChanged",
             Self::Slots { .. } => "SlotsOutOfBounds",
             Self::HomesMisfit { .. } => "RangesMisfit",
         }
@@ -137,34 +158,80 @@ pub fn manage(old: Option<&RoutingTable>, declared: &Declared, seen: &BTreeMap<U
     Managed { table, problems }
 }
 
-/// Adds new keyspaces, removes those that are gone and that nobody owns a slot of.
-fn take_keyspaces(table: &mut RoutingTable, declared: &Declared, problems: &mut Vec<OwnershipProblem>) {
-    for keyspace in &declared.keyspaces {
-        let (name, slots) = (keyspace.name.clone(), keyspace.slots);
-        match table.keyspace(&name) {
-            Some(known) if known.slots == slots => {}
-            Some(known) => problems.push(OwnershipProblem::SlotsChanged {
-                keyspace: name,
-                table: known.slots,
-                declared: slots,
-            }),
-            None if !(1..=MAX_SLOTS).contains(&slots) => {
-                problems.push(OwnershipProblem::Slots { keyspace: name, slots });
-            }
-            None => table.keyspaces.push(KeyspaceTable::unowned(name, slots)),
-        }
+impl DeclaredKeyspace {
+    /// Whether it sends every key to the slot by which the table's slots were given out, as far as that was noted.
+    pub fn fits(&self, known: &KeyspaceTable) -> bool {
+        let same = known.definition.as_ref().is_none_or(|noted| *noted == self.definition);
+        known.slots == self.slots && same
     }
-    let names: BTreeSet<_> = declared.keyspaces.iter().map(|keyspace| &keyspace.name).collect();
+}
+
+/// Adds new keyspaces, removes those that are gone and that nobody owns a slot of. One that was created again as
+/// another is another, once nobody owns a slot of the first.
+fn take_keyspaces(table: &mut RoutingTable, declared: &Declared, problems: &mut Vec<OwnershipProblem>) {
     let moving = |name: &KeyspaceName| {
         let mut moves = table.operations.iter().flat_map(|op| &op.moves);
         moves.any(|slot_move| slot_move.keyspace == *name)
     };
-    let busy: BTreeSet<_> = table.keyspaces.iter().map(|k| k.name.clone()).filter(moving).collect();
-    table.keyspaces.retain(|keyspace| {
-        let owned = keyspace.spans.iter().any(|span| span.owner.is_some());
-        owned || names.contains(&keyspace.name) || busy.contains(&keyspace.name)
-    });
+    let needed = |known: &KeyspaceTable| known.spans.iter().any(|span| span.owner.is_some()) || moving(&known.name);
+    let wanted = || declared.keyspaces.iter().filter(|keyspace| !keyspace.given_up);
+    let given_up: BTreeSet<_> = declared
+        .keyspaces
+        .iter()
+        .filter(|k| k.given_up)
+        .map(|k| &k.name)
+        .collect();
+    let needed = |known: &KeyspaceTable| match given_up.contains(&known.name) {
+        true => moving(&known.name),
+        false => needed(known),
+    };
+    let needed: BTreeSet<_> = table
+        .keyspaces
+        .iter()
+        .filter(|k| needed(k))
+        .map(|k| k.name.clone())
+        .collect();
+    for keyspace in wanted() {
+        let (name, slots) = (keyspace.name.clone(), keyspace.slots);
+        let known = table.keyspaces.iter_mut().find(|known| known.name == name);
+        match known {
+            Some(known) if keyspace.fits(known) => known.definition = Some(keyspace.definition.clone()),
+            Some(known) if needed.contains(&name) => problems.push(misfit(keyspace, known)),
+            Some(_) | None if !(1..=MAX_SLOTS).contains(&slots) => {
+                problems.push(OwnershipProblem::Slots { keyspace: name, slots });
+            }
+            Some(known) => *known = unowned(keyspace),
+            None => table.keyspaces.push(unowned(keyspace)),
+        }
+    }
+    let names: BTreeSet<_> = wanted().map(|keyspace| &keyspace.name).collect();
+    table
+        .keyspaces
+        .retain(|keyspace| names.contains(&keyspace.name) || needed.contains(&keyspace.name));
     table.keyspaces.sort_by(|a, b| a.name.cmp(&b.name));
+}
+
+fn unowned(declared: &DeclaredKeyspace) -> KeyspaceTable {
+    KeyspaceTable {
+        definition: Some(declared.definition.clone()),
+        ..KeyspaceTable::unowned(declared.name.clone(), declared.slots)
+    }
+}
+
+fn misfit(declared: &DeclaredKeyspace, known: &KeyspaceTable) -> OwnershipProblem {
+    let keyspace = declared.name.clone();
+    match &known.definition {
+        Some(noted) if known.slots == declared.slots => OwnershipProblem::DefinitionChanged {
+            keyspace,
+            table: noted.clone(),
+            declared: declared.definition.clone(),
+        },
+        Some(_) | None => OwnershipProblem::SlotsChanged {
+            keyspace,
+            table: known.slots,
+            declared: declared.slots,
+        },
+    }
 }
 
 /// Slots of a keyspace that a running operation moves: they are its business alone.
@@ -211,7 +278,7 @@ fn open_unowned(
         let Some(homes) = &wanted.homes else { continue };
         let busy = moving(table, &wanted.name);
         let known = table.keyspaces.iter_mut().find(|known| known.name == wanted.name);
-        let Some(keyspace) = known.filter(|known| known.slots == wanted.slots) else {
+        let Some(keyspace) = known.filter(|known| wanted.fits(known)) else {
             continue;
         };
         if homes.slots() != keyspace.slots {

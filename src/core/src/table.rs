@@ -8,6 +8,7 @@ use crate::ids::{KeyspaceName, UnitName};
 use crate::promotion::{Finished, Operation};
 use crate::slots::{Slot, SlotSet};
 use crate::span::{Span, SpanState};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many finished operations the table remembers.
 pub const FINISHED_REMEMBERED: usize = 256;
@@ -43,6 +44,9 @@ pub struct KeyspaceTable {
     pub name: KeyspaceName,
     /// Its number of slots.
     pub slots: u32,
+    /// [`crate::keyspace::Keyspace::definition`] of the Keyspace by which its slots were given out; `None` in a table
+    /// that was written before this was noted.
+    pub definition: Option<String>,
     /// Its spans.
     pub spans: Vec<Span>,
 }
@@ -61,6 +65,7 @@ impl KeyspaceTable {
         Self {
             name,
             slots,
+            definition: None,
             spans: vec![span],
         }
     }
@@ -130,6 +135,28 @@ impl RoutingTable {
     /// The running operation of this uid.
     pub fn operation(&self, uid: &crate::ids::OperationUid) -> Option<&Operation> {
         self.operations.iter().find(|operation| operation.uid == *uid)
+    }
+
+    /// The owners of a keyspace's slots, with what each owns; empty where nobody owns one.
+    pub fn owners_of(&self, keyspace: &KeyspaceName) -> BTreeMap<&UnitName, SlotSet> {
+        let mut owners: BTreeMap<&UnitName, Vec<(Slot, Slot)>> = BTreeMap::new();
+        for span in self.keyspace(keyspace).into_iter().flat_map(|known| &known.spans) {
+            if let Some(owner) = &span.owner {
+                owners.entry(owner).or_default().push((span.first, span.last));
+            }
+        }
+        let sets = owners.into_iter();
+        sets.map(|(owner, spans)| (owner, spans.into_iter().collect()))
+            .collect()
+    }
+
+    /// The units that a running operation moves slots of the keyspace from or to.
+    pub fn moved_between(&self, keyspace: &KeyspaceName) -> BTreeSet<&UnitName> {
+        let moves = |op: &&Operation| op.moves.iter().any(|slot_move| slot_move.keyspace == *keyspace);
+        let operations = self.operations.iter().filter(moves);
+        operations
+            .flat_map(|op| op.sources().into_iter().chain([&op.target]))
+            .collect()
     }
 
     /// Every keyspace in which `unit` owns slots, with those slots.

@@ -150,3 +150,27 @@ fn keyspaces_that_cannot_be_are_refused() {
     assert_eq!(make(16, &[(String::new(), 1)]), Err(KeyspaceError::KeyLength(0)));
     assert_eq!(make(16, &[("k".repeat(1025), 1)]), Err(KeyspaceError::KeyLength(1025)));
 }
+
+#[test]
+fn a_definition_tells_keyspaces_apart_that_send_a_key_to_another_slot() {
+    let of = |overrides: &[(&str, i64)]| {
+        let overrides = overrides.iter().map(|(key, slot)| ((*key).to_owned(), *slot));
+        Keyspace::new(1024, Function::Crc32, overrides).unwrap().definition()
+    };
+    assert_eq!(of(&[]), "Crc32");
+    let both = of(&[("a", 7), ("b", 8)]);
+    // Tables hold it: another text for the same would hold up every deployment.
+    assert_eq!(both, "Crc32+2:d9808120d1bf1fa7");
+    assert_eq!(of(&[("b", 8), ("a", 7)]), both, "in any order");
+    assert_eq!(of(&[("b", 8), ("a", 7), ("a", 7)]), both, "said twice");
+    for other in [
+        &[("a", 7)][..],
+        &[("a", 8), ("b", 7)],
+        &[("a", 7), ("b", 9)],
+        &[("a", 7), ("c", 8)],
+        &[("a", 7), ("b", 8), ("c", 8)],
+        &[("ab", 7), ("b", 8)],
+    ] {
+        assert_ne!(of(other), both, "{other:?}");
+    }
+}

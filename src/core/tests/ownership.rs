@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{admitted, slots, table, unit};
+use common::{slots, unit};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, OwnershipProblem, UnitSeen, manage};
@@ -12,6 +12,20 @@ use multiactive_core::ranges::{ShardRange, homes};
 use multiactive_core::span::{SpanState, encode};
 use multiactive_core::table::RoutingTable;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A table that has noted by what its slots were given out.
+fn noted(mut table: RoutingTable) -> RoutingTable {
+    table.keyspaces[0].definition = Some("Crc32".to_owned());
+    table
+}
+
+fn table() -> RoutingTable {
+    noted(common::table())
+}
+
+fn admitted() -> RoutingTable {
+    noted(common::admitted())
+}
 
 /// Units east, north, south; keyspace `users` of 16 slots at home in east (0-7), north (8-11) and south (12-15).
 fn declared() -> Declared {
@@ -34,7 +48,9 @@ fn declared() -> Declared {
         keyspaces: vec![DeclaredKeyspace {
             name: "users".into(),
             slots: 16,
+            definition: "Crc32".to_owned(),
             homes: Some(homes(16, &ranges, &known).unwrap()),
+            given_up: false,
         }],
     }
 }
@@ -110,7 +126,9 @@ fn all_changes_go_into_one_write() {
     declared.keyspaces.push(DeclaredKeyspace {
         name: "carts".into(),
         slots: 4,
+        definition: "Crc32".to_owned(),
         homes: None,
+        given_up: false,
     });
     let next = manage(Some(&table), &declared, &seen(Some(table.epoch), Some(true)))
         .table
@@ -193,17 +211,23 @@ fn declarations_that_cannot_be_followed_are_told_and_the_rest_goes_on() {
     declared.keyspaces.push(DeclaredKeyspace {
         name: "none".into(),
         slots: 0,
+        definition: "Crc32".to_owned(),
         homes: None,
+        given_up: false,
     });
     declared.keyspaces.push(DeclaredKeyspace {
         name: "misfit".into(),
         slots: 8,
+        definition: "Crc32".to_owned(),
         homes: declared.keyspaces[0].homes.clone(),
+        given_up: false,
     });
     declared.keyspaces.push(DeclaredKeyspace {
         name: "carts".into(),
         slots: 4,
+        definition: "Crc32".to_owned(),
         homes: None,
+        given_up: false,
     });
     let managed = manage(Some(&table()), &declared, &ready());
     let reasons: Vec<_> = managed.problems.iter().map(OwnershipProblem::reason).collect();
@@ -213,4 +237,59 @@ fn declarations_that_cannot_be_followed_are_told_and_the_rest_goes_on() {
     assert_eq!(*users, table().keyspaces[0], "the last good one stays");
     assert!(next.keyspace(&"carts".into()).is_some());
     assert!(next.keyspace(&"none".into()).is_none());
+}
+
+#[test]
+fn a_keyspace_that_comes_again_as_another_is_not_followed_while_slots_of_the_first_are_owned() {
+    let mut first = table();
+    first.keyspaces[0].definition = Some("Crc32+2:00".to_owned());
+    let again = |slots: u32, definition: &str| {
+        let mut declared = declared();
+        declared.keyspaces[0].slots = slots;
+        declared.keyspaces[0].definition = definition.to_owned();
+        if slots != 16 {
+            declared.keyspaces[0].homes = None;
+        }
+        declared
+    };
+    for (slots, definition, want) in [
+        (16, "Crc32+2:00", None),
+        (16, "Crc32", Some("DefinitionChanged")),
+        (16, "Crc32+2:01", Some("DefinitionChanged")),
+        (32, "Crc32+2:00", Some("SlotsChanged")),
+        (32, "Crc32", Some("SlotsChanged")),
+    ] {
+        let managed = manage(Some(&first), &again(slots, definition), &ready());
+        let reasons: Vec<_> = managed.problems.iter().map(OwnershipProblem::reason).collect();
+        assert_eq!(reasons, Vec::from_iter(want), "{slots} {definition}");
+        if want.is_some() {
+            assert_eq!(managed.table, None, "nothing of it is followed: {slots} {definition}");
+        }
+    }
+    // Once nobody owns a slot of the first, the second is a new one.
+    first.keyspaces[0].set(&slots("0-15"), None, SpanState::Unowned, Epoch::NEVER);
+    let next = manage(Some(&first), &again(32, "Crc32"), &ready());
+    assert_eq!(next.problems, []);
+    let users = next.table.unwrap().keyspaces[0].clone();
+    assert_eq!((users.slots, users.definition.as_deref()), (32, Some("Crc32")));
+}
+
+#[test]
+fn a_table_from_before_definitions_were_noted_takes_the_declared_one() {
+    let old = common::table();
+    assert_eq!(old.keyspaces[0].definition, None);
+    let next = manage(Some(&old), &declared(), &seen(None, None)).table.unwrap();
+    assert_eq!(next.keyspaces[0].definition.as_deref(), Some("Crc32"));
+    assert_eq!(spans(&next), spans(&old));
+    assert_eq!(manage(Some(&next), &declared(), &seen(None, None)).table, None);
+}
+
+#[test]
+fn a_keyspace_that_a_person_gave_up_leaves_the_table_once_no_operation_moves_its_slots() {
+    let mut declared = declared();
+    declared.keyspaces[0].given_up = true;
+    let next = manage(Some(&table()), &declared, &ready()).table.unwrap();
+    assert_eq!(next.keyspaces, []);
+    assert_eq!(next.epoch, table().epoch.next(), "what comes later stands above it");
+    assert_eq!(manage(Some(&admitted()), &declared, &seen(None, None)).table, None);
 }

@@ -3,6 +3,7 @@
 use crate::hub::Hub;
 use crate::members::Members;
 use crate::metrics::Metrics;
+use crate::tables::Checks;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::EventType;
 use kube::{Client, Resource};
@@ -23,6 +24,8 @@ pub struct Context {
     pub members: Members,
     /// Tasks that the process waits for before it ends.
     pub tasks: TaskTracker,
+    /// Which Keyspaces can be used.
+    pub checks: Checks,
     /// What `/metrics` shows.
     pub metrics: Metrics,
     events: Events,
@@ -39,6 +42,7 @@ impl Context {
             hub: Hub::default(),
             members: Members::default(),
             tasks: TaskTracker::new(),
+            checks: Checks::default(),
             metrics,
         }
     }

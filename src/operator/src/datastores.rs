@@ -1,11 +1,19 @@
-//! What a DataStore's status says: each member's database as its agent reports it. Pure.
+//! What a DataStore's status says: each member's database as its agent reports it (pure); and the finalizer that holds
+//! one while slots of its keyspace have owners: their fences are its triggers.
 
+use crate::Context;
 use crate::conditions::{Readiness, set_readiness};
-use crate::tables::View;
+use crate::finalizers;
+use crate::keyspaces::{is_free, owners_text};
+use crate::status::{GIVE_UP, is_given_up};
+use crate::tables::{View, is_held};
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{Api, ResourceExt};
 use multiactive_api::{DataStore, DataStoreStatus, StoreMemberStatus};
 use multiactive_core::ids::UnitName;
+
+/// Holds a DataStore while slots of its keyspace have owners.
+pub const DATA_STORE_FINALIZER: &str = "multiactive.io/datastore";
 
 /// The status that the view asks for.
 pub fn status(store: &DataStore, view: &View, now: Timestamp) -> DataStoreStatus {
@@ -42,8 +50,98 @@ fn member(store: &DataStore, unit: &str, view: &View) -> StoreMemberStatus {
     }
 }
 
+/// What is said of one that is being deleted.
+fn leaving(store: &DataStore, view: &View) -> Readiness {
+    let keyspace = &store.spec.keyspace;
+    if is_given_up(store) {
+        return Readiness::Reconciling {
+            reason: "Leaving",
+            message: "it was given up: it goes once no unit holds it".to_owned(),
+        };
+    }
+    let owners = view
+        .table
+        .as_deref()
+        .map(|table| owners_text(keyspace, table))
+        .unwrap_or_default();
+    if owners.is_empty() {
+        return Readiness::Reconciling {
+            reason: "Leaving",
+            message: format!("nobody owns a slot of Keyspace {keyspace}: it goes"),
+        };
+    }
+    Readiness::Stalled {
+        reason: "SlotsOwned",
+        message: format!(
+            "it is being deleted, but slots of Keyspace {keyspace} have owners ({owners}), and without it nothing fences \
+             writes to its databases when they move; so it stays in force. To keep it, take its finalizer \
+             {DATA_STORE_FINALIZER} off and apply it again unchanged; to give it up, annotate it {GIVE_UP}={} once no program \
+             writes to its databases: they stay as they are, open where they were open",
+            store.name_any()
+        ),
+    }
+}
+
+/// The first unit that slots depend on, and that the store does not name.
+fn kept(store: &DataStore, view: &View) -> Option<(&'static str, String)> {
+    let (name, keyspace) = (store.name_any(), &store.spec.keyspace);
+    if let Some(kept) = view.inputs.kept.iter().find(|kept| kept.store == name) {
+        let unit = &kept.unit;
+        let why = match kept.slots.is_empty() {
+            true => format!("a Promotion is moving slots of Keyspace {keyspace} to it"),
+            false => format!("it owns slots {} of Keyspace {keyspace}", kept.slots),
+        };
+        let message = format!(
+            "spec.members does not name {unit} any more, but {why}: its database stays fenced and linked as it was. Move \
+             the slots away with a Promotion and it goes, or put the member back"
+        );
+        return Some(("MemberOwnsSlots", message));
+    }
+    let owners = view.table.as_deref()?.owners_of(&keyspace.as_str().into());
+    let without = |unit: &UnitName| !store.spec.members.iter().any(|member| member.unit == unit.as_str());
+    let (unit, slots) = owners.iter().find(|(unit, _)| without(unit))?;
+    let message = format!(
+        "{unit} owns slots {slots} of Keyspace {keyspace}, but spec.members has no database in it: nothing fences its \
+         writes, and no Promotion may move these slots; add its member"
+    );
+    Some(("NoMember", message))
+}
+
+/// Whether every unit is known to hold it no more.
+fn is_let_go(store: &DataStore, view: &View) -> bool {
+    let known = |unit: &UnitName| view.inputs.reports.contains_key(unit) || view.unassigned.contains(unit.as_str());
+    let all_known = view.inputs.units.iter().all(|unit| known(&unit.name_any().into()));
+    all_known && !is_held(&store.name_any(), &view.inputs.reports)
+}
+
+/// Adds or removes the finalizer where the view asks for it; whether that succeeded.
+pub async fn finalizer(ctx: &Context, store: &DataStore, view: &View) -> bool {
+    let api: Api<DataStore> = Api::namespaced(ctx.client.clone(), &view.inputs.namespace);
+    let mut given_up = view.inputs.given_up_stores.iter();
+    let free = match given_up.any(|given_up| given_up.uid() == store.uid()) {
+        true => is_let_go(store, view),
+        false => is_free(&store.spec.keyspace, view),
+    };
+    finalizers::keep(&ctx.metrics, &api, store, DATA_STORE_FINALIZER, free).await
+}
+
 fn readiness(store: &DataStore, members: &[StoreMemberStatus], view: &View) -> Readiness {
     let keyspace = &store.spec.keyspace;
+    if store.metadata.deletion_timestamp.is_some() {
+        return leaving(store, view);
+    }
+    if let Some(what) = view.inputs.altered.get(&store.name_any()) {
+        return Readiness::Stalled {
+            reason: "DefinitionChanged",
+            message: format!(
+                "it was created again as another while slots of Keyspace {keyspace} are owned: {what}; what was in force stays: \
+                 apply it as it was, or use a new name"
+            ),
+        };
+    }
+    if let Some((reason, message)) = kept(store, view) {
+        return Readiness::Stalled { reason, message };
+    }
     if !view.inputs.keyspaces.iter().any(|known| known.name_any() == *keyspace) {
         return Readiness::Stalled {
             reason: "NoKeyspace",

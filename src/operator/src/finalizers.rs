@@ -2,10 +2,12 @@
 
 use crate::apply::{FIELD_MANAGER, within};
 use crate::error::Error;
+use crate::metrics::Metrics;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 /// Adds a finalizer.
@@ -34,6 +36,26 @@ where
     let mut all = object.finalizers().to_vec();
     all.retain(|known| known != finalizer);
     write(api, object, &all).await
+}
+
+/// Adds the finalizer, or takes it off an object that is being deleted, once it is `free`; whether that succeeded.
+pub async fn keep<K>(metrics: &Metrics, api: &Api<K>, object: &K, finalizer: &str, free: bool) -> bool
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    let has = object.finalizers().iter().any(|known| known == finalizer);
+    let leaving = object.meta().deletion_timestamp.is_some();
+    let result = match (leaving, has) {
+        (false, false) => add(api, object, finalizer).await,
+        (true, true) if free => remove(api, object, finalizer).await,
+        (false, true) | (true, false | true) => return true,
+    };
+    let kind = match K::kind(&()) {
+        Cow::Borrowed(kind) => kind,
+        Cow::Owned(_) => "other",
+    };
+    metrics.wrote(kind);
+    settled(result, kind, &object.name_any())
 }
 
 /// Whether the outcome needs no retry of its own: a conflict or a deletion shows in the watch. Logs what does.

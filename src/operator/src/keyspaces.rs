@@ -1,13 +1,22 @@
-//! What a Keyspace's status says: whether it is published as declared, and if not, the exact slots and objects. Pure.
+//! What a Keyspace's status says: whether it is published as declared, and if not, the exact slots and objects (pure);
+//! and the finalizer that holds one whose slots have owners.
 
+use crate::Context;
 use crate::conditions::{Readiness, set_readiness};
-use crate::tables::View;
+use crate::finalizers;
+use crate::status::GIVE_UP;
+use crate::tables::{Claim, View, canonical, lost};
 use jiff::Timestamp;
-use kube::ResourceExt;
-use multiactive_api::{Keyspace, KeyspaceStatus};
+use kube::{Api, ResourceExt};
+use multiactive_api::{Keyspace, KeyspaceStatus, Unit};
+use multiactive_core::ids::KeyspaceName;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
-use multiactive_core::table::KeyspaceTable;
+use multiactive_core::table::{KeyspaceTable, RoutingTable};
+use std::collections::BTreeMap;
+
+/// Holds a Keyspace while its slots have owners. Without it no slot gets one.
+pub const KEYSPACE_FINALIZER: &str = "multiactive.io/keyspace";
 
 /// How many problems a message lists before it counts the rest.
 const SHOWN: usize = 10;
@@ -51,6 +60,19 @@ fn readiness(keyspace: &Keyspace, table: Option<&KeyspaceTable>, view: &View) ->
             message: problem.to_string(),
         };
     }
+    if keyspace.metadata.deletion_timestamp.is_some() {
+        return leaving(keyspace, view);
+    }
+    if let Some(Err(error)) = view.inputs.checked.get(&name) {
+        let instead = match table {
+            Some(_) => "the last good one stays published",
+            None => "it is not published",
+        };
+        return Readiness::Stalled {
+            reason: "NotUsable",
+            message: format!("{error}; {instead}"),
+        };
+    }
     if let Err(problems) = view.inputs.homes(keyspace) {
         let mut texts: Vec<_> = problems.iter().take(SHOWN).map(ToString::to_string).collect();
         if problems.len() > SHOWN {
@@ -61,12 +83,26 @@ fn readiness(keyspace: &Keyspace, table: Option<&KeyspaceTable>, view: &View) ->
             message: format!("{}; the last good table stays", texts.join("; ")),
         };
     }
+    let mut stores = view.inputs.stores.iter();
+    if let Some(lost) = stores.find(|store| store.uid().is_none() && store.spec.keyspace == name) {
+        let lost = lost.name_any();
+        return Readiness::Stalled {
+            reason: "StoreMissing",
+            message: format!(
+                "there is no DataStore {lost} any more, or it cannot be read, but slots are owned and it fences them: it stays \
+                 in force as the units hold it; apply it again"
+            ),
+        };
+    }
     let Some(table) = table else {
         return Readiness::Reconciling {
             reason: "NotPublished",
             message: "it is not in the routing table yet".to_owned(),
         };
     };
+    if let Some((reason, message)) = bad_route(keyspace, view) {
+        return Readiness::Stalled { reason, message };
+    }
     let unowned = table.slots_where(|span| span.state == SpanState::Unowned);
     if !unowned.is_empty() {
         return Readiness::Reconciling {
@@ -81,10 +117,146 @@ fn readiness(keyspace: &Keyspace, table: Option<&KeyspaceTable>, view: &View) ->
             message: format!("the databases of the owners open slots {opening}"),
         };
     }
+    let taken: String = rivals(keyspace, view)
+        .into_iter()
+        .map(|(rival, prefix)| format!("; Keyspace {rival} declares {prefix} too and does not get it"))
+        .collect();
     Readiness::Ready {
         reason: "Published",
-        message: format!("{} slots, all owned", table.slots),
+        message: format!("{} slots, all owned{taken}", table.slots),
     }
+}
+
+/// What is said of one that is being deleted.
+fn leaving(keyspace: &Keyspace, view: &View) -> Readiness {
+    let name = keyspace.name_any();
+    let owners = view
+        .table
+        .as_deref()
+        .map(|table| owners_text(&name, table))
+        .unwrap_or_default();
+    if owners.is_empty() {
+        return Readiness::Reconciling {
+            reason: "Leaving",
+            message: "nobody owns a slot of it: it goes".to_owned(),
+        };
+    }
+    let ranges = view.inputs.ranges.iter().filter(|range| range.spec.keyspace == name);
+    let ranges: Vec<_> = ranges.map(|range| range.name_any()).collect();
+    Readiness::Stalled {
+        reason: "SlotsOwned",
+        message: format!(
+            "it is being deleted, but its slots have owners: {owners} (ShardRanges: {}); so it stays published as it was, and \
+             nothing is interrupted. A deletion gives up no slot. To keep it, take its finalizer {KEYSPACE_FINALIZER} off \
+             and apply it again unchanged; to end its service, give up its DataStores{}, then annotate it \
+             {GIVE_UP}={name}",
+            ranges.join(", "),
+            stores_text(&name, view)
+        ),
+    }
+}
+
+/// The stores that depend on a keyspace, for people.
+fn stores_text(keyspace: &str, view: &View) -> String {
+    let stores = view
+        .inputs
+        .stores
+        .iter()
+        .filter(|store| store.spec.keyspace == keyspace);
+    let names: Vec<_> = stores.map(|store| store.name_any()).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", names.join(", ")),
+    }
+}
+
+/// Who owns which slots of a keyspace, for people; empty where nobody does.
+pub fn owners_text(keyspace: &str, table: &RoutingTable) -> String {
+    let owners = table.owners_of(&KeyspaceName(keyspace.to_owned()));
+    let texts: Vec<_> = owners
+        .iter()
+        .map(|(unit, slots)| format!("{unit} owns {slots}"))
+        .collect();
+    texts.join(", ")
+}
+
+/// Whether nothing depends on a keyspace any more: known, and no slot of it is owned or being moved.
+pub fn is_free(keyspace: &str, view: &View) -> bool {
+    let name = KeyspaceName(keyspace.to_owned());
+    let unused = |table: &RoutingTable| table.owners_of(&name).is_empty() && table.moved_between(&name).is_empty();
+    match view.table.as_deref() {
+        Some(table) => view.record_problem.is_none() && unused(table),
+        // There was none, once every member has said so.
+        None => view.record_problem.is_none() && view.unsettled.is_empty(),
+    }
+}
+
+/// Adds or removes the finalizer where the view asks for it; whether that succeeded.
+pub async fn finalizer(ctx: &Context, keyspace: &Keyspace, view: &View) -> bool {
+    let api: Api<Keyspace> = Api::namespaced(ctx.client.clone(), &view.inputs.namespace);
+    let free = is_free(&keyspace.name_any(), view);
+    finalizers::keep(&ctx.metrics, &api, keyspace, KEYSPACE_FINALIZER, free).await
+}
+
+/// The first route that does not go where it says.
+fn bad_route(keyspace: &Keyspace, view: &View) -> Option<(&'static str, String)> {
+    let name = keyspace.name_any();
+    let lost = lost_routes(view);
+    for (index, route) in keyspace.spec.routes.iter().enumerate() {
+        let (field, prefix) = (format!("spec.routes[{index}]"), &route.path_prefix);
+        if let Some(owner) = lost.get(&(name.clone(), index)) {
+            let message = match *owner == name {
+                true => format!("{field}.pathPrefix: {prefix} is declared twice; the first one counts"),
+                false => format!(
+                    "{field}.pathPrefix: {prefix} belongs to Keyspace {owner}, which was created first and keeps it; choose \
+                     another prefix, or take it away there"
+                ),
+            };
+            return Some(("RouteTaken", message));
+        }
+        let lacks = |unit: &&Unit| !unit.spec.backends.iter().any(|backend| backend.name == route.backend);
+        let units = view.inputs.units.iter().map(|unit| &**unit);
+        let units = units.filter(|unit| unit.metadata.deletion_timestamp.is_none());
+        let without: Vec<_> = units.filter(lacks).map(|unit| unit.name_any()).collect();
+        if !without.is_empty() {
+            let (backend, units) = (&route.backend, without.join(", "));
+            let message = format!(
+                "{field}.backend: there is no backend {backend} in {units}: requests for {prefix} whose slots they own are \
+                 answered with 502; add it to spec.backends of the Unit, or correct the name"
+            );
+            return Some(("NoBackend", message));
+        }
+    }
+    None
+}
+
+/// The routes of the namespace's Keyspaces that another one has.
+fn lost_routes(view: &View) -> BTreeMap<(String, usize), String> {
+    let known = view.inputs.keyspaces.iter().filter(|keyspace| {
+        let usable = matches!(view.inputs.checked.get(&keyspace.name_any()), Some(Ok(_)));
+        usable || view.inputs.published.contains_key(&keyspace.name_any())
+    });
+    let names: Vec<_> = known.map(|keyspace| (keyspace.name_any(), keyspace)).collect();
+    let claims = names.iter().map(|(name, keyspace)| Claim {
+        created: keyspace.creation_timestamp().map(|time| time.0),
+        name,
+        routes: &keyspace.spec.routes,
+    });
+    lost(&claims.collect::<Vec<_>>())
+}
+
+/// Other Keyspaces that declare a prefix of this one and do not get it.
+fn rivals(keyspace: &Keyspace, view: &View) -> Vec<(String, String)> {
+    let name = keyspace.name_any();
+    let lost = lost_routes(view).into_iter();
+    let mine = lost.filter(|((rival, _), owner)| *owner == name && *rival != name);
+    let prefix = |rival: &str, index: usize| {
+        let mut keyspaces = view.inputs.keyspaces.iter();
+        let rival = keyspaces.find(|keyspace| keyspace.name_any() == rival)?;
+        Some(canonical(&rival.spec.routes.get(index)?.path_prefix).to_owned())
+    };
+    mine.filter_map(|((rival, index), _)| prefix(&rival, index).map(|prefix| (rival, prefix)))
+        .collect()
 }
 
 /// Which home units the slots wait for, and why.

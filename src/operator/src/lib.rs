@@ -16,6 +16,7 @@ pub mod members;
 pub mod metrics;
 pub mod mirror;
 pub mod promotions;
+pub mod protection;
 pub mod shard_ranges;
 pub mod status;
 pub mod supervise;

@@ -12,6 +12,16 @@ use std::fmt::Debug;
 /// The annotation with which a person stops all writes for an object.
 pub const PAUSED: &str = "multiactive.io/paused";
 
+/// The annotation with which a person gives up a Keyspace or DataStore that is being deleted and that slots depend on;
+/// its value is the object's name.
+pub const GIVE_UP: &str = "multiactive.io/give-up";
+
+/// Whether a person gave the object up, which counts only while it is being deleted.
+pub fn is_given_up<K: Resource>(object: &K) -> bool {
+    let meant = object.annotations().get(GIVE_UP);
+    object.meta().deletion_timestamp.is_some() && meant.is_some() && meant == object.meta().name.as_ref()
+}
+
 /// Whether the object is observed only.
 pub fn is_paused<K: Resource>(object: &K) -> bool {
     object.annotations().get(PAUSED).is_some_and(|value| value != "false")

@@ -1,26 +1,18 @@
-//! Units: what their status says (pure), the finalizer that holds one that owns slots, and the protection of their
-//! namespace.
+//! Units: what their status says (pure), and the finalizer that holds one that owns slots.
 
 use crate::Context;
-use crate::apply::{FIELD_MANAGER, read, within};
 use crate::conditions::{Readiness, set_readiness};
-use crate::error::Error;
 use crate::finalizers;
+use crate::protection::Labelled;
 use crate::tables::View;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use multiactive_api::{Unit, UnitRole, UnitStatus};
 use multiactive_core::ids::UnitName;
 use multiactive_core::table::RoutingTable;
-use serde_json::json;
 
 /// Holds a Unit that owns slots, or whose assignment is still in its member.
 pub const UNIT_FINALIZER: &str = "multiactive.io/unit";
-
-/// The label of a namespace whose units own slots: a policy refuses its deletion.
-pub const PROTECTED: &str = "multiactive.io/protected";
 
 /// How many slots a unit owns, over all keyspaces.
 fn owned(unit: &UnitName, view: &View) -> usize {
@@ -147,10 +139,9 @@ pub fn why_not_open(name: &UnitName, view: &View) -> String {
     }
 }
 
-/// Adds or removes the finalizer where the view asks for it; whether that succeeded.
-pub async fn finalizer(ctx: &Context, unit: &Unit, view: &View) -> bool {
-    let has = unit.finalizers().iter().any(|f| f == UNIT_FINALIZER);
-    let leaving = unit.metadata.deletion_timestamp.is_some();
+/// Adds or removes the finalizer where the view asks for it; whether that succeeded. A label that could not be taken off
+/// in its member yet holds it, because nobody would come back for it.
+pub async fn finalizer(ctx: &Context, unit: &Unit, view: &View, labelled: &Labelled) -> bool {
     let name = unit.name_any();
     // Without a record nothing is known of what it owns.
     let record = view.table.as_deref().filter(|_| view.record_problem.is_none());
@@ -159,61 +150,7 @@ pub async fn finalizer(ctx: &Context, unit: &Unit, view: &View) -> bool {
     let member_gone = ctx.hub.members.get("", &unit.spec.cluster).is_none();
     let gone = view.terminating || view.unassigned.contains(&name) || member_gone;
     let api: Api<Unit> = Api::namespaced(ctx.client.clone(), &view.inputs.namespace);
-    let result = match (leaving, has) {
-        (false, false) => finalizers::add(&api, unit, UNIT_FINALIZER).await,
-        (true, true) if free && gone => finalizers::remove(&api, unit, UNIT_FINALIZER).await,
-        (false, true) | (true, false | true) => return true,
-    };
-    ctx.metrics.wrote("Unit");
-    finalizers::settled(result, "Unit", &name)
-}
-
-/// Labels the namespace while its units own slots; `known` is what it was last. Whether that succeeded.
-pub async fn protect(ctx: &Context, namespace: &str, view: &View, known: &mut Option<bool>) -> bool {
-    let Some(table) = &view.table else { return true };
-    let wanted = table
-        .keyspaces
-        .iter()
-        .flat_map(|k| &k.spans)
-        .any(|span| span.owner.is_some());
-    if *known == Some(wanted) || view.terminating {
-        return true;
-    }
-    let result = label(ctx, namespace, wanted).await;
-    match result {
-        Ok(()) => {
-            *known = Some(wanted);
-            true
-        }
-        Err(error) => {
-            tracing::warn!(namespace, error = error.chain(), "the namespace was not labelled");
-            false
-        }
-    }
-}
-
-async fn label(ctx: &Context, namespace: &str, wanted: bool) -> Result<(), Error> {
-    let api: Api<Namespace> = Api::all(ctx.client.clone());
-    let Some(object) = read(&api, namespace).await? else {
-        return Ok(());
-    };
-    let has = object.labels().get(PROTECTED).is_some_and(|value| value == "true");
-    if has == wanted {
-        return Ok(());
-    }
-    let value = wanted.then_some("true");
-    let patch = Patch::Merge(json!({"metadata": {"labels": {PROTECTED: value}}}));
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    let error = |source| Error::Apply {
-        kind: "Namespace".into(),
-        name: namespace.to_owned(),
-        source: Box::new(source),
-    };
-    let what = || format!("labelling Namespace {namespace}");
-    within(what, api.patch(namespace, &params, &patch), error).await?;
-    ctx.metrics.wrote("Namespace");
-    Ok(())
+    let label_left = labelled.failed.contains(&unit.spec.cluster) && !member_gone;
+    let free = free && gone && !label_left;
+    finalizers::keep(&ctx.metrics, &api, unit, UNIT_FINALIZER, free).await
 }

@@ -145,6 +145,11 @@ async fn a_lost_record_waits_for_every_member(world: &World, operator: Operator)
     tables.delete(ROUTING_TABLE, &DeleteParams::default()).await.unwrap();
     let keyspaces: Api<api::Keyspace> = world.namespaced();
     keyspaces.delete("users", &DeleteParams::default()).await.unwrap();
+    let unheld = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    keyspaces
+        .patch("users", &PatchParams::default(), &unheld)
+        .await
+        .unwrap();
     eventually("the keyspace is gone", async || {
         keyspaces.get_opt("users").await.unwrap().is_none().then_some(())
     })

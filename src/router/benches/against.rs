@@ -302,6 +302,7 @@ fn serve_as_router(dir: &Path, port: u16, [a, b]: [SocketAddr; 2]) {
     let table = |name: &str| KeyspaceTable {
         name: name.into(),
         slots: SLOTS,
+        definition: None,
         spans: span::decode(&runs.join(","), SLOTS, &names).unwrap(),
     };
     let mut registry = prometheus_client::registry::Registry::default();

@@ -44,6 +44,7 @@ fn table(world: &World) -> Owners {
         keyspaces: vec![KeyspaceTable {
             name: "users".into(),
             slots: SLOTS,
+            definition: None,
             spans: spans.collect(),
         }],
         operations: Vec::new(),

@@ -54,7 +54,16 @@ fn key_source(index: usize, source: &KeySource) -> Result<key::KeySource, Conver
 ///
 /// # Errors
 ///
-/// [`ConvertError`] where a source is incomplete, or its pattern cannot be used.
+/// [`ConvertError`] that names the first source which is incomplete, or whose pattern cannot be used.
 pub fn extractor(spec: &KeyspaceSpec) -> Result<KeyExtractor, ConvertError> {
-    KeyExtractor::new(&key_sources(spec)?).map_err(|error| ConvertError::new("spec.key.sources", error))
+    let sources = key_sources(spec)?;
+    KeyExtractor::new(&sources).map_err(|error| {
+        let alone = |source: &&key::KeySource| KeyExtractor::new(std::slice::from_ref(*source)).is_err();
+        let first = sources.iter().enumerate().find(|(_, source)| alone(source));
+        let field = first.map_or_else(String::new, |(index, source)| match source {
+            key::KeySource::Path { .. } => format!("[{index}].path.pattern"),
+            key::KeySource::Header { .. } => format!("[{index}].header.name"),
+        });
+        ConvertError::new(format!("spec.key.sources{field}"), error)
+    })
 }

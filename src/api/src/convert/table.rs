@@ -26,7 +26,12 @@ impl TryFrom<&RoutingTableSpec> for RoutingTable {
             let spans = span::decode(&keyspace.spans, slots, &names)
                 .map_err(|error| ConvertError::new(format!("spec.keyspaces[{index}].spans"), error))?;
             let name = keyspace.name.as_str().into();
-            Ok(KeyspaceTable { name, slots, spans })
+            Ok(KeyspaceTable {
+                name,
+                slots,
+                definition: keyspace.definition.clone(),
+                spans,
+            })
         });
         let operations = operations.iter().enumerate();
         let finished = finished.iter().enumerate();
@@ -70,6 +75,7 @@ impl TryFrom<&RoutingTable> for RoutingTableSpec {
             Ok(TableKeyspace {
                 name: keyspace.name.to_string(),
                 slots: number(&format!("{field}.slots"), keyspace.slots)?,
+                definition: keyspace.definition.clone(),
                 spans,
             })
         });

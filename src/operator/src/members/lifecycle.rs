@@ -39,14 +39,6 @@ pub(super) fn holders(ctx: &Context, name: &str) -> Option<String> {
 
 /// Adds or removes the finalizer; whether that succeeded.
 pub(super) async fn finalizer(ctx: &Context, object: &MemberCluster, held: bool) -> bool {
-    let has = object.finalizers().iter().any(|f| f == MEMBER_FINALIZER);
-    let leaving = object.metadata.deletion_timestamp.is_some();
     let api: Api<MemberCluster> = Api::all(ctx.client.clone());
-    let result = match (leaving, has) {
-        (false, false) => finalizers::add(&api, object, MEMBER_FINALIZER).await,
-        (true, true) if !held => finalizers::remove(&api, object, MEMBER_FINALIZER).await,
-        (false, true) | (true, false | true) => return true,
-    };
-    ctx.metrics.wrote("MemberCluster");
-    finalizers::settled(result, "MemberCluster", &object.name_any())
+    finalizers::keep(&ctx.metrics, &api, object, MEMBER_FINALIZER, !held).await
 }

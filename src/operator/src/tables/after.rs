@@ -7,6 +7,7 @@ use crate::conditions::{Conditioned, is_ready};
 use crate::failpoints::hit;
 use crate::metrics::{EndLabels, NamespaceLabels};
 use crate::promotions::status::pause;
+use crate::protection::Protection;
 use crate::{datastores, keyspaces, links, promotions, shard_ranges, status, units};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -41,7 +42,7 @@ pub struct After {
     namespace: String,
     written: Mutex<BTreeMap<(String, String), Written>>,
     owner_changed: BTreeMap<OperationUid, Epoch>,
-    protected: Option<bool>,
+    protection: Protection,
 }
 
 /// A status that we wrote: the watch may show an older one for a moment.
@@ -58,7 +59,7 @@ impl After {
             namespace,
             written: Mutex::default(),
             owner_changed: BTreeMap::new(),
-            protected: None,
+            protection: Protection::default(),
         }
     }
 
@@ -174,6 +175,9 @@ impl After {
     /// Writes all that differs; whether all of it succeeded.
     async fn write(&mut self, view: &View) -> bool {
         let existing = self.ctx.hub.links.of(&self.namespace);
+        // Before the finalizers: a unit that is gone is not looked at any more.
+        let labelled = self.protection.keep(&self.ctx, &self.namespace, view).await;
+        let labelled = &labelled;
         let now = Timestamp::now();
         let inputs = &view.inputs;
         self.owner_changed.retain(|uid, _| {
@@ -196,24 +200,36 @@ impl After {
                 told && settled
             }));
         }
-        for object in inputs.keyspaces.iter().filter(|object| !view.awaits_keyspace(object)) {
+        for object in &inputs.keyspaces {
             let wanted = keyspaces::status(object, view, now);
-            work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
+            let known = !view.awaits_keyspace(object);
+            work.push(Box::pin(async move {
+                let settled = keyspaces::finalizer(&this.ctx, object, view).await;
+                let told = !known || this.put(&**object, object.status.as_ref(), wanted).await;
+                told && settled
+            }));
         }
         for object in &inputs.ranges {
             let wanted = shard_ranges::status(object, view, now);
             work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
         }
-        for object in inputs.stores.iter().filter(|object| !view.awaits_store(object)) {
+        // In one without a uid, which is not there or cannot be read, nothing can be said.
+        let stores = inputs.stores.iter().filter(|store| store.uid().is_some());
+        for object in stores.chain(&inputs.given_up_stores) {
             let wanted = datastores::status(object, view, now);
-            work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
+            let known = !view.awaits_store(object);
+            work.push(Box::pin(async move {
+                let settled = datastores::finalizer(&this.ctx, object, view).await;
+                let told = !known || this.put(&**object, object.status.as_ref(), wanted).await;
+                told && settled
+            }));
         }
         for object in &inputs.units {
             let wanted = units::status(object, view, now);
             let known = !view.awaits(&object.name_any());
             work.push(Box::pin(async move {
                 // The finalizer says that there was a record, so it comes after the record.
-                let settled = view.table.is_none() || units::finalizer(&this.ctx, object, view).await;
+                let settled = view.table.is_none() || units::finalizer(&this.ctx, object, view, labelled).await;
                 let told = !known || this.put(&**object, object.status.as_ref(), wanted).await;
                 told && settled
             }));
@@ -224,8 +240,7 @@ impl After {
             work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
         }
         let results: Vec<bool> = futures::stream::iter(work).buffer_unordered(WIDTH).collect().await;
-        let protected = units::protect(&self.ctx, &self.namespace, view, &mut self.protected).await;
-        protected && results.into_iter().all(|ok| ok)
+        labelled.failed.is_empty() && results.into_iter().all(|ok| ok)
     }
 
     /// Writes a status where it differs, tells a change of readiness, and says whether that succeeded.

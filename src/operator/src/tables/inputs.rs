@@ -1,7 +1,9 @@
 //! One look at everything that the decisions about a namespace depend on. Reading it is all that is not pure.
 
+use super::in_force::{self, Checked, Kept};
 use crate::Context;
-use crate::status::is_paused;
+use crate::keyspaces::KEYSPACE_FINALIZER;
+use crate::status::{is_given_up, is_paused};
 use kube::ResourceExt;
 use multiactive_api::{
     DataStore, Keyspace, Promotion, ShardRange, Unit, UnitAssignment, UnitAssignmentStatus, UnitRole, UnitWorkload,
@@ -10,8 +12,28 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen};
 use multiactive_core::ranges::{self, Homes, RangeProblem};
+use multiactive_core::table::{KeyspaceTable, RoutingTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// A keyspace of the table, as far as a Keyspace must agree with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its number of slots.
+    pub slots: u32,
+    /// By what its slots were given out, where that was noted.
+    pub definition: Option<String>,
+}
+
+impl Published {
+    fn of(known: &KeyspaceTable) -> (String, Self) {
+        let published = Self {
+            slots: known.slots,
+            definition: known.definition.clone(),
+        };
+        (known.name.to_string(), published)
+    }
+}
 
 /// Everything that is declared and reported in one namespace.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +46,18 @@ pub struct Inputs {
     pub keyspaces: Vec<Arc<Keyspace>>,
     /// ShardRanges.
     pub ranges: Vec<Arc<ShardRange>>,
-    /// DataStores.
+    /// What each Keyspace sends where, or why it cannot be used, by name.
+    pub checked: BTreeMap<String, Checked>,
+    /// The keyspaces of the table, by name: what is published follows them.
+    pub published: BTreeMap<String, Published>,
+    /// DataStores, as they are in force. One without a uid is not there any more, and is as the units hold it.
     pub stores: Vec<Arc<DataStore>>,
+    /// DataStores that are being deleted and that a person gave up: they are not in force.
+    pub given_up_stores: Vec<Arc<DataStore>>,
+    /// Members that their DataStore names no more, and that slots depend on.
+    pub kept: Vec<Kept>,
+    /// DataStores that were created again as another: what differs, by name.
+    pub altered: BTreeMap<String, String>,
     /// Promotions.
     pub promotions: Vec<Arc<Promotion>>,
     /// UnitWorkloads, for their status.
@@ -41,20 +73,29 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// What the copies show now; reports and reachability come from the sites.
+    /// What the copies show now, and what of it is in force by the record; reports and reachability come from the sites.
     pub fn look(
         ctx: &Context,
         namespace: &str,
         reports: BTreeMap<UnitName, Arc<UnitAssignment>>,
         (reachable, away): (BTreeSet<UnitName>, BTreeSet<UnitName>),
+        table: Option<&RoutingTable>,
     ) -> Self {
         let hub = &ctx.hub;
+        let keyspaces = hub.keyspaces.of(namespace);
+        let in_force = in_force::stores(&hub.stores.of(namespace), &reports, table);
+        let published = table.into_iter().flat_map(|table| &table.keyspaces);
         Self {
             namespace: namespace.to_owned(),
             units: hub.units.of(namespace),
-            keyspaces: hub.keyspaces.of(namespace),
+            checked: ctx.checks.of(namespace, &keyspaces),
+            published: published.map(Published::of).collect(),
+            keyspaces,
             ranges: hub.ranges.of(namespace),
-            stores: hub.stores.of(namespace),
+            given_up_stores: in_force.given_up,
+            stores: in_force.all,
+            kept: in_force.kept,
+            altered: in_force.altered,
             promotions: hub.promotions.of(namespace),
             workloads: hub.workloads.of(namespace),
             unreadable_promotions: hub
@@ -103,21 +144,58 @@ impl Inputs {
         ranges::homes(u32::try_from(keyspace.spec.slots).unwrap_or(0), &mine, &known)
     }
 
-    /// What is declared, in the core's terms. A paused keyspace gives no slot an owner.
+    /// What is declared, in the core's terms.
     pub fn declared(&self) -> Declared {
         let units = self.units.iter().map(|unit| DeclaredUnit {
             name: unit.name_any().into(),
             router: unit.spec.router.clone(),
         });
-        let keyspaces = self.keyspaces.iter().map(|keyspace| DeclaredKeyspace {
-            name: KeyspaceName(keyspace.name_any()),
-            slots: u32::try_from(keyspace.spec.slots).unwrap_or(0),
-            homes: self.homes(keyspace).ok().filter(|_| !is_paused(&**keyspace)),
-        });
         Declared {
             units: units.collect(),
-            keyspaces: keyspaces.collect(),
+            keyspaces: self
+                .keyspaces
+                .iter()
+                .filter_map(|k| self.declared_keyspace(k))
+                .collect(),
         }
+    }
+
+    /// A Keyspace in the core's terms; `None` where it cannot be used and never was: it is not published. One that is
+    /// paused, cannot be used, is being deleted, or is not held by its finalizer yet gives no slot an owner.
+    fn declared_keyspace(&self, keyspace: &Keyspace) -> Option<DeclaredKeyspace> {
+        let name = keyspace.name_any();
+        let (slots, definition, usable) = match (self.checked.get(&name), self.published.get(&name)) {
+            (Some(Ok(definition)), _) => {
+                let slots = u32::try_from(keyspace.spec.slots).unwrap_or(0);
+                (slots, definition.clone(), true)
+            }
+            (Some(Err(_)) | None, Some(known)) => (known.slots, known.definition.clone()?, false),
+            (Some(Err(_)) | None, None) => return None,
+        };
+        let held = keyspace.finalizers().iter().any(|f| f == KEYSPACE_FINALIZER);
+        let stays = held && keyspace.metadata.deletion_timestamp.is_none();
+        let serves = usable && stays && !is_paused(keyspace);
+        Some(DeclaredKeyspace {
+            name: KeyspaceName(name),
+            slots,
+            definition,
+            homes: self.homes(keyspace).ok().filter(|_| serves),
+            given_up: self.is_given_up(keyspace),
+        })
+    }
+
+    /// Whether a person gave the Keyspace up, and no DataStore depends on it.
+    pub fn is_given_up(&self, keyspace: &Keyspace) -> bool {
+        let mut stores = self.stores.iter();
+        is_given_up(keyspace) && !stores.any(|store| store.spec.keyspace == keyspace.name_any())
+    }
+
+    /// Whether what is declared is what slots were given out by, so that it may be published.
+    pub fn may_publish(&self, keyspace: &Keyspace, known: &KeyspaceTable) -> bool {
+        let checked = self.checked.get(&keyspace.name_any());
+        let definition = checked.and_then(|checked| checked.as_ref().ok());
+        let same = |definition: &String| known.definition.as_ref().is_none_or(|noted| noted == definition);
+        definition.is_some_and(same) && i64::from(keyspace.spec.slots) == i64::from(known.slots)
     }
 
     /// What is seen of each unit, as far as ownership outside of promotions asks.

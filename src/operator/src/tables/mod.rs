@@ -4,6 +4,7 @@ mod after;
 mod assign;
 mod assignments;
 pub mod decide;
+mod in_force;
 mod inputs;
 mod keeper;
 mod namespace;
@@ -11,6 +12,7 @@ mod projection;
 mod record;
 mod recover;
 mod refusals;
+mod routes;
 mod settled;
 mod show;
 mod site;
@@ -19,7 +21,9 @@ mod terminating;
 mod trouble;
 mod view;
 
+pub use in_force::{Checks, Kept, is_held};
 pub use inputs::Inputs;
+pub use routes::{Claim, canonical, lost};
 pub use trouble::{SiteProblem, SiteProblems};
 pub use view::{RecordProblem, Told, View};
 

@@ -98,7 +98,8 @@ impl Namespace {
                 reports.insert(UnitName(name), report);
             }
         }
-        Inputs::look(&self.ctx, &self.name, reports, (reachable, away))
+        let table = self.record.as_ref().map(|record| &record.table);
+        Inputs::look(&self.ctx, &self.name, reports, (reachable, away), table)
     }
 
     /// What the status of a member says that this process has not reached: an operator that starts while a member is
@@ -128,7 +129,13 @@ impl Namespace {
 
     pub(super) fn assign(&mut self, inputs: &Inputs, terminating: Option<bool>) {
         let Some(record) = &self.record else { return };
-        for (name, site) in self.sites.iter().chain(&self.coming) {
+        // What a unit holds may have to stay, so it is known before.
+        let listed = self
+            .sites
+            .iter()
+            .chain(&self.coming)
+            .filter(|(_, site)| site.has_listed());
+        for (name, site) in listed {
             let mut wanted = Wanted::new();
             for unit in inputs.units.iter().filter(|unit| unit.spec.cluster == *name) {
                 if let Some(want) = want(unit, inputs, &record.table, terminating) {

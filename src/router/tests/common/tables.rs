@@ -71,6 +71,7 @@ pub fn table(text: &str, address: impl Fn(&str) -> SocketAddr) -> RoutingTable {
         keyspaces: vec![KeyspaceTable {
             name: "users".into(),
             slots: SLOTS,
+            definition: None,
             spans,
         }],
         operations: if moves.is_empty() {

@@ -1,0 +1,273 @@
+//! Tests of what stays in force.
+
+use super::*;
+use crate::tables::Inputs;
+use crate::tables::assign::assignment;
+use multiactive_api::Unit;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::promotion::{Budgets, Operation, SlotMove, Step, Verify};
+use multiactive_core::span::SpanState;
+use serde_json::{Value, json};
+
+fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> T {
+    serde_json::from_value(json!({"apiVersion": "multiactive.io/v1alpha1", "kind": kind,
+        "metadata": {"name": name, "namespace": "shop", "uid": name}, "spec": spec}))
+    .unwrap()
+}
+
+fn store(members: &[&str], shard_key: &str) -> Arc<DataStore> {
+    let member = |unit: &&str| json!({"unit": unit, "address": format!("{unit}:1"), "credentials": "s"});
+    let spec = json!({"topology": "Sharded", "keyspace": "users", "engine": {"type": "PostgreSQL"},
+        "tables": [{"name": "orders", "shardKey": shard_key}],
+        "members": members.iter().map(member).collect::<Vec<_>>()});
+    Arc::new(object("DataStore", "orders", spec))
+}
+
+/// What units a and b hold: the store with a member in each, and the keyspaces.
+fn reports(keyspaces: Value) -> Reports {
+    let all = store(&["a", "b"], "user_id");
+    let members: Vec<_> = all.spec.members.iter().map(|member| json!(member)).collect();
+    let report = |unit: &str, local: usize| {
+        let store = json!({"name": "orders", "keyspace": "users", "engine": all.spec.engine, "tables": all.spec.tables,
+            "local": members[local], "peers": [members[1 - local]]});
+        let spec = json!({"unit": unit, "cluster": "c", "keyspaces": keyspaces, "stores": [store]});
+        (UnitName::from(unit), Arc::new(object("UnitAssignment", unit, spec)))
+    };
+    [report("a", 0), report("b", 1)].into()
+}
+
+/// Slots 0-7 of users are a's; the rest nobody's.
+fn table() -> RoutingTable {
+    let mut users = KeyspaceTable::unowned("users".into(), 16);
+    users.definition = Some("Crc32".to_owned());
+    users.set(
+        &SlotSet::range(0, 7),
+        Some(&"a".into()),
+        SpanState::Serving,
+        Epoch::new(1, 2),
+    );
+    RoutingTable {
+        keyspaces: vec![users],
+        ..RoutingTable::default()
+    }
+}
+
+fn moving() -> RoutingTable {
+    let operation = Operation {
+        uid: "move".into(),
+        name: "move".into(),
+        target: "b".into(),
+        moves: vec![SlotMove {
+            keyspace: "users".into(),
+            source: "a".into(),
+            slots: SlotSet::range(0, 1),
+        }],
+        verify: Verify::None,
+        budgets: Budgets {
+            fence: jiff::SignedDuration::from_secs(10),
+            drain: jiff::SignedDuration::from_secs(30),
+        },
+        step: Step::Drain,
+        epoch: Epoch::new(1, 3),
+        round: 0,
+        remaining: Vec::new(),
+        positions: Vec::new(),
+        history: Vec::new(),
+    };
+    RoutingTable {
+        operations: vec![operation],
+        ..table()
+    }
+}
+
+fn unowned() -> RoutingTable {
+    let mut table = table();
+    table.keyspaces[0].set(&SlotSet::range(0, 15), None, SpanState::Unowned, Epoch::NEVER);
+    table
+}
+
+fn members(stores: &Stores) -> Vec<&str> {
+    stores
+        .all
+        .iter()
+        .flat_map(|store| &store.spec.members)
+        .map(|member| member.unit.as_str())
+        .collect()
+}
+
+#[test]
+fn a_member_that_is_taken_away_stays_while_slots_depend_on_it() {
+    for (declared, table, want, kept) in [
+        (&["a", "b"][..], table(), vec!["a", "b"], vec![]),
+        // b owns nothing: it may go.
+        (&["a"], table(), vec!["a"], vec![]),
+        (&["b"], table(), vec!["b", "a"], vec![("a", 8)]),
+        (&["b"], unowned(), vec!["b"], vec![]),
+        // The target of an operation is about to own slots.
+        (&["a"], moving(), vec!["a", "b"], vec![("b", 0)]),
+    ] {
+        let stores = stores(&[store(declared, "user_id")], &reports(json!([])), Some(&table));
+        assert_eq!(members(&stores), want, "{declared:?}");
+        let found: Vec<_> = stores
+            .kept
+            .iter()
+            .map(|kept| (kept.unit.as_str(), kept.slots.len()))
+            .collect();
+        assert_eq!(found, kept, "{declared:?}");
+    }
+}
+
+#[test]
+fn the_address_of_a_kept_member_is_known_while_one_unit_holds_it() {
+    for unit in ["a", "b"] {
+        let mut reports = reports(json!([]));
+        reports.retain(|holder, _| holder.as_str() == unit);
+        let stores = stores(&[store(&["b"], "user_id")], &reports, Some(&table()));
+        let kept = stores.all[0].spec.members.iter().find(|member| member.unit == "a");
+        assert_eq!(
+            kept.map(|member| member.address.as_str()),
+            Some("a:1"),
+            "only {unit} is known"
+        );
+    }
+    let stores = stores(&[store(&["b"], "user_id")], &Reports::new(), Some(&table()));
+    assert_eq!(members(&stores), ["b"], "nothing is made up");
+}
+
+#[test]
+fn a_store_that_is_gone_or_comes_again_as_another_is_in_force_as_it_was_while_slots_are_owned() {
+    let held = reports(json!([]));
+    let gone = stores(&[], &held, Some(&table()));
+    assert_eq!((members(&gone), gone.all[0].uid()), (vec!["a", "b"], None));
+    assert_eq!(members(&stores(&[], &held, Some(&unowned()))), Vec::<&str>::new());
+    for (table, want, altered) in [(table(), "user_id", true), (unowned(), "id", false)] {
+        let stores = stores(&[store(&["a", "b"], "id")], &held, Some(&table));
+        assert_eq!(stores.all[0].spec.tables[0].shard_key, want);
+        assert_eq!(stores.altered.contains_key("orders"), altered, "{:?}", stores.altered);
+        assert!(stores.all[0].uid().is_some());
+    }
+    let mut more = DataStore::clone(&store(&["a", "b"], "user_id"));
+    more.spec.tables.push(multiactive_api::Table {
+        name: "items".to_owned(),
+        shard_key: "id".to_owned(),
+    });
+    let stores = stores(&[Arc::new(more)], &held, Some(&table()));
+    assert_eq!(
+        (stores.all[0].spec.tables.len(), stores.altered.len()),
+        (2, 0),
+        "a table may be added"
+    );
+}
+
+#[test]
+fn what_a_person_gave_up_ends_when_it_is_deleted_and_no_operation_moves_its_slots() {
+    let with = |deleted: bool, value: &str| {
+        let mut store = DataStore::clone(&store(&["a", "b"], "user_id"));
+        store
+            .annotations_mut()
+            .insert(crate::status::GIVE_UP.to_owned(), value.to_owned());
+        let now = jiff::Timestamp::from_second(1).unwrap();
+        store.metadata.deletion_timestamp =
+            deleted.then_some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+        Arc::new(store)
+    };
+    for (deleted, value, table, given_up) in [
+        (true, "orders", table(), true),
+        (false, "orders", table(), false),
+        (true, "true", table(), false),
+        (true, "orders", moving(), false),
+    ] {
+        let stores = stores(&[with(deleted, value)], &reports(json!([])), Some(&table));
+        let found = (stores.all.len(), stores.given_up.len());
+        assert_eq!(found, if given_up { (0, 1) } else { (1, 0) }, "{deleted} {value}");
+    }
+}
+
+/// Keyspaces `users` and `carts`, unit `a`, and what is published to it.
+fn published(keyspaces: &[(&str, Value)], held: Value, table: &RoutingTable) -> Vec<(String, Vec<String>)> {
+    let keyspaces: Vec<Arc<Keyspace>> = keyspaces
+        .iter()
+        .map(|(name, spec)| Arc::new(object("Keyspace", name, spec.clone())))
+        .collect();
+    let inputs = Inputs {
+        checked: Checks::default().of("shop", &keyspaces),
+        keyspaces,
+        reports: reports(held),
+        ..Inputs::default()
+    };
+    let unit: Unit = object(
+        "Unit",
+        "a",
+        json!({"cluster": "c", "role": "Sharded", "router": "https://r:1"}),
+    );
+    let spec = assignment(&unit, &inputs, table);
+    let routes = |keyspace: &AssignedKeyspace| {
+        let routes = keyspace.spec.routes.iter();
+        routes.map(|route| route.path_prefix.clone()).collect()
+    };
+    spec.keyspaces
+        .iter()
+        .map(|keyspace| (keyspace.name.clone(), routes(keyspace)))
+        .collect()
+}
+
+fn spec(prefix: &str, pattern: &str, overrides: Value) -> Value {
+    json!({"slots": 16, "function": {"type": "Crc32"}, "overrides": overrides,
+        "routes": [{"pathPrefix": prefix, "backend": "shop"}],
+        "key": {"sources": [{"type": "Path", "path": {"pattern": pattern}}]}})
+}
+
+#[test]
+fn what_cannot_be_followed_stays_as_the_unit_holds_it() {
+    let mut held = spec("/held", "(a)", json!([]));
+    held["name"] = "users".into();
+    let another = json!([{"keys": ["vip"], "slot": 1}]);
+    let users = |routes: &str| vec![("users".to_owned(), vec![routes.to_owned()])];
+    for (what, declared, want) in [
+        (
+            "as declared",
+            vec![("users", spec("/new", "(a)", json!([])))],
+            users("/new"),
+        ),
+        (
+            "a pattern without a group",
+            vec![("users", spec("/new", "a", json!([])))],
+            users("/held"),
+        ),
+        (
+            "other overrides",
+            vec![("users", spec("/new", "(a)", another))],
+            users("/held"),
+        ),
+        ("gone", vec![], users("/held")),
+        (
+            "one that is not in the table",
+            vec![
+                ("users", spec("/new", "(a)", json!([]))),
+                ("carts", spec("/carts", "(a)", json!([]))),
+            ],
+            users("/new"),
+        ),
+    ] {
+        assert_eq!(published(&declared, json!([held]), &table()), want, "{what}");
+    }
+    held["overrides"] = json!([{"keys": ["vip"], "slot": 2}]);
+    let nothing = published(&[], json!([held]), &table());
+    assert_eq!(
+        nothing,
+        vec![],
+        "what a unit holds of an earlier keyspace of that name is not this one"
+    );
+}
+
+#[test]
+fn a_keyspace_is_checked_again_only_when_its_spec_changes() {
+    let checks = Checks::default();
+    let keyspace = |pattern: &str| Arc::new(object("Keyspace", "users", spec("/", pattern, json!([]))));
+    for (pattern, good) in [("(a)", true), ("(a)", true), ("(", false), ("(b)", true)] {
+        let checked = checks.of("shop", &[keyspace(pattern)]);
+        assert_eq!(checked["users"].is_ok(), good, "{pattern}");
+    }
+    checks.of("shop", &[]);
+    assert_eq!(checks.0.lock().unwrap().len(), 0, "what is gone is forgotten");
+}
