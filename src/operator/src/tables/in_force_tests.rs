@@ -72,6 +72,7 @@ fn moving() -> RoutingTable {
         round: 0,
         remaining: Vec::new(),
         positions: Vec::new(),
+        behind: Vec::new(),
         history: Vec::new(),
     };
     RoutingTable {
