@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 ///
 /// Where the process is gone.
 pub fn cpu_seconds(pid: i32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid}"))?;
+    let stat =
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} has ended"))?;
     // The name, field 2, may hold blanks: fields are counted after its closing parenthesis.
     let (_, rest) = stat.rsplit_once(')').context("/proc/PID/stat has no name")?;
     let ticks = |field: usize| -> Result<f64> {
@@ -27,7 +28,8 @@ pub fn cpu_seconds(pid: i32) -> Result<f64> {
 ///
 /// Where the process is gone.
 pub fn memory_mb(pid: i32) -> Result<(f64, f64)> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
+    let status =
+        std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid} has ended"))?;
     let kib = |name: &str| -> Result<f64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let text = line.and_then(|line| line.split_whitespace().next());
