@@ -7,13 +7,25 @@ use kube::ResourceExt;
 use multiactive_api::{ShardRange, ShardRangeStatus};
 use multiactive_core::ranges::RangeProblem;
 use multiactive_core::span::{Span, SpanState};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What several different values are called.
 const MIXED: &str = "mixed";
 
+/// What is wrong with the ranges of each Keyspace. Found once for all ranges of a view, of which there may be thousands.
+pub struct Problems(BTreeMap<String, Vec<RangeProblem>>);
+
+impl Problems {
+    /// Those of a view.
+    pub fn of(view: &View) -> Self {
+        let keyspaces = view.inputs.keyspaces.iter();
+        let problems = |keyspace| view.inputs.homes(keyspace).err().unwrap_or_default();
+        Self(keyspaces.map(|k| (k.name_any(), problems(k))).collect())
+    }
+}
+
 /// The status that the view asks for.
-pub fn status(range: &ShardRange, view: &View, now: Timestamp) -> ShardRangeStatus {
+pub fn status(range: &ShardRange, view: &View, problems: &Problems, now: Timestamp) -> ShardRangeStatus {
     let mut status = range.status.clone().unwrap_or_default();
     let spans = spans(range, view);
     let home = &range.spec.home_unit;
@@ -32,20 +44,24 @@ pub fn status(range: &ShardRange, view: &View, now: Timestamp) -> ShardRangeStat
     status.epoch = newest.and_then(|epoch| i64::try_from(epoch).ok());
     status.away = owners.iter().any(|owner| owner.is_some_and(|owner| owner != home));
     status.observed_generation = range.metadata.generation;
-    let readiness = readiness(range, &spans, view);
+    let readiness = readiness(range, spans, problems);
     set_readiness(&mut status.conditions, &readiness, range.metadata.generation, now);
     status
 }
 
-/// The spans of the table that hold a slot of the range.
-fn spans<'a>(range: &ShardRange, view: &'a View) -> Vec<&'a Span> {
+/// The spans of the table that hold a slot of the range; they are in the order of their slots.
+fn spans<'a>(range: &ShardRange, view: &'a View) -> &'a [Span] {
     let name = range.spec.keyspace.as_str().into();
     let table = view.table.as_deref().and_then(|table| table.keyspace(&name));
-    let (first, last) = (i64::from(range.spec.first_slot), i64::from(range.spec.last_slot));
-    let spans = table.into_iter().flat_map(|table| &table.spans);
-    spans
-        .filter(|span| i64::from(span.first) <= last && i64::from(span.last) >= first)
-        .collect()
+    let spans = table.map(|table| table.spans.as_slice()).unwrap_or_default();
+    within(spans, range.spec.first_slot.into(), range.spec.last_slot.into())
+}
+
+/// The spans that hold a slot from `first` to `last`.
+fn within(spans: &[Span], first: i64, last: i64) -> &[Span] {
+    let begin = spans.partition_point(|span| i64::from(span.last) < first);
+    let end = spans.partition_point(|span| i64::from(span.first) <= last);
+    spans.get(begin..end).unwrap_or_default()
 }
 
 fn one_of<'a>(mut values: impl Iterator<Item = &'a str>) -> Option<String> {
@@ -53,16 +69,15 @@ fn one_of<'a>(mut values: impl Iterator<Item = &'a str>) -> Option<String> {
     Some(if values.next().is_some() { MIXED } else { first }.to_owned())
 }
 
-fn readiness(range: &ShardRange, spans: &[&Span], view: &View) -> Readiness {
+fn readiness(range: &ShardRange, spans: &[Span], problems: &Problems) -> Readiness {
     let name = range.name_any();
     let keyspace = &range.spec.keyspace;
-    let Some(object) = view.inputs.keyspaces.iter().find(|known| known.name_any() == *keyspace) else {
+    let Some(problems) = problems.0.get(keyspace) else {
         return Readiness::Stalled {
             reason: "NoKeyspace",
             message: format!("there is no Keyspace {keyspace}"),
         };
     };
-    let problems = view.inputs.homes(object).err().unwrap_or_default();
     let mine: Vec<&RangeProblem> = problems
         .iter()
         .filter(|p| p.ranges().contains(&name.as_str()))
@@ -90,5 +105,36 @@ fn readiness(range: &ShardRange, spans: &[&Span], view: &View) -> Readiness {
     Readiness::Ready {
         reason: "Serving",
         message: "all slots are served".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use multiactive_core::epoch::Epoch;
+
+    #[test]
+    fn a_range_finds_all_spans_that_it_touches_and_no_other() {
+        let span = |(first, last): (u16, u16)| Span {
+            first,
+            last,
+            owner: None,
+            state: SpanState::Unowned,
+            epoch: Epoch::NEVER,
+        };
+        let spans: Vec<_> = [(0, 3), (4, 4), (5, 9), (10, 15)].map(span).to_vec();
+        for first in 0..16 {
+            for last in first..16 {
+                let touched = |span: &&Span| i64::from(span.first) <= last && i64::from(span.last) >= first;
+                let want: Vec<_> = spans.iter().filter(touched).collect();
+                let got: Vec<_> = within(&spans, first, last).iter().collect();
+                assert_eq!(got, want, "{first}-{last}");
+            }
+        }
+        assert!(within(&[], 0, 3).is_empty());
+        assert!(
+            within(&spans, 5, 4).is_empty(),
+            "a range that is upside down holds nothing"
+        );
     }
 }

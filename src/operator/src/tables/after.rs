@@ -11,6 +11,7 @@ use crate::protection::Protection;
 use crate::{datastores, keyspaces, links, promotions, shard_ranges, status, units};
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::NamespaceResourceScope;
@@ -88,7 +89,9 @@ impl After {
                 self.tell(&told, &view);
             }
             self.measure(&view);
-            match token.run_until_cancelled(self.write(&view)).await {
+            // A receiver whose sender is gone ends the loop at its next turn.
+            let overtaken = || views.has_changed().unwrap_or(true);
+            match token.run_until_cancelled(self.write(&view, overtaken)).await {
                 Some(complete) => failed = !complete,
                 None => return,
             }
@@ -172,8 +175,9 @@ impl After {
             .set(count(table.operations.len()));
     }
 
-    /// Writes all that differs; whether all of it succeeded.
-    async fn write(&mut self, view: &View) -> bool {
+    /// Writes all that differs; whether all of it succeeded. Ranges come last, for there may be thousands: once the view
+    /// is `overtaken`, those that are left are written after what the next one says of promotions.
+    async fn write(&mut self, view: &View, overtaken: impl Fn() -> bool) -> bool {
         let existing = self.ctx.hub.links.of(&self.namespace);
         // Before the finalizers: a unit that is gone is not looked at any more.
         let labelled = self.protection.keep(&self.ctx, &self.namespace, view).await;
@@ -209,10 +213,6 @@ impl After {
                 told && settled
             }));
         }
-        for object in &inputs.ranges {
-            let wanted = shard_ranges::status(object, view, now);
-            work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
-        }
         // In one without a uid, which is not there or cannot be read, nothing can be said.
         let stores = inputs.stores.iter().filter(|store| store.uid().is_some());
         for object in stores.chain(&inputs.given_up_stores) {
@@ -240,7 +240,30 @@ impl After {
             work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
         }
         let results: Vec<bool> = futures::stream::iter(work).buffer_unordered(WIDTH).collect().await;
-        labelled.failed.is_empty() && results.into_iter().all(|ok| ok)
+        let ranges = self.write_ranges(view, now, overtaken).await;
+        ranges && labelled.failed.is_empty() && results.into_iter().all(|ok| ok)
+    }
+
+    /// Whether the statuses of all ranges were written, or need not be.
+    async fn write_ranges(&self, view: &View, now: Timestamp, overtaken: impl Fn() -> bool) -> bool {
+        let problems = shard_ranges::Problems::of(view);
+        let mut writing = FuturesUnordered::new();
+        let mut complete = true;
+        for object in &view.inputs.ranges {
+            if overtaken() {
+                complete = false;
+                break;
+            }
+            if writing.len() >= WIDTH {
+                complete &= writing.next().await.unwrap_or(true);
+            }
+            let wanted = shard_ranges::status(object, view, &problems, now);
+            writing.push(self.put(&**object, object.status.as_ref(), wanted));
+        }
+        while let Some(written) = writing.next().await {
+            complete &= written;
+        }
+        complete
     }
 
     /// Writes a status where it differs, tells a change of readiness, and says whether that succeeded.
