@@ -250,7 +250,8 @@ pub struct Checksums {
     pub sums: BTreeMap<Slot, u64>,
 }
 
-/// The verbs. Safe to cancel, all of them: a cancelled verb is repeated.
+/// The verbs. Safe to cancel, all of them: a cancelled verb is repeated. Dropped, it leaves no transaction behind that
+/// others would wait for.
 pub trait Driver: Send + Sync {
     /// Everything about the sharded tables that keeps them from being fenced, or that a person should know.
     ///
@@ -307,6 +308,13 @@ pub trait Driver: Send + Sync {
         slots: &SlotSet,
         limits: FenceLimits,
     ) -> impl Future<Output = Result<Fenced, Error>> + Send;
+
+    /// Who holds up a fence, or the closing of slots, that waits in this moment.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn blockers(&self) -> impl Future<Output = Result<Vec<Blocker>, Error>> + Send;
 
     /// How far this member's own log has come, first, and what it has applied of each other member.
     ///

@@ -1,7 +1,9 @@
 //! Brings one store to the newest table: installs the fence, fences for operations and reports where, closes and opens.
 //!
 //! It looks at the server once a second, for a restarted database starts fenced and is opened again at the same epoch.
+//! What it waits for is given up as soon as the wish is another one: a fence whose operation was aborted, above all.
 
+use super::waiting::{Ended, while_wished};
 use super::wish::{Asked, Target, Wish};
 use super::{LONGEST_PAUSE, Store, timed};
 use crate::backoff::Backoff;
@@ -47,7 +49,7 @@ pub(super) async fn keep<D: Driver>(
     let mut standing = None;
     while !store.token.is_cancelled() {
         let now = wish.borrow_and_update().clone();
-        let pause = match pass(store, target, &now, &mut standing).await {
+        let pause = match pass(store, target, &wish, &now, &mut standing).await {
             Ok(()) => {
                 installed.send_replace(true);
                 backoff.reset();
@@ -84,6 +86,7 @@ fn report<D: Driver>(store: &Store<D>, target: &Target, error: &Error) {
 async fn pass<D: Driver>(
     store: &Store<D>,
     target: &Target,
+    wishes: &watch::Receiver<Wish>,
     wish: &Wish,
     standing: &mut Option<Standing>,
 ) -> Result<(), Error> {
@@ -95,7 +98,12 @@ async fn pass<D: Driver>(
         }
     };
     for asked in &wish.asked {
-        fence(store, asked).await?;
+        if let Ended::GivenUp = fence(store, wishes, asked).await? {
+            // Whether it had closed the slots is not known: the next table is applied, whatever it grants.
+            stands.at = None;
+            *standing = Some(stands);
+            return Ok(());
+        }
     }
     if let Some(table) = &wish.table {
         let is_there = |stands: &Standing| stands.at.as_ref().is_some_and(|(epoch, _)| *epoch >= table.epoch);
@@ -109,7 +117,11 @@ async fn pass<D: Driver>(
                 // ask the same of the store: nothing is done, and whoever is older is refused as before.
                 Some((epoch, _)) if stands.grants == grants => *epoch = table.epoch,
                 Some(_) | None => {
-                    let opened = apply(store, target, table, &grants).await?;
+                    let Ended::Done(opened) = apply(store, target, wishes, table, &grants).await? else {
+                        stands.at = None;
+                        *standing = Some(stands);
+                        return Ok(());
+                    };
                     (stands.at, stands.grants) = (Some((table.epoch, opened)), grants);
                 }
             }
@@ -148,11 +160,18 @@ async fn look<D: Driver>(store: &Store<D>, before: Option<Standing>) -> Result<S
     })
 }
 
-/// Fences for an operation, once for each epoch of it, and puts the position on the board.
-async fn fence<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<(), Error> {
+/// Fences for an operation, once for each epoch of it, and puts the position on the board. Given up when the operation
+/// does not ask for it any more: it ended, or its epoch is another one.
+async fn fence<D: Driver>(
+    store: &Store<D>,
+    wishes: &watch::Receiver<Wish>,
+    asked: &Asked,
+) -> Result<Ended<()>, Error> {
     let (slots, budget) = match &asked.ask {
         Ask::Fence { slots, budget } => (slots, *budget),
-        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Reach { .. } => return Ok(()),
+        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Reach { .. } => {
+            return Ok(Ended::Done(()));
+        }
     };
     let known = store
         .board
@@ -161,11 +180,15 @@ async fn fence<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<(), Error> 
         .remove(&asked.operation)
         .and_then(|answer| answer.fenced);
     if known.is_some_and(|(epoch, _)| epoch == asked.epoch) {
-        return Ok(());
+        return Ok(Ended::Done(()));
     }
     hit("fence-before");
     let verb = store.driver.fence(&asked.operation, asked.epoch, slots, limits(budget));
-    let fenced = timed(&store.metrics, "fence", verb).await?;
+    let verb = timed(&store.metrics, "fence", verb);
+    let Ended::Done(fenced) = while_wished(store, wishes, |wish| wish.asked.contains(asked), verb).await? else {
+        tracing::info!(operation = %asked.operation, epoch = %asked.epoch, "fence given up: it is not asked for any more");
+        return Ok(Ended::GivenUp);
+    };
     hit("fence-after");
     for session in &fenced.ended {
         tracing::warn!(operation = %asked.operation, %session, "ended a session for the fence");
@@ -174,7 +197,7 @@ async fn fence<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<(), Error> 
     store.board.answer(&asked.operation, |answer| {
         answer.fenced = Some((epoch, fenced.position))
     });
-    Ok(())
+    Ok(Ended::Done(()))
 }
 
 /// A transaction in the way may use a quarter of the budget before its session is ended.
@@ -186,17 +209,25 @@ fn limits(budget: SignedDuration) -> FenceLimits {
     }
 }
 
-/// Brings the store to a table; returns the slots that are open by it.
+/// Brings the store to a table; returns the slots that are open by it. Given up when the newest table grants otherwise.
 async fn apply<D: Driver>(
     store: &Store<D>,
     target: &Target,
+    wishes: &watch::Receiver<Wish>,
     table: &RoutingTable,
     grants: &[Grant],
-) -> Result<SlotSet, Error> {
+) -> Result<Ended<SlotSet>, Error> {
     let opens = grants.iter().any(|grant| grant.brought_by.is_some());
     hit(if opens { "open-before" } else { "apply-before" });
     let verb = store.driver.apply(table.epoch, grants, LIMITS);
-    let applied = timed(&store.metrics, "apply", verb).await?;
+    let same = |wish: &Wish| {
+        let granted = |table| plan::grants(table, &target.spec.keyspace.name, &target.spec.unit);
+        wish.table.as_deref().is_none_or(|table| granted(table) == grants)
+    };
+    let verb = timed(&store.metrics, "apply", verb);
+    let Ended::Done(applied) = while_wished(store, wishes, same, verb).await? else {
+        return Ok(Ended::GivenUp);
+    };
     hit(if opens { "open-after" } else { "apply-after" });
     for session in &applied.ended {
         tracing::warn!(store = %target.spec.store, %session, "ended a session that held up closing slots");
@@ -205,7 +236,7 @@ async fn apply<D: Driver>(
         let (store, unit, epoch) = (&target.spec.store, &target.spec.unit, table.epoch);
         tracing::info!(%store, %unit, %epoch, opened = applied.opened, closed = applied.closed, "brought to the table");
     }
-    Ok(open_slots(grants))
+    Ok(Ended::Done(open_slots(grants)))
 }
 
 fn open_slots(grants: &[Grant]) -> SlotSet {

@@ -6,6 +6,7 @@
 mod answers;
 mod keeper;
 mod links;
+mod waiting;
 mod wish;
 
 pub use wish::{Asked, Target, Wish, asked, target};

@@ -297,6 +297,12 @@ impl World {
 
     /// Begins a promotion of slots to a unit, at step Check.
     pub async fn begin(&self, name: &str, target: &str, slots: SlotSet) -> OperationUid {
+        let fence = SignedDuration::from_secs(10);
+        self.begin_with(name, target, slots, fence).await
+    }
+
+    /// The same, with a budget for the fence.
+    pub async fn begin_with(&self, name: &str, target: &str, slots: SlotSet, fence: SignedDuration) -> OperationUid {
         let mut table = self.table();
         let request = Request {
             uid: format!("uid-{name}").into(),
@@ -306,7 +312,7 @@ impl World {
             expected_epoch: table.epoch.epoch,
             verify: Verify::None,
             budgets: Budgets {
-                fence: SignedDuration::from_secs(10),
+                fence,
                 drain: SignedDuration::from_secs(30),
             },
         };

@@ -1,8 +1,13 @@
 //! Sessions with one server: a few are kept, each call has a limit of time, and one that failed is thrown away, so that
 //! a transaction that was under way ends with it.
+//!
+//! A call that is given up (its time is over, or whoever waits for it is dropped) is cancelled at the server too: else a
+//! fence that waits for a lock would go on waiting, with the locks that it has, and every writer would queue behind it.
+//! Where the whole program dies, the server itself notices within half a second that nobody is there any more.
 
 use crate::error::Error;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -48,6 +53,24 @@ pub(super) struct Server {
 struct Open {
     client: Client,
     prepared: Mutex<HashMap<String, Statement>>,
+    /// Whether a call has begun and not ended.
+    busy: AtomicBool,
+}
+
+/// Dropped while a call is under way, it has the server give that up; then the session ends, and its transaction.
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.busy.load(Ordering::Relaxed) {
+            return;
+        }
+        let token = self.client.cancel_token();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // A server that does not answer sees to it by itself, once it notices that nobody is connected.
+                let _ = timeout(PATIENCE, token.cancel_query(NoTls)).await;
+            });
+        }
+    }
 }
 
 impl Server {
@@ -67,6 +90,7 @@ impl Server {
             // say that we did must survive a crash.
             .options(
                 "-c search_path=pg_catalog -c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=4s \
+                 -c client_connection_check_interval=500ms \
                  -c datestyle=ISO,YMD -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1 \
                  -c bytea_output=hex -c standard_conforming_strings=on -c client_min_messages=warning \
                  -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off",
@@ -92,6 +116,7 @@ impl Server {
             None => Open {
                 client: self.connect().await?,
                 prepared: Mutex::default(),
+                busy: AtomicBool::new(false),
             },
         };
         Ok(Session {
@@ -214,7 +239,9 @@ impl Session<'_> {
         call: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Error> {
         let at = || self.server.at.clone();
+        self.open.busy.store(true, Ordering::Relaxed);
         let answer = timeout(self.limit, call).await;
+        self.open.busy.store(answer.is_err(), Ordering::Relaxed);
         let answer = answer.map_err(|_| Error::TimedOut {
             doing,
             at: at(),

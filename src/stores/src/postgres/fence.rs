@@ -161,6 +161,23 @@ async fn end_once(pg: &Postgres, pid: i32, grace: Duration, ended: &mut Vec<Bloc
     Ok(())
 }
 
+/// Whom a session of ours waits for that locks buckets.
+pub(super) async fn blockers(pg: &Postgres) -> Result<Vec<Blocker>, Error> {
+    let sql = "SELECT DISTINCT a.pid, coalesce(a.usename::text, ''), coalesce(a.state, ''),
+                      extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8,
+                      left(coalesce(a.query, ''), 120)
+               FROM pg_stat_activity o
+               JOIN pg_locks w ON w.pid = o.pid AND NOT w.granted AND w.locktype = 'advisory' AND w.classid = 27969
+               JOIN pg_locks h USING (locktype, database, classid, objid, objsubid)
+               JOIN pg_stat_activity a ON a.pid = h.pid
+               WHERE o.usename = current_user AND o.datname = current_database() AND o.application_name = 'multiactive'
+                 AND h.granted AND h.pid <> w.pid ORDER BY a.pid";
+    let session = pg.server.session().await?;
+    let rows = session.rows("listing who holds up the fence", sql, &[]).await?;
+    session.keep();
+    Ok(rows.iter().map(blocker).collect())
+}
+
 /// Every session that holds one of the buckets now.
 async fn holders(pg: &Postgres, buckets: &[i32]) -> Result<Vec<Blocker>, Error> {
     let session: Session<'_> = pg.server.session().await?;

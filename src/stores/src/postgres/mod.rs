@@ -21,7 +21,7 @@ mod wait;
 pub use connect::Access;
 
 use crate::driver::{
-    Applied, Checksums, Driver, FenceLimits, Fenced, Grant, Inspected, KeyRange, Lag, Link, Peer, StoreSpec,
+    Applied, Blocker, Checksums, Driver, FenceLimits, Fenced, Grant, Inspected, KeyRange, Lag, Link, Peer, StoreSpec,
     TableFinding, Unlinked, Waited,
 };
 use crate::error::Error;
@@ -81,6 +81,10 @@ impl Driver for Postgres {
         limits: FenceLimits,
     ) -> Result<Fenced, Error> {
         position::fence(self, op, epoch, slots, limits).await
+    }
+
+    async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
+        fence::blockers(self).await
     }
 
     async fn position(&self) -> Result<Vec<UnitPosition>, Error> {
