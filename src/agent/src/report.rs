@@ -36,8 +36,8 @@ pub fn status(known: Known<'_>, before: &[Condition], now: Timestamp) -> UnitAss
     let store = |(name, facts): (&multiactive_core::ids::StoreName, &StoreFacts)| AssignedStoreStatus {
         name: name.to_string(),
         ready: facts.is_ready(),
-        reason: not_ready(facts).map(|(reason, _)| reason),
-        message: not_ready(facts).map(|(_, message)| message),
+        reason: told(facts).map(|(reason, _)| reason),
+        message: told(facts).map(|(_, message)| message),
         server: facts.server.clone(),
     };
     let router = |(name, router): (&str, &crate::routers::Router)| RouterStatus {
@@ -66,6 +66,16 @@ fn table_of(epoch: Epoch) -> AppliedTable {
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Warnings that stay in the status until a person has dealt with them: rows may be wrong.
+const LASTING: [&str; 2] = ["FenceRepaired", "PublicationRepaired"];
+
+/// Reason and message of a store that is not in hand, or of what somebody must see to though it is.
+fn told(facts: &StoreFacts) -> Option<(String, String)> {
+    let mut lasting = facts.warnings.iter();
+    let lasting = lasting.find(|warning| LASTING.contains(&warning.reason.as_str()));
+    not_ready(facts).or_else(|| lasting.map(|warning| (warning.reason.clone(), warning.message.clone())))
 }
 
 /// Reason and message of a store that is not in hand.

@@ -77,6 +77,10 @@ pub struct Inspected {
     pub seen: Epoch,
     /// The slots that take writes now.
     pub open: SlotSet,
+    /// What is not as [`Driver::install`] left it: install again.
+    pub amiss: Vec<String>,
+    /// What was found of the tables for which the store would be refused now.
+    pub refused: Vec<TableFinding>,
     /// What a person should know, though it keeps nothing from working.
     pub warnings: Vec<TableFinding>,
 }
@@ -262,13 +266,17 @@ pub trait Driver: Send + Sync {
 
     /// Puts schema, fence and publication in place; changes nothing where they are. Slots start closed.
     ///
+    /// Where somebody has changed them since, rows may have been written past the fence, or left out of the publication.
+    /// That becomes the gap of each link that such rows may have come by, here and at every receiver, and a warning of
+    /// [`Driver::inspect`].
+    ///
     /// # Errors
     ///
     /// [`Error::Setting`], [`Error::TablesRefused`], [`Error::DatabaseTaken`], [`Error::KeyspaceChanged`] where the
     /// database does not fit.
     fn install(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Looks at the server, the fence and its surroundings.
+    /// Looks at the server, the fence and its surroundings, and whether all of it is as it was left.
     ///
     /// # Errors
     ///
@@ -287,7 +295,7 @@ pub trait Driver: Send + Sync {
     ///
     /// [`Error::Overtaken`] where the store has seen a newer table, or a slot was fenced at this or a newer epoch;
     /// [`Error::NotDrained`], [`Error::LinksMissing`] where slots may not open yet (everything is closed by then);
-    /// [`Error::FenceBlocked`].
+    /// [`Error::NotInPlace`]: nothing opens behind a fence that is not whole; [`Error::FenceBlocked`].
     fn apply(
         &self,
         table: Epoch,
@@ -300,7 +308,8 @@ pub trait Driver: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Error::Overtaken`], [`Error::FenceBlocked`]: who holds it up, in spite of having been ended.
+    /// [`Error::Overtaken`]; [`Error::NotInPlace`], where the fence is not whole: its position would mean nothing;
+    /// [`Error::FenceBlocked`]: who holds it up, in spite of having been ended.
     fn fence(
         &self,
         op: &OperationUid,

@@ -106,6 +106,12 @@ pub enum Error {
         /// Host, port and database.
         at: String,
     },
+    /// Someone changed the fence or the publication since they were installed.
+    #[error("the fence is not whole: {}", .found.join(", "))]
+    NotInPlace {
+        /// What, in words.
+        found: Vec<String>,
+    },
     /// A value that the driver cannot work with.
     #[error("{what} `{value}` is malformed")]
     Malformed {
@@ -132,6 +138,7 @@ impl Error {
             Self::DatabaseTaken { .. } => "DatabaseTaken",
             Self::KeyspaceChanged { .. } => "KeyspaceChanged",
             Self::NotInstalled { .. } => "NotInstalled",
+            Self::NotInPlace { .. } => "NotInPlace",
             Self::Malformed { .. } => "Malformed",
         }
     }

@@ -247,9 +247,9 @@ async fn a_member_whose_schema_is_older_meets_the_opening_too() {
     cut(south, north).await;
     // South is as an older version left it.
     let here = admin(&south.server).await;
-    here.batch_execute("DROP TABLE multiactive.opening; UPDATE multiactive.store SET digest = 'older'")
-        .await
-        .unwrap();
+    let older = "DROP TABLE multiactive.opening, multiactive.breach, multiactive.placed;
+                 UPDATE multiactive.store SET digest = 'older'";
+    here.batch_execute(older).await.unwrap();
     insert(&app(&east.server).await, "a", "u1").await.unwrap();
     bring(east, north, "move", 1).await;
     app(&north.server)

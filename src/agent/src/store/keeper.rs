@@ -36,6 +36,8 @@ struct Standing {
     at: Option<(Epoch, SlotSet)>,
     /// What that table, if there is one, granted.
     grants: Vec<Grant>,
+    /// Why its tables would be refused now.
+    refused: Option<Problem>,
     looked: Instant,
 }
 
@@ -105,49 +107,69 @@ async fn pass<D: Driver>(
             return Ok(());
         }
     }
-    if let Some(table) = &wish.table {
-        let is_there = |stands: &Standing| stands.at.as_ref().is_some_and(|(epoch, _)| *epoch >= table.epoch);
-        if is_there(&stands) && stands.looked.elapsed() >= LOOK {
-            stands = look(store, Some(stands)).await?;
-        }
-        if !is_there(&stands) {
-            let grants = plan::grants(table, &target.spec.keyspace.name, &target.spec.unit);
-            match &mut stands.at {
-                // Every change of a slot has an epoch of its own, so tables that grant the same, and all between them,
-                // ask the same of the store: nothing is done, and whoever is older is refused as before.
-                Some((epoch, _)) if stands.grants == grants => *epoch = table.epoch,
-                Some(_) | None => {
-                    let Ended::Done(opened) = apply(store, target, wishes, table, &grants).await? else {
-                        stands.at = None;
-                        *standing = Some(stands);
-                        return Ok(());
-                    };
-                    (stands.at, stands.grants) = (Some((table.epoch, opened)), grants);
-                }
-            }
-            store.board.change(|facts| {
-                facts.problem = None;
-                facts.applied = Some(table.epoch);
-            });
-        }
-    } else {
-        store.board.change(|facts| facts.problem = None);
+    let is_there = |stands: &Standing, table: &RoutingTable| {
+        let at = stands.at.as_ref();
+        at.is_some_and(|(epoch, _)| *epoch >= table.epoch)
+    };
+    let mut behind = wish.table.as_deref().filter(|table| !is_there(&stands, table));
+    // Who waits for a new table does not wait for a look: what opens is looked at inside the database.
+    if behind.is_none() && stands.looked.elapsed() >= LOOK {
+        stands = look(store, Some(stands)).await?;
+        behind = wish.table.as_deref().filter(|table| !is_there(&stands, table));
     }
+    if let Some(table) = behind {
+        let grants = plan::grants(table, &target.spec.keyspace.name, &target.spec.unit);
+        match &mut stands.at {
+            // Every change of a slot has an epoch of its own, so tables that grant the same, and all between them,
+            // ask the same of the store: nothing is done, and whoever is older is refused as before.
+            Some((epoch, _)) if stands.grants == grants => *epoch = table.epoch,
+            Some(_) | None => {
+                let Ended::Done(opened) = apply(store, target, wishes, table, &grants).await? else {
+                    stands.at = None;
+                    *standing = Some(stands);
+                    return Ok(());
+                };
+                (stands.at, stands.grants) = (Some((table.epoch, opened)), grants);
+            }
+        }
+    }
+    store.board.change(|facts| {
+        facts.problem.clone_from(&stands.refused);
+        facts.applied = stands.at.as_ref().map(|(epoch, _)| *epoch).or(facts.applied);
+    });
     *standing = Some(stands);
     Ok(())
 }
 
-/// Looks at the server. What was done to it counts only while it is the same one, with the same slots open.
+/// Looks at the server, and puts back what is not in place. What was done to it counts only while it is the same one, with
+/// the same slots open.
 async fn look<D: Driver>(store: &Store<D>, before: Option<Standing>) -> Result<Standing, Error> {
+    let mut seen = timed(&store.metrics, "inspect", store.driver.inspect()).await?;
+    if !seen.amiss.is_empty() {
+        tracing::error!(amiss = seen.amiss.join(", "), "the fence is not whole, putting it back");
+        timed(&store.metrics, "install", store.driver.install()).await?;
+        seen = timed(&store.metrics, "inspect", store.driver.inspect()).await?;
+    }
     let Inspected {
-        server, open, warnings, ..
-    } = timed(&store.metrics, "inspect", store.driver.inspect()).await?;
+        server,
+        open,
+        refused,
+        warnings,
+        version: _,
+        seen: _,
+        amiss: _,
+    } = seen;
     let before = before.filter(|before| before.server == server);
     let (at, grants) = before.map(|before| (before.at, before.grants)).unwrap_or_default();
-    let warnings = warnings
+    let warnings: Vec<_> = warnings
         .into_iter()
-        .map(|finding| Problem::new(finding.reason, format!("{}: {}", finding.table, finding.message)));
-    let warnings: Vec<_> = warnings.collect();
+        .map(|finding| Problem::new(finding.reason, format!("{}: {}", finding.table, finding.message)))
+        .collect();
+    // Its slots can still be closed: nothing is held up by it here.
+    let refused = (!refused.is_empty()).then(|| {
+        let error = Error::TablesRefused(refused);
+        Problem::new(error.reason(), error.explain())
+    });
     store.board.change(|facts| {
         facts.server = Some(server.clone());
         facts.warnings = warnings;
@@ -156,17 +178,14 @@ async fn look<D: Driver>(store: &Store<D>, before: Option<Standing>) -> Result<S
         server,
         at: at.filter(|(_, opened)| *opened == open),
         grants,
+        refused,
         looked: Instant::now(),
     })
 }
 
 /// Fences for an operation, once for each epoch of it, and puts the position on the board. Given up when the operation
 /// does not ask for it any more: it ended, or its epoch is another one.
-async fn fence<D: Driver>(
-    store: &Store<D>,
-    wishes: &watch::Receiver<Wish>,
-    asked: &Asked,
-) -> Result<Ended<()>, Error> {
+async fn fence<D: Driver>(store: &Store<D>, wishes: &watch::Receiver<Wish>, asked: &Asked) -> Result<Ended<()>, Error> {
     let (slots, budget) = match &asked.ask {
         Ask::Fence { slots, budget } => (slots, *budget),
         Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Reach { .. } => {

@@ -62,5 +62,8 @@ async fn tell<D: Driver>(store: &Store<D>, told: &mut bool) {
 
 fn words(blockers: &[Blocker]) -> String {
     let each: Vec<_> = blockers.iter().map(ToString::to_string).collect();
-    format!("closing slots waits for transactions that have written: {}", each.join("; "))
+    format!(
+        "closing slots waits for transactions that have written: {}",
+        each.join("; ")
+    )
 }

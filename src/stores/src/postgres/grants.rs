@@ -5,7 +5,7 @@
 
 use super::connect::Session;
 use super::inspect::{epoch, numbers};
-use super::{Postgres, fence, names};
+use super::{Postgres, fence, names, placed};
 use crate::driver::{Applied, FenceLimits, Grant};
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
@@ -207,6 +207,7 @@ async fn open(pg: &Postgres, table: Epoch, wanted: &Wanted) -> Result<u64, Error
             epoch: epoch(wanted.terms[at], wanted.epochs[at]),
         });
     }
+    placed::demand(&session).await?;
     if row.get::<_, bool>(1) {
         let missing = missing_links(pg, &session).await?;
         if !missing.is_empty() {

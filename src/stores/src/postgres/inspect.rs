@@ -1,6 +1,6 @@
 //! What a server says of itself, and the settings without which it can be no member.
 
-use super::{Postgres, tables};
+use super::{Postgres, placed, tables};
 use crate::driver::Inspected;
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
@@ -8,11 +8,10 @@ use multiactive_core::slots::Slot;
 
 pub(super) async fn inspect(pg: &Postgres) -> Result<Inspected, Error> {
     settings(pg).await?;
-    let warnings = tables::check(pg)
+    let (refused, mut warnings): (Vec<_>, Vec<_>) = tables::check(pg)
         .await?
         .into_iter()
-        .filter(|finding| !finding.refused)
-        .collect();
+        .partition(|finding| finding.refused);
     let session = pg.server.session().await?;
     let sql = "SELECT (pg_control_system()).system_identifier::text || '/' ||
                       to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
@@ -24,6 +23,11 @@ pub(super) async fn inspect(pg: &Postgres) -> Result<Inspected, Error> {
     let open = session
         .rows("reading the open slots", sql, &[&pg.spec.keyspace.name.as_str()])
         .await?;
+    let amiss = placed::amiss(&session).await?;
+    if amiss.is_empty() {
+        placed::whole(pg, &amiss);
+    }
+    warnings.extend(placed::breaches(pg, &session).await?);
     session.keep();
     Ok(Inspected {
         server: row.get(0),
@@ -33,6 +37,8 @@ pub(super) async fn inspect(pg: &Postgres) -> Result<Inspected, Error> {
             .iter()
             .filter_map(|row| Slot::try_from(row.get::<_, i32>(0)).ok())
             .collect(),
+        amiss: amiss.found,
+        refused,
         warnings,
     })
 }

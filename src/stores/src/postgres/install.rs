@@ -1,9 +1,11 @@
 //! Putting schema, fence and publication in place, and nothing where they are.
 //!
-//! A digest of every statement that would run is kept in the database. While it fits, and the triggers and the
-//! publication are as they should be, an install is one query.
+//! A digest of every statement that would run is kept in the database. While it fits, and every part is as it was left, an
+//! install is two queries. Where a part is not, it is put back, and that is noted for whoever holds these rows.
 
-use super::names::{fnv, ident, literal, publication, qualified, short, table};
+use super::connect::Session;
+use super::names::{IN_ORDER, PUBLISHED, fnv, ident, literal, publication, qualified, short, table};
+use super::placed::{self, Amiss};
 use super::{Postgres, inspect, links, tables};
 use crate::driver::{KeyspaceSpec, StoreSpec, TableSpec};
 use crate::error::Error;
@@ -13,20 +15,12 @@ const SCHEMA: &str = include_str!("schema.sql");
 const KEYSPACE: &str = include_str!("keyspace.sql");
 const GUARD: &str = include_str!("guard.sql");
 
-/// Whether all is in place: $1 the digest, $2 names of the tables, $3 the publication.
-const IN_PLACE: &str = "
-    SELECT s.digest = $1
-       AND (SELECT count(*) = 1 FROM pg_trigger t
-            WHERE t.tgrelid = to_regclass('multiactive.opening') AND t.tgname = 'hold_back' AND t.tgenabled = 'R')
-       AND (SELECT count(*) = 3 * cardinality($2::text[]) FROM pg_trigger t
-            WHERE t.tgrelid = ANY (SELECT to_regclass(n) FROM unnest($2::text[]) n)
-              AND t.tgname IN ('~multiactive_guard', '~multiactive_inserts', '~multiactive_truncate') AND t.tgenabled = 'O')
-       AND EXISTS (SELECT FROM pg_publication WHERE pubname = $3 AND pubinsert AND pubupdate AND pubdelete
-                                                AND NOT pubtruncate)
-       AND (SELECT count(*) FILTER (WHERE r.prrelid = ANY (SELECT to_regclass(n)::oid FROM unnest($2::text[]) n)
-                                       OR r.prrelid IN ('multiactive.marker'::regclass, to_regclass('multiactive.opening')))
-                   = 2 + cardinality($2::text[]) AND count(*) = 2 + cardinality($2::text[])
-            FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $3)
+/// Whether this very fence is installed, $1 its digest and $2 the number of its parts, and the publication $3 has no more
+/// tables than it should have. Whether each part is as it was left is a matter of `placed`.
+const INSTALLED: &str = "
+    SELECT s.digest = $1 AND (SELECT count(*) FROM multiactive.placed) = $2
+       AND (SELECT count(*) FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $3)
+           <= (SELECT count(*) FROM multiactive.placed WHERE kind = 'published table')
     FROM multiactive.store s";
 
 /// The name of the function that gives a keyspace's slots.
@@ -54,18 +48,12 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
     let spec = &pg.spec;
     let script = script(spec);
     let digest = format!("{:016x}", fnv(&format!("{SCHEMA}{script}")));
-    let names: Vec<String> = spec.tables.iter().map(|t| qualified(&t.name)).collect();
     inspect::settings(pg).await?;
     let session = pg.server.session().await?;
     if belongs(pg, &session).await? {
-        let row = session
-            .row(
-                "looking for the fence",
-                IN_PLACE,
-                &[&digest, &names, &publication(spec)],
-            )
-            .await?;
-        if row.get::<_, Option<bool>>(0) == Some(true) {
+        let amiss = left_behind(&session).await?;
+        if amiss.is_empty() && is_installed(spec, &session, &digest).await? {
+            placed::whole(pg, &amiss);
             session.keep();
             return Ok(());
         }
@@ -88,6 +76,8 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
             "BEGIN; SELECT pg_advisory_xact_lock(27969, 1000)",
         )
         .await?;
+    // Before anything is put back: what is not as the last install left it.
+    let amiss = left_behind(&session).await?;
     session.batch("installing the schema", SCHEMA).await?;
     belongs(pg, &session).await?;
     let (owner, keyspace) = (owner(spec), &spec.keyspace);
@@ -106,6 +96,10 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
         .await?;
     session.batch("installing the fence", &script).await?;
     converge_publication(spec, &session).await?;
+    placed::note(&session, spec).await?;
+    if !amiss.is_empty() {
+        placed::confess(pg, &session, &amiss).await?;
+    }
     session
         .change(
             "noting the fence",
@@ -121,22 +115,48 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
     Ok(())
 }
 
-/// Stops the links into a store whose schema is older than openings: from the moment when the table is there until the
-/// link knows it, an opening that came would be skipped. Without the table it is an error, and comes again. Making the
+/// What is not as an earlier install left it; nothing, where there was none, or one that noted nothing.
+async fn left_behind(session: &Session<'_>) -> Result<Amiss, Error> {
+    let sql = "SELECT to_regclass('multiactive.placed') IS NOT NULL";
+    let there = session.row("looking for the fence", sql, &[]).await?;
+    if there.get(0) {
+        placed::amiss(session).await
+    } else {
+        Ok(Amiss::default())
+    }
+}
+
+async fn is_installed(spec: &StoreSpec, session: &Session<'_>, digest: &str) -> Result<bool, Error> {
+    let sql = "SELECT to_regclass('multiactive.placed') IS NOT NULL";
+    if !session.row("looking for the fence", sql, &[]).await?.get::<_, bool>(0) {
+        return Ok(false);
+    }
+    let row = session
+        .row(
+            "looking for the fence",
+            INSTALLED,
+            &[&digest, &placed::count(spec), &publication(spec)],
+        )
+        .await?;
+    Ok(row.get::<_, Option<bool>>(0) == Some(true))
+}
+
+/// Stops the links into a store whose schema is older than one of these tables: from the moment when the table is there
+/// until the link knows it, a row that came would be skipped. Without the table it is an error, and comes again. Making the
 /// links anew is a matter of `link`.
 async fn stop_receiving(pg: &Postgres) -> Result<(), Error> {
     let spec = &pg.spec;
     let session = pg.server.session().await?;
     let sql = "SELECT s.subname::text FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
                WHERE d.datname = current_database() AND s.subname = ANY ($1::text[])
-                 AND to_regclass('multiactive.opening') IS NULL";
+                 AND EXISTS (SELECT FROM unnest($2::text[]) t WHERE to_regclass('multiactive.' || t) IS NULL)";
     let names: Vec<_> = spec
         .peers
         .iter()
         .map(|peer| super::names::link(spec, peer, &spec.unit))
         .collect();
     for row in session
-        .rows("looking for links without openings", sql, &[&names])
+        .rows("looking for links that are older", sql, &[&names, &IN_ORDER.as_slice()])
         .await?
     {
         links::stop(&session, row.get(0)).await?;
@@ -150,7 +170,7 @@ fn owner(spec: &StoreSpec) -> String {
 }
 
 /// Whether the database is this member's; `false` where it is nobody's yet.
-async fn belongs(pg: &Postgres, session: &super::connect::Session<'_>) -> Result<bool, Error> {
+async fn belongs(pg: &Postgres, session: &Session<'_>) -> Result<bool, Error> {
     let spec = &pg.spec;
     let there = session
         .row(
@@ -212,10 +232,10 @@ fn guard(spec: &StoreSpec, sharded: &TableSpec) -> String {
 }
 
 /// Creates the publication, or gives it the tables that it should have. Truncation is never published.
-async fn converge_publication(spec: &StoreSpec, session: &super::connect::Session<'_>) -> Result<(), Error> {
+async fn converge_publication(spec: &StoreSpec, session: &Session<'_>) -> Result<(), Error> {
     let name = publication(spec);
     let mut tables: Vec<_> = spec.tables.iter().map(|table| qualified(&table.name)).collect();
-    tables.extend(["multiactive.marker".to_owned(), "multiactive.opening".to_owned()]);
+    tables.extend(PUBLISHED.map(|table| format!("multiactive.{table}")));
     let tables = tables.join(", ");
     let there = "SELECT FROM pg_publication WHERE pubname = $1";
     let found = session.rows("looking for the publication", there, &[&name]).await?;

@@ -88,6 +88,7 @@ fn is_refusal(error: &Error) -> bool {
         | Error::DatabaseTaken { .. }
         | Error::KeyspaceChanged { .. }
         | Error::NotInstalled { .. }
+        | Error::NotInPlace { .. }
         | Error::Malformed { .. } => false,
     }
 }
@@ -213,15 +214,15 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
     if !known.noted {
         note(session, name, &from.unit).await?;
     }
-    if !known.receives_openings {
+    if !known.receives_all {
         // Made again, over its own slot: what is added to a link that runs may come before it is added, and is skipped.
         return match peer::look(pg, from, name).await {
-            Ok(seen) if seen.publishes_openings => {
+            Ok(seen) if seen.publishes_all => {
                 remove(session, name).await?;
                 make(pg, session, from, name, None).await
             }
             Ok(_) => Ok(Change::Waits(format!(
-                "{} does not publish its openings yet",
+                "{} does not publish its openings and breaches yet",
                 from.unit
             ))),
             Err(error) => Ok(Change::Waits(error.explain())),

@@ -13,6 +13,7 @@ mod lag;
 mod links;
 mod names;
 mod peer;
+mod placed;
 mod position;
 mod subscription;
 mod tables;
@@ -30,6 +31,7 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// The SQLSTATE with which the fence refuses a write.
@@ -41,6 +43,8 @@ pub struct Postgres {
     access: Access,
     server: Server,
     watch: links::Watch,
+    /// When everything was last seen in place, by the server's clock.
+    in_place: Mutex<Option<String>>,
 }
 
 impl Postgres {
@@ -52,6 +56,7 @@ impl Postgres {
             access,
             server,
             watch: links::Watch::default(),
+            in_place: Mutex::default(),
         }
     }
 }

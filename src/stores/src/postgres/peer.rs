@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 pub(super) struct PeerSeen {
     /// Whether it publishes the store's tables.
     pub(super) publishes: bool,
-    /// Whether it publishes its openings.
-    pub(super) publishes_openings: bool,
+    /// Whether it publishes its openings, and what else a link must miss nothing of.
+    pub(super) publishes_all: bool,
     /// The slot of our link.
     pub(super) slot: Slot,
 }
@@ -58,11 +58,15 @@ pub(super) async fn look(pg: &Postgres, peer: &Peer, slot: &str) -> Result<PeerS
     let session = server.session().await?;
     let sql = "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1), s.active, s.wal_status,
                       coalesce(s.confirmed_flush_lsn, '0/0')::text,
-                      EXISTS (SELECT FROM pg_publication_tables
-                              WHERE pubname = $1 AND schemaname = 'multiactive' AND tablename = 'opening')
+                      (SELECT count(*) = cardinality($3::text[]) FROM pg_publication_tables
+                       WHERE pubname = $1 AND schemaname = 'multiactive' AND tablename = ANY ($3::text[]))
                FROM (SELECT 1) one LEFT JOIN pg_replication_slots s ON s.slot_name = $2";
     let row = session
-        .row("looking at the peer", sql, &[&names::publication(&pg.spec), &slot])
+        .row(
+            "looking at the peer",
+            sql,
+            &[&names::publication(&pg.spec), &slot, &names::IN_ORDER.as_slice()],
+        )
         .await?;
     let (active, log): (Option<bool>, Option<String>) = (row.get(1), row.get(2));
     let slot = match (active, log.as_deref()) {
@@ -73,7 +77,7 @@ pub(super) async fn look(pg: &Postgres, peer: &Peer, slot: &str) -> Result<PeerS
     };
     Ok(PeerSeen {
         publishes: row.get(0),
-        publishes_openings: row.get(4),
+        publishes_all: row.get(4),
         slot,
     })
 }

@@ -9,7 +9,7 @@
 use super::connect::Session;
 use super::grants::{Wanted, params, raise, wanted};
 use super::inspect::{epoch as pair, numbers};
-use super::{Postgres, fence as closing, names};
+use super::{Postgres, fence as closing, names, placed};
 use crate::driver::{FenceLimits, Fenced, Grant};
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
@@ -113,6 +113,7 @@ async fn mark(pg: &Postgres, op: &OperationUid, epoch: Epoch) -> Result<Vec<Unit
     let (term, number) = numbers(epoch);
     let session = pg.server.session().await?;
     session.batch("marking the fence", "BEGIN").await?;
+    placed::demand(&session).await?;
     let sql = "INSERT INTO multiactive.marker (unit, op, term, epoch, at) VALUES ($1, $2, $3, $4, clock_timestamp())
                ON CONFLICT (unit) DO UPDATE SET op = $2, term = $3, epoch = $4, at = clock_timestamp()";
     session

@@ -1,5 +1,5 @@
--- The schema of multiactive in a store's database. Local to the server: of all this only `marker` and `opening` are
--- replicated.
+-- The schema of multiactive in a store's database. Local to the server: of all this only `marker`, `opening` and `breach`
+-- are replicated.
 -- Run in one transaction by `install`, under its advisory lock; every statement may be repeated.
 
 CREATE SCHEMA IF NOT EXISTS multiactive;
@@ -178,3 +178,36 @@ $hold_back$;
 CREATE OR REPLACE TRIGGER hold_back BEFORE INSERT ON multiactive.opening
 FOR EACH ROW EXECUTE FUNCTION multiactive.hold_back();
 ALTER TABLE multiactive.opening ENABLE REPLICA TRIGGER hold_back;
+
+-- How `install` left each thing that must stay so: triggers, functions, the publication and its tables.
+CREATE TABLE IF NOT EXISTS multiactive.placed (
+    kind   text NOT NULL,
+    object text NOT NULL,
+    name   text NOT NULL,
+    words  text NOT NULL,
+    PRIMARY KEY (kind, object, name)
+);
+
+-- Published: this unit's fence or publication was not in place for a while, and was put back. Written in the transaction
+-- that puts it back, so that in the log it stands before whatever the fence then guards. `fence`: rows may have been
+-- written past the fence; else rows may not have been published. A person deletes it once all rows were compared.
+CREATE TABLE IF NOT EXISTS multiactive.breach (
+    unit  text        NOT NULL,
+    at    timestamptz NOT NULL,
+    fence boolean     NOT NULL,
+    words text        NOT NULL,
+    PRIMARY KEY (unit, at)
+);
+
+-- Runs in the worker that applies a link: what the link brought, or did not bring, may be wrong, which is its gap. So it
+-- reaches every receiver, one that is away too, whatever the agents do.
+CREATE OR REPLACE FUNCTION multiactive.heed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $heed$
+BEGIN
+    UPDATE multiactive.link SET gap = left(concat_ws('; ', gap, NEW.words), 4000) WHERE from_unit = NEW.unit;
+    RETURN NULL;
+END
+$heed$;
+
+CREATE OR REPLACE TRIGGER heed BEFORE INSERT ON multiactive.breach FOR EACH ROW EXECUTE FUNCTION multiactive.heed();
+ALTER TABLE multiactive.breach ENABLE REPLICA TRIGGER heed;

@@ -2,7 +2,7 @@
 
 use super::Postgres;
 use super::connect::Session;
-use super::names::{publication, qualified};
+use super::names::{IN_ORDER, publication, qualified};
 use crate::driver::{Link, LinkState};
 use crate::error::Error;
 use multiactive_core::ids::UnitName;
@@ -22,7 +22,7 @@ const PEACE: Duration = Duration::from_secs(1);
 /// For how long a worker may wait for a lock before its link counts as broken; it is told after a second.
 const LOCKED: Duration = Duration::from_secs(10);
 
-/// $1 the name, $2 the publication, $3 the published tables but for `opening`.
+/// $1 the name, $2 the publication, $3 the published tables but for those of $4, of which it must miss nothing.
 const LOOK: &str = "
     SELECT s.subenabled, s.subconninfo, s.subslotname::text,
            s.suborigin = 'none' AND s.subsynccommit = 'on' AND NOT s.subdisableonerr,
@@ -36,8 +36,8 @@ const LOOK: &str = "
                            CASE WHEN e.confl_update_exists > 0 THEN 'an updated key exists' END,
                            CASE WHEN e.confl_multiple_unique_conflicts > 0 THEN 'several unique keys exist' END),
            l.name IS NOT NULL, l.gap,
-           EXISTS (SELECT FROM pg_subscription_rel r
-                   WHERE r.srsubid = s.oid AND r.srrelid = to_regclass('multiactive.opening')),
+           (SELECT count(*) = cardinality($4::text[]) FROM pg_subscription_rel r
+            WHERE r.srsubid = s.oid AND r.srrelid = ANY (SELECT to_regclass('multiactive.' || t) FROM unnest($4::text[]) t)),
            substring(a.application_name FROM '^awaits (.*)$'),
            coalesce(a.backend_start < clock_timestamp() - interval '1 second', false),
            k.seconds, k.words
@@ -82,8 +82,8 @@ pub(super) struct Known {
     /// Whether we remember that it was made.
     pub(super) noted: bool,
     pub(super) gap: Option<String>,
-    /// Whether it receives openings.
-    pub(super) receives_openings: bool,
+    /// Whether it receives openings, and what else it must miss nothing of.
+    pub(super) receives_all: bool,
     /// What its worker waits for before it lets an opening pass.
     awaits: Option<String>,
     /// Whether its worker has run for a while: it meets again at once what it failed at before.
@@ -96,7 +96,11 @@ pub(super) async fn look(pg: &Postgres, session: &Session<'_>, name: &str) -> Re
     let mut tables: Vec<_> = pg.spec.tables.iter().map(|table| qualified(&table.name)).collect();
     tables.push("multiactive.marker".to_owned());
     let rows = session
-        .rows("looking at a link", LOOK, &[&name, &publication(&pg.spec), &tables])
+        .rows(
+            "looking at a link",
+            LOOK,
+            &[&name, &publication(&pg.spec), &tables, &IN_ORDER.as_slice()],
+        )
         .await?;
     Ok(rows.first().map(|row| Known {
         enabled: row.get(0),
@@ -110,7 +114,7 @@ pub(super) async fn look(pg: &Postgres, session: &Session<'_>, name: &str) -> Re
         conflicts: row.get(8),
         noted: row.get(9),
         gap: row.get(10),
-        receives_openings: row.get(11),
+        receives_all: row.get(11),
         awaits: row.get(12),
         settled: row.get(13),
         locked: locked(row),

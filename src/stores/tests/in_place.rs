@@ -1,0 +1,226 @@
+//! What somebody changes of the fence or the publication is found, put back, and told to everybody whose rows it may have
+//! touched.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
+
+mod support;
+
+use multiactive_stores::driver::{Link, Waited};
+use multiactive_stores::postgres::REFUSED;
+use multiactive_stores::{Driver, Error};
+use std::time::Duration;
+use support::*;
+
+const LONG: Duration = Duration::from_secs(15);
+
+async fn link(to: &Member, from: &Member) -> Link {
+    let links = to.driver.links().await.unwrap();
+    links.into_iter().find(|link| link.from == from.unit).unwrap()
+}
+
+/// Waits until the link has a gap that says this.
+async fn gap(to: &Member, from: &Member, says: &str) {
+    let what = format!("the gap from {} at {}", from.unit, to.unit);
+    until(&what, async || match link(to, from).await.gap {
+        Some(gap) if gap.contains(says) => Ok(()),
+        other => Err(format!("{other:?}, wanted {says}")),
+    })
+    .await;
+}
+
+/// Somebody has compared, at both ends.
+async fn settle(members: &[Member]) {
+    for member in members {
+        for other in members.iter().filter(|other| other.unit != member.unit) {
+            member.driver.compared(&other.unit).await.unwrap();
+        }
+        let admin = admin(&member.server).await;
+        admin.batch_execute("DELETE FROM multiactive.breach").await.unwrap();
+    }
+}
+
+const AGAIN: &str = "DROP TABLE orders;
+    CREATE TABLE orders (id text PRIMARY KEY, user_id text NOT NULL, amount integer NOT NULL DEFAULT 1);
+    ALTER TABLE orders OWNER TO shop_owner;
+    GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON orders TO shop_app;";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_that_somebody_took_away_is_put_back_and_told_everywhere() {
+    let members = mesh(&["east-1", "north-1"]).await;
+    let [east, north] = &members[..] else { unreachable!() };
+    set_all(&east.driver, false, 1).await;
+    assert_eq!(east.driver.inspect().await.unwrap().amiss, Vec::<String>::new());
+    let there = admin(&east.server).await;
+    for (what, sql, found) in [
+        (
+            "a trigger disabled",
+            "ALTER TABLE orders DISABLE TRIGGER \"~multiactive_inserts\"",
+            "trigger ~multiactive_inserts of table \"public\".\"orders\" was disabled",
+        ),
+        (
+            "all triggers disabled",
+            "ALTER TABLE orders DISABLE TRIGGER ALL",
+            "trigger ~multiactive_guard of table \"public\".\"orders\" was disabled",
+        ),
+        (
+            "a trigger dropped",
+            "DROP TRIGGER \"~multiactive_inserts\" ON orders",
+            "trigger ~multiactive_inserts of table \"public\".\"orders\" was gone",
+        ),
+        (
+            "a trigger with a condition",
+            "CREATE OR REPLACE TRIGGER \"~multiactive_guard\" BEFORE UPDATE OR DELETE ON orders FOR EACH ROW
+             WHEN (false) EXECUTE FUNCTION multiactive.refuse_truncate()",
+            "trigger ~multiactive_guard of table \"public\".\"orders\" was changed",
+        ),
+        (
+            "a function replaced",
+            "CREATE OR REPLACE FUNCTION multiactive.admit(the_keyspace text, the_slot integer) RETURNS boolean
+             LANGUAGE sql AS 'SELECT true'",
+            "function multiactive.admit was changed",
+        ),
+        (
+            "a function dropped",
+            "DROP FUNCTION multiactive.admit",
+            "function multiactive.admit was gone",
+        ),
+        (
+            "the table created again",
+            AGAIN,
+            "trigger ~multiactive_guard of table \"public\".\"orders\" was gone",
+        ),
+    ] {
+        there.batch_execute(sql).await.unwrap();
+        let amiss = east.driver.inspect().await.unwrap().amiss;
+        assert!(amiss.iter().any(|amiss| amiss == found), "{what}: {amiss:?}");
+        // Neither a position nor an opening is given behind a fence that is not whole.
+        let epochs = Box::pin(east.driver.fence(&op(what), epoch(2), &all(), LIMITS)).await;
+        assert!(
+            matches!(&epochs, Err(Error::NotInPlace { found: list }) if list.iter().any(|amiss| amiss == found)),
+            "{what}: {epochs:?}"
+        );
+        let opened = east.driver.apply(epoch(3), &[open(all(), 3)], LIMITS).await;
+        assert!(matches!(opened, Err(Error::NotInPlace { .. })), "{what}: {opened:?}");
+
+        east.driver.install().await.unwrap();
+        let inspected = east.driver.inspect().await.unwrap();
+        assert_eq!(inspected.amiss, Vec::<String>::new(), "{what}");
+        let warning = &inspected.warnings[0];
+        assert_eq!(warning.reason, "FenceRepaired", "{what}");
+        for says in [
+            found,
+            "may have taken writes for slots that east-1 does not own",
+            "some moment after 20",
+        ] {
+            assert!(warning.message.contains(says), "{what}: {}", warning.message);
+        }
+        let writer = app(&east.server).await;
+        assert_eq!(code(insert(&writer, "a", "u1").await), REFUSED, "{what}");
+        // Both ends know: what came by it may be wrong, and what east had of others may have been changed.
+        gap(north, east, found).await;
+        gap(east, north, found).await;
+        let positions = [north
+            .driver
+            .fence(&op(what), epoch(2), &all(), LIMITS)
+            .await
+            .unwrap()
+            .position];
+        let waited = east
+            .driver
+            .wait_for(&op(what), epoch(2), &positions, true, LONG)
+            .await
+            .unwrap();
+        assert!(
+            matches!(&waited, Waited::LinkBroken(why) if why.contains(found)),
+            "{what}: {waited:?}"
+        );
+        settle(&members).await;
+        assert_eq!(link(north, east).await.gap, None, "{what}");
+        assert_eq!(east.driver.inspect().await.unwrap().warnings, [], "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_that_somebody_changed_is_put_back_and_told_to_receivers() {
+    let members = mesh(&["east-1", "north-1"]).await;
+    let [east, north] = &members[..] else { unreachable!() };
+    set_all(&east.driver, true, 1).await;
+    let there = admin(&east.server).await;
+    let sql = "SELECT pubname::text FROM pg_publication";
+    let name: String = there.query_one(sql, &[]).await.unwrap().get(0);
+    let writer = app(&east.server).await;
+    for (number, (what, sql, found)) in [
+        (
+            "a table taken out",
+            format!("ALTER PUBLICATION {name} DROP TABLE orders"),
+            format!("table \"public\".\"orders\" in publication {name} was gone"),
+        ),
+        (
+            "deletes left out",
+            format!("ALTER PUBLICATION {name} SET (publish = 'insert, update')"),
+            format!("publication {name} was changed"),
+        ),
+        (
+            "rows left out",
+            format!(
+                "ALTER PUBLICATION {name} SET TABLE orders WHERE (id <> 'missed'), multiactive.marker,
+                                                            multiactive.opening, multiactive.breach"
+            ),
+            format!("table \"public\".\"orders\" in publication {name} was changed"),
+        ),
+        (
+            "the publication dropped",
+            format!("DROP PUBLICATION {name}"),
+            format!("publication {name} was gone"),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        there.batch_execute(&sql).await.unwrap();
+        insert(&writer, &format!("missed-{number}"), "u1").await.unwrap();
+        east.driver.install().await.unwrap();
+        insert(&writer, &format!("came-{number}"), "u1").await.unwrap();
+        gap(north, east, &found).await;
+        gap(north, east, "rows that east-1 wrote may not have been published").await;
+        assert_eq!(
+            link(east, north).await.gap,
+            None,
+            "{what}: what east has of north is as it was"
+        );
+        let warning = &east.driver.inspect().await.unwrap().warnings[0];
+        assert_eq!(warning.reason, "PublicationRepaired", "{what}");
+        // The link goes on by itself.
+        running(north, east).await;
+        let here = admin(&north.server).await;
+        until("what was written afterwards", async || {
+            let sql = "SELECT count(*) FROM orders WHERE id = $1";
+            let row = here.query_one(sql, &[&format!("came-{number}")]).await.unwrap();
+            (row.get::<_, i64>(0) == 1).then_some(()).ok_or_else(|| what.to_owned())
+        })
+        .await;
+        settle(&members).await;
+    }
+    // What was always right is no breach: a table more than there should be is taken out, and that is all.
+    let sql = format!("CREATE TABLE more (id text PRIMARY KEY); ALTER PUBLICATION {name} ADD TABLE more");
+    there.batch_execute(&sql).await.unwrap();
+    east.driver.install().await.unwrap();
+    assert_eq!(east.driver.inspect().await.unwrap().warnings, []);
+    assert_eq!(link(north, east).await.gap, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_was_away_hears_of_a_breach_when_it_is_back() {
+    let members = mesh(&["east-1", "north-1"]).await;
+    let [east, north] = &members[..] else { unreachable!() };
+    set_all(&east.driver, true, 1).await;
+    north.server.kill_9().await;
+    let there = admin(&east.server).await;
+    there
+        .batch_execute("ALTER TABLE orders DISABLE TRIGGER ALL; ")
+        .await
+        .unwrap();
+    east.driver.install().await.unwrap();
+    north.server.restart().await.unwrap();
+    running(north, east).await;
+    gap(north, east, "may have taken writes for slots that east-1 does not own").await;
+}
