@@ -128,7 +128,7 @@ async fn every_promotion_ends_in_a_named_way_and_nothing_is_lost() -> Result<()>
     for name in failpoints("multiactive-operator")? {
         // Points around the record's commit and its publishing are passed once a step.
         let passings = if name.starts_with("step-") || name.starts_with("publish-") {
-            1..=7
+            1..=5
         } else {
             1..=1
         };

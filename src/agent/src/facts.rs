@@ -55,8 +55,8 @@ pub struct Answer {
     pub fenced: Option<(Epoch, StorePosition)>,
     /// The largest age of the newest row from the sources.
     pub lag: Option<SignedDuration>,
-    /// Whether the positions are applied and recorded.
-    pub reach: Option<Reach>,
+    /// Whether the positions are applied and recorded, as asked at this epoch.
+    pub reach: Option<(Epoch, Reach)>,
     /// Checksums of the newest round that was answered.
     pub checksums: Option<Checksums>,
 }

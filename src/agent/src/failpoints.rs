@@ -8,6 +8,8 @@ pub const FAILPOINTS: &[&str] = &[
     "apply-after",
     "fence-before",
     "fence-after",
+    "follow-before",
+    "follow-after",
     "drain-before",
     "drain-after",
     "open-before",

@@ -20,8 +20,8 @@ pub fn in_haste(table: &RoutingTable) -> bool {
     steps.any(|step| step >= Step::Hold && step < Step::Settle)
 }
 
-/// The grants of a unit's stores of one keyspace; they cover every slot of the table. A keyspace that the table does
-/// not have grants nothing: its stores stay closed.
+/// The grants of a unit's stores of one keyspace. They cover every slot of the table but those that [`fencing`] names. A
+/// keyspace that the table does not have grants nothing: its stores stay closed.
 pub fn grants(table: &RoutingTable, keyspace: &KeyspaceName, unit: &UnitName) -> Vec<Grant> {
     let arriving = table
         .operations
@@ -29,8 +29,9 @@ pub fn grants(table: &RoutingTable, keyspace: &KeyspaceName, unit: &UnitName) ->
         .filter(|op| op.target == *unit && op.step >= Step::Commit);
     let arriving: Vec<_> = arriving.map(|op| (&op.uid, takes(op, keyspace))).collect();
     let spans = table.keyspace(keyspace).map_or(&[][..], |found| &found.spans);
+    let fencing = fencing(table, keyspace, unit);
     let grant = |span: &Span| {
-        let slots = SlotSet::range(span.first, span.last);
+        let slots = SlotSet::range(span.first, span.last).difference(&fencing);
         let open = span.is_owned_by(unit) && span.state.is_open();
         let brings = arriving.iter().find(|(_, taken)| open && taken.intersects(&slots));
         Grant {
@@ -40,7 +41,19 @@ pub fn grants(table: &RoutingTable, keyspace: &KeyspaceName, unit: &UnitName) ->
             slots,
         }
     };
-    spans.iter().map(grant).collect()
+    spans
+        .iter()
+        .map(grant)
+        .filter(|grant| !grant.slots.is_empty())
+        .collect()
+}
+
+/// The slots of a keyspace that this unit fences for operations whose table says Hold: each at the moment when its own
+/// routers have no write under way, so the table does not say whether they are open.
+pub fn fencing(table: &RoutingTable, keyspace: &KeyspaceName, unit: &UnitName) -> SlotSet {
+    let holding = table.operations.iter().filter(|op| op.step == Step::Hold);
+    let leaving = holding.map(|op| leaving(op, unit, keyspace));
+    leaving.fold(SlotSet::default(), |all, slots| all.union(&slots))
 }
 
 /// The slots of a keyspace that an operation moves, from whatever source.
@@ -73,6 +86,8 @@ pub struct Duty {
     pub step: Step,
     /// What the unit is to it.
     pub role: Role,
+    /// Whether the unit's routers have no write of it under way, or the table is past that: a source fences then.
+    pub quiet: bool,
     /// What it asks of each store that it touches.
     pub stores: Vec<StoreDuty>,
     /// In Drain: stores with a position to reach that the unit has no member of.
@@ -118,6 +133,13 @@ pub enum Ask {
         /// How long that may take.
         budget: SignedDuration,
     },
+    /// Has it applied all that the fences of these units, for the operation at its epoch, let pass?
+    Follow {
+        /// The sources.
+        sources: Vec<UnitName>,
+        /// Whether it shall own the slots.
+        takes_over: bool,
+    },
     /// Has it applied these positions?
     Reach {
         /// The positions.
@@ -128,15 +150,24 @@ pub enum Ask {
 }
 
 /// The duties of a unit with these stores, each with its keyspace; an operation that does not concern it asks nothing.
-pub fn duties(table: &RoutingTable, unit: &UnitName, stores: &[(StoreName, KeyspaceName)]) -> Vec<Duty> {
+/// `quiet` says whether the unit's routers have no write under way for an operation whose Hold has this epoch.
+pub fn duties(
+    table: &RoutingTable,
+    unit: &UnitName,
+    stores: &[(StoreName, KeyspaceName)],
+    quiet: impl Fn(&OperationUid, Epoch) -> bool,
+) -> Vec<Duty> {
     table
         .operations
         .iter()
-        .filter_map(|op| duty(op, unit, stores))
+        .filter_map(|op| {
+            let quiet = op.step > Step::Hold || (op.step == Step::Hold && quiet(&op.uid, op.epoch));
+            duty(op, unit, stores, quiet)
+        })
         .collect()
 }
 
-fn duty(op: &Operation, unit: &UnitName, stores: &[(StoreName, KeyspaceName)]) -> Option<Duty> {
+fn duty(op: &Operation, unit: &UnitName, stores: &[(StoreName, KeyspaceName)], quiet: bool) -> Option<Duty> {
     let moving = |keyspace: &KeyspaceName| op.moves.iter().any(|slot_move| slot_move.keyspace == *keyspace);
     let touched: Vec<_> = stores.iter().filter(|(_, keyspace)| moving(keyspace)).collect();
     let role = if op.sources().contains(&unit) {
@@ -150,7 +181,7 @@ fn duty(op: &Operation, unit: &UnitName, stores: &[(StoreName, KeyspaceName)]) -
     };
     let stores = touched.iter().map(|(store, keyspace)| StoreDuty {
         store: store.clone(),
-        ask: ask(op, unit, role, store, keyspace),
+        ask: ask(op, unit, role, (store, keyspace), quiet),
     });
     let held = |position: &&StorePosition| stores_lack(&touched, &position.store);
     let missing = match (op.step, role) {
@@ -178,6 +209,7 @@ fn duty(op: &Operation, unit: &UnitName, stores: &[(StoreName, KeyspaceName)]) -
         epoch: op.epoch,
         step: op.step,
         role,
+        quiet,
         stores: stores.collect(),
         missing,
     })
@@ -187,7 +219,13 @@ fn stores_lack(touched: &[&(StoreName, KeyspaceName)], store: &StoreName) -> boo
     !touched.iter().any(|(known, _)| known == store)
 }
 
-fn ask(op: &Operation, unit: &UnitName, role: Role, store: &StoreName, keyspace: &KeyspaceName) -> Ask {
+fn ask(
+    op: &Operation,
+    unit: &UnitName,
+    role: Role,
+    (store, keyspace): (&StoreName, &KeyspaceName),
+    quiet: bool,
+) -> Ask {
     match (op.step, role) {
         (Step::Check | Step::Prepare, Role::Target | Role::Member) => {
             let sources = op.sources().into_iter().filter(|source| *source != unit);
@@ -197,9 +235,15 @@ fn ask(op: &Operation, unit: &UnitName, role: Role, store: &StoreName, keyspace:
             round: op.round,
             slots: compared(op, unit, role, keyspace),
         },
-        (Step::Fence | Step::Drain, Role::Source) => Ask::Fence {
+        (Step::Hold, Role::Source) if !quiet => Ask::Nothing,
+        (Step::Hold | Step::Fence, Role::Source) => Ask::Fence {
             slots: leaving(op, unit, keyspace),
             budget: op.budgets.fence,
+        },
+        // Where a unit is away, what only the source had of its rows is not waited for: that is in the published positions.
+        (Step::Hold | Step::Fence, Role::Target | Role::Member) if op.behind.is_empty() => Ask::Follow {
+            sources: op.sources().into_iter().cloned().collect(),
+            takes_over: role == Role::Target,
         },
         (Step::Drain, Role::Target | Role::Member) => {
             let positions = op.positions.iter().filter(|position| position.store == *store);
@@ -210,10 +254,9 @@ fn ask(op: &Operation, unit: &UnitName, role: Role, store: &StoreName, keyspace:
         }
         (Step::Check | Step::Prepare, Role::Source) => Ask::Beat,
         (Step::Verify, Role::Member)
-        | (Step::Fence, Role::Target | Role::Member)
-        | (Step::Hold | Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => {
-            Ask::Nothing
-        }
+        | (Step::Hold | Step::Fence, Role::Target | Role::Member)
+        | (Step::Drain, Role::Source)
+        | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => Ask::Nothing,
     }
 }
 

@@ -77,6 +77,7 @@ fn promoted_to(step: Step) -> (RoutingTable, OperationUid) {
         let movement = Move::Enter {
             step: next,
             not_needed: Vec::new(),
+            passed: Vec::new(),
             positions,
             behind: Vec::new(),
         };
@@ -103,7 +104,8 @@ fn open(table: &RoutingTable, unit: &str) -> SlotSet {
 fn slots_are_open_in_their_owner_only_and_closed_from_fence_to_open() {
     for (step, east, north) in [
         (Step::Check, "0-99", "100-199"),
-        (Step::Hold, "0-99", "100-199"),
+        // Whether those that leave are open, the fence of the operation says.
+        (Step::Hold, "0-9,20-99", "100-199"),
         (Step::Fence, "0-9,20-99", "100-199"),
         (Step::Drain, "0-9,20-99", "100-199"),
         (Step::Open, "0-9,20-99", "10-19,100-199"),
@@ -142,6 +144,35 @@ fn grants_cover_every_slot_once_and_carry_the_epoch_of_their_span() {
 }
 
 #[test]
+fn slots_that_are_being_held_are_left_to_the_fence_of_their_operation_in_the_source_alone() {
+    for (step, want) in [
+        (Step::Check, ""),
+        (Step::Hold, "10-19"),
+        (Step::Fence, ""),
+        (Step::Open, ""),
+    ] {
+        let (table, _) = promoted_to(step);
+        assert_eq!(
+            fencing(&table, &"users".into(), &"east".into()).to_string(),
+            want,
+            "{step}"
+        );
+        let named: SlotSet = grants(&table, &"users".into(), &"east".into())
+            .iter()
+            .flat_map(|grant| grant.slots.ranges().iter().copied())
+            .collect();
+        let left = SlotSet::range(0, 255).difference(&named);
+        assert_eq!(left.to_string(), want, "{step}: every other slot is granted or closed");
+        for unit in ["north", "south"] {
+            assert!(
+                fencing(&table, &"users".into(), &unit.into()).is_empty(),
+                "{step} {unit}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_keyspace_that_the_table_does_not_have_grants_nothing() {
     assert!(grants(&table(), &"places".into(), &"east".into()).is_empty());
 }
@@ -153,6 +184,10 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
     let nothing = Ask::Nothing;
     let reach = |takes_over| Ask::Reach {
         positions: vec![position("orders")],
+        takes_over,
+    };
+    let follow = |takes_over| Ask::Follow {
+        sources: east.clone(),
         takes_over,
     };
     let sums = Ask::Checksums {
@@ -167,9 +202,9 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
         (Step::Check, Ask::Beat, Ask::Lag(east.clone()), Ask::Lag(east.clone())),
         (Step::Prepare, Ask::Beat, Ask::Lag(east.clone()), Ask::Lag(east.clone())),
         (Step::Verify, sums.clone(), sums.clone(), nothing.clone()),
-        (Step::Hold, nothing.clone(), nothing.clone(), nothing.clone()),
-        (Step::Fence, fence.clone(), nothing.clone(), nothing.clone()),
-        (Step::Drain, fence.clone(), reach(true), reach(false)),
+        (Step::Hold, fence.clone(), follow(true), follow(false)),
+        (Step::Fence, fence.clone(), follow(true), follow(false)),
+        (Step::Drain, nothing.clone(), reach(true), reach(false)),
         (Step::Open, nothing.clone(), nothing.clone(), nothing.clone()),
         (Step::Settle, nothing.clone(), nothing.clone(), nothing.clone()),
     ] {
@@ -179,12 +214,13 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
             ("north", Role::Target, target),
             ("south", Role::Member, member),
         ] {
-            let duties = duties(&table, &unit.into(), &[("orders".into(), "users".into())]);
+            let duties = duties(&table, &unit.into(), &[("orders".into(), "users".into())], |_, _| true);
             let want = Duty {
                 operation: uid.clone(),
                 epoch: table.operations[0].epoch,
                 step,
                 role,
+                quiet: step >= Step::Hold,
                 stores: vec![StoreDuty {
                     store: "orders".into(),
                     ask,
@@ -197,6 +233,33 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
 }
 
 #[test]
+fn a_source_fences_at_hold_once_its_routers_have_no_write_under_way_and_at_fence_whatever_they_say() {
+    for (step, quiet, fences) in [
+        (Step::Check, true, false),
+        (Step::Hold, false, false),
+        (Step::Hold, true, true),
+        (Step::Fence, false, true),
+    ] {
+        let (table, uid) = promoted_to(step);
+        let epoch = table.operations[0].epoch;
+        let said = |of: &OperationUid, at| quiet && *of == uid && at == epoch;
+        let duties = duties(&table, &"east".into(), &[("orders".into(), "users".into())], said);
+        let asks_fence = matches!(duties[0].stores[0].ask, Ask::Fence { .. });
+        assert_eq!(asks_fence, fences, "{step}, quiet: {quiet}");
+    }
+}
+
+#[test]
+fn where_a_unit_is_away_members_wait_for_the_published_positions() {
+    let (mut table, _) = promoted_to(Step::Hold);
+    table.operations[0].behind = vec!["south".into()];
+    let duties = duties(&table, &"north".into(), &[("orders".into(), "users".into())], |_, _| {
+        true
+    });
+    assert_eq!(duties[0].stores[0].ask, Ask::Nothing);
+}
+
+#[test]
 fn an_operation_concerns_its_units_and_the_members_of_its_stores() {
     let (table, _) = promoted_to(Step::Drain);
     for (unit, keyspace, concerned, missing) in [
@@ -206,7 +269,7 @@ fn an_operation_concerns_its_units_and_the_members_of_its_stores() {
         ("north", "places", true, 1),
         ("east", "places", true, 0),
     ] {
-        let duties = duties(&table, &unit.into(), &[("orders".into(), keyspace.into())]);
+        let duties = duties(&table, &unit.into(), &[("orders".into(), keyspace.into())], |_, _| true);
         assert_eq!(!duties.is_empty(), concerned, "{unit} {keyspace}");
         let missed = duties.first().map_or(0, |duty| duty.missing.len());
         assert_eq!(missed, missing, "{unit} {keyspace}");
@@ -218,7 +281,9 @@ fn a_later_round_compares_only_what_remains() {
     let (mut table, _) = promoted_to(Step::Verify);
     table.operations[0].round = 3;
     table.operations[0].remaining = vec![("users".into(), SlotSet::range(15, 40))];
-    let duties = duties(&table, &"north".into(), &[("orders".into(), "users".into())]);
+    let duties = duties(&table, &"north".into(), &[("orders".into(), "users".into())], |_, _| {
+        true
+    });
     let want = Ask::Checksums {
         round: 3,
         slots: SlotSet::range(15, 19),

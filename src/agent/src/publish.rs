@@ -92,10 +92,14 @@ fn is_urgent(written: Option<&UnitAssignmentStatus>, wanted: &Wanted) -> bool {
     news || (status.applied != written.applied && (wanted.opens || !wanted.haste))
 }
 
-/// Whether a report says something that was not said before at this epoch. That nothing is known yet is no fact.
+/// Whether a report says something that was not said before at this epoch. That nothing is known yet is no fact, and the
+/// number of writes under way is none that anybody waits for: the fence that follows the last of them is.
 fn is_fact(before: Option<OperationReport>, now: &OperationReport) -> bool {
-    let nothing = OperationReport {
+    let now = OperationReport {
         in_flight: None,
+        ..now.clone()
+    };
+    let nothing = OperationReport {
         fenced: None,
         lag_ms: None,
         reach: None,
@@ -103,8 +107,11 @@ fn is_fact(before: Option<OperationReport>, now: &OperationReport) -> bool {
         ..now.clone()
     };
     let same_epoch = |before: &OperationReport| (before.term, before.epoch) == (now.term, now.epoch);
-    let before = before.filter(same_epoch).unwrap_or_else(|| nothing.clone());
-    *now != before && *now != nothing
+    let before = before.filter(same_epoch).map(|before| OperationReport {
+        in_flight: None,
+        ..before
+    });
+    now != before.unwrap_or_else(|| nothing.clone()) && now != nothing
 }
 
 async fn write(api: &Api<UnitAssignment>, name: &str, status: &UnitAssignmentStatus) -> Result<(), String> {
@@ -231,7 +238,7 @@ mod tests {
             term: 1,
             epoch: 7,
             in_flight: Some(0),
-            fenced: None,
+            fenced: Some(Vec::new()),
             lag_ms: None,
             reach: None,
             checksums: vec![],
@@ -239,7 +246,8 @@ mod tests {
         let written = status(7);
         let other_epoch = OperationReport {
             epoch: 8,
-            in_flight: None,
+            in_flight: Some(0),
+            fenced: None,
             ..reported.operations[0].clone()
         };
         let mut unknown = status(7);

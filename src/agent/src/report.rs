@@ -187,15 +187,14 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
                 .filter_map(|(asked, answer)| checksums(asked, (*answer)?))
                 .collect();
         }
-        (Step::Hold, Role::Source) => {
+        (Step::Hold | Step::Fence, Role::Source) => {
             let writes = known.routers.in_flight(&duty.operation, duty.epoch);
             report.in_flight = writes.map(signed);
+            report.fenced = fenced(duty, &answers, known);
         }
-        (Step::Fence | Step::Drain, Role::Source) => report.fenced = fenced(duty, &answers, known),
-        (Step::Drain, Role::Target | Role::Member) => report.reach = reach(duty, &answers),
-        (Step::Check | Step::Prepare, Role::Source)
+        (Step::Hold | Step::Fence | Step::Drain, Role::Target | Role::Member) => report.reach = reach(duty, &answers),
+        (Step::Check | Step::Prepare | Step::Drain, Role::Source)
         | (Step::Verify, Role::Member)
-        | (Step::Hold | Step::Fence, Role::Target | Role::Member)
         | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => {}
     }
     report
@@ -213,9 +212,9 @@ fn checksums(asked: &StoreDuty, answer: &Answer) -> Option<StoreChecksums> {
 }
 
 /// The final positions, once every moving store is fenced at the operation's epoch; a unit without stores is fenced
-/// when it has taken that table.
+/// when it has taken that table and its routers have no write under way.
 fn fenced(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)], known: Known<'_>) -> Option<Vec<TablePosition>> {
-    known.table.filter(|table| *table >= duty.epoch)?;
+    known.table.filter(|table| duty.quiet && *table >= duty.epoch)?;
     let positions = answers.iter().map(|(_, answer)| {
         let (epoch, position) = answer.as_ref()?.fenced.as_ref()?;
         (*epoch == duty.epoch).then(|| TablePosition::from(position))
@@ -230,7 +229,11 @@ fn reach(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<Strin
     }
     let mut waiting = None;
     for (asked, answer) in answers {
-        match answer.and_then(|answer| answer.reach.as_ref())? {
+        let (epoch, reach) = answer.and_then(|answer| answer.reach.as_ref())?;
+        if *epoch != duty.epoch {
+            return None;
+        }
+        match reach {
             Reach::Reached => {}
             Reach::Waiting(missing) => {
                 waiting.get_or_insert_with(|| format!("Waiting: {}: {missing}", asked.store));

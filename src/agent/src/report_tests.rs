@@ -19,6 +19,7 @@ fn duty(step: Step, role: Role, stores: &[&str]) -> Duty {
         epoch: OP,
         step,
         role,
+        quiet: true,
         stores: stores.collect(),
         missing: Vec::new(),
     }
@@ -74,6 +75,17 @@ fn a_fence_is_reported_only_when_it_stands_in_every_store_at_the_operations_epoc
         Some(vec![]),
         "a unit without stores is fenced with its table"
     );
+    for step in [Step::Hold, Step::Fence] {
+        let loud = Duty {
+            quiet: false,
+            ..duty(step, Role::Source, &[])
+        };
+        assert_eq!(
+            said(loud, &Stores::new()).fenced,
+            None,
+            "its routers have writes under way"
+        );
+    }
 }
 
 #[test]
@@ -90,8 +102,8 @@ fn reach_is_known_when_every_store_has_answered_and_reached_when_all_have() {
         (Some(Reach::Reached), None, None),
         (Some(waiting()), Some(broken()), Some("Broken: b: no stream")),
     ] {
-        let answer = |reach| Answer {
-            reach,
+        let answer = |reach: Option<Reach>| Answer {
+            reach: reach.map(|reach| (OP, reach)),
             ..Answer::default()
         };
         let stores = Stores::from([
@@ -101,6 +113,13 @@ fn reach_is_known_when_every_store_has_answered_and_reached_when_all_have() {
         let report = said(duty(Step::Drain, Role::Target, &["a", "b"]), &stores);
         assert_eq!(report.reach.as_deref(), want, "b: {b:?}");
     }
+    let followed = Answer {
+        reach: Some((Epoch::new(1, 6), Reach::Reached)),
+        ..Answer::default()
+    };
+    let stores = Stores::from([("a".into(), store(None, followed))]);
+    let report = said(duty(Step::Drain, Role::Target, &["a"]), &stores);
+    assert_eq!(report.reach, None, "as it was asked at another epoch");
     let missing = Duty {
         missing: vec!["c".into()],
         ..duty(Step::Drain, Role::Target, &[])
@@ -135,6 +154,7 @@ fn one_unknown_lag_makes_the_whole_unknown() {
 fn writes_in_flight_are_said_in_hold_by_the_source_alone() {
     for (step, role, want) in [
         (Step::Hold, Role::Source, Some(0)),
+        (Step::Fence, Role::Source, Some(0)),
         (Step::Hold, Role::Target, None),
         (Step::Check, Role::Source, None),
         (Step::Drain, Role::Source, None),

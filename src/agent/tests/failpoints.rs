@@ -21,6 +21,8 @@ use tokio::process::{Child, Command};
 const CASES: &[(Side, &str)] = &[
     (Side::Source, "fence-before"),
     (Side::Source, "fence-after"),
+    (Side::Target, "follow-before"),
+    (Side::Target, "follow-after"),
     (Side::Target, "drain-before"),
     (Side::Target, "drain-after"),
     (Side::Target, "open-before"),

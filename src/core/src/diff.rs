@@ -2,7 +2,7 @@
 
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, UnitName};
-use crate::promotion::{Outcome, Step};
+use crate::promotion::{Operation, Outcome, Step};
 use crate::slots::SlotSet;
 use crate::span::{Span, SpanState};
 use crate::table::{KeyspaceTable, RoutingTable};
@@ -60,6 +60,8 @@ pub enum Change {
         operation: String,
         /// The step before.
         before: Step,
+        /// Steps that were passed with this one.
+        passed: Vec<Step>,
         /// The step now.
         after: Step,
         /// The units that are behind, where the owner changed.
@@ -109,10 +111,15 @@ impl fmt::Display for Change {
             Self::OperationStep {
                 operation,
                 before,
+                passed,
                 after,
                 behind,
             } => {
-                write!(f, "{operation}: {before} -> {after}")?;
+                write!(f, "{operation}: {before} -> ")?;
+                for step in passed {
+                    write!(f, "{step} -> ")?;
+                }
+                write!(f, "{after}")?;
                 if !behind.is_empty() {
                     let behind: Vec<_> = behind.iter().map(UnitName::as_str).collect();
                     write!(f, "; behind, for their clusters were away: {}", behind.join(", "))?;
@@ -231,6 +238,7 @@ fn operations(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
             Some(old) if old.step != op.step => changes.push(Change::OperationStep {
                 operation,
                 before: old.step,
+                passed: passed(old.step, op),
                 after: op.step,
                 behind: match op.step {
                     Step::Commit | Step::Open => op.behind.clone(),
@@ -254,4 +262,14 @@ fn operations(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
         });
     }
     changes
+}
+
+/// The steps that an operation passed on its way from `before`: those that were entered, and left at once. Commit is always
+/// left at once, and goes without saying.
+fn passed(before: Step, op: &Operation) -> Vec<Step> {
+    let entered = op.history.iter().filter(|entry| entry.not_needed.is_none());
+    let between = entered
+        .map(|entry| entry.step)
+        .filter(|step| before < *step && *step < op.step);
+    between.filter(|step| *step != Step::Commit).collect()
 }

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{
     Move, Operation, Outcome, Reach, RoutersSeen, Seen, Step, StepRecord, StoreCompared, UnitPosition, UnitReady,
-    Verify, WaitFor, next,
+    Verify, WaitFor, follows_until, next,
 };
 
 const EPOCH: Epoch = Epoch::new(1, 20);
@@ -39,8 +39,16 @@ fn after(step: Step, seconds: i64, change: impl Fn(&mut Seen)) -> Move {
 /// A move in short: the step entered, or wait and end by reason.
 fn short(movement: &Move) -> String {
     match movement {
-        Move::Enter { step, not_needed, .. } if not_needed.is_empty() => step.to_string(),
-        Move::Enter { step, not_needed, .. } => format!("{step} past {:?}", not_needed[0].0),
+        Move::Enter {
+            step,
+            not_needed,
+            passed,
+            ..
+        } => match (&not_needed[..], &passed[..]) {
+            ([], []) => step.to_string(),
+            ([(skipped, _), ..], _) => format!("{step} past {skipped}"),
+            ([], passed) => format!("{step} with {passed:?}"),
+        },
         Move::CompareAgain(slots) => format!("again {}", slots[0].1),
         Move::Wait(wait) => format!("wait for {wait}"),
         Move::End(Outcome::Succeeded) => "Succeeded".to_owned(),
@@ -65,8 +73,8 @@ fn every_step_enters_the_following_one_when_all_is_well() {
         (Step::Check, "Prepare"),
         (Step::Prepare, "Hold past Verify"),
         (Step::Verify, "Hold"),
-        (Step::Hold, "Fence"),
-        (Step::Fence, "Drain"),
+        (Step::Hold, "Commit with [Fence, Drain]"),
+        (Step::Fence, "Commit with [Drain]"),
         (Step::Drain, "Commit"),
         (Step::Commit, "Settle"),
         (Step::Open, "Settle"),
@@ -198,9 +206,14 @@ fn verify_compares_again_what_differs_until_it_agrees_or_ten_rounds_are_over() {
     );
 }
 
+fn no_fence(seen: &mut Seen) {
+    seen.sources[0].fence = None;
+}
+
 #[test]
 fn hold_passes_only_when_every_router_holds_and_none_has_a_write_under_way() {
     fn routers(seen: &mut Seen) -> &mut RoutersSeen {
+        no_fence(seen);
         seen.sources[0].routers.as_mut().unwrap()
     }
     let behind: fn(&mut Seen) = |seen| routers(seen).behind = vec!["r1".to_owned()];
@@ -230,30 +243,75 @@ fn hold_passes_only_when_every_router_holds_and_none_has_a_write_under_way() {
                 |seen| seen.sources.clear(),
                 "wait for routers: east has not reported",
             ),
-            ("well, but late", 99, |_| {}, "Fence"),
+            ("no fence yet, and late", 99, no_fence, "Fence"),
         ],
     );
 }
 
 #[test]
-fn fence_takes_only_a_fence_of_this_epoch() {
+fn only_a_fence_of_this_epoch_passes_hold_and_fence() {
     let other: fn(&mut Seen) = |seen| seen.sources[0].fence.as_mut().unwrap().epoch = Epoch::new(1, 19);
     let newer: fn(&mut Seen) = |seen| seen.sources[0].fence.as_mut().unwrap().epoch = Epoch::new(1, 21);
-    let none: fn(&mut Seen) = |seen| seen.sources[0].fence = None;
+    check(
+        Step::Hold,
+        &[
+            ("fence of an older epoch", 1, other, "Fence"),
+            ("fence of a newer epoch", 1, newer, "Fence"),
+        ],
+    );
     check(
         Step::Fence,
         &[
             ("fence of an older epoch", 9, other, "wait for the fence of east"),
             ("fence of a newer epoch", 9, newer, "wait for the fence of east"),
-            ("no fence", 9, none, "wait for the fence of east"),
-            ("no fence", 10, none, "Aborted/FenceBudget"),
+            ("no fence", 9, no_fence, "wait for the fence of east"),
+            ("no fence", 10, no_fence, "Aborted/FenceBudget"),
         ],
     );
-    let entered = after(Step::Fence, 1, |_| {});
-    let Move::Enter { positions, .. } = entered else {
-        panic!("{entered:?}")
-    };
-    assert_eq!(positions, vec![position()]);
+    for step in [Step::Hold, Step::Fence] {
+        let entered = after(step, 1, |_| {});
+        let Move::Enter { positions, .. } = entered else {
+            panic!("{entered:?}")
+        };
+        assert_eq!(positions, vec![position()], "{step}");
+    }
+}
+
+#[test]
+fn members_may_follow_the_fence_by_themselves_for_a_moment_and_then_the_positions_are_published() {
+    let unknown: fn(&mut Seen) = |seen| seen.members[0].reach = None;
+    let waiting: fn(&mut Seen) = |seen| seen.members[1].reach = Some(Reach::Waiting("no fence of east".to_owned()));
+    for (step, drain) in [(Step::Hold, "Drain with [Fence]"), (Step::Fence, "Drain")] {
+        check(
+            step,
+            &[
+                (
+                    "unknown",
+                    0,
+                    unknown,
+                    "wait for the last writes at north: has not reported",
+                ),
+                ("unknown", 1, unknown, drain),
+                (
+                    "waiting",
+                    0,
+                    waiting,
+                    "wait for the last writes at south: no fence of east",
+                ),
+                ("waiting", 1, waiting, drain),
+                // Whoever followed has waited for what only the source had of a member that is away.
+                ("a member is away", 0, south_away, drain),
+                (
+                    "the target is not known to answer",
+                    0,
+                    |seen| seen.members[0].reachable = None,
+                    "wait for the last writes at north: it is not known whether its member cluster answers",
+                ),
+            ],
+        );
+    }
+    let until = follows_until(&op(Step::Hold)).unwrap();
+    assert!(at(0) < until && until < at(1));
 }
 
 #[test]
@@ -526,6 +584,7 @@ fn several_sources_are_each_waited_for() {
         Move::Wait(WaitFor::Fence("west".to_owned()))
     );
     op.step = Step::Hold;
+    // East is fenced, and west is still asked.
     let want = WaitFor::Routers("west has not reported".to_owned());
     assert_eq!(next(&op, &well(EPOCH), at(1)), Move::Wait(want));
 }

@@ -23,6 +23,7 @@ fn enter(step: Step) -> Move {
     Move::Enter {
         step,
         not_needed,
+        passed: Vec::new(),
         positions,
         behind: Vec::new(),
     }
@@ -79,12 +80,12 @@ fn each_step_gives_the_slots_their_owner_state_and_epoch_and_leaves_the_rest() {
 }
 
 #[test]
-fn every_record_takes_the_next_epoch_and_the_operation_keeps_that_of_its_spans() {
+fn every_record_takes_the_next_epoch_and_the_operation_keeps_that_at_which_it_asks() {
     for (step, table, operation) in [
         (Step::Prepare, 11, None),
         (Step::Hold, 12, Some(12)),
-        (Step::Fence, 13, Some(13)),
-        (Step::Drain, 14, Some(13)),
+        (Step::Fence, 13, Some(12)),
+        (Step::Drain, 14, Some(14)),
         (Step::Open, 15, Some(15)),
         (Step::Settle, 16, Some(16)),
     ] {
@@ -129,6 +130,14 @@ fn a_move_that_does_not_follow_is_never_recorded() {
     let not_needed = |step: Step, skipped: &[Step]| Move::Enter {
         step,
         not_needed: skipped.iter().map(|step| (*step, "made up".to_owned())).collect(),
+        passed: Vec::new(),
+        positions: Vec::new(),
+        behind: Vec::new(),
+    };
+    let passing = |step: Step, passed: &[Step]| Move::Enter {
+        step,
+        not_needed: Vec::new(),
+        passed: passed.to_vec(),
         positions: Vec::new(),
         behind: Vec::new(),
     };
@@ -146,6 +155,14 @@ fn a_move_that_does_not_follow_is_never_recorded() {
         (Step::Prepare, not_needed(Step::Hold, &[])),
         (Step::Prepare, enter(Step::Prepare)),
         (Step::Hold, not_needed(Step::Drain, &[Step::Fence])),
+        (Step::Prepare, passing(Step::Hold, &[Step::Verify])),
+        (Step::Prepare, passing(Step::Fence, &[Step::Verify, Step::Hold])),
+        (Step::Hold, passing(Step::Commit, &[Step::Fence])),
+        (Step::Hold, passing(Step::Commit, &[Step::Drain, Step::Fence])),
+        (
+            Step::Hold,
+            passing(Step::Settle, &[Step::Fence, Step::Drain, Step::Commit, Step::Open]),
+        ),
         (Step::Hold, refused()),
         (Step::Fence, not_needed(Step::Commit, &[Step::Drain])),
         (Step::Drain, enter(Step::Drain)),
@@ -190,6 +207,42 @@ fn a_table_that_somebody_changed_meanwhile_is_refused() {
 }
 
 #[test]
+fn steps_that_were_passed_are_recorded_with_the_next_one_and_change_what_they_change() {
+    for (from, passed, to) in [
+        (Step::Hold, &[Step::Fence][..], Step::Drain),
+        (Step::Hold, &[Step::Fence, Step::Drain], Step::Commit),
+        (Step::Fence, &[Step::Drain], Step::Commit),
+    ] {
+        let mut movement = enter(to);
+        if let Move::Enter {
+            passed: with,
+            positions,
+            ..
+        } = &mut movement
+        {
+            *with = passed.to_vec();
+            *positions = vec![position()];
+        }
+        let table = recorded(&brought_to(from), &movement).unwrap().unwrap();
+        let op = &table.operations[0];
+        let steps: Vec<_> = op.history.iter().map(|entry| entry.step).collect();
+        assert_eq!(steps, Step::ALL[..steps.len()], "{from} to {to}");
+        let (stands, epoch) = (op.step, table.epoch.epoch);
+        let want = if to == Step::Commit {
+            (Step::Open, format!("4o1@1.{epoch},4s0@1.4,4s1@1.9,4u@0.0"))
+        } else {
+            (Step::Drain, format!("4f0@1.{epoch},4s0@1.4,4s1@1.9,4u@0.0"))
+        };
+        assert_eq!((stands, spans(&table)), want, "{from} to {to}");
+        assert_eq!(
+            (op.epoch, &op.positions[..]),
+            (table.epoch, &[position()][..]),
+            "{from} to {to}"
+        );
+    }
+}
+
+#[test]
 fn waiting_records_nothing() {
     let table = brought_to(Step::Hold);
     assert_eq!(recorded(&table, &Move::Wait(WaitFor::Comparison)), Ok(None));
@@ -200,6 +253,7 @@ fn a_round_of_comparison_is_counted_and_forgotten_with_hold() {
     let verify = Move::Enter {
         step: Step::Verify,
         not_needed: Vec::new(),
+        passed: Vec::new(),
         positions: Vec::new(),
         behind: Vec::new(),
     };
@@ -210,6 +264,7 @@ fn a_round_of_comparison_is_counted_and_forgotten_with_hold() {
     let hold = Move::Enter {
         step: Step::Hold,
         not_needed: Vec::new(),
+        passed: Vec::new(),
         positions: Vec::new(),
         behind: Vec::new(),
     };

@@ -135,19 +135,33 @@ async fn promotions(world: &World) {
         "Normal Started: move began at Check",
         "Normal StepEntered: move: Check -> Prepare",
         "Normal StepEntered: move: Prepare -> Hold",
-        "Normal StepEntered: move: Hold -> Fence",
-        "Normal StepEntered: move: Fence -> Drain",
-        "Normal StepEntered: move: Drain -> Open",
+        "Normal StepEntered: move: Hold -> …",
         "Normal StepEntered: move: Open -> Settle",
         "Normal Succeeded: move succeeded",
     ];
     told(world, "Promotion/move", &steps).await;
-    for (promotion, count) in [("stale", 1), ("cordoned", 2), ("move", 8)] {
+    for (promotion, count) in [("stale", 1), ("cordoned", 2)] {
         let prefix = format!("Promotion/{promotion}: ");
         let all = events(world).await;
         let of: Vec<_> = all.keys().filter(|line| line.starts_with(&prefix)).collect();
         assert_eq!(of.len(), count, "{of:#?}");
     }
+    every_step_once(world).await;
+}
+
+/// How many steps are entered with one commit depends on who reports first: together the events name each step once.
+async fn every_step_once(world: &World) {
+    let all = events(world).await;
+    let lines = all
+        .keys()
+        .filter_map(|line| line.strip_prefix("Promotion/move: Normal StepEntered: move: "));
+    let mut ways: Vec<Vec<&str>> = lines.map(|line| line.split(" -> ").collect()).collect();
+    let mut path = vec!["Check"];
+    while let Some(index) = ways.iter().position(|way| way.first() == path.last()) {
+        path.extend(&ways.swap_remove(index)[1..]);
+    }
+    assert!(ways.is_empty(), "{path:?}, and {ways:?}");
+    assert_eq!(path, ["Check", "Prepare", "Hold", "Fence", "Drain", "Open", "Settle"]);
 }
 
 async fn readiness(world: &World) {
@@ -162,8 +176,6 @@ async fn readiness(world: &World) {
         slots("0-7: Opening at east-1 -> Serving at east-1"),
         slots("8-15: Opening at north-1 -> Serving at north-1"),
         slots("0-7: Serving at east-1 -> Held at east-1"),
-        slots("0-7: Held at east-1 -> Fenced at east-1"),
-        slots("0-7: Fenced at east-1 -> Opening at north-1"),
         slots("0-7: Opening at north-1 -> Serving at north-1"),
     ];
     told(world, "Keyspace/users", &changes.each_ref().map(String::as_str)).await;

@@ -332,8 +332,8 @@ pub trait Driver: Send + Sync {
     /// Where the server does not answer.
     fn position(&self) -> impl Future<Output = Result<Vec<UnitPosition>, Error>> + Send;
 
-    /// Waits until this member has applied the positions, and records that for the operation, so that its slots may
-    /// open here. `epoch` is the epoch of the fence. A member that takes over has reached nothing while one of its peers
+    /// Waits until this member has applied the positions and what the fences of this operation wrote behind them, and
+    /// records that for the operation, so that its slots may open here. `epoch` is the epoch at which this is asked. A member that takes over has reached nothing while one of its peers
     /// would miss what is written here.
     ///
     /// # Errors
@@ -344,6 +344,21 @@ pub trait Driver: Send + Sync {
         op: &OperationUid,
         epoch: Epoch,
         positions: &[StorePosition],
+        takes_over: bool,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Waited, Error>> + Send;
+
+    /// As [`Driver::wait_for`], for the positions that the fences of these units for this operation wrote into their own
+    /// logs at `epoch`: it waits for those too, so that it may be asked before the fences stand.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn follow(
+        &self,
+        op: &OperationUid,
+        epoch: Epoch,
+        sources: &[UnitName],
         takes_over: bool,
         timeout: Duration,
     ) -> impl Future<Output = Result<Waited, Error>> + Send;

@@ -48,21 +48,6 @@ async fn go_home(members: &[Member], at: u64) {
     }
 }
 
-async fn rows_everywhere(members: &[Member], wanted: i64) {
-    for member in members {
-        let admin = admin(&member.server).await;
-        until(&format!("{wanted} rows at {}", member.unit), async || {
-            let found = count(&admin).await;
-            if found == wanted {
-                Ok(())
-            } else {
-                Err(format!("{found} rows"))
-            }
-        })
-        .await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_moves_with_all_its_rows_and_opens_only_where_it_drained() {
     let members = mesh(&UNITS).await;

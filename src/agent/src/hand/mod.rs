@@ -15,9 +15,10 @@ use inputs::{SecretSeen, Secrets, table_watch};
 use jiff::Timestamp;
 use multiactive_api::{UnitAssignment, UnitAssignmentStatus};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::StoreName;
+use multiactive_core::ids::{OperationUid, StoreName};
+use multiactive_core::promotion::Step;
 use multiactive_core::table::RoutingTable;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -46,6 +47,9 @@ struct Hand {
     tracker: TaskTracker,
     routers: UnitRouters,
     duties: Vec<Duty>,
+    /// Operations whose Hold of this epoch found no write under way at this unit's routers. A router that goes away
+    /// afterwards changes nothing: the fence is under way.
+    quiet: BTreeSet<(OperationUid, Epoch)>,
     /// The stores as they were when events were published last.
     told: Stores,
     status: watch::Sender<Option<publish::Wanted>>,
@@ -95,6 +99,7 @@ pub async fn run(
         tracker: TaskTracker::new(),
         routers,
         duties: Vec::new(),
+        quiet: BTreeSet::new(),
         told: Stores::new(),
         status,
         last: before.unwrap_or_default(),
@@ -134,7 +139,7 @@ impl Hand {
                 Ok(()) = self.table.changed() => true,
                 Ok(()) = secrets.changed() => true,
                 Ok(()) = board.changed() => false,
-                Ok(()) = routers.changed() => false,
+                Ok(()) = routers.changed() => self.hush(),
                 () = tokio::time::sleep_until(speak_at), if !self.speaks => {
                     self.speaks = true;
                     false
@@ -167,9 +172,11 @@ impl Hand {
             .map(|store| (StoreName::from(store.name.as_str()), store.keyspace.as_str().into()))
             .collect();
         let unit = self.key.unit.as_str().into();
+        self.hush();
+        let quiet = |uid: &OperationUid, epoch| self.quiet.contains(&(uid.clone(), epoch));
         self.duties = table
             .as_ref()
-            .map(|table| plan::duties(table, &unit, &stores))
+            .map(|table| plan::duties(table, &unit, &stores, quiet))
             .unwrap_or_default();
         self.prune(&stores.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
         for store in &spec.stores {
@@ -194,6 +201,25 @@ impl Hand {
             };
             self.wish_of(name, wish);
         }
+    }
+
+    /// Notes for which operations the routers have no write under way now; whether there is a new one.
+    fn hush(&mut self) -> bool {
+        let table = self.table.borrow().clone();
+        let operations = table.iter().flat_map(|table| &table.operations);
+        let holding: BTreeSet<_> = operations
+            .filter(|op| op.step == Step::Hold)
+            .map(|op| (op.uid.clone(), op.epoch))
+            .collect();
+        self.quiet.retain(|known| holding.contains(known));
+        let before = self.quiet.len();
+        let routers = self.routers.subscribe();
+        let registry = routers.borrow();
+        let silent = holding
+            .into_iter()
+            .filter(|(uid, epoch)| registry.in_flight(uid, *epoch) == Some(0));
+        self.quiet.extend(silent);
+        self.quiet.len() > before
     }
 
     fn wish_of(&mut self, name: StoreName, wish: Wish) {

@@ -10,7 +10,7 @@ use crate::plan::Ask;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::SignedDuration;
 use multiactive_core::ids::UnitName;
-use multiactive_core::promotion::{Reach, StorePosition};
+use multiactive_core::promotion::Reach;
 use multiactive_core::slots::SlotSet;
 use multiactive_stores::driver::{KeyRange, Waited};
 use multiactive_stores::{Driver, Error};
@@ -66,7 +66,7 @@ pub(super) async fn answer<D: Driver>(store: &Store<D>, mut wish: watch::Receive
 
 fn takes_time(asked: &Asked) -> bool {
     match asked.ask {
-        Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Reach { .. } => true,
+        Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Follow { .. } | Ask::Reach { .. } => true,
         Ask::Nothing | Ask::Fence { .. } => false,
     }
 }
@@ -109,7 +109,22 @@ async fn once<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<Option<Durat
             checksums(store, asked, *round, slots).await?;
             Ok(None)
         }
-        Ask::Reach { positions, takes_over } => reach(store, asked, positions, *takes_over).await,
+        Ask::Follow { sources, takes_over } => {
+            hit("follow-before");
+            let verb = store
+                .driver
+                .follow(&asked.operation, asked.epoch, sources, *takes_over, WAIT);
+            let waited = timed(&store.metrics, "follow", verb).await?;
+            Ok(reached(store, asked, waited, "follow-after"))
+        }
+        Ask::Reach { positions, takes_over } => {
+            hit("drain-before");
+            let verb = store
+                .driver
+                .wait_for(&asked.operation, asked.epoch, positions, *takes_over, WAIT);
+            let waited = timed(&store.metrics, "wait_for", verb).await?;
+            Ok(reached(store, asked, waited, "drain-after"))
+        }
     }
 }
 
@@ -142,17 +157,8 @@ async fn checksums<D: Driver>(store: &Store<D>, asked: &Asked, round: u32, slots
     Ok(())
 }
 
-async fn reach<D: Driver>(
-    store: &Store<D>,
-    asked: &Asked,
-    positions: &[StorePosition],
-    takes_over: bool,
-) -> Result<Option<Duration>, Error> {
-    hit("drain-before");
-    let verb = store
-        .driver
-        .wait_for(&asked.operation, asked.epoch, positions, takes_over, WAIT);
-    let waited = timed(&store.metrics, "wait_for", verb).await?;
+/// Says how far a wait came; the pause before the next one, or `None` where all is reached.
+fn reached<D: Driver>(store: &Store<D>, asked: &Asked, waited: Waited, passing: &'static str) -> Option<Duration> {
     let (reach, again) = match waited {
         Waited::Reached => (Reach::Reached, None),
         Waited::TimedOut(missing) => {
@@ -161,9 +167,9 @@ async fn reach<D: Driver>(
         }
         Waited::LinkBroken(why) => (Reach::Broken(why), Some(BEAT)),
     };
-    hit("drain-after");
+    hit(passing);
     store
         .board
-        .answer(&asked.operation, |answer| answer.reach = Some(reach));
-    Ok(again)
+        .answer(&asked.operation, |answer| answer.reach = Some((asked.epoch, reach)));
+    again
 }

@@ -161,6 +161,12 @@ async fn look<D: Driver>(store: &Store<D>, before: Option<Standing>) -> Result<S
     } = seen;
     let before = before.filter(|before| before.server == server);
     let (at, grants) = before.map(|before| (before.at, before.grants)).unwrap_or_default();
+    // Slots that no grant names are fenced by an operation, whenever its writes have ended.
+    let granted: SlotSet = grants
+        .iter()
+        .flat_map(|grant: &Grant| grant.slots.ranges().iter().copied())
+        .collect();
+    let open = open.intersection(&granted);
     let warnings: Vec<_> = warnings
         .into_iter()
         .map(|finding| Problem::new(finding.reason, format!("{}: {}", finding.table, finding.message)))
@@ -188,7 +194,7 @@ async fn look<D: Driver>(store: &Store<D>, before: Option<Standing>) -> Result<S
 async fn fence<D: Driver>(store: &Store<D>, wishes: &watch::Receiver<Wish>, asked: &Asked) -> Result<Ended<()>, Error> {
     let (slots, budget) = match &asked.ask {
         Ask::Fence { slots, budget } => (slots, *budget),
-        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Reach { .. } => {
+        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Follow { .. } | Ask::Reach { .. } => {
             return Ok(Ended::Done(()));
         }
     };

@@ -330,13 +330,14 @@ impl World {
     }
 
     pub async fn enter(&self, uid: &OperationUid, step: Step) {
-        self.enter_with(uid, step, Vec::new()).await;
+        self.enter_with(uid, step, Vec::new(), Vec::new()).await;
     }
 
-    pub async fn enter_with(&self, uid: &OperationUid, step: Step, positions: Vec<StorePosition>) {
+    pub async fn enter_with(&self, uid: &OperationUid, step: Step, passed: Vec<Step>, positions: Vec<StorePosition>) {
         let movement = Move::Enter {
             step,
             not_needed: Vec::new(),
+            passed,
             positions,
             behind: Vec::new(),
         };
@@ -370,6 +371,7 @@ impl World {
         let hold = Move::Enter {
             step: Step::Hold,
             not_needed,
+            passed: Vec::new(),
             positions: Vec::new(),
             behind: Vec::new(),
         };
@@ -389,13 +391,6 @@ impl World {
         }
         self.enter(uid, Step::Prepare).await;
         self.hold(uid).await;
-        for source in op.sources() {
-            self.answer(source.as_str(), uid, "none in flight", |report| {
-                report.in_flight.filter(|n| *n == 0)
-            })
-            .await;
-        }
-        self.enter(uid, Step::Fence).await;
         let mut positions = Vec::new();
         for source in op.sources() {
             let fenced = self
@@ -403,8 +398,14 @@ impl World {
                 .await;
             positions.extend(fenced.iter().map(StorePosition::from));
         }
-        self.enter_with(uid, Step::Drain, positions).await;
-        for member in &members {
+        // They follow the fence by themselves, and then once more by its positions in the table.
+        self.reached(&members, uid).await;
+        self.enter_with(uid, Step::Drain, vec![Step::Fence], positions).await;
+        self.reached(&members, uid).await;
+    }
+
+    async fn reached(&self, members: &[&String], uid: &OperationUid) {
+        for member in members {
             let reached = |report: &OperationReport| report.reach.as_deref().filter(|r| *r == "Reached").map(drop);
             self.answer(member, uid, "reached", reached).await;
         }

@@ -15,6 +15,10 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// a moment in a comparison of running stores.
 const VERIFY_ROUNDS: u32 = 10;
 
+/// How long after the entry of Hold members may say that they followed the fences by themselves, before their positions
+/// are published for them: a round through the record more, while writes are held.
+const FOLLOWING: SignedDuration = SignedDuration::from_millis(500);
+
 /// What one pass does about an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Move {
@@ -24,7 +28,10 @@ pub enum Move {
         step: Step,
         /// Steps on the way that are `NotNeeded`, each with its reason.
         not_needed: Vec<(Step, String)>,
-        /// For [`Step::Drain`]: the final positions of the sources.
+        /// Steps on the way whose work was seen done already: Fence, or Fence and Drain. They are recorded with this one,
+        /// so that nobody waits for a record that says only that.
+        passed: Vec<Step>,
+        /// Where Drain is entered or passed: the final positions of the sources.
         positions: Vec<StorePosition>,
         /// For [`Step::Hold`]: the units that are away. For [`Step::Commit`]: those that were, and have not applied the
         /// positions.
@@ -81,6 +88,7 @@ fn enter(step: Step) -> Move {
     Move::Enter {
         step,
         not_needed: Vec::new(),
+        passed: Vec::new(),
         positions: Vec::new(),
         behind: Vec::new(),
     }
@@ -225,6 +233,7 @@ fn enter_hold(op: &Operation, seen: &Seen, not_needed: Vec<(Step, String)>) -> M
     Move::Enter {
         step: Step::Hold,
         not_needed,
+        passed: Vec::new(),
         positions: Vec::new(),
         behind: away.map(|member| member.unit.clone()).collect(),
     }
@@ -266,17 +275,15 @@ fn differing(compared: &[StoreCompared]) -> Vec<(KeyspaceName, SlotSet)> {
     all
 }
 
+/// Each source fences by itself once its routers hold and have no write under way. That shows in its report, and where it
+/// takes its time the record says that Fence is what is waited for.
 fn hold(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
+    if let Ok(positions) = fences(op, seen) {
+        return fenced(op, seen, now, positions);
+    }
     match hold_problem(op, seen) {
         None => enter(Step::Fence),
-        Some(wait) if overdue(op.entered_step(Step::Hold), op.budgets.fence, now) => aborted(
-            "FenceBudget",
-            format!(
-                "budgets.fence of {:#} ran out, still waiting for {wait}",
-                op.budgets.fence
-            ),
-        ),
-        Some(wait) => Move::Wait(wait),
+        Some(wait) => within_fence_budget(op, wait, now),
     }
 }
 
@@ -300,31 +307,63 @@ fn hold_problem(op: &Operation, seen: &Seen) -> Option<WaitFor> {
 }
 
 fn fence(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
+    match fences(op, seen) {
+        Ok(positions) => fenced(op, seen, now, positions),
+        Err(wait) => within_fence_budget(op, wait, now),
+    }
+}
+
+fn within_fence_budget(op: &Operation, wait: WaitFor, now: Timestamp) -> Move {
+    if overdue(op.entered_step(Step::Hold), op.budgets.fence, now) {
+        let message = format!(
+            "budgets.fence of {:#} ran out, still waiting for {wait}",
+            op.budgets.fence
+        );
+        return aborted("FenceBudget", message);
+    }
+    Move::Wait(wait)
+}
+
+/// The final positions of all sources; else the first whose fence is not known to stand.
+fn fences(op: &Operation, seen: &Seen) -> Result<Vec<StorePosition>, WaitFor> {
     let mut positions = Vec::new();
     for unit in op.sources() {
         let source = seen.sources.iter().find(|source| source.unit == *unit);
         // A fence of another epoch belongs to another attempt: its position says nothing about this one.
-        match source
-            .and_then(|source| source.fence.as_ref())
-            .filter(|fence| fence.epoch == op.epoch)
-        {
-            Some(fence) => positions.extend(fence.positions.iter().map(|at| drain::awaited(op, seen, at))),
-            None if overdue(op.entered_step(Step::Hold), op.budgets.fence, now) => {
-                let message = format!(
-                    "budgets.fence of {:#} ran out, still waiting for the fence of {unit}",
-                    op.budgets.fence
-                );
-                return aborted("FenceBudget", message);
-            }
-            None => return Move::Wait(WaitFor::Fence(unit.to_string())),
-        }
+        let fence = source.and_then(|source| source.fence.as_ref());
+        let fence = fence.filter(|fence| fence.epoch == op.epoch);
+        let fence = fence.ok_or_else(|| WaitFor::Fence(unit.to_string()))?;
+        positions.extend(fence.positions.iter().map(|at| drain::awaited(op, seen, at)));
     }
+    Ok(positions)
+}
+
+/// Every source is fenced. What each fence wrote travels in the source's own stream, so the members may have followed it
+/// by now, without a record of the positions: then the owner changes at once. Where a member is away they are published
+/// for the others, for what only it had is not waited for.
+fn fenced(op: &Operation, seen: &Seen, now: Timestamp, positions: Vec<StorePosition>) -> Move {
+    let excused = seen.members.iter().any(|member| drain::excused(op, member));
+    let (behind, problem) = drain::arrivals(op, seen);
+    let late = overdue(op.entered_step(Step::Hold), FOLLOWING, now);
+    let step = match problem {
+        None if !excused => Step::Commit,
+        Some(problem) if !excused && !late => return Move::Wait(WaitFor::Reach(problem)),
+        None | Some(_) => Step::Drain,
+    };
+    let passed = [Step::Fence, Step::Drain].into_iter();
     Move::Enter {
-        step: Step::Drain,
+        step,
         not_needed: Vec::new(),
+        passed: passed.filter(|passed| op.step < *passed && *passed < step).collect(),
         positions,
-        behind: Vec::new(),
+        behind: if step == Step::Commit { behind } else { Vec::new() },
     }
+}
+
+/// Until when members may follow the fences by themselves.
+pub fn follows_until(op: &Operation) -> Option<Timestamp> {
+    op.entered_step(Step::Hold)
+        .and_then(|since| since.checked_add(FOLLOWING).ok())
 }
 
 fn drain(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
@@ -333,6 +372,7 @@ fn drain(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         return Move::Enter {
             step: Step::Commit,
             not_needed: Vec::new(),
+            passed: Vec::new(),
             positions: Vec::new(),
             behind,
         };

@@ -16,11 +16,13 @@ pub enum Step {
     Prepare,
     /// Rows compared while both run.
     Verify,
-    /// The sources' routers hold new writes and report none in flight.
+    /// The sources' routers hold new writes and report none in flight; then each source fences.
     Hold,
-    /// The sources' databases refuse writes and report their final position.
+    /// The sources' databases refuse writes and report their final position. Recorded with the next step where the fences
+    /// stand by then.
     Fence,
-    /// The members apply that position: the target, and all others that answer.
+    /// The members apply that position: the target, and all others that answer. Recorded with Commit where they have by
+    /// then.
     Drain,
     /// The owner changes: the commit point. It takes no time, [`Step::Open`] is entered with it.
     Commit,
@@ -135,7 +137,8 @@ pub struct Operation {
     pub budgets: Budgets,
     /// The step that was recorded last.
     pub step: Step,
-    /// The epoch of the last change of its spans; [`Epoch::NEVER`] before Hold.
+    /// The epoch at which the present step asks its agents: that of the entry of Hold, Drain, Open or Settle, Hold's in
+    /// Fence too; [`Epoch::NEVER`] before Hold. What agents report counts only where they name it.
     pub epoch: Epoch,
     /// In Verify: which round of comparison runs, from 0, and which slots it still compares.
     pub round: u32,

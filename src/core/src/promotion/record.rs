@@ -76,6 +76,7 @@ pub fn record(
         Move::Enter {
             step,
             not_needed,
+            passed,
             positions,
             behind,
         } => {
@@ -86,7 +87,9 @@ pub fn record(
                     not_needed: Some(reason.clone()),
                 });
             }
-            enter(&mut changed, &mut op, *step, now)?;
+            for step in passed.iter().chain([step]) {
+                enter(&mut changed, &mut op, *step, now)?;
+            }
             op.positions.extend(positions.iter().cloned());
             match step {
                 Step::Hold | Step::Commit => op.behind.clone_from(behind),
@@ -103,20 +106,27 @@ pub fn record(
 }
 
 /// Whether a move may be recorded where the operation stands. Every step is entered once and in order; only those
-/// before Hold, which change nothing, may be `NotNeeded`.
+/// before Hold, which change nothing, may be `NotNeeded`, and only Fence and Drain may be passed with the next one.
 fn follows(op: &Operation, movement: &Move) -> bool {
     // A record that stays at Commit stands where Open does.
     let from = if op.step == Step::Commit { Step::Open } else { op.step };
     match movement {
         Move::Wait(_) => true,
         Move::CompareAgain(_) => from == Step::Verify,
-        Move::Enter { step, not_needed, .. } => {
+        Move::Enter {
+            step,
+            not_needed,
+            passed,
+            positions: _,
+            behind: _,
+        } => {
             let skipped: Vec<Step> = not_needed.iter().map(|(step, _)| *step).collect();
             let between = Step::ALL.iter().copied().filter(|other| from < *other && other < step);
             *step > from
                 && *step != Step::Open
-                && between.eq(skipped.iter().copied())
+                && between.eq(skipped.iter().chain(passed).copied())
                 && skipped.iter().all(|skipped| *skipped < Step::Hold)
+                && passed.iter().all(|passed| [Step::Fence, Step::Drain].contains(passed))
         }
         Move::End(Outcome::Succeeded) => from == Step::Settle,
         Move::End(Outcome::Refused { .. }) => from < Step::Hold,
@@ -147,8 +157,9 @@ fn enter(table: &mut RoutingTable, op: &mut Operation, step: Step, now: Timestam
         Step::Settle => transfer(table, op, (Some(&target), &[Opening]), (Some(&target), Serving), step)?,
     }
     match step {
-        Step::Check | Step::Prepare | Step::Verify | Step::Drain => {}
-        Step::Hold | Step::Fence | Step::Commit | Step::Open | Step::Settle => op.epoch = epoch,
+        // A source fences at the epoch of Hold, whether Fence is recorded before or after.
+        Step::Check | Step::Prepare | Step::Verify | Step::Fence => {}
+        Step::Hold | Step::Drain | Step::Commit | Step::Open | Step::Settle => op.epoch = epoch,
     }
     op.history.push(StepRecord {
         step,

@@ -2,7 +2,7 @@
 
 use super::model::{Fault, Model, Pass};
 use super::operators;
-use super::world::{EAST, Fact, NORTH, Proposal, Report, Table, UNITS, World, Write};
+use super::world::{EAST, Fact, Kind, NORTH, Proposal, Report, Table, UNITS, World, Write};
 use multiactive_core::promotion::Step;
 use multiactive_core::span::SpanState;
 
@@ -14,8 +14,14 @@ impl Model {
         let op = unit.projection.operation();
         let owns = span.is_owned_by(&UNITS[number].into()) && span.state.is_open();
         let early = self.has(Fault::OpensAtFenced) && number == NORTH && span.state == SpanState::Fenced;
-        let epoch = span.epoch;
-        if owns || early {
+        // A source fences at the epoch at which Hold asks, once its router has no write under way.
+        let fences = op.filter(|op| number == EAST && matches!(op.step, Step::Hold | Step::Fence));
+        let epoch = fences.map_or(span.epoch, |op| op.epoch);
+        let held = fences.filter(|op| op.step == Step::Hold);
+        if held.is_some_and(|op| world.router.epoch() < op.epoch || Self::under_way(&world.writes)) {
+            return;
+        }
+        if held.is_none() && (owns || early) {
             // A store that takes over opens only with the record of this operation's Drain.
             let taking_over = op.filter(|op| op.step == Step::Open && span.state == SpanState::Opening);
             let allowed = taking_over.is_none_or(|op| unit.store.reached == Some(operators::number(op)));
@@ -31,12 +37,17 @@ impl Model {
         }
     }
 
-    /// Whether a table asks anything of a unit. The target has nothing to do at Hold and Fence, the source nothing new
-    /// at Drain and Open: such a table is as good as one that has not arrived yet.
+    /// Whether a write of the router is not answered yet.
+    fn under_way(writes: &[Write; 2]) -> bool {
+        matches!(writes[0], Write::Admitted | Write::Begun(_))
+    }
+
+    /// Whether a table asks anything of a unit. The source has nothing new to do at Drain and Open: such a table is as
+    /// good as one that has not arrived yet.
     pub fn concerns(table: &Table, unit: usize) -> bool {
         match table.operation().map(|op| op.step) {
             Some(Step::Check | Step::Prepare | Step::Verify) => false,
-            Some(Step::Hold | Step::Fence) => unit == EAST,
+            Some(Step::Hold | Step::Fence) => true,
             Some(Step::Drain | Step::Commit | Step::Open) => unit == NORTH,
             Some(Step::Settle) | None => true,
         }
@@ -47,13 +58,19 @@ impl Model {
         let unit = &world.units[number];
         let op = unit.projection.operation()?;
         let routes = world.router.epoch() >= op.epoch;
+        let fenced = unit.store.kind == Kind::Fenced && unit.store.epoch == op.epoch;
         match (op.step, number) {
-            (Step::Hold, EAST) if routes => {
-                let under_way = matches!(world.writes[0], Write::Admitted | Write::Begun(_));
-                Some(Fact::Holds(u8::from(under_way)))
-            }
-            (Step::Fence, EAST) if unit.applied(EAST) => {
+            (Step::Hold | Step::Fence, EAST) if fenced => {
                 Some(Fact::Fenced(unit.early_position.unwrap_or(unit.store.rows)))
+            }
+            (Step::Hold, EAST) if routes => Some(Fact::Holds(u8::from(Self::under_way(&world.writes)))),
+            // What the fence wrote comes in the source's stream: after its rows, with its final position.
+            (Step::Hold | Step::Fence, NORTH) => {
+                let marker = world.units[EAST].fence_report?;
+                let mine = marker.operation == operators::number(op) && marker.epoch == op.epoch;
+                let Fact::Fenced(wanted) = marker.fact else { return None };
+                let arrived = wanted & !unit.store.rows == 0;
+                (arrived && (mine || self.has(Fault::FollowsAnyFence))).then_some(Fact::Reached)
             }
             (Step::Settle, EAST) if routes => Some(Fact::Routes),
             (Step::Drain, NORTH) => {

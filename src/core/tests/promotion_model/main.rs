@@ -96,7 +96,7 @@ fn every_planted_fault_is_found() {
         retries: true,
         ..small()
     };
-    let rows: [(&'static [Fault], Model, &str); 11] = [
+    let rows: [(&'static [Fault], Model, &str); 12] = [
         (&[Fault::EpochIgnored], retried(), ONE_WRITER),
         (&[Fault::FenceLeavesTransactions], small(), NOTHING_LOST),
         (&[Fault::FenceLeavesTransactions], small(), ONE_WRITER),
@@ -106,6 +106,7 @@ fn every_planted_fault_is_found() {
         (&[Fault::UnknownIsReached, Fault::OpensUnproven], small(), NOTHING_LOST),
         (&[Fault::UnknownIsQuiet], small(), NO_ERROR),
         (&[Fault::AnyFence], twice(), NOTHING_LOST),
+        (&[Fault::FollowsAnyFence], twice(), NOTHING_LOST),
         (
             &[Fault::NoCompareAndSwap],
             Model {

@@ -32,6 +32,8 @@ pub enum Fault {
     UnknownIsQuiet,
     /// The operator takes a fence of another operation or epoch for this one's.
     AnyFence,
+    /// A target that follows the source's stream takes what any fence wrote there for this one's.
+    FollowsAnyFence,
     /// The operator writes without comparing.
     NoCompareAndSwap,
     /// The operator forgets budgets: what is overdue waits on.

@@ -5,8 +5,8 @@ use super::world::{EAST, Fact, NORTH, Report, UNITS, World};
 use crate::common::at;
 use jiff::SignedDuration;
 use multiactive_core::promotion::{
-    FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, RoutersSeen, Seen, SourceSeen, StorePosition, TargetSeen,
-    UnitPosition, UnitReady, WaitFor, admit, next, record,
+    FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, RoutersSeen, Seen, SourceSeen, Step, StorePosition,
+    TargetSeen, UnitPosition, UnitReady, WaitFor, admit, next, record,
 };
 use multiactive_core::table::RoutingTable;
 
@@ -23,8 +23,8 @@ pub fn rows_of(op: &Operation) -> Option<u8> {
 
 /// The table that an operator would commit now; `None` where it waits.
 ///
-/// A pass that is late or aborted counts only where it ends the operation, so that times in the record do
-/// not multiply the worlds.
+/// A pass that is late or aborted counts only where it ends the operation or publishes its positions, so that times in
+/// the record do not multiply the worlds.
 pub fn decide(model: &Model, world: &World, pass: Pass) -> Option<RoutingTable> {
     let mut table = world.ledger.get().clone();
     if table.operations.is_empty() {
@@ -45,7 +45,14 @@ fn pass_over(model: &Model, world: &World, table: &RoutingTable, pass: Pass) -> 
     let op = table.operations.first()?;
     let movement = move_of(model, world, op, pass);
     let ends = matches!(movement, Move::End(Outcome::Aborted { .. } | Outcome::Refused { .. }));
-    if (pass != Pass::Plain) != ends {
+    // Late enough, the positions are published though the members might still follow by themselves.
+    let publishes = matches!(&movement, Move::Enter { step: Step::Drain, .. });
+    let counts = match pass {
+        Pass::Plain => !ends,
+        Pass::Abort => ends,
+        Pass::Late => ends || publishes,
+    };
+    if !counts {
         return None;
     }
     record(table, &op.uid, &movement, at(0)).unwrap()

@@ -72,12 +72,12 @@ fn operation(unit: &str, op: &Operation, assignment: &UnitAssignment) -> Value {
     let mut report = json!({"uid": op.uid.as_str(), "term": op.epoch.term, "epoch": op.epoch.epoch});
     match (op.step, source) {
         (Step::Check | Step::Prepare, false) => report["lagMs"] = json!(3),
-        (Step::Hold, true) => report["inFlight"] = json!(0),
-        (Step::Fence | Step::Drain, true) => {
+        (Step::Hold | Step::Fence, true) => {
+            report["inFlight"] = json!(0);
             let position = |store: &multiactive_api::AssignedStore| json!({"store": store.name, "source": unit, "vector": [{"unit": unit, "position": "0/1"}]});
             report["fenced"] = assignment.spec.stores.iter().map(position).collect();
         }
-        (Step::Drain, false) => report["reach"] = json!("Reached"),
+        (Step::Hold | Step::Fence | Step::Drain, false) => report["reach"] = json!("Reached"),
         (_, _) => {}
     }
     report

@@ -107,6 +107,17 @@ impl Driver for Postgres {
         wait::wait_for(self, op, epoch, positions, takes_over, timeout).await
     }
 
+    async fn follow(
+        &self,
+        op: &OperationUid,
+        epoch: Epoch,
+        sources: &[UnitName],
+        takes_over: bool,
+        timeout: Duration,
+    ) -> Result<Waited, Error> {
+        wait::follow(self, op, epoch, sources, takes_over, timeout).await
+    }
+
     async fn link(&self, peer: &Peer) -> Result<Link, Error> {
         links::link(self, peer).await
     }

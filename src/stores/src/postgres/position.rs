@@ -4,7 +4,8 @@
 //! Why the position is right: it is read after the fence has been committed, so every write that the fence let pass
 //! was committed before it in the log. The marker is committed after it. A replica applies transactions in the order
 //! of their commits and notes the end of each as its progress. So a progress beyond the position means that all those
-//! writes are applied, and the marker sees to it that the progress gets there though nobody writes any more.
+//! writes are applied, and the marker sees to it that the progress gets there though nobody writes any more. The position
+//! itself is written with the marker, and travels with it: who has that row needs nobody to tell the position.
 
 use super::connect::Session;
 use super::grants::{Wanted, params, raise, wanted};
@@ -126,21 +127,24 @@ async fn mark(pg: &Postgres, op: &OperationUid, epoch: Epoch) -> Result<Vec<Unit
     let vector = read(pg, &session).await?;
     let (units, positions): (Vec<_>, Vec<_>) = vector.iter().map(|at| (at.unit.as_str(), at.position.as_str())).unzip();
     // The first answer stays: other members may have recorded that they reached it.
-    let sql = "INSERT INTO multiactive.operation (op, term, epoch, units, positions) VALUES ($1, $2, $3, $4, $5)
+    let own = pg.spec.unit.as_str();
+    let sql = "INSERT INTO multiactive.fenced (unit, op, term, epoch, units, positions) VALUES ($1, $2, $3, $4, $5, $6)
                ON CONFLICT DO NOTHING";
     session
         .change(
             "noting the position",
             sql,
-            &[&op.as_str(), &term, &number, &units, &positions],
+            &[&own, &op.as_str(), &term, &number, &units, &positions],
         )
         .await?;
-    let sql = "SELECT units, positions FROM multiactive.operation WHERE op = $1 AND term = $2 AND epoch = $3";
+    let sql =
+        "SELECT units, positions FROM multiactive.fenced WHERE unit = $1 AND op = $2 AND term = $3 AND epoch = $4";
     let row = session
-        .row("reading the position", sql, &[&op.as_str(), &term, &number])
+        .row("reading the position", sql, &[&own, &op.as_str(), &term, &number])
         .await?;
-    let sql = "COMMIT; DELETE FROM multiactive.operation WHERE at < clock_timestamp() - interval '30 days'";
-    session.batch("marking the fence", sql).await?;
+    session.batch("marking the fence", "COMMIT").await?;
+    let sql = "DELETE FROM multiactive.fenced WHERE unit = $1 AND at < clock_timestamp() - interval '30 days'";
+    session.change("forgetting old fences", sql, &[&own]).await?;
     session.keep();
     let (units, positions): (Vec<String>, Vec<String>) = (row.get(0), row.get(1));
     let entries = units.into_iter().zip(positions);

@@ -1,5 +1,5 @@
--- The schema of multiactive in a store's database. Local to the server: of all this only `marker`, `opening` and `breach`
--- are replicated.
+-- The schema of multiactive in a store's database. Local to the server: of all this only `marker`, `fenced`, `opening` and
+-- `breach` are replicated.
 -- Run in one transaction by `install`, under its advisory lock; every statement may be repeated.
 
 CREATE SCHEMA IF NOT EXISTS multiactive;
@@ -38,16 +38,20 @@ CREATE TABLE IF NOT EXISTS multiactive.marker (
     at    timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
--- The position vector of each fence that was made here for an operation: a repeated call gets the same answer.
-CREATE TABLE IF NOT EXISTS multiactive.operation (
+-- Published: the position vector of each fence that was made for an operation; a repeated call gets the same answer. The
+-- row stands in its unit's log after every write that the fence let pass. So a replica that has applied it has applied
+-- all of those, and knows from it what else to wait for.
+CREATE TABLE IF NOT EXISTS multiactive.fenced (
+    unit      text    NOT NULL,
     op        text    NOT NULL,
     term      integer NOT NULL,
     epoch     bigint  NOT NULL,
     units     text[]  NOT NULL,
     positions text[]  NOT NULL,
     at        timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (op, term, epoch)
+    PRIMARY KEY (op, unit, term, epoch)
 );
+DROP TABLE IF EXISTS multiactive.operation;
 
 -- The operations whose position was reached here: without its record, slots that an operation brings do not open.
 CREATE TABLE IF NOT EXISTS multiactive.reached (

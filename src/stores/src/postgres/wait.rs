@@ -11,13 +11,82 @@ use crate::driver::{LinkState, Waited};
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
-use multiactive_core::promotion::StorePosition;
+use multiactive_core::promotion::{StorePosition, UnitPosition};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+use tokio_postgres::Row;
 
 /// How often the links themselves are looked at, which costs more than their progress.
 const LOOK_AT_LINKS: Duration = Duration::from_millis(250);
+
+/// The longest pause between two questions: writes are held meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The positions that fences for an operation wrote: $1 the operation, $2 and $3 the epoch, $4 the units.
+const FENCES: &str = "SELECT unit, units, positions FROM multiactive.fenced
+                      WHERE op = $1 AND (term, epoch) = ($2, $3) AND unit = ANY ($4::text[])";
+
+/// The first of the units $2 whose fence for operation $1, at whatever epoch, has not come.
+const NOT_COME: &str = "SELECT min(u) FROM unnest($2::text[]) u
+                        WHERE NOT EXISTS (SELECT FROM multiactive.fenced f WHERE f.op = $1 AND f.unit = u)";
+
+pub(super) async fn follow(
+    pg: &Postgres,
+    op: &OperationUid,
+    epoch: Epoch,
+    sources: &[UnitName],
+    takes_over: bool,
+    timeout: Duration,
+) -> Result<Waited, Error> {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    let ((term, number), units) = (numbers(epoch), names_of(sources));
+    let session = pg.server.session().await?;
+    let fences = loop {
+        let fences = session
+            .rows("looking for fences", FENCES, &[&op.as_str(), &term, &number, &units])
+            .await?;
+        if fences.len() == units.len() {
+            break fences;
+        }
+        if started.elapsed() >= timeout {
+            let come = |unit: &&&str| !fences.iter().any(|fence| fence.get::<_, &str>(0) == **unit);
+            let first = units.iter().find(come).copied().unwrap_or_default();
+            return Ok(Waited::TimedOut(not_come(first)));
+        }
+        sleep(pause).await;
+        pause = (pause * 3 / 2).min(ASK_AGAIN);
+    };
+    session.keep();
+    let position = |row: &Row| {
+        let entries = row
+            .get::<_, Vec<String>>(1)
+            .into_iter()
+            .zip(row.get::<_, Vec<String>>(2));
+        StorePosition {
+            store: pg.spec.store.clone(),
+            source: UnitName(row.get(0)),
+            vector: entries
+                .map(|(unit, position)| UnitPosition {
+                    unit: UnitName(unit),
+                    position,
+                })
+                .collect(),
+        }
+    };
+    let positions: Vec<_> = fences.iter().map(position).collect();
+    let left = timeout.saturating_sub(started.elapsed());
+    wait_for(pg, op, epoch, &positions, takes_over, left).await
+}
+
+fn names_of(units: &[UnitName]) -> Vec<&str> {
+    units.iter().map(UnitName::as_str).collect()
+}
+
+fn not_come(unit: &str) -> String {
+    format!("the fence of {unit} has not come by its link")
+}
 
 pub(super) async fn wait_for(
     pg: &Postgres,
@@ -28,6 +97,7 @@ pub(super) async fn wait_for(
     timeout: Duration,
 ) -> Result<Waited, Error> {
     let wanted = wanted(&pg.spec.unit, positions)?;
+    let sources: Vec<_> = positions.iter().map(|position| position.source.as_str()).collect();
     let mut why = String::new();
     let started = Instant::now();
     // What is on its way arrives before the first look.
@@ -36,7 +106,19 @@ pub(super) async fn wait_for(
     let session = pg.server.session().await?;
     loop {
         let behind = behind(&wanted, &progress(pg, &session).await?)?;
-        let Some(first) = behind.first() else { break };
+        let not_yet = match behind.first() {
+            Some((_, words)) => words.clone(),
+            // A position alone is a number: what the fence wrote behind it says that it is this log's.
+            None => {
+                let row = session
+                    .row("looking for fences", NOT_COME, &[&op.as_str(), &sources])
+                    .await?;
+                let Some(unit) = row.get::<_, Option<&str>>(0) else {
+                    break;
+                };
+                not_come(unit)
+            }
+        };
         if looked.elapsed() >= LOOK_AT_LINKS || started.elapsed() >= timeout {
             looked = Instant::now();
             match trouble(pg, &behind).await? {
@@ -46,10 +128,10 @@ pub(super) async fn wait_for(
             }
         }
         if started.elapsed() >= timeout {
-            return Ok(Waited::TimedOut(format!("{}{why}", first.1)));
+            return Ok(Waited::TimedOut(format!("{not_yet}{why}")));
         }
         sleep(pause).await;
-        pause = (pause * 3 / 2).min(Duration::from_millis(20));
+        pause = (pause * 3 / 2).min(ASK_AGAIN);
     }
     // Progress says nothing of rows that never came: a link that was made again may have missed some.
     if let Some(why) = gaps(pg, &session, wanted.keys(), takes_over).await? {

@@ -274,3 +274,19 @@ pub async fn count(client: &Client) -> i64 {
         .unwrap()
         .get(0)
 }
+
+/// Waits until every member has so many orders.
+pub async fn rows_everywhere(members: &[Member], wanted: i64) {
+    for member in members {
+        let admin = admin(&member.server).await;
+        until(&format!("{wanted} rows at {}", member.unit), async || {
+            let found = count(&admin).await;
+            if found == wanted {
+                Ok(())
+            } else {
+                Err(format!("{found} rows"))
+            }
+        })
+        .await;
+    }
+}

@@ -67,7 +67,9 @@ impl Model {
         let span = table.span();
         let op = table.operation();
         let unit = &mut world.units[number];
-        let owns = span.is_owned_by(&UNITS[number].into()) && span.state.is_open();
+        // A source fences at Hold already: no write is under way in this world.
+        let holds = op.is_some_and(|op| op.step == Step::Hold && op.sources().contains(&&UNITS[number].into()));
+        let owns = span.is_owned_by(&UNITS[number].into()) && span.state.is_open() && !holds;
         if !owns {
             (unit.open, unit.epoch) = (None, span.epoch);
         } else if unit.open.is_some() {
@@ -92,28 +94,25 @@ impl Model {
         }
         let Some(op) = op else { return };
         let source = op.sources().contains(&&UNITS[number].into());
+        let followed = operator::fence_of(world, op).filter(|_| op.behind.is_empty());
         let unit = &mut world.units[number];
         let fact = match op.step {
-            Step::Hold if source => Some(Fact::Holds),
-            Step::Fence if source => {
+            Step::Hold | Step::Fence if source => {
                 let mut positions = unit.applied;
                 positions[number] = unit.log.len() as u8;
                 Some(Fact::Fenced(positions))
+            }
+            // What the fence wrote stands in the source's log after all that it let pass.
+            Step::Hold | Step::Fence => {
+                let reached = followed.is_some_and(|positions| unit.has_applied(number, &positions));
+                reached.then_some(Fact::Reached)
             }
             Step::Drain if !source => {
                 let reached = operator::positions(op).is_some_and(|positions| unit.has_applied(number, &positions));
                 reached.then_some(Fact::Reached)
             }
             Step::Open if unit.open.is_some() && op.target.as_str() == UNITS[number] => Some(Fact::Opened),
-            Step::Check
-            | Step::Prepare
-            | Step::Verify
-            | Step::Hold
-            | Step::Fence
-            | Step::Drain
-            | Step::Commit
-            | Step::Open
-            | Step::Settle => None,
+            Step::Check | Step::Prepare | Step::Verify | Step::Drain | Step::Commit | Step::Open | Step::Settle => None,
         };
         if fact == Some(Fact::Reached) {
             unit.reached = Some(operator::number(op));

@@ -6,7 +6,7 @@ use crate::common::{at, slots};
 use crate::world::Table;
 use jiff::SignedDuration;
 use multiactive_core::promotion::{
-    Budgets, FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, Request, RoutersSeen, Seen, SourceSeen,
+    Budgets, FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, Request, RoutersSeen, Seen, SourceSeen, Step,
     StorePosition, TargetSeen, UnitPosition, UnitReady, Verify, admit, next, record,
 };
 
@@ -40,6 +40,15 @@ pub(super) fn positions(op: &Operation) -> Option<[u8; 3]> {
     Some(positions)
 }
 
+/// What the source reported of its fence for this operation at this step.
+pub(super) fn fence_of(world: &World, op: &Operation) -> Option<[u8; 3]> {
+    let source = UNITS.iter().position(|unit| *unit == op.sources()[0].as_str())?;
+    match world.units[source].report? {
+        (of, epoch, Fact::Fenced(positions)) if of == number(op) && epoch == op.epoch => Some(positions),
+        (_, _, Fact::Fenced(_) | Fact::Reached | Fact::Opened) => None,
+    }
+}
+
 fn position(source: usize, positions: [u8; 3]) -> StorePosition {
     let order = std::iter::once(source).chain((EAST..3).filter(|unit| *unit != source));
     let vector = order.map(|unit| UnitPosition {
@@ -53,7 +62,7 @@ fn position(source: usize, positions: [u8; 3]) -> StorePosition {
     }
 }
 
-/// One pass; a late one counts only where it ends the operation.
+/// One pass; a late one counts only where it ends the operation or publishes its positions.
 pub(super) fn pass(model: &Model, world: &mut World, late: bool) {
     let mut table = world.ledger.get().clone();
     let Some(op) = table.operations.first().cloned() else {
@@ -71,9 +80,9 @@ pub(super) fn pass(model: &Model, world: &mut World, late: bool) {
     };
     let movement = next(&op, &observe(model, world, &op), at(if late { 1000 } else { 0 }));
     let ends = matches!(movement, Move::End(Outcome::Aborted { .. } | Outcome::Refused { .. }));
-    if late == ends
-        && let Some(changed) = record(&table, &op.uid, &movement, at(0)).unwrap()
-    {
+    let publishes = matches!(&movement, Move::Enter { step: Step::Drain, .. });
+    let counts = if late { ends || publishes } else { !ends };
+    if counts && let Some(changed) = record(&table, &op.uid, &movement, at(0)).unwrap() {
         world.ledger = Table::new(changed);
     }
 }
@@ -111,14 +120,14 @@ fn observe(model: &Model, world: &World, op: &Operation) -> Seen {
             routers: Some(RoutersSeen {
                 count: 1,
                 behind: Vec::new(),
-                in_flight: (fact(source) == Some(Fact::Holds)).then_some(0),
+                in_flight: None,
             }),
             fence: match fact(source) {
                 Some(Fact::Fenced(positions)) => Some(FenceSeen {
                     epoch: op.epoch,
                     positions: vec![position(source, positions)],
                 }),
-                Some(Fact::Holds | Fact::Reached | Fact::Opened) | None => None,
+                Some(Fact::Reached | Fact::Opened) | None => None,
             },
             links: Some(Ok(())).filter(|_| !world.units[source].away),
         }],

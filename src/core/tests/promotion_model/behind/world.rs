@@ -21,8 +21,6 @@ pub enum Entry {
 /// What an agent published for an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fact {
-    /// The source holds, and has no write under way.
-    Holds,
     /// The source is fenced: how far its own log had come, and what it had applied of the others'.
     Fenced([u8; 3]),
     /// The positions are applied.
