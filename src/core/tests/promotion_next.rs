@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{
     Move, Operation, Outcome, Reach, RoutersSeen, Seen, Step, StepRecord, StoreCompared, UnitPosition, UnitReady,
-    Verify, WaitFor, follows_until, next,
+    Verify, WaitFor, looks_again_at, next,
 };
 
 const EPOCH: Epoch = Epoch::new(1, 20);
@@ -176,7 +176,7 @@ fn prepare_waits_for_links_and_gives_up() {
 }
 
 #[test]
-fn verify_compares_again_what_differs_until_it_agrees_or_ten_rounds_are_over() {
+fn verify_compares_again_what_differs_until_it_agrees_or_ten_rounds_are_over_which_give_rows_time_to_arrive() {
     let compared = |differing: &str| {
         vec![StoreCompared {
             store: "orders".into(),
@@ -198,6 +198,26 @@ fn verify_compares_again_what_differs_until_it_agrees_or_ten_rounds_are_over() {
         let mut seen = well(EPOCH);
         seen.compared = differing.map(compared);
         assert_eq!(short(&next(&op, &seen, at(99))), want, "round {round}, {differing:?}");
+    }
+    // Rows in flight get ever more time to arrive.
+    for (round, milliseconds, want) in [
+        (0, 0, "again 3"),
+        (1, 99, "wait for the comparison of rows"),
+        (1, 100, "again 3"),
+        (8, 25_499, "wait for the comparison of rows"),
+        (8, 25_500, "again 3"),
+    ] {
+        let mut op = op(Step::Verify);
+        op.round = round;
+        let mut seen = well(EPOCH);
+        seen.compared = Some(compared("3"));
+        let now = at(0) + SignedDuration::from_millis(milliseconds);
+        assert_eq!(
+            short(&next(&op, &seen, now)),
+            want,
+            "round {round} after {milliseconds} ms"
+        );
+        assert_eq!(looks_again_at(&op).is_some_and(|at| at > now), want.starts_with("wait"));
     }
     let cordoned: fn(&mut Seen) = |seen| seen.target.as_mut().unwrap().cordoned = true;
     check(
@@ -310,7 +330,7 @@ fn members_may_follow_the_fence_by_themselves_for_a_moment_and_then_the_position
             ],
         );
     }
-    let until = follows_until(&op(Step::Hold)).unwrap();
+    let until = looks_again_at(&op(Step::Hold)).unwrap();
     assert!(at(0) < until && until < at(1));
 }
 

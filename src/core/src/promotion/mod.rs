@@ -13,7 +13,7 @@ mod record;
 mod seen;
 
 pub use admit::{Refusal, Request, admit};
-pub use next::{Move, WaitFor, follows_until, next};
+pub use next::{Move, WaitFor, looks_again_at, next};
 pub use operation::{
     Budgets, Finished, Operation, Outcome, SlotMove, Step, StepRecord, StorePosition, UnitPosition, Verify,
 };

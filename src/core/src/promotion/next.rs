@@ -12,8 +12,12 @@ use std::fmt;
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
 /// How many rounds Verify compares the slots that differ, before it calls them different. Rows in flight differ for
-/// a moment in a comparison of running stores.
+/// a moment in a comparison of running stores, and how long that is depends on the load: so the rounds keep ever more
+/// time between them, 25 s in all.
 const VERIFY_ROUNDS: u32 = 10;
+
+/// The time between the first two rounds of Verify; it doubles with each.
+const VERIFY_PAUSE: SignedDuration = SignedDuration::from_millis(100);
 
 /// How long after the entry of Hold members may say that they followed the fences by themselves, before their positions
 /// are published for them: a round through the record more, while writes are held.
@@ -260,7 +264,10 @@ fn verify(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         let message = format!("rows differ between source and target in slots {}", slots.join("; "));
         return aborted("RowsDiffer", message);
     }
-    Move::CompareAgain(differing)
+    match looks_again_at(op) {
+        Some(at) if now < at => Move::Wait(WaitFor::Comparison),
+        Some(_) | None => Move::CompareAgain(differing),
+    }
 }
 
 /// The slots that differ in any store, by keyspace.
@@ -360,10 +367,18 @@ fn fenced(op: &Operation, seen: &Seen, now: Timestamp, positions: Vec<StorePosit
     }
 }
 
-/// Until when members may follow the fences by themselves.
-pub fn follows_until(op: &Operation) -> Option<Timestamp> {
-    op.entered_step(Step::Hold)
-        .and_then(|since| since.checked_add(FOLLOWING).ok())
+/// When the present step is to be looked at again though nothing new is seen, its budgets apart: in Verify for the next
+/// round, in Hold and Fence when members have had the time to follow by themselves.
+pub fn looks_again_at(op: &Operation) -> Option<Timestamp> {
+    let (since, pause) = match op.step {
+        Step::Verify => {
+            let pauses = 2_i32.saturating_pow(op.round).saturating_sub(1);
+            (op.entered_step(Step::Verify), VERIFY_PAUSE.saturating_mul(pauses))
+        }
+        Step::Hold | Step::Fence => (op.entered_step(Step::Hold), FOLLOWING),
+        Step::Check | Step::Prepare | Step::Drain | Step::Commit | Step::Open | Step::Settle => return None,
+    };
+    since.and_then(|since| since.checked_add(pause).ok())
 }
 
 fn drain(op: &Operation, seen: &Seen, now: Timestamp) -> Move {

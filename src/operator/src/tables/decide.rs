@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use multiactive_api::{Promotion, PromotionMode};
 use multiactive_core::ids::OperationUid;
 use multiactive_core::ownership::{OwnershipProblem, manage};
-use multiactive_core::promotion::{Move, Operation, Step, WaitFor, follows_until, next, record};
+use multiactive_core::promotion::{Move, Operation, Step, WaitFor, looks_again_at, next, record};
 use multiactive_core::table::RoutingTable;
 use std::collections::BTreeMap;
 
@@ -214,8 +214,7 @@ fn step(
         if let Move::Wait(wait) = movement {
             decided.waits.insert(op.uid.clone(), wait);
             decided.wake(deadline(op));
-            // After it the members' positions are published: looked at again, were there nothing new.
-            decided.wake(follows_until(op).filter(|until| op.step <= Step::Fence && *until > now));
+            decided.wake(looks_again_at(op).filter(|at| *at > now));
         }
         return None;
     };
