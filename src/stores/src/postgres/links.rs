@@ -23,7 +23,11 @@ const SETTLE: Duration = Duration::from_millis(400);
 /// How long the worker of a link may take to end: it may wait at an opening, or for a lock.
 const STOPS: Duration = Duration::from_secs(6);
 
-const OPTIONS: &str = "origin = none, synchronous_commit = 'on', disable_on_error = false";
+/// One worker applies a link, one transaction after the other, where the peer's clients commit side by side: were each
+/// flushed by itself, a busy link would fall behind without end. What was applied and not flushed comes again after a crash,
+/// for the slot moves with what is flushed; and whoever asks how far a link has come (`PROGRESS`, `hold_back`) has it
+/// flushed up to there first.
+const OPTIONS: &str = "origin = none, synchronous_commit = 'off', disable_on_error = false";
 
 pub(super) async fn link(pg: &Postgres, peer: &Peer) -> Result<Link, Error> {
     let name = names::link(&pg.spec, &peer.unit, &pg.spec.unit);
