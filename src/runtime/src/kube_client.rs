@@ -100,20 +100,51 @@ pub async fn from_kubeconfig(kubeconfig: Kubeconfig, patience: Patience) -> Resu
     build(config, patience, None)
 }
 
-fn build(mut config: Config, patience: Patience, token: Option<RenewedToken>) -> Result<Client, ClientError> {
-    config.default_retry = false;
-    config.connect_timeout = Some(patience.connect);
-    config.read_timeout = Some(patience.read);
-    config.write_timeout = Some(Duration::from_secs(30));
-    // Else the time that a pooled connection lay idle counts as the server's silence.
-    config.reset_reader_on_write = true;
-    let builder = stack(config).map_err(ClientError::Build)?;
+/// A client from a config at hand.
+///
+/// # Errors
+///
+/// [`ClientError`] where it is not usable.
+pub fn from_config(config: Config, patience: Patience) -> Result<Client, ClientError> {
+    build(config, patience, None)
+}
+
+/// A client that sends what `header` says as its authorization, whatever the config holds.
+///
+/// # Errors
+///
+/// [`ClientError`] where the config is not usable.
+pub fn authorized(
+    mut config: Config,
+    patience: Patience,
+    header: impl Fn() -> HeaderValue + Clone + Send + Sync + 'static,
+) -> Result<Client, ClientError> {
+    config.auth_info = kube::config::AuthInfo::default();
+    let layer = MapRequestLayer::new(move |mut request: Request<Body>| {
+        request.headers_mut().insert(AUTHORIZATION, header());
+        request
+    });
+    Ok(builder(config, patience)?.with_layer(&layer).build())
+}
+
+fn build(config: Config, patience: Patience, token: Option<RenewedToken>) -> Result<Client, ClientError> {
+    let builder = builder(config, patience)?;
     Ok(match token {
         Some(token) => builder
             .with_layer(&MapRequestLayer::new(move |request| token.authorize(request)))
             .build(),
         None => builder.build(),
     })
+}
+
+fn builder(mut config: Config, patience: Patience) -> Result<ClientBuilder<GenericService>, ClientError> {
+    config.default_retry = false;
+    config.connect_timeout = Some(patience.connect);
+    config.read_timeout = Some(patience.read);
+    config.write_timeout = Some(Duration::from_secs(30));
+    // Else the time that a pooled connection lay idle counts as the server's silence.
+    config.reset_reader_on_write = true;
+    stack(config).map_err(ClientError::Build)
 }
 
 /// As `ClientBuilder::try_from`, which is left what needs a proxy or certificates of a program; but small messages go

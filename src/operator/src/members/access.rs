@@ -4,6 +4,7 @@ use base64::Engine;
 use jiff::Timestamp;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use multiactive_runtime::kube_client::{ClientError, Patience, from_config, own_cluster};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::time::Duration;
@@ -84,9 +85,8 @@ pub async fn in_cluster() -> Result<Access, AccessError> {
     let malformed = |error: &dyn std::error::Error| AccessError::Malformed(crate::error::chain(error));
     let config = Config::infer().await.map_err(|error| malformed(&error))?;
     let (_, config) = connect(config).map_err(|error| malformed(&error))?;
-    let patience = multiactive_runtime::kube_client::Patience::WATCHES;
     // This client reads a renewed token again.
-    let client = multiactive_runtime::kube_client::own_cluster(patience)
+    let client = own_cluster(Patience::WATCHES)
         .await
         .map_err(|error| malformed(&error))?;
     Ok(Access {
@@ -96,11 +96,15 @@ pub async fn in_cluster() -> Result<Access, AccessError> {
     })
 }
 
-fn connect(mut config: Config) -> kube::Result<(Client, Config)> {
+/// Not by kube's own client, which lets a small message wait for the acknowledgement of the one before it.
+fn connect(mut config: Config) -> Result<(Client, Config), ClientError> {
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
-    let client = Client::try_from(config.clone())?;
-    Ok((client, config))
+    let patience = Patience {
+        connect: CONNECT,
+        ..Patience::WATCHES
+    };
+    Ok((from_config(config.clone(), patience)?, config))
 }
 
 /// The kubeconfig, if all it names is inside it.

@@ -3,19 +3,17 @@
 use super::trouble::{Cause, Trouble};
 use crate::apply::CALL_LIMIT;
 use crate::members::Member;
-use http::header::AUTHORIZATION;
-use http::{HeaderValue, Request};
+use http::HeaderValue;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
-use kube::client::{Body, ClientBuilder};
 use kube::{Api, Client};
+use multiactive_runtime::kube_client::{ClientError, Patience, authorized};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::task::AbortOnDropHandle;
-use tower::util::MapRequestLayer;
 
 /// The ServiceAccount whose rights a team's workloads have.
 pub const DEPLOYER: &str = "multiactive-deployer";
@@ -30,7 +28,17 @@ type Key = (String, String);
 
 /// The clients, one for each member and namespace.
 #[derive(Default)]
-pub struct Deployers(Mutex<HashMap<Key, Deployer>>);
+pub struct Deployers(Mutex<HashMap<Key, Arc<Place>>>);
+
+/// One client, or the last trouble with getting it. Who waits for the lock waits for one request, not for its own.
+type Place = tokio::sync::Mutex<State>;
+
+#[derive(Default)]
+struct State {
+    deployer: Option<Deployer>,
+    /// When the last request was refused or not answered, and why.
+    trouble: Option<(Instant, Trouble)>,
+}
 
 /// A client whose token is renewed ahead for as long as it is kept here.
 struct Deployer {
@@ -47,30 +55,32 @@ impl Deployers {
     /// Why the member gave no token.
     pub async fn client(&self, member: &Member, namespace: &str) -> Result<Client, Trouble> {
         let key = (member.name.clone(), namespace.to_owned());
-        if let Some(known) = self
-            .lock()
-            .get(&key)
+        let place = Arc::clone(self.lock().entry(key).or_default());
+        let came = Instant::now();
+        let mut state = place.lock().await;
+        if let Some(known) = state
+            .deployer
+            .as_ref()
             .filter(|known| known.connection == member.connection)
         {
             return Ok(known.client.clone());
         }
-        let first = request(member, namespace).await?;
-        let token = Arc::new(Mutex::new(first.header));
-        let client = build(member, &token).map_err(|error| {
-            let why = crate::error::chain(&error);
-            Trouble::new(
-                Cause::Unreachable,
-                format!("no client for member {} can be made: {why}", member.name),
-            )
-        })?;
-        let renewal = tokio::spawn(renew(member.clone(), namespace.to_owned(), token, first.renew_in));
-        let deployer = Deployer {
-            connection: member.connection,
-            client: client.clone(),
-            _renewal: AbortOnDropHandle::new(renewal),
-        };
-        self.lock().insert(key, deployer);
-        Ok(client)
+        // What another was told while this one waited holds for both.
+        if let Some((_, trouble)) = state.trouble.as_ref().filter(|(at, _)| *at >= came) {
+            return Err(trouble.clone());
+        }
+        match make(member, namespace).await {
+            Ok(deployer) => {
+                let client = deployer.client.clone();
+                state.deployer = Some(deployer);
+                state.trouble = None;
+                Ok(client)
+            }
+            Err(trouble) => {
+                state.trouble = Some((Instant::now(), trouble.clone()));
+                Err(trouble)
+            }
+        }
     }
 
     /// Forgets a client whose token was refused, such as after its account was made anew.
@@ -78,9 +88,27 @@ impl Deployers {
         self.lock().remove(&(cluster.to_owned(), namespace.to_owned()));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Deployer>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Place>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn make(member: &Member, namespace: &str) -> Result<Deployer, Trouble> {
+    let first = request(member, namespace).await?;
+    let token = Arc::new(Mutex::new(first.header));
+    let client = build(member, &token).map_err(|error| {
+        let why = crate::error::chain(&error);
+        Trouble::new(
+            Cause::Unreachable,
+            format!("no client for member {} can be made: {why}", member.name),
+        )
+    })?;
+    let renewal = tokio::spawn(renew(member.clone(), namespace.to_owned(), token, first.renew_in));
+    Ok(Deployer {
+        connection: member.connection,
+        client,
+        _renewal: AbortOnDropHandle::new(renewal),
+    })
 }
 
 struct Token {
@@ -177,19 +205,12 @@ fn refused(error: &kube::Error, cluster: &str, namespace: &str) -> Trouble {
     }
 }
 
-fn build(member: &Member, token: &Arc<Mutex<HeaderValue>>) -> kube::Result<Client> {
-    let mut config = member.config.clone();
-    config.auth_info = kube::config::AuthInfo::default();
-    config.default_retry = false;
-    // Watches are silent for long; every other call has its own limit.
-    config.read_timeout = None;
+fn build(member: &Member, token: &Arc<Mutex<HeaderValue>>) -> Result<Client, ClientError> {
     let token = Arc::clone(token);
-    let layer = MapRequestLayer::new(move |mut request: Request<Body>| {
-        let header = token.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        request.headers_mut().insert(AUTHORIZATION, header);
-        request
-    });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+    // Watches are silent for long; every other call has its own limit.
+    authorized(member.config.clone(), Patience::WATCHES, move || {
+        token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    })
 }
 
 #[cfg(test)]
