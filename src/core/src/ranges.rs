@@ -2,7 +2,7 @@
 
 use crate::ids::UnitName;
 use crate::slots::{MAX_SLOTS, Slot, SlotSet};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// How many names a text lists before it counts the rest.
@@ -235,9 +235,10 @@ pub fn homes(slots: u32, ranges: &[ShardRange], known_units: &BTreeSet<UnitName>
     }
     let mut problems = single_problems(slots, ranges, known_units);
     let mut runs: Vec<Home> = Vec::new();
+    let mut edges = None;
     for run in sweep(end, ranges) {
         match run.ranges.as_slice() {
-            [] => problems.push(gap(&run, end, ranges)),
+            [] => problems.push(edges.get_or_insert_with(|| Edges::of(ranges)).gap(&run, end)),
             [only] => match runs.last_mut() {
                 Some(before) if before.unit == only.home => before.last = run.last,
                 Some(_) | None => runs.push(Home {
@@ -339,19 +340,33 @@ fn sweep(end: Slot, ranges: &[ShardRange]) -> Vec<Run<'_>> {
     runs
 }
 
-/// The gap of a run that no range holds, with the ranges on both sides.
-fn gap(run: &Run<'_>, end: Slot, ranges: &[ShardRange]) -> RangeProblem {
-    let (first, last) = (run.first, run.last);
-    let before = ranges
-        .iter()
-        .find(|range| first > 0 && range.last.max(range.first) == i64::from(first) - 1);
-    let after = ranges
-        .iter()
-        .find(|range| last + 1 < end && range.first.min(range.last) == i64::from(last) + 1);
-    RangeProblem::Gap {
-        first,
-        last,
-        before: before.map(|range| range.name.clone()),
-        after: after.map(|range| range.name.clone()),
+/// Which ranges end and begin where, for those on both sides of a gap: there may be thousands of either.
+struct Edges<'a> {
+    last: BTreeMap<i64, &'a str>,
+    first: BTreeMap<i64, &'a str>,
+}
+
+impl<'a> Edges<'a> {
+    fn of(ranges: &'a [ShardRange]) -> Self {
+        let (mut last, mut first) = (BTreeMap::new(), BTreeMap::new());
+        for range in ranges {
+            // Of several that end at one slot the first is named.
+            last.entry(range.last.max(range.first)).or_insert(range.name.as_str());
+            first.entry(range.first.min(range.last)).or_insert(range.name.as_str());
+        }
+        Self { last, first }
+    }
+
+    /// The gap of a run that no range holds, with the ranges on both sides.
+    fn gap(&self, run: &Run<'_>, end: Slot) -> RangeProblem {
+        let (first, last) = (run.first, run.last);
+        let before = self.last.get(&(i64::from(first) - 1)).filter(|_| first > 0);
+        let after = self.first.get(&(i64::from(last) + 1)).filter(|_| last + 1 < end);
+        RangeProblem::Gap {
+            first,
+            last,
+            before: before.map(|name| (*name).to_owned()),
+            after: after.map(|name| (*name).to_owned()),
+        }
     }
 }

@@ -112,9 +112,21 @@ conditioned!(
     multiactive_api::DataStoreStatus,
     multiactive_api::KeyspaceStatus,
     multiactive_api::ReplicationLinkStatus,
-    multiactive_api::ShardRangeStatus,
     multiactive_api::UnitStatus
 );
+
+impl Conditioned for multiactive_api::ShardRangeStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+
+    /// That slots are served or move is told of their Keyspace and by the Promotion: of thousands of ranges each would tell
+    /// it again.
+    fn tells(&self) -> bool {
+        let mut stalled = self.conditions.iter().filter(|condition| condition.type_ == STALLED);
+        stalled.any(|condition| condition.status == "True")
+    }
+}
 
 impl Conditioned for multiactive_api::PromotionStatus {
     fn conditions(&self) -> &[Condition] {

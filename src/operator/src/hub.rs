@@ -1,7 +1,7 @@
 //! Copies of the hub's objects, one watch a kind for the whole process, and word of every change.
 
 use crate::metrics::Metrics;
-use crate::mirror::Mirror;
+use crate::mirror::{Extent, Mirror};
 use crate::supervise::supervise;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource};
@@ -28,6 +28,8 @@ pub struct Change {
     pub namespace: String,
     /// The name.
     pub name: String,
+    /// How much of it changed.
+    pub extent: Extent,
 }
 
 /// The hub's objects. Cloning shares them.
@@ -124,12 +126,13 @@ impl Hub {
         let follow = move || {
             let (api, mirror, changes, kind) = (api.clone(), mirror.clone(), changes.clone(), Arc::clone(&kind));
             async move {
-                let changed = |namespace: &str, name: &str| {
+                let changed = |namespace: &str, name: &str, extent: Extent| {
                     // Nobody listening is no error.
                     let _ = changes.send(Change {
                         kind: Arc::clone(&kind),
                         namespace: namespace.to_owned(),
                         name: name.to_owned(),
+                        extent,
                     });
                 };
                 mirror.run(api, changed).await;

@@ -73,7 +73,7 @@ fn readiness(keyspace: &Keyspace, table: Option<&KeyspaceTable>, view: &View) ->
             message: format!("{error}; {instead}"),
         };
     }
-    if let Err(problems) = view.inputs.homes(keyspace) {
+    if let Err(problems) = &*view.inputs.homes(keyspace) {
         let mut texts: Vec<_> = problems.iter().take(SHOWN).map(ToString::to_string).collect();
         if problems.len() > SHOWN {
             texts.push(format!("and {} more problems", problems.len() - SHOWN));
@@ -261,7 +261,8 @@ fn rivals(keyspace: &Keyspace, view: &View) -> Vec<(String, String)> {
 
 /// Which home units the slots wait for, and why.
 fn unowned_text(keyspace: &Keyspace, unowned: &SlotSet, view: &View) -> String {
-    let Ok(homes) = view.inputs.homes(keyspace) else {
+    let compiled = view.inputs.homes(keyspace);
+    let Ok(homes) = &*compiled else {
         return format!("slots {unowned} have no owner");
     };
     let mut units: Vec<_> = homes.runs().iter().map(|run| &run.unit).collect();

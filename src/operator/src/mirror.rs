@@ -1,8 +1,10 @@
 //! A copy of one kind's objects, kept by a watch, that survives an object which cannot be parsed.
 //!
-//! Such an object is listed with the reason, and its last good version stays in the copy.
+//! Such an object is listed with the reason, and its last good version stays in the copy. `managedFields`, the larger part
+//! of most objects, is left out: nobody here asks it of a copy.
 
 use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt};
@@ -14,6 +16,18 @@ use tokio::sync::watch;
 
 /// Namespace and name; the namespace is empty for cluster-scoped kinds.
 type Key = (String, String);
+
+/// How many objects are read at a time where all are: what is read at once is in memory at once.
+const PAGE: u32 = 100;
+
+/// How much of an object changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// It came, went, or any of it changed.
+    Any,
+    /// Its status alone, which the operator or an agent writes.
+    Status,
+}
 
 /// The objects of one kind that a watch has shown; cloning shares the copy.
 #[derive(Debug)]
@@ -103,16 +117,18 @@ impl<K> Mirror<K>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
-    /// Watches `api` for ever; calls `changed` with namespace and name after each change. Safe to drop.
-    pub async fn run(&self, api: Api<DeserializeGuard<K>>, changed: impl Fn(&str, &str) + Send) {
-        let mut stream = std::pin::pin!(multiactive_runtime::watch::all(api, watcher::Config::default()));
+    /// Watches `api` for ever; calls `changed` with namespace and name after each change, and how much it changed. Safe to
+    /// drop.
+    pub async fn run(&self, api: Api<DeserializeGuard<K>>, changed: impl Fn(&str, &str, Extent) + Send) {
+        let config = watcher::Config::default().page_size(PAGE);
+        let mut stream = std::pin::pin!(multiactive_runtime::watch::all(api, config));
         let mut listed: Option<BTreeMap<Key, DeserializeGuard<K>>> = None;
         while let Some(event) = stream.next().await {
             match event {
                 Event::Apply(object) => {
                     let key = key_of(&object);
-                    self.put(key.clone(), object);
-                    changed(&key.0, &key.1);
+                    let extent = self.put(key.clone(), object);
+                    changed(&key.0, &key.1, extent);
                 }
                 Event::Delete(object) => {
                     let key = key_of(&object);
@@ -120,33 +136,41 @@ where
                         objects.good.remove(&key);
                         objects.invalid.remove(&key);
                     });
-                    changed(&key.0, &key.1);
+                    changed(&key.0, &key.1, Extent::Any);
                 }
                 Event::Init => listed = Some(BTreeMap::new()),
-                Event::InitApply(object) => {
+                Event::InitApply(mut object) => {
+                    object.meta_mut().managed_fields = None;
                     listed.get_or_insert_default().insert(key_of(&object), object);
                 }
                 Event::InitDone => {
                     for (namespace, name) in self.replace(listed.take().unwrap_or_default()) {
-                        changed(&namespace, &name);
+                        changed(&namespace, &name, Extent::Any);
                     }
                     self.ready.send_replace(true);
-                    changed("", "");
+                    changed("", "", Extent::Any);
                 }
             }
         }
     }
 
-    fn put(&self, key: Key, object: DeserializeGuard<K>) {
+    fn put(&self, key: Key, object: DeserializeGuard<K>) -> Extent {
         self.change(|objects| match object.0 {
-            Ok(object) => {
-                objects.invalid.remove(&key);
-                objects.good.insert(key, Arc::new(object));
+            Ok(mut object) => {
+                object.meta_mut().managed_fields = None;
+                let invalid = objects.invalid.remove(&key).is_some();
+                let object = Arc::new(object);
+                let old = objects.good.insert(key, Arc::clone(&object));
+                match old.filter(|_| !invalid) {
+                    Some(old) if same_but_for_status(old.meta(), object.meta()) => Extent::Status,
+                    Some(_) | None => Extent::Any,
+                }
             }
             Err(error) => {
                 objects.invalid.insert(key, error.to_string());
+                Extent::Any
             }
-        });
+        })
     }
 
     /// Takes a complete list; returns what it changed.
@@ -176,6 +200,15 @@ where
         }
         changed
     }
+}
+
+/// The generation changes with all but metadata and status, where a kind has a status; without one it says nothing.
+fn same_but_for_status(old: &ObjectMeta, new: &ObjectMeta) -> bool {
+    new.generation.is_some()
+        && (&old.uid, old.generation) == (&new.uid, new.generation)
+        && old.deletion_timestamp == new.deletion_timestamp
+        && (&old.labels, &old.annotations) == (&new.labels, &new.annotations)
+        && (&old.finalizers, &old.owner_references) == (&new.finalizers, &new.owner_references)
 }
 
 fn key_of<K: Resource>(object: &K) -> Key {

@@ -7,19 +7,35 @@ use kube::ResourceExt;
 use multiactive_api::{ShardRange, ShardRangeStatus};
 use multiactive_core::ranges::RangeProblem;
 use multiactive_core::span::{Span, SpanState};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What several different values are called.
 const MIXED: &str = "mixed";
 
-/// What is wrong with the ranges of each Keyspace. Found once for all ranges of a view, of which there may be thousands.
-pub struct Problems(BTreeMap<String, Vec<RangeProblem>>);
+/// What is wrong with the ranges of each Keyspace, and with which of them. Found once for all ranges of a view, of which
+/// there may be thousands.
+pub struct Problems(BTreeMap<String, OfKeyspace>);
+
+struct OfKeyspace {
+    all: Vec<RangeProblem>,
+    /// Those that a range is named in, by its name.
+    of: HashMap<String, Vec<usize>>,
+}
 
 impl Problems {
     /// Those of a view.
     pub fn of(view: &View) -> Self {
         let keyspaces = view.inputs.keyspaces.iter();
-        let problems = |keyspace| view.inputs.homes(keyspace).err().unwrap_or_default();
+        let problems = |keyspace| {
+            let all = view.inputs.homes(keyspace).as_ref().clone().err().unwrap_or_default();
+            let mut of: HashMap<String, Vec<usize>> = HashMap::new();
+            for (index, problem) in all.iter().enumerate() {
+                for range in problem.ranges() {
+                    of.entry(range.to_owned()).or_default().push(index);
+                }
+            }
+            OfKeyspace { all, of }
+        };
         Self(keyspaces.map(|k| (k.name_any(), problems(k))).collect())
     }
 }
@@ -78,10 +94,8 @@ fn readiness(range: &ShardRange, spans: &[Span], problems: &Problems) -> Readine
             message: format!("there is no Keyspace {keyspace}"),
         };
     };
-    let mine: Vec<&RangeProblem> = problems
-        .iter()
-        .filter(|p| p.ranges().contains(&name.as_str()))
-        .collect();
+    let mine = problems.of.get(&name).into_iter().flatten();
+    let mine: Vec<&RangeProblem> = mine.filter_map(|index| problems.all.get(*index)).collect();
     if let Some(first) = mine.first() {
         let texts: Vec<_> = mine.iter().map(ToString::to_string).collect();
         return Readiness::Stalled {

@@ -45,13 +45,27 @@ where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
     S: Serialize,
 {
+    write_at(api, object, object.resource_version(), status).await
+}
+
+/// As [`write`], against `version`: that of `object`, or the one that our own last write made of it, which the watch may
+/// not have shown yet.
+///
+/// # Errors
+///
+/// As [`write`].
+pub async fn write_at<K, S>(api: &Api<K>, object: &K, version: Option<String>, status: &S) -> Result<K, Error>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+    S: Serialize,
+{
     let name = object.name_any();
     let body = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         // The uid makes it fail where the object was created again meanwhile.
         "metadata": {"name": name, "namespace": object.namespace(), "uid": object.uid(),
-            "resourceVersion": object.resource_version()},
+            "resourceVersion": version},
         "status": status,
     });
     let (params, patch) = (forced(), Patch::Apply(body));

@@ -1,6 +1,7 @@
 //! What follows a pass: statuses, links, finalizers, labels, events, metrics. Compared first, written concurrently,
 //! and while writes are held somewhere it waits.
 
+use super::sweep::Sweep;
 use super::view::{Told, View};
 use crate::Context;
 use crate::conditions::{Conditioned, is_ready};
@@ -17,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
+use multiactive_api::ShardRange;
 use multiactive_core::diff::Change;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::OperationUid;
@@ -28,12 +30,15 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The longest time that statuses wait while writes are held somewhere: their writes would slow down the steps.
 const HASTE: Duration = Duration::from_secs(2);
-/// How many writes run at once.
+/// How many writes run at once,
 const WIDTH: usize = 8;
+/// and how many of ranges' statuses.
+const WIDTH_OF_RANGES: usize = 16;
 /// How soon what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -44,12 +49,14 @@ pub struct After {
     written: Mutex<BTreeMap<(String, String), Written>>,
     owner_changed: BTreeMap<OperationUid, Epoch>,
     protection: Protection,
+    sweep: Sweep,
 }
 
 /// A status that we wrote: the watch may show an older one for a moment.
 struct Written {
     version: Option<u64>,
-    status: serde_json::Value,
+    /// What it says, but for the times of conditions: they are computed anew from an old object.
+    says: String,
 }
 
 impl After {
@@ -61,6 +68,7 @@ impl After {
             written: Mutex::default(),
             owner_changed: BTreeMap::new(),
             protection: Protection::default(),
+            sweep: Sweep::new(Instant::now()),
         }
     }
 
@@ -244,26 +252,46 @@ impl After {
         ranges && labelled.failed.is_empty() && results.into_iter().all(|ok| ok)
     }
 
-    /// Whether the statuses of all ranges were written, or need not be.
-    async fn write_ranges(&self, view: &View, now: Timestamp, overtaken: impl Fn() -> bool) -> bool {
+    /// Whether the statuses of all ranges were written, or need not be. Interrupted where the view is `overtaken`.
+    async fn write_ranges(&mut self, view: &View, now: Timestamp, overtaken: impl Fn() -> bool) -> bool {
         let problems = shard_ranges::Problems::of(view);
+        let mut sweep = std::mem::replace(&mut self.sweep, Sweep::new(Instant::now()));
+        let this = &*self;
         let mut writing = FuturesUnordered::new();
-        let mut complete = true;
-        for object in &view.inputs.ranges {
-            if overtaken() {
+        let (mut complete, mut put_off, mut begun) = (true, false, 0);
+        for object in sweep.order(&view.inputs.ranges, Instant::now()) {
+            // However often it is interrupted it comes round in the end.
+            if begun >= WIDTH_OF_RANGES && overtaken() {
                 complete = false;
+                sweep.interrupt(object);
                 break;
             }
-            if writing.len() >= WIDTH {
+            if writing.len() >= WIDTH_OF_RANGES {
                 complete &= writing.next().await.unwrap_or(true);
             }
-            let wanted = shard_ranges::status(object, view, &problems, now);
-            writing.push(self.put(&**object, object.status.as_ref(), wanted));
+            // The view may be old by now, and with it the version to write against.
+            let newest = this.ctx.hub.ranges.get(&this.namespace, &object.name_any());
+            let same = |newest: &Arc<ShardRange>| {
+                (newest.uid(), newest.metadata.generation) == (object.uid(), object.metadata.generation)
+            };
+            let object = newest.filter(same).unwrap_or_else(|| Arc::clone(object));
+            let wanted = shard_ranges::status(&object, view, &problems, now);
+            if object.status.as_ref() == Some(&wanted) {
+                this.caught_up(&*object);
+            } else if sweep.puts_off(&object, &wanted, Instant::now()) {
+                put_off = true;
+            } else {
+                begun += 1;
+                writing.push(async move { this.put(&*object, object.status.as_ref(), wanted).await });
+            }
         }
         while let Some(written) = writing.next().await {
             complete &= written;
         }
-        complete
+        drop(writing);
+        sweep.end(put_off || !complete);
+        self.sweep = sweep;
+        complete && !put_off
     }
 
     /// Writes a status where it differs, tells a change of readiness, and says whether that succeeded.
@@ -272,19 +300,22 @@ impl After {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
         S: Serialize + PartialEq + Conditioned,
     {
-        if held == Some(&wanted) || status::is_paused(object) {
+        if held == Some(&wanted) {
+            self.caught_up(object);
             return true;
         }
-        let kind = K::kind(&()).into_owned();
-        let key = (kind, object.name_any());
-        let Ok(value) = serde_json::to_value(&wanted) else {
+        if status::is_paused(object) {
+            return true;
+        }
+        let key = key_of(object);
+        let Ok(says) = serde_json::to_value(&wanted).map(without_times) else {
             return true;
         };
         let number = |version: Option<String>| version.and_then(|version| version.parse::<u64>().ok());
         let seen = number(object.resource_version());
         let same = self.written(|written| {
             let known = written.get(&key);
-            known.is_some_and(|known| known.version > seen && equal_but_for_times(&known.status, &value))
+            known.is_some_and(|known| known.version > seen && known.says == says)
         });
         if same {
             return true;
@@ -296,7 +327,7 @@ impl After {
                 hit("status-after-write");
                 self.ctx.metrics.wrote("status");
                 let version = number(answer.resource_version());
-                self.written(|written| written.insert(key, Written { version, status: value }));
+                self.written(|written| written.insert(key, Written { version, says }));
                 let old = held.map(Conditioned::conditions).unwrap_or_default();
                 if wanted.tells() {
                     self.readiness_event(object, old, wanted.conditions());
@@ -314,6 +345,15 @@ impl After {
                 false
             }
         }
+    }
+
+    /// The watch shows what is wanted: what we wrote need not be remembered.
+    fn caught_up<K: Resource<DynamicType = ()>>(&self, object: &K) {
+        self.written(|written| {
+            if !written.is_empty() {
+                written.remove(&key_of(object));
+            }
+        });
     }
 
     fn written<T>(&self, with: impl FnOnce(&mut BTreeMap<(String, String), Written>) -> T) -> T {
@@ -346,16 +386,17 @@ fn outcome_word(outcome: &Outcome) -> (&'static str, &str) {
     }
 }
 
-/// Whether two statuses say the same; the times of conditions are computed anew from an old object.
-fn equal_but_for_times(one: &serde_json::Value, other: &serde_json::Value) -> bool {
-    let strip = |value: &serde_json::Value| {
-        let mut value = value.clone();
-        if let Some(list) = value.get_mut("conditions").and_then(|list| list.as_array_mut()) {
-            for condition in list.iter_mut().filter_map(|condition| condition.as_object_mut()) {
-                condition.remove("lastTransitionTime");
-            }
+/// Kind and name.
+fn key_of<K: Resource<DynamicType = ()>>(object: &K) -> (String, String) {
+    (K::kind(&()).into_owned(), object.name_any())
+}
+
+/// What a status says, but for the times of its conditions.
+fn without_times(mut status: serde_json::Value) -> String {
+    if let Some(list) = status.get_mut("conditions").and_then(|list| list.as_array_mut()) {
+        for condition in list.iter_mut().filter_map(|condition| condition.as_object_mut()) {
+            condition.remove("lastTransitionTime");
         }
-        value
-    };
-    strip(one) == strip(other)
+    }
+    status.to_string()
 }

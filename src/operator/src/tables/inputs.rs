@@ -1,5 +1,6 @@
 //! One look at everything that the decisions about a namespace depend on. Reading it is all that is not pure.
 
+use super::homes::{Compiled, HomesOf};
 use super::in_force::{self, Checked, Kept};
 use crate::Context;
 use crate::keyspaces::KEYSPACE_FINALIZER;
@@ -11,7 +12,6 @@ use multiactive_api::{
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen};
-use multiactive_core::ranges::{self, Homes, RangeProblem};
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,6 +46,8 @@ pub struct Inputs {
     pub keyspaces: Vec<Arc<Keyspace>>,
     /// ShardRanges.
     pub ranges: Vec<Arc<ShardRange>>,
+    /// What they come to for each Keyspace, where that was compiled.
+    pub homes: HomesOf,
     /// What each Keyspace sends where, or why it cannot be used, by name.
     pub checked: BTreeMap<String, Checked>,
     /// The keyspaces of the table, by name: what is published follows them.
@@ -92,6 +94,7 @@ impl Inputs {
             published: published.map(Published::of).collect(),
             keyspaces,
             ranges: hub.ranges.of(namespace),
+            homes: HomesOf::default(),
             given_up_stores: in_force.given_up,
             stores: in_force.all,
             kept: in_force.kept,
@@ -129,19 +132,16 @@ impl Inputs {
     }
 
     /// The homes of a keyspace's slots, or everything that is wrong with its ranges.
-    pub fn homes(&self, keyspace: &Keyspace) -> Result<Homes, Vec<RangeProblem>> {
+    pub fn homes(&self, keyspace: &Keyspace) -> Arc<Compiled> {
         let name = keyspace.name_any();
-        let known = self.units.iter().map(|unit| unit.name_any().into()).collect();
-        let mine = self.ranges.iter().filter(|range| range.spec.keyspace == name);
-        let mine: Vec<_> = mine
-            .map(|range| ranges::ShardRange {
-                name: range.name_any(),
-                first: range.spec.first_slot.into(),
-                last: range.spec.last_slot.into(),
-                home: range.spec.home_unit.as_str().into(),
-            })
-            .collect();
-        ranges::homes(u32::try_from(keyspace.spec.slots).unwrap_or(0), &mine, &known)
+        if let Some(known) = self.homes.get(&name) {
+            return Arc::clone(known);
+        }
+        let one = [Arc::new(keyspace.clone())];
+        let compiled = HomesOf::default().next(&one, &self.ranges, &self.units);
+        compiled
+            .get(&name)
+            .map_or_else(|| Arc::new(Err(Vec::new())), Arc::clone)
     }
 
     /// What is declared, in the core's terms.
@@ -179,7 +179,7 @@ impl Inputs {
             name: KeyspaceName(name),
             slots,
             definition,
-            homes: self.homes(keyspace).ok().filter(|_| serves),
+            homes: serves.then(|| self.homes(keyspace).as_ref().clone().ok()).flatten(),
             given_up: self.is_given_up(keyspace),
         })
     }

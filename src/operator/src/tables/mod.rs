@@ -4,6 +4,7 @@ mod after;
 mod assign;
 mod assignments;
 pub mod decide;
+mod homes;
 mod in_force;
 mod inputs;
 mod keeper;
@@ -17,6 +18,7 @@ mod settled;
 mod show;
 mod site;
 mod sites;
+mod sweep;
 mod terminating;
 mod trouble;
 mod view;
@@ -28,6 +30,8 @@ pub use trouble::{SiteProblem, SiteProblems};
 pub use view::{RecordProblem, Told, View};
 
 use crate::Context;
+use crate::hub::Change;
+use crate::mirror::Extent;
 use crate::supervise::supervise;
 use after::After;
 use kube::ResourceExt;
@@ -50,6 +54,35 @@ const KINDS: &[&str] = &[
     "UnitWorkload",
 ];
 
+/// Wakes the task of a namespace.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wake {
+    /// Something that it decides by changed.
+    pub(crate) now: Arc<Notify>,
+    /// Something changed that can wait a little: it comes with the next look.
+    pub(crate) later: Arc<Notify>,
+}
+
+impl Wake {
+    fn notify(&self, change: &Change) {
+        if can_wait(change) {
+            self.later.notify_one();
+        } else {
+            self.now.notify_one();
+        }
+    }
+}
+
+/// Whether nothing is decided by what changed, or nothing in haste: the statuses that we write ourselves, of which there
+/// may be thousands, and those of workloads.
+fn can_wait(change: &Change) -> bool {
+    match &*change.kind {
+        "UnitWorkload" => true,
+        "Unit" | "Keyspace" | "ShardRange" | "DataStore" | "ReplicationLink" => change.extent == Extent::Status,
+        _ => false,
+    }
+}
+
 /// Runs one task for each namespace that has a Unit, a Keyspace or a RoutingTable, until `token` is cancelled.
 pub async fn run(ctx: Arc<Context>, token: CancellationToken) {
     let begin = || dispatch(Arc::clone(&ctx), token.clone());
@@ -61,18 +94,18 @@ async fn dispatch(ctx: Arc<Context>, token: CancellationToken) {
     let token = token.child_token();
     let _end = token.clone().drop_guard();
     let mut changes = ctx.hub.changes();
-    let mut tasks: BTreeMap<String, Arc<Notify>> = BTreeMap::new();
+    let mut tasks: BTreeMap<String, Wake> = BTreeMap::new();
     ensure(&ctx, namespaces(&ctx), &mut tasks, &token);
     while let Some(change) = token.run_until_cancelled(changes.recv()).await {
         match change {
             Ok(change) if change.namespace.is_empty() || !KINDS.contains(&&*change.kind) => {}
             Ok(change) => match tasks.get(&change.namespace) {
-                Some(wake) => wake.notify_one(),
+                Some(wake) => wake.notify(&change),
                 None => ensure(&ctx, namespaces(&ctx), &mut tasks, &token),
             },
             Err(RecvError::Lagged(_)) => {
                 ensure(&ctx, namespaces(&ctx), &mut tasks, &token);
-                tasks.values().for_each(|wake| wake.notify_one());
+                tasks.values().for_each(|wake| wake.now.notify_one());
             }
             Err(RecvError::Closed) => return,
         }
@@ -94,21 +127,21 @@ fn namespaces(ctx: &Context) -> BTreeSet<String> {
 fn ensure(
     ctx: &Arc<Context>,
     namespaces: BTreeSet<String>,
-    tasks: &mut BTreeMap<String, Arc<Notify>>,
+    tasks: &mut BTreeMap<String, Wake>,
     token: &CancellationToken,
 ) {
     for name in namespaces {
         if tasks.contains_key(&name) {
             continue;
         }
-        let wake: Arc<Notify> = Arc::default();
+        let wake = Wake::default();
         start(ctx, &name, &wake, token);
         tasks.insert(name, wake);
     }
 }
 
 /// The two tasks of a namespace: one that decides, and one that tells. Where one of them panics the other goes on.
-fn start(ctx: &Arc<Context>, name: &str, wake: &Arc<Notify>, token: &CancellationToken) {
+fn start(ctx: &Arc<Context>, name: &str, wake: &Wake, token: &CancellationToken) {
     let (told, heard) = mpsc::unbounded_channel();
     let mouth = Mouth {
         view: watch::Sender::new(None),
@@ -125,9 +158,9 @@ fn start(ctx: &Arc<Context>, name: &str, wake: &Arc<Notify>, token: &Cancellatio
     };
     let tell = supervise(ctx.metrics.clone(), "statuses of a namespace", name.to_owned(), tell);
     ctx.tasks.spawn(tell);
-    let (shared, of, wake, end) = (Arc::clone(ctx), name.to_owned(), Arc::clone(wake), token.clone());
+    let (shared, of, wake, end) = (Arc::clone(ctx), name.to_owned(), wake.clone(), token.clone());
     let decide = move || {
-        let (ctx, wake) = (Arc::clone(&shared), Arc::clone(&wake));
+        let (ctx, wake) = (Arc::clone(&shared), wake.clone());
         Namespace::new(ctx, of.clone(), wake, end.clone(), mouth.clone()).run()
     };
     let decide = supervise(ctx.metrics.clone(), "record of a namespace", name.to_owned(), decide);

@@ -3,7 +3,9 @@
 //!
 //! One pass is here; the record's reads and writes are in `record`, the members in `sites`, the result in `show`.
 
+use super::Wake;
 use super::decide::{Decided, Memory, decide};
+use super::homes::HomesOf;
 use super::projection::Published;
 use super::record::{Hindrance, Wrote};
 use super::refusals::Refusals;
@@ -27,8 +29,12 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long news is gathered where nobody waits for a step.
+/// How long news is gathered where nobody waits for a step, at least,
 const GATHER: Duration = Duration::from_millis(20);
+/// and at most, or where nobody waits for the news either.
+const CALM: Duration = Duration::from_millis(500);
+/// As that, while an operation runs: it may wait for what they say.
+const CALM_AND_BUSY: Duration = Duration::from_millis(100);
 /// How soon a record that could not be read or written is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long after the start a member that has not answered yet is waited for before that is told.
@@ -41,6 +47,7 @@ pub struct Namespace {
     pub(super) ctx: Arc<Context>,
     pub(super) name: String,
     pub(super) wake: Arc<Notify>,
+    later: Arc<Notify>,
     pub(super) token: CancellationToken,
     pub(super) ledger: KubernetesLedger,
     pub(super) record: Option<Recorded>,
@@ -55,6 +62,8 @@ pub struct Namespace {
     pub(super) sites: BTreeMap<String, Site>,
     /// Sites over new connections, which take the old one's place once they know as much.
     pub(super) coming: BTreeMap<String, Site>,
+    /// What was compiled for the last look.
+    pub(super) homes: HomesOf,
     pub(super) refused: BTreeMap<OperationUid, Refused>,
     pub(super) refusals: Refusals,
     pub(super) terminating: Terminating,
@@ -74,12 +83,13 @@ pub struct Mouth {
 
 impl Namespace {
     /// A task that has looked at nothing yet.
-    pub fn new(ctx: Arc<Context>, name: String, wake: Arc<Notify>, token: CancellationToken, mouth: Mouth) -> Self {
+    pub(crate) fn new(ctx: Arc<Context>, name: String, wake: Wake, token: CancellationToken, mouth: Mouth) -> Self {
         let ledger = KubernetesLedger::new(ctx.client.clone(), crate::apply::FIELD_MANAGER);
         Self {
             ctx,
             name,
-            wake,
+            wake: wake.now,
+            later: wake.later,
             token,
             ledger,
             record: None,
@@ -89,6 +99,7 @@ impl Namespace {
             members: Arc::default(),
             sites: BTreeMap::new(),
             coming: BTreeMap::new(),
+            homes: HomesOf::default(),
             refused: BTreeMap::new(),
             refusals: Refusals::default(),
             terminating: Terminating::default(),
@@ -103,21 +114,27 @@ impl Namespace {
         let token = self.token.clone();
         let mut members = self.ctx.members.subscribe();
         loop {
+            let began = Instant::now();
             let Some(pause) = token.run_until_cancelled(self.pass()).await else {
                 return;
             };
+            let took = began.elapsed();
+            let can_wait = tokio::select! {
+                () = token.cancelled() => return,
+                () = self.wake.notified() => false,
+                () = self.later.notified() => true,
+                changed = members.changed() => match changed {
+                    Ok(()) => false,
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep(pause) => false,
+            };
+            let mut operations = self.record.iter().map(|record| &record.table.operations);
+            let busy = operations.any(|operations| !operations.is_empty());
             tokio::select! {
                 () = token.cancelled() => return,
-                () = self.wake.notified() => {}
-                changed = members.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(pause) => {}
-            }
-            let busy = self
-                .record
-                .as_ref()
-                .is_some_and(|record| !record.table.operations.is_empty());
-            if !busy && token.run_until_cancelled(tokio::time::sleep(GATHER)).await.is_none() {
-                return;
+                () = self.wake.notified(), if can_wait => {}
+                () = tokio::time::sleep(gather(can_wait, busy, took)) => {}
             }
         }
     }
@@ -179,6 +196,17 @@ impl Namespace {
     pub(super) fn settles_in(&self) -> Option<Duration> {
         let left = SETTLING.saturating_sub(self.began.elapsed());
         (!left.is_zero()).then_some(left)
+    }
+}
+
+/// How long news is gathered before the next pass, where the last one `took` so long.
+fn gather(can_wait: bool, busy: bool, took: Duration) -> Duration {
+    match (can_wait, busy) {
+        (true, true) => CALM_AND_BUSY,
+        (true, false) => CALM,
+        (false, true) => Duration::ZERO,
+        // Thousands of objects that come one by one are no thousand looks at all of them.
+        (false, false) => (took * 4).clamp(GATHER, CALM),
     }
 }
 

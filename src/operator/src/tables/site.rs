@@ -133,7 +133,7 @@ impl Site {
         let mirror = mirror.clone();
         self.spawn(ctx, "watch of a member", desk, move || {
             let (guarded, mirror, changed) = (guarded.clone(), mirror.clone(), changed.clone());
-            async move { mirror.run(guarded, |_, _| changed()).await }
+            async move { mirror.run(guarded, |_, _, _| changed()).await }
         });
     }
 

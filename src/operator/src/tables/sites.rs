@@ -74,7 +74,7 @@ impl Namespace {
         self.sites.values().chain(self.coming.values())
     }
 
-    pub(super) fn inputs(&self) -> Inputs {
+    pub(super) fn inputs(&mut self) -> Inputs {
         let units = self.ctx.hub.units.of(&self.name);
         let mut reports = BTreeMap::new();
         let (mut reachable, mut away) = (BTreeSet::new(), BTreeSet::new());
@@ -99,7 +99,10 @@ impl Namespace {
             }
         }
         let table = self.record.as_ref().map(|record| &record.table);
-        Inputs::look(&self.ctx, &self.name, reports, (reachable, away), table)
+        let mut inputs = Inputs::look(&self.ctx, &self.name, reports, (reachable, away), table);
+        self.homes = self.homes.next(&inputs.keyspaces, &inputs.ranges, &inputs.units);
+        inputs.homes = self.homes.clone();
+        inputs
     }
 
     /// What the status of a member says that this process has not reached: an operator that starts while a member is

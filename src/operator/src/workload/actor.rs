@@ -1,4 +1,5 @@
 //! One UnitWorkload: what its units shall have is given to their runners, what came of it is written to its status.
+//! Everything that it writes to the hub is in `written`.
 
 use super::marks::Owner;
 use super::pass::Job;
@@ -6,13 +7,14 @@ use super::render::{Desired, Invalid, render};
 use super::runner::Runner;
 use super::select::select;
 use super::shared::Shared;
-use super::status::{Problem, UnitNews, compose, intent, readiness, remembered};
+use super::status::{Problem, UnitNews, compose, intent, patience, pending, readiness, remembered};
+use super::written::{Written, intended};
 use crate::conditions::Readiness;
 use crate::error::Error;
-use crate::status::{is_paused, write};
+use crate::status::is_paused;
 use jiff::Timestamp;
-use kube::{Api, ResourceExt};
-use multiactive_api::{UnitWorkload, UnitWorkloadStatus, WorkloadUnit};
+use kube::ResourceExt;
+use multiactive_api::{Unit, UnitWorkload, UnitWorkloadStatus, WorkloadUnit};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,9 +22,6 @@ use tokio::sync::Notify;
 
 /// Unit and member.
 pub type Place = (String, String);
-
-/// How long news of one unit wait for those of the others, so that they travel in one write.
-const GATHER: Duration = Duration::from_secs(1);
 
 /// What a pass over the UnitWorkload ends with.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +32,13 @@ pub enum Next {
     Gone,
 }
 
+/// What each place shall have, and what is wrong with the spec all the same.
+#[derive(Clone, Default)]
+struct Wanted {
+    places: BTreeMap<Place, Arc<Vec<Desired>>>,
+    problem: Option<Problem>,
+}
+
 /// The keeper of one UnitWorkload.
 pub struct Actor {
     pub(super) shared: Arc<Shared>,
@@ -40,12 +46,15 @@ pub struct Actor {
     pub(super) name: String,
     pub(super) told: Arc<Notify>,
     pub(super) runners: BTreeMap<Place, Runner>,
-    /// The uid and status that were written last: newer than the copy of the hub may be.
-    pub(super) written: Option<(String, UnitWorkloadStatus)>,
-    /// The uid of the object that is known to carry our finalizer; the copy of the hub may not show it yet.
-    pub(super) held: Option<String>,
+    /// What this process wrote to the object: newer than the copy of the hub may be.
+    pub(super) written: Option<Written>,
+    /// What was rendered last, and of what: the uid, the generation, and the units as they were then.
+    rendered: Option<(Rendered, Wanted)>,
     waiting_since: Option<Instant>,
 }
+
+/// Uid and generation of a UnitWorkload, and the Units of its namespace.
+type Rendered = (Option<String>, Option<i64>, Vec<Arc<Unit>>);
 
 impl Actor {
     /// A keeper that has not looked yet; `told` wakes it.
@@ -57,7 +66,7 @@ impl Actor {
             told,
             runners: BTreeMap::new(),
             written: None,
-            held: None,
+            rendered: None,
             waiting_since: None,
         }
     }
@@ -65,7 +74,8 @@ impl Actor {
     /// Runs until the UnitWorkload is gone.
     pub async fn run(mut self) {
         loop {
-            let pause = match self.once().await {
+            // In a box: it is large, and most of thousands of keepers wait.
+            let pause = match Box::pin(self.once()).await {
                 Ok(Next::Gone) => return,
                 Ok(Next::Wait(pause)) => pause,
                 // The copy of the hub was old: the newer one is on its way.
@@ -119,19 +129,27 @@ impl Actor {
     fn known_status(&mut self, workload: &UnitWorkload) -> UnitWorkloadStatus {
         let uid = workload.uid().unwrap_or_default();
         match &self.written {
-            Some((of, status)) if *of == uid => status.clone(),
+            Some(written) if written.uid == uid => written.status.clone(),
             _ => {
                 // Another object of the same name, or the first look.
                 self.runners.clear();
-                let status = workload.status.clone().unwrap_or_default();
-                self.written = Some((uid, status.clone()));
+                let mut status = workload.status.clone().unwrap_or_default();
+                if status.observed_generation.is_none() {
+                    status.units = intended(workload);
+                }
+                self.written = Some(Written {
+                    uid,
+                    status: status.clone(),
+                    version: None,
+                    held: false,
+                });
                 status
             }
         }
     }
 
     async fn keep(&mut self, workload: &UnitWorkload, mut old: UnitWorkloadStatus) -> Result<Next, Error> {
-        let (wanted, problem) = match self.wanted(workload) {
+        let Wanted { places, problem } = match self.wanted(workload) {
             Ok(wanted) => wanted,
             Err(invalid) => {
                 // What is invalid is never applied; what was applied before is kept as it is.
@@ -142,11 +160,8 @@ impl Actor {
                 return self.report(workload, &old, Some(problem)).await;
             }
         };
-        if !wanted.is_empty() {
-            self.hold_finalizer(workload).await?;
-        }
         let mut news = false;
-        for ((unit, cluster), desired) in &wanted {
+        for ((unit, cluster), desired) in &places {
             let at = old.units.iter().position(|known| is_at(known, unit, cluster));
             if let Some(entry) = intent(unit, cluster, at.map(|at| &old.units[at]), desired) {
                 news = true;
@@ -156,27 +171,39 @@ impl Actor {
                 }
             }
         }
-        if news {
+        // What is about to be made is recorded before: with the finalizer, where there is no status yet.
+        let recorded = !places.is_empty() && self.hold_finalizer(workload, &old).await?;
+        if news && !recorded {
             old.observed_generation = workload.metadata.generation;
             self.put(workload, &old).await?;
         }
-        self.hand_out(workload, &wanted, &old);
+        self.hand_out(workload, &places, &old);
         self.report(workload, &old, problem).await
     }
 
     /// What each place shall have.
-    #[expect(clippy::type_complexity, reason = "a pair of one use")]
-    fn wanted(
-        &self,
-        workload: &UnitWorkload,
-    ) -> Result<(BTreeMap<Place, Arc<Vec<Desired>>>, Option<Problem>), Invalid> {
+    fn wanted(&mut self, workload: &UnitWorkload) -> Result<Wanted, Invalid> {
         let all = self.shared.ctx.hub.units.of(&self.namespace);
-        let selected = select(&workload.spec, &all)?;
-        let mut wanted = BTreeMap::new();
+        let rendered = (workload.uid(), workload.metadata.generation, all);
+        if let Some((of, wanted)) = &self.rendered
+            && (&of.0, of.1) == (&rendered.0, rendered.1)
+            && of.2.len() == rendered.2.len()
+            && of.2.iter().zip(&rendered.2).all(|(one, other)| Arc::ptr_eq(one, other))
+        {
+            return Ok(wanted.clone());
+        }
+        let selected = select(&workload.spec, &rendered.2)?;
+        let mut places = BTreeMap::new();
         for unit in &selected.units {
-            let owner = self.owner(workload, &unit.name_any());
-            let desired = render(&workload.spec, &owner)?;
-            wanted.insert((unit.name_any(), unit.spec.cluster.clone()), Arc::new(desired));
+            let place = (unit.name_any(), unit.spec.cluster.clone());
+            let desired = render(&workload.spec, &self.owner(workload, &place.0))?;
+            // What says the same stays the same.
+            let before = self.rendered.iter().find_map(|(_, wanted)| wanted.places.get(&place));
+            let desired = match before.filter(|before| ***before == desired) {
+                Some(before) => Arc::clone(before),
+                None => Arc::new(desired),
+            };
+            places.insert(place, desired);
         }
         let problem = (!selected.missing.is_empty()).then(|| Problem {
             reason: "UnknownUnit",
@@ -185,7 +212,9 @@ impl Actor {
                 selected.missing.join(", ")
             ),
         });
-        Ok((wanted, problem))
+        let wanted = Wanted { places, problem };
+        self.rendered = Some((rendered, wanted.clone()));
+        Ok(wanted)
     }
 
     /// Gives every place its job: what is wanted there, or that all of it shall go.
@@ -226,7 +255,7 @@ impl Actor {
         prior: Option<WorkloadUnit>,
     ) {
         let owner = self.owner(workload, &place.0);
-        let same = |job: &Job| job.owner == owner && job.desired == desired;
+        let same = |job: &Job| job.owner == owner && (Arc::ptr_eq(&job.desired, &desired) || job.desired == desired);
         let job = || Job {
             owner: owner.clone(),
             cluster: place.1.clone(),
@@ -265,7 +294,8 @@ impl Actor {
             };
             let (latest, present) = runner.latest();
             complete &= present;
-            news.push(latest.map_or_else(|| remembered(known), |latest| latest.news));
+            let known = latest.map_or_else(|| remembered(known), |latest| latest.news);
+            news.push(if present { known } else { pending(known) });
         }
         (news, complete)
     }
@@ -285,7 +315,7 @@ impl Actor {
         self.report_when_due(workload, old, &news, &readiness, complete).await
     }
 
-    /// Writes the status once all units have told, or the first has waited long enough for the others.
+    /// Writes the status once what is new is worth a write: see [`patience`].
     pub(super) async fn report_when_due(
         &mut self,
         workload: &UnitWorkload,
@@ -300,19 +330,13 @@ impl Actor {
             return Ok(Next::Wait(None));
         }
         let waited = self.waiting_since.get_or_insert_with(Instant::now).elapsed();
-        if !complete && waited < GATHER {
-            return Ok(Next::Wait(Some(GATHER - waited)));
+        let patience = patience(old, &status, complete);
+        if waited < patience {
+            return Ok(Next::Wait(Some(patience - waited)));
         }
         self.waiting_since = None;
         self.put(workload, &status).await?;
         Ok(Next::Wait(None))
-    }
-
-    async fn put(&mut self, workload: &UnitWorkload, status: &UnitWorkloadStatus) -> Result<(), Error> {
-        let api: Api<UnitWorkload> = Api::namespaced(self.shared.ctx.client.clone(), &self.namespace);
-        write(&api, workload, status).await?;
-        self.written = Some((workload.uid().unwrap_or_default(), status.clone()));
-        Ok(())
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::autoscale::{ScaleTarget, is_scaled, keep_owned_replicas, without_replicas};
 use super::conflict::{Conflict, conflicts};
+use super::copy::{Kept, Seen};
 use super::fields::{applied_by, drift};
+use super::judged::{Asked, Judged};
 use super::kinds::Kind;
 use super::kstatus::{State, verdict};
 use super::marks::{Owner, marks_of};
@@ -15,7 +17,7 @@ use super::watches::{Scope, Watch};
 use crate::apply::CALL_LIMIT;
 use crate::members::Member;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::DynamicObject;
+use kube::core::{ApiResource, DynamicObject, DynamicResourceScope};
 use kube::runtime::events::EventType;
 use kube::{Api, Client};
 use multiactive_api::WorkloadObject;
@@ -32,6 +34,8 @@ pub struct Hand<'a> {
     pub member: &'a Member,
     /// Acts as the team.
     pub client: Client,
+    /// What earlier passes found to be as wanted.
+    pub judged: &'a Judged,
     /// The watches that were needed.
     pub held: Mutex<Vec<Arc<Watch>>>,
 }
@@ -48,36 +52,44 @@ impl Hand<'_> {
     async fn try_settle(&self, desired: &Desired, targets: Option<&[ScaleTarget]>) -> Result<Found, Trouble> {
         let id = &desired.id;
         let (watch, kind) = self.watch(id, true).await?;
-        let live = self.live(&watch, &kind, id).await?;
-        let scaled = is_scaled(desired, targets, live.as_deref());
-        let (mut sealed, hash) = if scaled {
-            without_replicas(desired).sealed()
-        } else {
-            desired.sealed()
-        };
+        let kept = self.live(&watch, &kind, id).await?;
+        let asked = Asked::of(desired, targets, kept.as_deref());
+        if let Some(found) = asked.as_ref().and_then(|asked| self.judged.found(id, asked)) {
+            return Ok(found);
+        }
+        let live = kept.map(|kept| watch.value(&kept));
+        let scaled = is_scaled(desired, targets, live.as_ref());
+        let left_out = scaled.then(|| without_replicas(desired));
+        let desired = left_out.as_ref().unwrap_or(desired);
+        let mut sealed = desired.sealed();
         let unkept = self.shared.unkept(&self.job.cluster, &self.job.owner, id);
         let decision = act(
             &sealed,
-            &hash,
-            live.as_deref(),
+            desired.hash(),
+            live.as_ref(),
             &self.job.owner,
             &self.shared.claims(),
             &unkept,
         );
-        let after = match (decision, live) {
-            (Act::Keep, Some(live)) => live,
-            (Act::Conflict(message), _) => return Err(Trouble::new(Cause::Conflict, message)),
+        match (decision, live) {
+            (Act::Keep, Some(live)) => {
+                let found = found(id, &live);
+                if let Some(asked) = asked {
+                    self.judged.remember(id, asked, &found);
+                }
+                Ok(found)
+            }
+            (Act::Conflict(message), _) => Err(Trouble::new(Cause::Conflict, message)),
             (decision @ (Act::Keep | Act::Create | Act::Update | Act::PutBack(_)), live) => {
-                if let Some(live) = live.as_deref().filter(|_| scaled) {
+                if let Some(live) = live.as_ref().filter(|_| scaled) {
                     keep_owned_replicas(&mut sealed, live, applied_by(live, &self.job.owner.manager()));
                 }
-                let (after, taken) = self.apply(id, &kind, &sealed, live.as_deref()).await?;
-                watch.learn(after.clone());
+                let (after, taken) = self.apply(id, &kind, &sealed, live.as_ref()).await?;
+                watch.learn(&id.name, &after);
                 self.tell_drift(id, &decision, taken);
-                Arc::new(after)
+                Ok(found(id, &after))
             }
-        };
-        Ok(found(id, &after))
+        }
     }
 
     /// Server-side applies; first without force, so that nothing is taken from who applied it. Also returns what was
@@ -136,7 +148,7 @@ impl Hand<'_> {
         let mut params = PatchParams::apply(&manager).validation_strict();
         params.force = force;
         let patch = Patch::Apply(sealed);
-        let api = self.api(kind);
+        let api: Api<DynamicObject> = self.api(kind);
         let call = api.patch(&id.name, &params, &patch);
         let answer = tokio::time::timeout(CALL_LIMIT, call)
             .await
@@ -169,11 +181,12 @@ impl Hand<'_> {
             Err(trouble) => return Err(trouble),
         };
         let live = self.live(&watch, &kind, id).await?;
+        let live = live.map(|kept| watch.value(&kept));
         let leaving = || {
             let trouble = Trouble::new(Cause::Progressing, "it is being deleted");
             Found::troubled(id, recorded.uid.clone(), &trouble)
         };
-        match removal(recorded, live.as_deref(), &self.job.owner) {
+        match removal(recorded, live.as_ref(), &self.job.owner) {
             Removal::Forget(why) => {
                 tracing::info!(member = self.job.cluster, %id, why, "not deleted");
                 Ok(None)
@@ -192,7 +205,7 @@ impl Hand<'_> {
             uid: Some(uid),
             resource_version: None,
         });
-        let api = self.api(kind);
+        let api: Api<DynamicObject> = self.api(kind);
         let call = api.delete(&id.name, &params);
         match tokio::time::timeout(CALL_LIMIT, call)
             .await
@@ -247,22 +260,23 @@ impl Hand<'_> {
     }
 
     /// The object as it is. What the copy does not have may be there without our marks: the server is asked.
-    async fn live(&self, watch: &Watch, kind: &Kind, id: &Id) -> Result<Option<Arc<Value>>, Trouble> {
+    async fn live(&self, watch: &Watch, kind: &Kind, id: &Id) -> Result<Option<Arc<Kept>>, Trouble> {
         if let Some(known) = watch.get(&id.name) {
             return Ok(Some(known));
         }
         let _permit = self.shared.permit(&self.job.cluster).await;
-        let api = self.api(kind);
+        let api: Api<Seen> = self.api(kind);
         let answer = tokio::time::timeout(CALL_LIMIT, api.get_opt(&id.name))
             .await
             .map_err(|_| self.silent())?;
         let object = answer.map_err(|error| explain(&error, self.tried("get", id)))?;
-        Ok(object
-            .and_then(|object| serde_json::to_value(object).ok())
-            .map(Arc::new))
+        Ok(object.map(|object| object.kept))
     }
 
-    fn api(&self, kind: &Kind) -> Api<DynamicObject> {
+    fn api<K>(&self, kind: &Kind) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+    {
         if kind.namespaced {
             Api::namespaced_with(self.client.clone(), &self.job.owner.namespace, &kind.resource)
         } else {

@@ -33,7 +33,7 @@ pub fn target_of(object: &Value) -> Option<ScaleTarget> {
 /// `targets` are those of the autoscalers among the manifests and in the member; `None` where the member's could not be
 /// listed: then the object itself tells, as an autoscaler writes `replicas` by the subresource `scale`.
 pub fn is_scaled(desired: &Desired, targets: Option<&[ScaleTarget]>, live: Option<&Value>) -> bool {
-    if desired.value.pointer("/spec/replicas").is_none() {
+    if !desired.replicas {
         return false;
     }
     match targets {
@@ -50,11 +50,11 @@ pub fn is_scaled(desired: &Desired, targets: Option<&[ScaleTarget]>, live: Optio
 
 /// `desired` without `replicas`.
 pub fn without_replicas(desired: &Desired) -> Desired {
-    let mut desired = desired.clone();
-    if let Some(spec) = desired.value.get_mut("spec").and_then(Value::as_object_mut) {
+    let mut value = desired.value();
+    if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
         spec.remove("replicas");
     }
-    desired
+    Desired::new(desired.id.clone(), desired.wave, &value)
 }
 
 /// What to send: an object without `replicas` keeps the live number as long as we own it, since to leave out a field
@@ -84,11 +84,7 @@ mod tests {
             kind: "Deployment".into(),
             name: "web".into(),
         };
-        Desired {
-            id,
-            wave: Wave::Rest,
-            value,
-        }
+        Desired::new(id, Wave::Rest, &value)
     }
 
     fn target(kind: &str, name: &str) -> ScaleTarget {
@@ -122,10 +118,10 @@ mod tests {
     #[test]
     fn what_we_still_own_keeps_the_live_number() {
         let left_out = without_replicas(&deployment());
-        assert_eq!(left_out.value["spec"], json!({"paused": false}));
+        assert_eq!(left_out.value()["spec"], json!({"paused": false}));
         let live = json!({"spec": {"replicas": 7}});
         let ours = json!({"f:spec": {"f:replicas": {}}});
-        let (mut kept, mut free) = (left_out.value.clone(), left_out.value.clone());
+        let (mut kept, mut free) = (left_out.value(), left_out.value());
         keep_owned_replicas(&mut kept, &live, Some(&ours));
         assert_eq!(kept["spec"]["replicas"], 7);
         keep_owned_replicas(&mut free, &live, Some(&json!({"f:spec": {}})));

@@ -2,13 +2,12 @@
 
 use super::actor::{Actor, Next};
 use super::status::readiness;
-use crate::apply::{read, within};
+use crate::apply::read;
 use crate::conditions::Readiness;
 use crate::error::Error;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, CustomResourceExt, Resource, ResourceExt};
+use kube::{Api, CustomResourceExt, ResourceExt};
 use multiactive_api::{UnitWorkload, UnitWorkloadStatus};
 use serde_json::json;
 use std::sync::Arc;
@@ -18,43 +17,6 @@ use std::time::Duration;
 pub const FINALIZER: &str = "multiactive.io/workload";
 
 impl Actor {
-    /// Adds our finalizer, before anything is made.
-    pub(super) async fn hold_finalizer(&mut self, workload: &UnitWorkload) -> Result<(), Error> {
-        let held = self.held.is_some() && self.held == workload.uid();
-        if held || workload.finalizers().iter().any(|known| known == FINALIZER) {
-            return Ok(());
-        }
-        let mut finalizers = workload.finalizers().to_vec();
-        finalizers.push(FINALIZER.to_owned());
-        self.set_finalizers(workload, finalizers).await?;
-        self.held = workload.uid();
-        Ok(())
-    }
-
-    async fn set_finalizers(&self, workload: &UnitWorkload, finalizers: Vec<String>) -> Result<(), Error> {
-        let api: Api<UnitWorkload> = Api::namespaced(self.shared.ctx.client.clone(), &self.namespace);
-        let metadata = json!({
-            "finalizers": finalizers,
-            "uid": workload.uid(),
-            // The list is replaced as a whole, so it must be the one that was read.
-            "resourceVersion": workload.resource_version(),
-        });
-        let (params, patch) = (PatchParams::default(), Patch::Merge(json!({"metadata": metadata})));
-        let call = api.patch_metadata(&self.name, &params, &patch);
-        let error = |source| Error::Apply {
-            kind: UnitWorkload::kind(&()),
-            name: self.name.clone(),
-            source: Box::new(source),
-        };
-        within(
-            || format!("changing the finalizers of UnitWorkload {}", self.name),
-            call,
-            error,
-        )
-        .await?;
-        Ok(())
-    }
-
     /// Deletes what the UnitWorkload made, waits for it, and lets the UnitWorkload go.
     pub(super) async fn leave(&mut self, workload: &UnitWorkload, old: &UnitWorkloadStatus) -> Result<Next, Error> {
         if !workload.finalizers().iter().any(|known| known == FINALIZER) {
@@ -100,7 +62,7 @@ impl Actor {
     async fn let_go(&mut self, workload: &UnitWorkload) -> Result<Next, Error> {
         let mut finalizers = workload.finalizers().to_vec();
         finalizers.retain(|known| known != FINALIZER);
-        match self.set_finalizers(workload, finalizers).await {
+        match self.set_metadata(workload, json!({"finalizers": finalizers})).await {
             // Somebody changed it meanwhile: the next look has the newer one.
             Err(error) if error.status().is_some_and(kube::core::Status::is_conflict) => {
                 Ok(Next::Wait(Some(Duration::from_millis(200))))

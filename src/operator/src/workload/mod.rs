@@ -8,7 +8,9 @@ mod actor;
 mod apply;
 mod autoscale;
 mod conflict;
+mod copy;
 mod fields;
+mod judged;
 mod kinds;
 mod kstatus;
 mod leave;
@@ -25,12 +27,15 @@ mod status;
 mod token;
 mod trouble;
 mod watches;
+mod written;
 
 pub use leave::FINALIZER;
 pub use marks::{ADOPT, UNIT, WORKLOAD, WORKLOAD_UID};
 pub use token::DEPLOYER;
+pub use written::INTENT;
 
 use crate::Context;
+use crate::mirror::Extent;
 use crate::supervise::supervise;
 use actor::Actor;
 use kube::ResourceExt;
@@ -68,6 +73,8 @@ async fn dispatch(ctx: Arc<Context>) {
         tokio::select! {
             change = changes.recv() => match change {
                 Ok(change) if change.name.is_empty() => actors.wake_all(),
+                // What was written to a status by us is known, and by another no wish.
+                Ok(change) if change.extent == Extent::Status => {}
                 Ok(change) => match &*change.kind {
                     "UnitWorkload" => actors.wake((change.namespace, change.name)),
                     "Unit" => actors.wake_namespace(&change.namespace),

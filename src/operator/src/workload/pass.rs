@@ -2,6 +2,7 @@
 
 use super::apply::Hand;
 use super::autoscale::{ScaleTarget, target_of};
+use super::judged::Judged;
 use super::kstatus::State;
 use super::marks::Owner;
 use super::order::Wave;
@@ -101,7 +102,7 @@ pub struct Report {
 /// # Errors
 ///
 /// What keeps the unit as a whole from being looked at; nothing was written then.
-pub async fn pass(shared: &Shared, job: &Job) -> Result<Report, Trouble> {
+pub async fn pass(shared: &Shared, job: &Job, judged: &Judged) -> Result<Report, Trouble> {
     let member = shared.member(&job.cluster)?;
     let namespace = &job.owner.namespace;
     if !member.allows(namespace) {
@@ -119,8 +120,10 @@ pub async fn pass(shared: &Shared, job: &Job) -> Result<Report, Trouble> {
         job,
         member: &member,
         client,
+        judged,
         held: Mutex::default(),
     };
+    judged.keep(&job.desired);
     let scaled = autoscalers(&hand, job).await;
     let (mut found, mut blocked) = (Vec::new(), None);
     for wave in Wave::ALL {
@@ -197,13 +200,9 @@ async fn autoscalers(hand: &Hand<'_>, job: &Job) -> Option<Vec<ScaleTarget>> {
     let mut targets: Vec<ScaleTarget> = job
         .desired
         .iter()
-        .filter_map(|desired| target_of(&desired.value))
+        .filter_map(|desired| desired.scales.clone())
         .collect();
-    if job
-        .desired
-        .iter()
-        .all(|desired| desired.value.pointer("/spec/replicas").is_none())
-    {
+    if job.desired.iter().all(|desired| !desired.replicas) {
         return Some(targets);
     }
     let id = Id {
@@ -213,7 +212,7 @@ async fn autoscalers(hand: &Hand<'_>, job: &Job) -> Option<Vec<ScaleTarget>> {
     };
     match hand.watch(&id, false).await {
         Ok((watch, _)) => {
-            targets.extend(watch.all().iter().filter_map(|object| target_of(object)));
+            targets.extend(watch.all().iter().filter_map(target_of));
             Some(targets)
         }
         Err(_) if targets.is_empty() => None,

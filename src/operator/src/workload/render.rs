@@ -1,5 +1,6 @@
 //! From manifests and patches to the objects that one unit shall have.
 
+use super::autoscale::{ScaleTarget, target_of};
 use super::marks::{HASH, Owner, UNIT, WORKLOAD, WORKLOAD_UID, hash};
 use super::merge::{merge, without_nulls};
 use super::order::Wave;
@@ -49,23 +50,50 @@ impl From<&WorkloadObject> for Id {
     }
 }
 
-/// An object that a unit shall have.
+/// An object that a unit shall have. There may be thousands, so it is kept as text, which is far smaller.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
     /// Which.
     pub id: Id,
     /// When it is applied.
     pub wave: Wave,
-    /// All of it, with our marks but for the hash.
-    pub value: Value,
+    /// What it scales, where it is an autoscaler.
+    pub scales: Option<ScaleTarget>,
+    /// Whether it says how many replicas there shall be.
+    pub replicas: bool,
+    text: Box<str>,
+    hash: Box<str>,
 }
 
 impl Desired {
+    /// `value`, all of it with our marks but for the hash.
+    pub fn new(id: Id, wave: Wave, value: &Value) -> Self {
+        Self {
+            id,
+            wave,
+            scales: target_of(value),
+            replicas: value.pointer("/spec/replicas").is_some(),
+            text: value.to_string().into(),
+            hash: hash(value).into(),
+        }
+    }
+
+    /// All of it, with our marks but for the hash.
+    pub fn value(&self) -> Value {
+        // What was written here is read here.
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// The hash of all of it.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// The object as it is applied: with the hash of all the rest among its marks.
-    pub fn sealed(&self) -> (Value, String) {
-        let (mut value, hash) = (self.value.clone(), hash(&self.value));
-        value["metadata"]["annotations"][HASH] = json!(hash);
-        (value, hash)
+    pub fn sealed(&self) -> Value {
+        let mut value = self.value();
+        value["metadata"]["annotations"][HASH] = json!(self.hash);
+        value
     }
 }
 
@@ -124,7 +152,7 @@ pub fn render(spec: &UnitWorkloadSpec, owner: &Owner) -> Result<Vec<Desired>, In
         clean(&mut value).map_err(|problem| invalid(&field, problem))?;
         mark(&mut value, owner).map_err(|problem| invalid(&field, problem))?;
         let wave = Wave::of(&id.api_version, &id.kind);
-        desired.push(Desired { id, wave, value });
+        desired.push(Desired::new(id, wave, &value));
     }
     desired.sort_by_key(|object| object.wave);
     Ok(desired)
@@ -301,7 +329,7 @@ mod tests {
             patch("east-1", "a", json!({"data": {"a": "2"}})),
             patch("north-1", "a", json!({"data": {"a": "3"}})),
         ];
-        assert_eq!(render(&spec, &owner()).unwrap()[0].value["data"], json!({"a": "2"}));
+        assert_eq!(render(&spec, &owner()).unwrap()[0].value()["data"], json!({"a": "2"}));
         for (bad, want) in [
             (patch("east-1", "b", json!({})), "none of the manifests"),
             (
@@ -330,11 +358,11 @@ mod tests {
         let kinds: Vec<&str> = objects.iter().map(|object| object.id.kind.as_str()).collect();
         assert_eq!(kinds, ["Role", "Secret", "Deployment"]);
         assert_eq!(
-            objects[1].value,
+            objects[1].value(),
             json!({"apiVersion": "v1", "kind": "Secret", "data": {"a": "Yg=="}, "metadata": {"name": "s",
                 "labels": {WORKLOAD_UID: "u1", UNIT: "east-1"}, "annotations": {WORKLOAD: "shop/web"}}})
         );
-        let (sealed, hash) = objects[1].sealed();
-        assert_eq!(sealed["metadata"]["annotations"][HASH], json!(hash));
+        let sealed = objects[1].sealed();
+        assert_eq!(sealed["metadata"]["annotations"][HASH], json!(objects[1].hash()));
     }
 }

@@ -1,5 +1,6 @@
 //! The task that keeps one unit's objects: a pass for each change of what is wanted or of what is there.
 
+use super::judged::Judged;
 use super::pass::{Job, Report, pass};
 use super::render::Id;
 use super::shared::{RunnerKey, Shared};
@@ -51,6 +52,7 @@ impl Runner {
                 told: Arc::clone(&told),
                 latest: Arc::clone(&shown),
                 held: Vec::new(),
+                judged: Judged::default(),
                 news: None,
                 silent_since: None,
             };
@@ -99,6 +101,7 @@ struct Work {
     told: Arc<Notify>,
     latest: Arc<Mutex<Option<Latest>>>,
     held: Vec<Arc<Watch>>,
+    judged: Judged,
     news: Option<UnitNews>,
     silent_since: Option<Instant>,
 }
@@ -107,7 +110,8 @@ impl Work {
     async fn run(mut self, mut jobs: watch::Receiver<(u64, Arc<Job>)>) {
         loop {
             let (sequence, job) = jobs.borrow_and_update().clone();
-            let retry = self.once(sequence, &job).await;
+            // In a box: it is large, and most of thousands of runners wait.
+            let retry = Box::pin(self.once(sequence, &job)).await;
             let pause = async {
                 match retry {
                     Some(retry) => tokio::time::sleep(retry).await,
@@ -129,7 +133,7 @@ impl Work {
         }
         let mut job = job.clone();
         job.prior = known(job.prior.as_ref(), self.news.as_ref().map(|news| &news.unit));
-        let result = pass(&self.shared, &job).await;
+        let result = pass(&self.shared, &job, &self.judged).await;
         let (unit, cluster) = (job.owner.unit.as_str(), job.cluster.as_str());
         let silent_for = self.silence(&result);
         let (news, empty, retry) = match result {

@@ -16,7 +16,7 @@ use kube::runtime::events::EventType;
 use multiactive_api::UnitWorkload;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// How many requests one member gets at a time: enough to keep it busy, not so many that others wait.
 const CALLS_AT_ONCE: usize = 16;
@@ -36,6 +36,7 @@ pub struct Shared {
     pub watches: Watches,
     runners: Arc<Runners>,
     limits: Mutex<HashMap<String, Arc<Semaphore>>>,
+    hub: Semaphore,
     unkept: Mutex<HashMap<(String, String, Id), Vec<String>>>,
 }
 
@@ -52,6 +53,7 @@ impl Shared {
             kinds: Kinds::default(),
             runners,
             limits: Mutex::default(),
+            hub: Semaphore::new(CALLS_AT_ONCE),
             unkept: Mutex::default(),
         }
     }
@@ -80,6 +82,13 @@ impl Shared {
         };
         // Nobody closes it.
         limit.acquire_owned().await.ok()
+    }
+
+    /// Waits for a place among the writes to the hub: thousands at once would each need a connection of their own, and
+    /// none would be done sooner.
+    pub async fn permit_of_hub(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.hub.acquire().await.ok()
     }
 
     /// Whose marks count.

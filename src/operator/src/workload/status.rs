@@ -6,7 +6,7 @@ use super::render::{Desired, Id};
 use super::trouble::{Cause, Trouble};
 use crate::conditions::{Readiness, set_readiness};
 use jiff::Timestamp;
-use multiactive_api::{UnitWorkloadStatus, WorkloadUnit};
+use multiactive_api::{READY, STALLED, UnitWorkloadStatus, WorkloadUnit};
 use std::time::Duration;
 
 /// How long a member may be silent before what is known of it counts as unknown.
@@ -165,6 +165,46 @@ pub fn intent(unit: &str, cluster: &str, prior: Option<&WorkloadUnit>, desired: 
             .map(|desired| entry(&desired.id, None, State::InProgress.word(), None)),
     );
     Some(unit)
+}
+
+/// News of a unit that are of an earlier wish: whatever they say, the present one is still on its way.
+pub fn pending(mut news: UnitNews) -> UnitNews {
+    if news.cause.is_none() {
+        news.cause = Some(Cause::Progressing);
+        word(news.cause).clone_into(&mut news.unit.state);
+        news.unit.message = Some("the latest change is about to be applied".to_owned());
+    }
+    news
+}
+
+/// How long news of some units wait for those of the others.
+const GATHER: Duration = Duration::from_secs(5);
+/// How long news of progress wait for more.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// How long a new cause waits for those that come with it.
+const BURST: Duration = Duration::from_millis(100);
+
+/// How long `new` may wait before it is written in place of `old`. A write costs the hub about as much as an object costs
+/// a member, so what changes in a moment travels together: an end is told at once, a first cause soon, mere progress when
+/// it has gathered.
+pub fn patience(old: &UnitWorkloadStatus, new: &UnitWorkloadStatus, complete: bool) -> Duration {
+    let of = |status: &UnitWorkloadStatus, kind: &str| {
+        let found = status.conditions.iter().find(|condition| condition.type_ == kind);
+        found.map(|condition| (condition.status == "True", condition.reason.clone()))
+    };
+    let is = |status: &UnitWorkloadStatus, kind: &str| of(status, kind).is_some_and(|(is, _)| is);
+    if is(new, STALLED) && of(new, STALLED) != of(old, STALLED) {
+        return if complete { Duration::ZERO } else { BURST };
+    }
+    if !complete {
+        return GATHER;
+    }
+    // The first word about an object, or that it is ready, or is not any more.
+    let flips = of(old, READY).map(|(is, _)| is) != of(new, READY).map(|(is, _)| is);
+    if is(new, READY) || flips {
+        return Duration::ZERO;
+    }
+    PROGRESS
 }
 
 /// What keeps the UnitWorkload as a whole from being ready.
@@ -367,10 +407,9 @@ mod tests {
 
     #[test]
     fn what_will_be_made_is_recorded_before_and_only_once() {
-        let desired = |name: &str| Desired {
-            id: id(name),
-            wave: super::super::order::Wave::Rest,
-            value: serde_json::Value::Null,
+        let desired = |name: &str| {
+            let wave = super::super::order::Wave::Rest;
+            Desired::new(id(name), wave, &serde_json::Value::Null)
         };
         let first = intent("east-1", "east", None, &[desired("a")]).unwrap();
         assert_eq!((first.state.as_str(), first.objects.len()), ("Progressing", 1));
@@ -382,6 +421,48 @@ mod tests {
             None,
             "what is not wanted stays recorded"
         );
+    }
+
+    #[test]
+    fn an_end_is_told_at_once_a_cause_soon_and_progress_together() {
+        let at = |causes: &[Option<Cause>]| {
+            let news: Vec<_> = causes
+                .iter()
+                .enumerate()
+                .map(|(at, cause)| looked(&format!("u{at}"), "east", &[found("x", *cause)]))
+                .collect();
+            let readiness = readiness(&news, None, false);
+            let old = UnitWorkloadStatus::default();
+            compose(&old, Some(1), &news, &readiness, Timestamp::UNIX_EPOCH)
+        };
+        let (ready, progress) = (at(&[None, None]), at(&[None, Some(Cause::Progressing)]));
+        let further = at(&[Some(Cause::Progressing), None]);
+        let (failed, refused) = (at(&[None, Some(Cause::Failed)]), at(&[None, Some(Cause::Refused)]));
+        let none = UnitWorkloadStatus::default();
+        for (why, old, new, complete, want) in [
+            ("all is ready", &progress, &ready, true, Duration::ZERO),
+            ("not ready any more", &ready, &progress, true, Duration::ZERO),
+            ("the first word", &none, &progress, true, Duration::ZERO),
+            ("progress", &progress, &further, true, PROGRESS),
+            ("a cause, all told", &progress, &failed, true, Duration::ZERO),
+            ("a cause, others to tell", &progress, &failed, false, BURST),
+            ("another cause", &failed, &refused, false, BURST),
+            ("the same cause", &failed, &failed, false, GATHER),
+            ("others to tell", &none, &progress, false, GATHER),
+        ] {
+            assert_eq!(patience(old, new, complete), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn news_of_an_earlier_wish_make_nothing_ready() {
+        let good = pending(looked("a", "east", &[found("x", None)]));
+        assert_eq!(
+            (good.cause, good.unit.state.as_str()),
+            (Some(Cause::Progressing), "Progressing")
+        );
+        let bad = looked("a", "east", &[found("x", Some(Cause::Failed))]);
+        assert_eq!(pending(bad.clone()), bad, "a cause stays until the next look");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Copies of what stands in the members, one watch for each member, namespace and kind, for as long as someone needs
 //! it. They show drift and readiness without polling.
 
+use super::copy::{Kept, Seen};
 use super::kinds::Kind;
-use super::marks::{WORKLOAD, WORKLOAD_UID};
+use super::marks::WORKLOAD_UID;
 use crate::metrics::Metrics;
 use crate::supervise::supervise;
 use futures::StreamExt;
-use kube::core::DynamicObject;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -23,6 +23,8 @@ const WATCH_SECONDS: u32 = multiactive_runtime::watch::SECONDS;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause after further errors.
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// How many objects are read at a time where all are: what is read at once is in memory at once.
+const PAGE: u32 = 100;
 /// How soon a right that was missing is tried again.
 const FORBIDDEN_PAUSE: Duration = Duration::from_secs(20);
 /// How long a right that was there must be missing to count as taken away: an API server that starts refuses
@@ -63,25 +65,36 @@ pub type Tell = Arc<dyn Fn(&Scope, Option<&str>) + Send + Sync>;
 
 /// A watch's copy.
 pub struct Watch {
-    objects: Arc<RwLock<HashMap<String, Arc<Value>>>>,
+    objects: Objects,
+    api_version: String,
+    kind: String,
     health: watch::Receiver<Health>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Watch {
     /// The object of this name, `None` where the copy has none. Ask for [`Watch::synced`] first.
-    pub fn get(&self, name: &str) -> Option<Arc<Value>> {
+    pub fn get(&self, name: &str) -> Option<Arc<Kept>> {
         read(&self.objects).get(name).cloned()
     }
 
     /// All of them.
-    pub fn all(&self) -> Vec<Arc<Value>> {
-        read(&self.objects).values().cloned().collect()
+    pub fn all(&self) -> Vec<Value> {
+        let all: Vec<_> = read(&self.objects).values().cloned().collect();
+        all.iter().map(|kept| self.value(kept)).collect()
+    }
+
+    /// An object of this watch as it is; items of a server's list carry no apiVersion and kind.
+    pub fn value(&self, kept: &Kept) -> Value {
+        let mut value = kept.value();
+        value["apiVersion"] = Value::String(self.api_version.clone());
+        value["kind"] = Value::String(self.kind.clone());
+        value
     }
 
     /// Puts in what the server just answered to a write, unless the watch has shown something newer.
-    pub fn learn(&self, object: Value) {
-        put(&self.objects, Arc::new(object));
+    pub fn learn(&self, name: &str, object: &Value) {
+        put(&self.objects, name, Arc::new(Kept::new(object)));
     }
 
     /// Waits until the copy is complete, or it is known that it will not be.
@@ -127,12 +140,12 @@ impl Watches {
             return watch;
         }
         known.retain(|_, watch| watch.strong_count() > 0);
-        let api: Api<DynamicObject> = if scope.namespace.is_empty() {
+        let api: Api<Seen> = if scope.namespace.is_empty() {
             Api::all_with(client.clone(), &kind.resource)
         } else {
             Api::namespaced_with(client.clone(), &scope.namespace, &kind.resource)
         };
-        let objects: Arc<RwLock<HashMap<String, Arc<Value>>>> = Arc::default();
+        let objects = Objects::default();
         let (sender, health) = watch::channel(Health::Starting);
         let name = format!("{} {} of {}", scope.kind, scope.namespace, scope.cluster);
         let (of, filled, tell) = (scope.clone(), Arc::clone(&objects), Arc::clone(&self.tell));
@@ -149,6 +162,8 @@ impl Watches {
         let task = tokio::spawn(work);
         let watch = Arc::new(Watch {
             objects,
+            api_version: scope.api_version.clone(),
+            kind: scope.kind.clone(),
             health,
             _task: AbortOnDropHandle::new(task),
         });
@@ -157,10 +172,11 @@ impl Watches {
     }
 }
 
-type Objects = Arc<RwLock<HashMap<String, Arc<Value>>>>;
+/// By name.
+type Objects = Arc<RwLock<HashMap<String, Arc<Kept>>>>;
 
-async fn follow(api: Api<DynamicObject>, copy: Copy) {
-    let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
+async fn follow(api: Api<Seen>, copy: Copy) {
+    let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
     if copy.scope.marked {
         config = config.labels(WORKLOAD_UID);
     }
@@ -209,13 +225,11 @@ struct Copy {
 }
 
 impl Copy {
-    fn take(&self, event: Event<DynamicObject>, listed: &mut HashMap<String, Arc<Value>>) {
+    fn take(&self, event: Event<Seen>, listed: &mut HashMap<String, Arc<Kept>>) {
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(object) => {
-                if let Some(object) = value(&object, &self.scope) {
-                    listed.insert(name(&object).to_owned(), object);
-                }
+                listed.insert(object.name().to_owned(), object.kept);
             }
             Event::InitDone => {
                 *write(&self.objects) = std::mem::take(listed);
@@ -223,15 +237,18 @@ impl Copy {
                 (self.tell)(&self.scope, None);
             }
             Event::Apply(object) => {
-                let Some(object) = value(&object, &self.scope) else {
-                    return;
-                };
-                let before = read(&self.objects).get(name(&object)).cloned();
-                put(&self.objects, Arc::clone(&object));
-                tell_of(&self.scope, &self.tell, before.as_deref(), Some(&object));
+                let before = read(&self.objects).get(object.name()).cloned();
+                put(&self.objects, object.name(), Arc::clone(&object.kept));
+                // What was learned from the answer to a write is no news.
+                let known = before
+                    .as_ref()
+                    .is_some_and(|before| before.version != 0 && before.version == object.kept.version);
+                if !known {
+                    tell_of(&self.scope, &self.tell, before.as_deref(), Some(&object.kept));
+                }
             }
             Event::Delete(object) => {
-                let before = write(&self.objects).remove(&object.name_any());
+                let before = write(&self.objects).remove(object.name());
                 tell_of(&self.scope, &self.tell, before.as_deref(), None);
             }
         }
@@ -252,55 +269,29 @@ fn lasting(error: watcher::Error) -> Option<kube::Error> {
     }
 }
 
-fn tell_of(scope: &Scope, tell: &Tell, before: Option<&Value>, after: Option<&Value>) {
+fn tell_of(scope: &Scope, tell: &Tell, before: Option<&Kept>, after: Option<&Kept>) {
     if !scope.marked {
         return tell(scope, None);
     }
-    let workload = |object: Option<&Value>| {
-        let annotations = object?.pointer("/metadata/annotations")?;
-        Some(annotations.get(WORKLOAD)?.as_str()?.to_owned())
-    };
-    let (before, after) = (workload(before), workload(after));
-    for workload in [
-        before.as_deref(),
-        after.as_deref().filter(|after| before.as_deref() != Some(after)),
-    ]
-    .into_iter()
-    .flatten()
+    let before = before.and_then(|kept| kept.workload.as_deref());
+    let after = after.and_then(|kept| kept.workload.as_deref());
+    for workload in [before, after.filter(|after| before != Some(after))]
+        .into_iter()
+        .flatten()
     {
         tell(scope, Some(workload));
     }
 }
 
-/// The object as a value; list items of an API server carry no apiVersion and kind.
-fn value(object: &DynamicObject, scope: &Scope) -> Option<Arc<Value>> {
-    let mut value = serde_json::to_value(object).ok()?;
-    value["apiVersion"] = Value::String(scope.api_version.clone());
-    value["kind"] = Value::String(scope.kind.clone());
-    Some(Arc::new(value))
-}
-
-fn put(objects: &Objects, object: Arc<Value>) {
+fn put(objects: &Objects, name: &str, object: Arc<Kept>) {
     let mut objects = write(objects);
-    let older = objects
-        .get(name(&object))
-        .is_some_and(|known| version(known) > version(&object));
-    if !older {
-        objects.insert(name(&object).to_owned(), object);
+    match objects.get_mut(name) {
+        Some(known) if known.version > object.version => {}
+        Some(known) => *known = object,
+        None => {
+            objects.insert(name.to_owned(), object);
+        }
     }
-}
-
-fn name(object: &Value) -> &str {
-    object
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
-/// The resourceVersion: comparable within one kind of one server.
-fn version(object: &Value) -> u64 {
-    let text = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
