@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 /// What every hand shares. Clones share it.
 #[derive(Clone)]
@@ -152,7 +153,12 @@ impl Agent {
 
     fn leave(&self, units: &mut BTreeMap<UnitKey, InHand>, key: &UnitKey) {
         if let Some(unit) = units.remove(key) {
-            tracing::info!(unit = %key, "not managed any more; its databases, fences and links are left as they are");
+            let (namespace, unit_name) = (&key.namespace, &key.unit);
+            tracing::info!(
+                namespace,
+                unit = unit_name,
+                "not managed any more; its databases, fences and links are left as they are"
+            );
             let stores = unit
                 .assignment
                 .borrow()
@@ -176,8 +182,11 @@ async fn hold(
 ) {
     while !token.is_cancelled() {
         let hand = hand::run(key.clone(), shared.clone(), assignment.clone(), token.clone());
-        if let Err(error) = tokio::spawn(hand).await {
-            tracing::error!(unit = %key, %error, "the hand of a unit failed, beginning anew");
+        // What is logged for a unit names it.
+        let (namespace, unit) = (&key.namespace, &key.unit);
+        let span = tracing::info_span!("unit", namespace, unit);
+        if let Err(error) = tokio::spawn(hand.instrument(span)).await {
+            tracing::error!(namespace, unit, %error, "the hand of a unit failed, beginning anew");
             let _ = token
                 .run_until_cancelled(tokio::time::sleep(Duration::from_secs(1)))
                 .await;

@@ -59,7 +59,13 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     failpoint::check(FAILPOINTS)?;
-    logs::init();
+    logs::init_with(
+        flags
+            .cluster
+            .iter()
+            .map(|cluster| ("member", cluster.clone()))
+            .collect(),
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(flags))
 }
@@ -73,8 +79,8 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let tls_dir = pod_path(&flags.tls_dir);
     let tls = TlsFiles::open(&tls_dir).with_context(|| format!("certificates in {}", tls_dir.display()))?;
 
-    let mut registry = Registry::with_prefix("multiactive");
-    let metrics = Metrics::registered(registry.sub_registry_with_prefix(""));
+    let mut registry = Registry::default();
+    let metrics = Metrics::registered(&mut registry);
     let readiness = Readiness::not_ready("waiting for the lease");
     let probes = TcpListener::bind(flags.listen)
         .await

@@ -2,6 +2,7 @@
 
 use crate::routers::UnitKey;
 use multiactive_api::UnitAssignmentStatus;
+use multiactive_runtime::metrics::Shown;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -65,37 +66,18 @@ impl Default for Metrics {
 impl Metrics {
     /// Metrics that `registry` shows.
     pub fn registered(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        let sub = registry.sub_registry_with_prefix("multiactive_agent");
-        sub.register("leading", "1 while this agent leads", metrics.leading.clone());
-        sub.register(
-            "applied_epoch",
-            "Epoch of the table that all stores stand at",
-            metrics.applied.clone(),
-        );
-        sub.register(
-            "routers_connected",
-            "Routers that are connected",
-            metrics.routers.clone(),
-        );
-        sub.register("store_ready", "1 while a store is in hand", metrics.ready.clone());
-        sub.register(
-            "verb_seconds",
-            "Time that a verb of a store took",
-            metrics.seconds.clone(),
-        );
-        sub.register("verbs", "Verbs of stores, by outcome", metrics.verbs.clone());
-        sub.register(
-            "status_writes",
-            "Writes of a UnitAssignment's status",
-            metrics.writes.clone(),
-        );
-        sub.register(
-            "status_write_failures",
-            "Writes of a status that failed",
-            metrics.failed_writes.clone(),
-        );
-        metrics
+        let mut shown = Shown::of(registry, "agent");
+        let Self { seconds, .. } = Self::default();
+        Self {
+            leading: shown.make("leading", "1 while this agent leads"),
+            applied: shown.make("applied_epoch", "Epoch of the table that all stores stand at"),
+            routers: shown.make("routers_connected", "Routers that are connected"),
+            ready: shown.make("store_ready", "1 while a store is in hand"),
+            seconds: shown.show("verb_seconds", "Time that a verb of a store took", seconds),
+            verbs: shown.make("verbs", "Verbs of stores, by outcome"),
+            writes: shown.make("status_writes", "Writes of a UnitAssignment's status"),
+            failed_writes: shown.make("status_write_failures", "Writes of a status that failed"),
+        }
     }
 
     /// Whether this agent leads.

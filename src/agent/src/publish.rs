@@ -67,7 +67,7 @@ pub async fn publish(
         match write(&api, &key.unit, &status).await {
             Ok(()) => {
                 hit("status-after-write");
-                tracing::debug!(unit = %key, took = ?start.elapsed(), "status written");
+                tracing::debug!(took = ?start.elapsed(), "status written");
                 metrics.status_write(true);
                 backoff.reset();
                 written = Some(status);
@@ -76,7 +76,12 @@ pub async fn publish(
                 // It may have arrived all the same: whatever is wanted next is written, were it what was there before.
                 written = None;
                 metrics.status_write(false);
-                tracing::warn!(unit = %key, error, "writing the status, trying again");
+                tracing::warn!(
+                    namespace = key.namespace,
+                    unit = key.unit,
+                    error,
+                    "writing the status, trying again"
+                );
                 tokio::time::sleep(backoff.pause()).await;
             }
         }

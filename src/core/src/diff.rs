@@ -84,6 +84,23 @@ fn owned(f: &mut fmt::Formatter<'_>, (owner, state): &(Option<UnitName>, SpanSta
     }
 }
 
+impl Change {
+    /// The operation that it is about.
+    pub fn operation(&self) -> Option<&str> {
+        match self {
+            Self::OperationBegan { operation, .. }
+            | Self::OperationStep { operation, .. }
+            | Self::OperationEnded { operation, .. } => Some(operation),
+            Self::UnitAdded(_)
+            | Self::UnitRemoved(_)
+            | Self::UnitRouter { .. }
+            | Self::KeyspaceAdded { .. }
+            | Self::KeyspaceRemoved(_)
+            | Self::Slots { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

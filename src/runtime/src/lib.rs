@@ -6,6 +6,7 @@ pub mod events;
 pub mod failpoint;
 pub mod kube_client;
 pub mod logs;
+pub mod metrics;
 pub mod paths;
 pub mod probes;
 pub mod shutdown;

@@ -28,6 +28,8 @@ pub struct Readiness(watch::Sender<Now>);
 struct Now {
     /// Why it is not ready.
     reason: Option<String>,
+    /// What is to be said although it is ready.
+    remark: Option<String>,
     /// Whether it stays so.
     ends: bool,
 }
@@ -37,23 +39,29 @@ impl Readiness {
     pub fn not_ready(reason: impl Into<String>) -> Self {
         Self(watch::Sender::new(Now {
             reason: Some(reason.into()),
+            remark: None,
             ends: false,
         }))
     }
 
     /// From now on it is ready.
     pub fn set_ready(&self) {
-        self.set(None, false);
+        self.set(None, None, false);
+    }
+
+    /// From now on it is ready, and `/readyz` says this besides.
+    pub fn set_ready_but(&self, remark: impl Into<String>) {
+        self.set(None, Some(remark.into()), false);
     }
 
     /// From now on it is not ready, for this reason.
     pub fn set_not_ready(&self, reason: impl Into<String>) {
-        self.set(Some(reason.into()), false);
+        self.set(Some(reason.into()), None, false);
     }
 
     /// The program ends: it is not ready for this reason, and nothing makes it ready again.
     pub fn end(&self, reason: impl Into<String>) {
-        self.set(Some(reason.into()), true);
+        self.set(Some(reason.into()), None, true);
     }
 
     /// Why it is not ready; `None` where it is.
@@ -61,15 +69,22 @@ impl Readiness {
         self.0.borrow().reason.clone()
     }
 
-    fn set(&self, reason: Option<String>, ends: bool) {
+    /// What `/readyz` says besides while it is ready.
+    pub fn remark(&self) -> Option<String> {
+        self.0.borrow().remark.clone()
+    }
+
+    fn set(&self, reason: Option<String>, remark: Option<String>, ends: bool) {
+        let next = Now { reason, remark, ends };
         self.0.send_if_modified(|now| {
-            let changed = !now.ends && (now.reason != reason || ends);
+            let changed = !now.ends && *now != next;
             if changed {
-                match &reason {
-                    Some(reason) => tracing::warn!(reason, "not ready"),
-                    None => tracing::info!("ready"),
+                match (&next.reason, &next.remark) {
+                    (Some(reason), _) => tracing::warn!(reason, "not ready"),
+                    (None, Some(remark)) => tracing::warn!(remark, "ready"),
+                    (None, None) => tracing::info!("ready"),
                 }
-                *now = Now { reason, ends };
+                *now = next;
             }
             changed
         });
@@ -137,7 +152,10 @@ async fn answer(
     match parts.uri.path() {
         "/livez" => text(StatusCode::OK, "ok\n".into()),
         "/readyz" => match readiness.reason() {
-            None => text(StatusCode::OK, "ok\n".into()),
+            None => {
+                let remark = readiness.remark().map(|remark| format!(": {remark}"));
+                text(StatusCode::OK, format!("ok{}\n", remark.unwrap_or_default()))
+            }
             Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
         "/metrics" => metrics(registry),

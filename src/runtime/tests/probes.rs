@@ -47,8 +47,10 @@ async fn probes_say_why_not_metrics_count_and_routes_can_be_added() {
     };
     assert_eq!(get("/livez").await.0, 200);
     assert_eq!(get("/readyz").await, (503, "no table yet\n".into()));
+    readiness.set_ready_but("by an old table");
+    assert_eq!(get("/readyz").await, (200, "ok: by an old table\n".into()));
     readiness.set_ready();
-    assert_eq!(get("/readyz").await.0, 200);
+    assert_eq!(get("/readyz").await, (200, "ok\n".into()));
     assert!(get("/metrics").await.1.contains("things_total 3"));
     assert_eq!(get("/route").await, (200, "there".into()));
     assert_eq!(get("/other").await.0, 404);

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tracing::Instrument;
 
 /// For how long a new hand says nothing while its stores are not settled: the last agent's words may still be true.
 const GRACE: Duration = Duration::from_secs(3);
@@ -79,13 +80,11 @@ pub async fn run(
     let (table, watching) = table_watch(&shared.watches, &key.namespace);
     // They end with the hand.
     let _side_tasks = [
-        AbortOnDropHandle::new(tokio::spawn(publisher)),
-        AbortOnDropHandle::new(tokio::spawn(watching)),
-        AbortOnDropHandle::new(tokio::spawn(watch_pods(
-            shared.requests.clone(),
-            key.clone(),
-            routers.clone(),
-        ))),
+        AbortOnDropHandle::new(tokio::spawn(publisher.in_current_span())),
+        AbortOnDropHandle::new(tokio::spawn(watching.in_current_span())),
+        AbortOnDropHandle::new(tokio::spawn(
+            watch_pods(shared.requests.clone(), key.clone(), routers.clone()).in_current_span(),
+        )),
     ];
     let secrets = Secrets::new(shared.watches.clone(), &key.namespace);
     let hand = Hand {
@@ -124,7 +123,7 @@ fn known_routers(status: Option<&UnitAssignmentStatus>) -> Vec<(String, Option<E
 
 impl Hand {
     async fn run(mut self) {
-        tracing::info!(unit = %self.key, "taken in hand");
+        tracing::info!("taken in hand");
         let mut board = self.board.subscribe();
         let mut routers = self.routers.subscribe();
         let mut secrets = self.secrets.subscribe();
@@ -237,7 +236,7 @@ impl Hand {
         let token = CancellationToken::new();
         let board = Board::new(name.clone(), self.board.clone());
         self.tracker
-            .spawn(store::run(wished, board, self.shared.metrics.clone(), token.clone()));
+            .spawn(store::run(wished, board, self.shared.metrics.clone(), token.clone()).in_current_span());
         self.tasks.insert(name, StoreTask { wish, token });
     }
 
@@ -246,7 +245,7 @@ impl Hand {
         self.tasks.retain(|name, task| {
             let stays = assigned.contains(name);
             if !stays {
-                tracing::info!(unit = %self.key, store = %name, "not assigned any more, left as it is");
+                tracing::info!(store = %name, "not assigned any more, left as it is");
                 task.token.cancel();
             }
             stays

@@ -28,7 +28,7 @@ pub async fn watch_pods(client: Client, key: UnitKey, unit: UnitRouters) {
                 Ok(uid) => unit.change(|registry| registry.pod_seen(&name, uid.as_deref())),
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::debug!(unit = %key, router = name, error, "asking for a router's pod");
+                    tracing::debug!(router = name, error, "asking for a router's pod");
                 }
             }
         }

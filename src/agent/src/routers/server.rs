@@ -82,10 +82,11 @@ async fn connection(stream: TcpStream, tls: &TlsFiles, hub: &RouterHub) -> Resul
     }
     let unit = hub.unit(&key);
     let session = unit.enter(&hello.router);
-    tracing::info!(unit = %key, router = hello.router, "router connected");
+    let (namespace, unit_name, router) = (&key.namespace, &key.unit, &hello.router);
+    tracing::info!(namespace, unit = unit_name, router, "router connected");
     let said = converse(&mut lines, &session, unit.applied.subscribe()).await;
     if said.is_ok() {
-        tracing::info!(unit = %key, router = hello.router, "router said goodbye");
+        tracing::info!(namespace, unit = unit_name, router, "router said goodbye");
     }
     said
 }

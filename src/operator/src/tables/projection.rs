@@ -131,7 +131,8 @@ async fn bring(keeper: &mut Keeper<RoutingTable>, table: &Published, metrics: &M
                 hit("publish-after-write");
                 metrics.wrote("RoutingTable");
                 metrics.publish.observe(table.since.elapsed().as_secs_f64());
-                tracing::debug!(epoch = table.spec.epoch, after = ?table.since.elapsed(), "published");
+                let epoch = format!("{}.{}", table.spec.term, table.spec.epoch);
+                tracing::debug!(epoch, after = ?table.since.elapsed(), "published");
                 keeper.wrote(written);
                 return Ok(Needs::Write);
             }

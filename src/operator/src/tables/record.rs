@@ -254,7 +254,8 @@ impl Namespace {
             table: Arc::new(table.clone()),
         };
         for change in &told.changes {
-            tracing::info!(namespace = self.name, epoch = %told.table.epoch, "{change}");
+            let operation = change.operation();
+            tracing::info!(namespace = self.name, operation, epoch = %told.table.epoch, "{change}");
         }
         // The listener ends with us.
         let _ = self.told.send(told);
