@@ -121,8 +121,9 @@ pub enum KeySourceType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PathSource {
-    /// A regular expression with exactly one group, matched against the path without the query; the group, with
-    /// percent-encoding undone, is the key.
+    /// A regular expression with exactly one group, which is the key. It is matched against the path without the query,
+    /// with percent-encoding undone, as services see it. Paths that servers read in different ways (`.`, `..` or empty
+    /// segments, encoded slashes, control characters) are answered 400.
     #[schemars(schema_with = "schema::regex")]
     pub pattern: String,
 }
@@ -135,7 +136,8 @@ pub struct PathSource {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderSource {
-    /// The header's name, in any case; its whole value is the key.
+    /// The header's name, in any case; its whole value is the key. A request that has the header twice, with a comma, or
+    /// also with `_` in place of `-` is answered 400: the service might take another value than the router.
     #[schemars(schema_with = "schema::header")]
     pub name: String,
 }

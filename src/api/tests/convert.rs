@@ -6,6 +6,7 @@ use multiactive_api::convert;
 use multiactive_api::{KeyspaceSpec, PromotionSpec, RoutingTableSpec};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
+use multiactive_core::key::Given;
 use multiactive_core::keyspace::Keyspace;
 use multiactive_core::promotion::{
     Budgets, Finished, Operation, Outcome, SlotMove, Step, StepRecord, StorePosition, UnitPosition, Verify,
@@ -221,11 +222,14 @@ fn a_keyspace_becomes_a_function_and_an_extractor() {
     assert_eq!((keyspace.slot_of("vip-2"), keyspace.slots()), (7, 1024));
     let extractor = convert::extractor(&good).unwrap();
     assert_eq!(
-        extractor.extract("/orders/bob", |_| None).unwrap().as_deref(),
+        extractor.extract("/orders/bob", |_| Given::Absent).unwrap(),
         Some("bob")
     );
-    let header = extractor.extract("/", |name| (name == "x-user-id").then_some(b"eve".as_slice()));
-    assert_eq!(header.unwrap().as_deref(), Some("eve"));
+    let header = extractor.extract("/", |name| match name {
+        "x-user-id" => Given::Once(b"eve"),
+        _ => Given::Absent,
+    });
+    assert_eq!(header.unwrap(), Some("eve"));
     assert_eq!(Keyspace::try_from(&spec(json!([]), 7)).unwrap_err().field, "spec");
     for (sources, field) in [
         (json!([{"type": "Path"}]), "spec.key.sources[0].path"),

@@ -4,8 +4,9 @@
 use multiactive_core::epoch::Epoch;
 use multiactive_core::hash::Function;
 use multiactive_core::ids::UnitName;
-use multiactive_core::key::{KeyExtractor, KeySource, MAX_KEY};
+use multiactive_core::key::{Given, KeyExtractor, KeySource, MAX_KEY};
 use multiactive_core::keyspace::Keyspace;
+use multiactive_core::path::decode as decode_path;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::{decode, encode};
 use multiactive_core::wire::{AgentToRouter, RouterHello, RouterToAgent, read_line, write_line};
@@ -37,7 +38,7 @@ pub fn span_text(bytes: &[u8]) {
 pub fn key(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let path = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
-    let header = parts.next();
+    let header = parts.next().map_or(Given::Absent, Given::Once);
     let sources = [
         KeySource::Path {
             pattern: "^/orders/[0-9]+-([^/]*)$".to_owned(),
@@ -47,10 +48,17 @@ pub fn key(bytes: &[u8]) {
         },
     ];
     let extractor = KeyExtractor::new(&sources).expect("valid sources");
-    if let Ok(Some(key)) = extractor.extract(&path, |_| header) {
+    let decoded = decode_path(&path);
+    if let Ok(decoded) = &decoded {
+        assert!(decoded.starts_with('/') && decoded.matches('/').count() == path.matches('/').count());
+    }
+    let key = decoded
+        .iter()
+        .find_map(|path| extractor.extract(path, |_| header).ok()?);
+    if let Some(key) = key {
         assert!((1..=MAX_KEY).contains(&key.len()));
         let keyspace = Keyspace::new(1000, Function::Crc32, [("vip".to_owned(), 7)]).expect("a valid keyspace");
-        assert!(u32::from(keyspace.slot_of(&key)) < keyspace.slots());
+        assert!(u32::from(keyspace.slot_of(key)) < keyspace.slots());
     }
     // Patterns come from people who may write Keyspaces: none may panic.
     let _ = KeyExtractor::new(&[KeySource::Path { pattern: path }]);

@@ -1,11 +1,9 @@
 //! Where a request's key is: sources compiled once, then tried in order for each request.
 //!
-//! Every byte here comes from outside. A key that is there but cannot be one (too long, no UTF-8, empty) is an error and
-//! never counts as missing: it must not fall through to another source or to `onMissing`.
+//! Every byte here comes from outside. A key that is there but cannot be one (too long, no UTF-8, empty, or given twice)
+//! is an error and never counts as missing: it must not fall through to another source or to `onMissing`.
 
-use percent_encoding::percent_decode_str;
 use regex::{Regex, RegexBuilder};
-use std::borrow::Cow;
 
 /// The longest key, in bytes of UTF-8, after percent-decoding.
 pub const MAX_KEY: usize = 1024;
@@ -78,6 +76,9 @@ pub enum ExtractError {
         /// Where it was.
         place: Place,
     },
+    /// It is given twice: the service behind might take the other one.
+    #[error("the key's header is given twice, has a comma, or is there in a second spelling: one value only")]
+    AmbiguousKey,
 }
 
 impl ExtractError {
@@ -87,8 +88,20 @@ impl ExtractError {
             Self::KeyTooLong { .. } => "KeyTooLong",
             Self::InvalidUtf8 { .. } => "InvalidUtf8",
             Self::EmptyKey { .. } => "EmptyKey",
+            Self::AmbiguousKey => "AmbiguousKey",
         }
     }
+}
+
+/// What a request says under the name of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given<'r> {
+    /// Nothing.
+    Absent,
+    /// One value.
+    Once(&'r [u8]),
+    /// Several, or one under a name that services may take for this one.
+    Ambiguous,
 }
 
 /// Where a key was found.
@@ -132,8 +145,8 @@ impl KeyExtractor {
         sources.iter().map(compile).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The key of a request, from its path (a query is cut off) and its headers by lower-case name; `Ok(None)` where
-    /// no source is present.
+    /// The key of a request, from its path as [`crate::path::decode`] gives it and its headers by lower-case name;
+    /// `Ok(None)` where no source is present.
     ///
     /// # Errors
     ///
@@ -141,18 +154,18 @@ impl KeyExtractor {
     pub fn extract<'r>(
         &self,
         path: &'r str,
-        header: impl Fn(&str) -> Option<&'r [u8]>,
-    ) -> Result<Option<Cow<'r, str>>, ExtractError> {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
+        header: impl Fn(&str) -> Given<'r>,
+    ) -> Result<Option<&'r str>, ExtractError> {
         for source in &self.0 {
             let key = match source {
                 Compiled::Path(pattern) => match pattern.captures(path).and_then(|found| found.get(1)) {
-                    Some(group) => from_path(group.as_str())?,
+                    Some(group) => check(group.as_str(), Place::Path)?,
                     None => continue,
                 },
                 Compiled::Header(name) => match header(name) {
-                    Some(value) => from_header(value)?,
-                    None => continue,
+                    Given::Once(value) => from_header(value)?,
+                    Given::Ambiguous => return Err(ExtractError::AmbiguousKey),
+                    Given::Absent => continue,
                 },
             };
             return Ok(Some(key));
@@ -187,26 +200,20 @@ fn compile(source: &KeySource) -> Result<Compiled, KeyError> {
     }
 }
 
-fn from_path(raw: &str) -> Result<Cow<'_, str>, ExtractError> {
-    let place = Place::Path;
-    // One byte takes three at most: beyond that it need not be decoded to know that it is too long.
-    if raw.len() > 3 * MAX_KEY {
-        return Err(ExtractError::KeyTooLong { place });
-    }
-    let decoded = percent_decode_str(raw).decode_utf8();
-    check(decoded.map_err(|_| ExtractError::InvalidUtf8 { place })?, place)
-}
-
-fn from_header(raw: &[u8]) -> Result<Cow<'_, str>, ExtractError> {
+fn from_header(raw: &[u8]) -> Result<&str, ExtractError> {
     let place = Place::Header;
     if raw.len() > MAX_KEY {
         return Err(ExtractError::KeyTooLong { place });
     }
+    // Who joins two headers of one name puts a comma between them, and who splits them looks for one.
+    if raw.contains(&b',') {
+        return Err(ExtractError::AmbiguousKey);
+    }
     let text = std::str::from_utf8(raw).map_err(|_| ExtractError::InvalidUtf8 { place })?;
-    check(Cow::Borrowed(text), place)
+    check(text, place)
 }
 
-fn check(key: Cow<'_, str>, place: Place) -> Result<Cow<'_, str>, ExtractError> {
+fn check(key: &str, place: Place) -> Result<&str, ExtractError> {
     match key.len() {
         0 => Err(ExtractError::EmptyKey { place }),
         1..=MAX_KEY => Ok(key),

@@ -12,6 +12,7 @@ pub mod key;
 pub mod keyspace;
 pub mod lookup;
 pub mod ownership;
+pub mod path;
 pub mod promotion;
 pub mod ranges;
 pub mod recover;

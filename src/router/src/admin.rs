@@ -1,7 +1,7 @@
 //! `/route`: what this router would do with a request, and why.
 
-use crate::headers::PREFIX;
-use crate::resolve::resolve;
+use crate::headers::is_ours;
+use crate::resolve::{Refusal, resolve};
 use crate::state::State;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -9,6 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
+use multiactive_core::path::decode;
 use multiactive_core::route::{Asked, Decision, Origin, decide};
 use multiactive_runtime::probes::Extra;
 use percent_encoding::percent_decode_str;
@@ -109,7 +110,7 @@ fn ask(query: &str) -> Result<(Method, String, HeaderMap), String> {
                 let name = HeaderName::from_bytes(&bytes[..colon]).map_err(|_| "no header name")?;
                 let text = HeaderValue::from_bytes(bytes[colon + 1..].trim_ascii()).map_err(|_| "no header value")?;
                 // As for requests from outside.
-                if !name.as_str().starts_with(PREFIX) {
+                if !is_ours(name.as_str()) {
                     headers.append(name, text);
                 }
             }
@@ -136,7 +137,12 @@ pub fn explain(state: &State, method: &Method, path: &str, headers: &HeaderMap) 
     };
     explained.table = Some(compiled.epoch.to_string());
     let path = path.split('?').next().unwrap_or_default();
-    let resolved = match resolve(compiled, path, headers) {
+    let decoded = decode(path).map_err(Refusal::from);
+    let resolved = match decoded
+        .as_ref()
+        .map_err(Clone::clone)
+        .and_then(|path| resolve(compiled, path, headers))
+    {
         Ok(resolved) => resolved,
         Err(refusal) => {
             explained.reason = Some(refusal.reason());
@@ -151,7 +157,7 @@ pub fn explain(state: &State, method: &Method, path: &str, headers: &HeaderMap) 
         explained.decision = "Serve";
         return explained;
     };
-    explained.key = Some(key.into_owned());
+    explained.key = Some(key.to_owned());
     explained.slot = Some(slot);
     let keyspace = resolved.route.keyspace;
     let Some(found) = compiled.entry(keyspace, slot) else {

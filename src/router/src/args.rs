@@ -26,6 +26,9 @@ pub struct Args {
     /// The folder with ca.crt, tls.crt and tls.key.
     #[arg(long, env = "MULTIACTIVE_TLS_DIR", default_value = "/etc/multiactive/tls")]
     pub tls_dir: PathBuf,
+    /// The folder in which the last assignment and table are kept for a restart.
+    #[arg(long, env = "MULTIACTIVE_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Where clients connect.
     #[arg(long, env = "MULTIACTIVE_LISTEN", default_value = "0.0.0.0:8000")]
     pub listen: SocketAddr,

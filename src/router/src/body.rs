@@ -36,6 +36,11 @@ impl Received {
         }
     }
 
+    /// Whether there is one that nobody has begun to read.
+    pub fn is_fresh(&self) -> bool {
+        matches!(self, Self::Fresh(_))
+    }
+
     /// Reads what is left and throws it away, up to `limit` bytes: an answer that comes before the body was read may
     /// be lost, because the connection is then closed under the other side's feet.
     pub async fn drain(self, limit: u64) {

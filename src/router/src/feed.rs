@@ -1,5 +1,5 @@
 //! Where assignment and table come from: the API server of the unit's own cluster. While it is away, or an object
-//! cannot be used, the last good ones stay in force.
+//! cannot be used, the last good ones stay in force; at the start those are the saved ones.
 
 use crate::state::State;
 use crate::view::ViewError;
@@ -10,6 +10,11 @@ use multiactive_core::table;
 use multiactive_runtime::watch::{self, Seen};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a router that starts waits for its API server before it goes on with what it had saved. That may be behind:
+/// the databases refuse what it would send to the wrong unit, but without an error is better.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// Feeds a router until it is dropped.
 pub async fn run(client: Client, state: Arc<State>) {
@@ -17,11 +22,36 @@ pub async fn run(client: Client, state: Arc<State>) {
         watch::one::<UnitAssignment>(Api::namespaced(client.clone(), &state.namespace), state.unit.as_str());
     let tables = watch::one::<RoutingTable>(Api::namespaced(client, &state.namespace), ROUTING_TABLE);
     let (mut assignments, mut tables) = (pin!(assignments), pin!(tables));
+    let mut moment = pin!(tokio::time::sleep(MOMENT));
+    let mut waiting = true;
     loop {
         tokio::select! {
-            Some(seen) = assignments.next() => assignment(&state, seen),
-            Some(seen) = tables.next() => table(&state, seen),
+            Some(seen) = assignments.next() => {
+                // That there is none is an answer, too.
+                waiting &= !matches!(seen, Seen::Absent);
+                assignment(&state, seen);
+            }
+            Some(seen) = tables.next() => {
+                waiting &= !matches!(seen, Seen::Absent);
+                table(&state, seen);
+            }
+            () = moment.as_mut(), if waiting => {
+                waiting = false;
+                use_saved(&state);
+            }
             else => return,
+        }
+    }
+}
+
+fn use_saved(state: &State) {
+    match state.use_saved() {
+        Ok(true) => tracing::warn!("the API server does not answer: routing as saved before the start"),
+        Ok(false) => {}
+        Err(error) => {
+            state.metrics.count_unusable("StateDir");
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "what was saved before the start is not usable");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Headers that do not pass: those of one hop only, and every `x-multiactive-*` from outside.
 
-use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use multiactive_core::epoch::Epoch;
 
 /// What every header of ours begins with.
@@ -20,7 +22,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Removes the headers that speak of one connection only. `Expect` is among them: the router has read the body's
-/// announcement and answers it.
+/// announcement and answers it. `Trailer` and `TE` are, too, and with them trailers end here: what comes after the body
+/// was not there when the request was routed.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
@@ -29,6 +32,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
+            // Nobody may take the host away by naming it.
+            .filter(|name| *name != HOST)
             .collect();
         for name in named {
             headers.remove(name);
@@ -48,13 +53,20 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes every header of ours.
+/// Removes every header of ours, also where it is written with `_`: gateways that hand headers on as variables of the
+/// environment see no difference.
 pub fn strip_ours(headers: &mut HeaderMap) {
     // Seldom there, so the search must not allocate.
-    while let Some(name) = headers.keys().find(|name| name.as_str().starts_with(PREFIX)) {
+    while let Some(name) = headers.keys().find(|name| is_ours(name.as_str())) {
         let name = name.clone();
         headers.remove(name);
     }
+}
+
+/// Whether a header's name in lower case is one of ours, or could be taken for one.
+pub fn is_ours(name: &str) -> bool {
+    let same = |(of_name, of_prefix)| of_name == of_prefix || (of_name == b'_' && of_prefix == b'-');
+    name.len() >= PREFIX.len() && name.bytes().zip(PREFIX.bytes()).all(same)
 }
 
 /// The epoch in a header of another router; `None` where it is absent or unreadable.
@@ -103,7 +115,8 @@ mod tests {
     fn headers_of_one_hop_and_those_that_connection_names_are_removed() {
         let mut headers = map(&[
             ("connection", "close, X-Private"),
-            ("connection", "keep-alive"),
+            ("connection", "keep-alive, Host"),
+            ("host", "shop.example"),
             ("keep-alive", "timeout=5"),
             ("x-private", "1"),
             ("transfer-encoding", "chunked"),
@@ -114,7 +127,8 @@ mod tests {
             ("x-user-id", "7"),
         ]);
         strip_hop_by_hop(&mut headers);
-        assert_eq!(headers, map(&[("content-length", "3"), ("x-user-id", "7")]));
+        let left = map(&[("host", "shop.example"), ("content-length", "3"), ("x-user-id", "7")]);
+        assert_eq!(headers, left);
     }
 
     #[test]
@@ -124,6 +138,7 @@ mod tests {
             ("x-multiactive-unit", "evil-too"),
             ("X-Multiactive-Hop".to_ascii_lowercase().leak(), "evil"),
             ("x-multiactive-anything", "1"),
+            ("x_multiactive_unit", "evil"),
             ("x-multiactiv", "stays"),
         ]);
         strip_ours(&mut headers);

@@ -19,6 +19,8 @@ pub mod metrics;
 pub mod peers;
 pub mod proxy;
 pub mod resolve;
+pub mod saved;
 pub mod server;
 pub mod state;
+pub mod target;
 pub mod view;

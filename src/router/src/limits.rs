@@ -12,6 +12,9 @@ pub struct Limits {
     pub behind_time: Duration,
     /// How many requests wait at most.
     pub hold_requests: usize,
+    /// For how long after their release held writes of one slot are passed on one after the other, each with the answer to
+    /// the one before; the rest follows in the same order, without waiting for answers.
+    pub order_time: Duration,
     /// Bytes of one request's body that are kept, so that it can be sent again.
     pub kept_per_request: usize,
     /// Bytes of all kept bodies together.
@@ -37,6 +40,7 @@ impl Default for Limits {
             hold_time: Duration::from_secs(45),
             behind_time: Duration::from_secs(5),
             hold_requests: 10_000,
+            order_time: Duration::from_millis(250),
             kept_per_request: 1 << 20,
             kept_total: 64 << 20,
             answer_time: Duration::from_secs(60),

@@ -7,6 +7,7 @@ use futures::future::join_all;
 use multiactive_router::args::Args;
 use multiactive_router::metrics::Metrics;
 use multiactive_router::proxy::Worker;
+use multiactive_router::saved::{self, StateDir};
 use multiactive_router::state::State;
 use multiactive_router::{admin, agent_link::Link, feed, home, peers, server};
 use multiactive_runtime::certs::TlsFiles;
@@ -22,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 fn main() -> anyhow::Result<()> {
-    logs::init();
-    runtime()?.block_on(run(Args::parse()))
+    let args = Args::parse();
+    logs::init_with(vec![("namespace", args.namespace.clone()), ("unit", args.unit.clone())]);
+    runtime()?.block_on(run(args))
 }
 
 fn runtime() -> std::io::Result<Runtime> {
@@ -54,6 +56,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
         end.clone(),
     );
     let mut probes = tokio::spawn(probes);
+    let saving = args.state_dir.as_ref().map(|dir| {
+        let dir = StateDir::new(pod_path(dir));
+        recall(&state, &dir);
+        tokio::spawn(saved::keep(state.clone(), dir))
+    });
     let feed = tokio::spawn(feed::run(client, state.clone()));
     let link = Link {
         state: state.clone(),
@@ -85,10 +92,29 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     end.cancel();
     feed.abort();
+    if let Some(saving) = saving {
+        saving.abort();
+    }
     for worker in workers {
         let _ = worker.join();
     }
     Ok(())
+}
+
+/// Reads what was in force before the start.
+fn recall(state: &State, dir: &StateDir) {
+    match dir.load(state.unit.as_str(), &state.namespace) {
+        Ok(Some(saved)) => {
+            tracing::info!(epoch = %saved.table.epoch, "found what was in force before the start");
+            state.remember(saved);
+        }
+        Ok(None) => {}
+        Err(error) => {
+            state.metrics.count_unusable("StateDir");
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "what was saved before the start is not usable");
+        }
+    }
 }
 
 /// Starts a thread for each core, each with a runtime, listeners and connections of its own.

@@ -1,11 +1,12 @@
 //! What a router counts. Counters are made once, so counting a request is one addition.
 
+use multiactive_runtime::metrics::{EpochGauge, Shown};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 
 /// Labels of refused requests and objects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,10 +40,12 @@ pub struct Metrics {
     pub resent: Counter,
     /// Objects that could not be used; the last good one stays.
     pub unusable: Family<Reason, Counter>,
-    /// The term of the table in force.
-    pub table_term: Gauge,
-    /// The epoch of the table in force.
-    pub table_epoch: Gauge,
+    /// The table in force.
+    pub table: EpochGauge,
+    /// 1 while what is in force was saved before the start and the API server has not given it yet.
+    pub from_file: Gauge,
+    /// The table that was saved for a restart.
+    pub saved: EpochGauge,
     /// 1 while the agent is connected.
     pub agent_connected: Gauge,
 }
@@ -50,53 +53,23 @@ pub struct Metrics {
 impl Metrics {
     /// Metrics, registered.
     pub fn new(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("multiactive_router");
-        let passed = Family::<To, Counter>::default();
-        let metrics = Self {
+        let mut shown = Shown::of(registry, "router");
+        let passed: Family<To, Counter> = shown.make("requests", "Requests passed on");
+        let saved = "what is in force was saved before the start, and the API server has not given it yet";
+        Self {
             home: passed.get_or_create_owned(&To { to: "home" }),
             forwarded: passed.get_or_create_owned(&To { to: "router" }),
-            answered: Family::default(),
-            held: Family::default(),
-            held_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 17)),
-            waiting: Gauge::default(),
-            resent: Counter::default(),
-            unusable: Family::default(),
-            table_term: Gauge::default(),
-            table_epoch: Gauge::default(),
-            agent_connected: Gauge::default(),
-        };
-        registry.register("requests", "Requests passed on", passed);
-        registry.register(
-            "answers",
-            "Requests answered by the router itself",
-            metrics.answered.clone(),
-        );
-        registry.register("held", "Requests that had to wait", metrics.held.clone());
-        registry.register_with_unit(
-            "hold",
-            "How long they waited",
-            Unit::Seconds,
-            metrics.held_seconds.clone(),
-        );
-        registry.register("waiting", "Requests that wait now", metrics.waiting.clone());
-        registry.register("resent", "Requests sent anew after a 421", metrics.resent.clone());
-        registry.register(
-            "unusable_objects",
-            "Objects that could not be used",
-            metrics.unusable.clone(),
-        );
-        registry.register("table_term", "Term of the table in force", metrics.table_term.clone());
-        registry.register(
-            "table_epoch",
-            "Epoch of the table in force",
-            metrics.table_epoch.clone(),
-        );
-        registry.register(
-            "agent_connected",
-            "1 while the agent is connected",
-            metrics.agent_connected.clone(),
-        );
-        metrics
+            answered: shown.make("answers", "Requests answered by the router itself"),
+            held: shown.make("held", "Requests that had to wait"),
+            held_seconds: shown.seconds("hold", "How long they waited", 0.001, 17),
+            waiting: shown.make("waiting", "Requests that wait now"),
+            resent: shown.make("resent", "Requests sent anew after a 421"),
+            unusable: shown.make("unusable_objects", "Objects that could not be used"),
+            table: shown.epoch("table", "the table in force"),
+            from_file: shown.make("table_from_file", &format!("1 while {saved}")),
+            saved: shown.epoch("saved", "the table saved for a restart"),
+            agent_connected: shown.make("agent_connected", "1 while the agent is connected"),
+        }
     }
 
     /// Counts an object that could not be used.

@@ -1,12 +1,11 @@
 //! From a request's path and headers to its slot: pure, and the same for requests and for `/route`.
 
 use crate::view::{Compiled, DeclaredKeyspace, Route};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use multiactive_api::OnMissing;
-use multiactive_core::key::ExtractError;
+use multiactive_core::key::{ExtractError, Given};
+use multiactive_core::path::PathError;
 use multiactive_core::slots::Slot;
-use percent_encoding::percent_decode_str;
-use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Where a request belongs.
@@ -17,7 +16,7 @@ pub struct Resolved<'v, 'r> {
     /// The route's keyspace.
     pub keyspace: &'v Arc<DeclaredKeyspace>,
     /// Its key and slot; `None` where it has no key and any unit may serve it.
-    pub key: Option<(Cow<'r, str>, Slot)>,
+    pub key: Option<(&'r str, Slot)>,
 }
 
 /// A request that belongs nowhere.
@@ -26,9 +25,9 @@ pub enum Refusal {
     /// No keyspace has a route for its path.
     #[error("no keyspace has a route for this path")]
     NoRoute,
-    /// Its path is read in different ways by different servers.
-    #[error("the path has a segment `.` or `..`, which servers read in different ways: send it normalized")]
-    AmbiguousPath,
+    /// Its path is none, or is read in different ways by different servers.
+    #[error("{0}")]
+    Path(#[from] PathError),
     /// It has no key, and its keyspace demands one.
     #[error("the request has no key of keyspace {keyspace}")]
     MissingKey {
@@ -45,7 +44,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::AmbiguousPath | Self::MissingKey { .. } | Self::BadKey(_) => StatusCode::BAD_REQUEST,
+            Self::Path(_) | Self::MissingKey { .. } | Self::BadKey(_) => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -53,14 +52,14 @@ impl Refusal {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoRoute => "NoRoute",
-            Self::AmbiguousPath => "AmbiguousPath",
+            Self::Path(error) => error.reason(),
             Self::MissingKey { .. } => "MissingKey",
             Self::BadKey(error) => error.reason(),
         }
     }
 }
 
-/// Route, key and slot of a request.
+/// Route, key and slot of a request, by its path as [`multiactive_core::path::decode`] gives it.
 ///
 /// # Errors
 ///
@@ -70,17 +69,12 @@ pub fn resolve<'v, 'r>(
     path: &'r str,
     headers: &'r HeaderMap,
 ) -> Result<Resolved<'v, 'r>, Refusal> {
-    if has_dot_segment(path) {
-        return Err(Refusal::AmbiguousPath);
-    }
     let route = compiled.route(path).ok_or(Refusal::NoRoute)?;
     let keyspace = compiled.keyspace(route);
-    let key = keyspace
-        .extractor
-        .extract(path, |name| headers.get(name).map(|value| value.as_bytes()))?;
+    let key = keyspace.extractor.extract(path, |name| given(headers, name))?;
     let key = match (key, keyspace.on_missing) {
         (Some(key), _) => {
-            let slot = keyspace.keyspace.slot_of(&key);
+            let slot = keyspace.keyspace.slot_of(key);
             Some((key, slot))
         }
         (None, OnMissing::Any) => None,
@@ -93,37 +87,48 @@ pub fn resolve<'v, 'r>(
     Ok(Resolved { route, keyspace, key })
 }
 
-/// `/orders/../admin` would be routed as orders and served as admin.
-fn has_dot_segment(path: &str) -> bool {
-    // Nearly no path has a dot or an escape after a slash: two quick searches spare the rest.
-    if !path.contains("/.") && !path.contains("/%2") {
-        return false;
+/// What a request says under a key's header. Gateways that hand headers on as variables of the environment (CGI and
+/// what came of it) see no difference between `-` and `_`, so such a second name makes it ambiguous.
+fn given<'r>(headers: &'r HeaderMap, name: &str) -> Given<'r> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    let other_spelling = |other: &HeaderName| {
+        let other = other.as_str();
+        other.contains('_') && other != name && same_variable(other, name)
+    };
+    if values.next().is_some() || headers.keys().any(other_spelling) {
+        return Given::Ambiguous;
     }
-    path.split('/').any(|segment| {
-        let decoded: Cow<'_, [u8]> = percent_decode_str(segment).into();
-        matches!(decoded.as_ref(), b"." | b"..")
-    })
+    first.map_or(Given::Absent, |value| Given::Once(value.as_bytes()))
+}
+
+/// Whether two header names in lower case become one variable.
+fn same_variable(one: &str, other: &str) -> bool {
+    let dash = |byte| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len() && one.bytes().map(dash).eq(other.bytes().map(dash))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
 
     #[test]
-    fn dot_segments_are_found_in_every_writing_and_names_with_dots_are_not_taken_for_them() {
-        for (path, want) in [
-            ("/orders/../admin", true),
-            ("/orders/%2e%2E/admin", true),
-            ("/orders/.%2e", true),
-            ("/./orders", true),
-            ("/orders/.", true),
-            ("/orders/.well-known", false),
-            ("/orders/a..b", false),
-            ("/orders/...", false),
-            ("/orders/%20x", false),
-            ("/", false),
+    fn a_header_that_services_could_read_in_two_ways_is_ambiguous() {
+        for (pairs, want) in [
+            (&[][..], Given::Absent),
+            (&[("x-user-id", "a")], Given::Once(b"a")),
+            (&[("x-user-id", "a"), ("x-user", "b")], Given::Once(b"a")),
+            (&[("x-user-id", "a"), ("x-user-id", "b")], Given::Ambiguous),
+            (&[("x-user-id", "a"), ("x-user-id", "a")], Given::Ambiguous),
+            (&[("x-user-id", "a"), ("x_user_id", "b")], Given::Ambiguous),
+            (&[("x-user_id", "b")], Given::Ambiguous),
         ] {
-            assert_eq!(has_dot_segment(path), want, "{path}");
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(given(&headers, "x-user-id"), want, "{pairs:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::hold::{HeldFor, Hold};
 use crate::kept::Budget;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::saved::InForce;
 use crate::view::{Compiled, Declared, View, ViewError};
 use arc_swap::ArcSwap;
 use multiactive_api::UnitAssignmentSpec;
@@ -42,6 +43,7 @@ pub struct State {
     pub flights: Arc<Watch>,
     drain: watch::Sender<Option<Drain>>,
     changed: watch::Sender<Option<Epoch>>,
+    in_force: watch::Sender<Option<InForce>>,
     late_at: watch::Sender<Option<Instant>>,
     sources: Mutex<Sources>,
 }
@@ -58,23 +60,53 @@ pub struct Drain {
 /// What the view is made of.
 #[derive(Default)]
 struct Sources {
+    assignment: Option<Arc<UnitAssignmentSpec>>,
     declared: Option<Arc<Declared>>,
-    table: Option<RoutingTable>,
+    table: Option<Arc<RoutingTable>>,
     compiled: Option<Arc<Compiled>>,
+    /// What this router routed by before it was started, until something is in force.
+    saved: Option<InForce>,
+    /// Which of them are the saved ones.
+    from_file: FromFile,
     applied: Applied,
     /// Since when the agent is connected.
     connected: Option<Instant>,
 }
 
+/// What the API server has not confirmed or replaced since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct FromFile {
+    assignment: bool,
+    table: bool,
+}
+
 impl Sources {
     /// Where the two do not fit, the last that did stay in force until the other one follows.
-    fn compile(&mut self) -> Result<(), ViewError> {
-        if let (Some(declared), Some(table)) = (&self.declared, &self.table) {
-            let before = self.compiled.as_deref();
-            let compiled = Compiled::new(declared.clone(), table, before, Instant::now())?;
-            self.compiled = Some(Arc::new(compiled));
-        }
-        Ok(())
+    fn compile(&mut self) -> Result<Option<InForce>, ViewError> {
+        let (Some(assignment), Some(declared), Some(table)) = (&self.assignment, &self.declared, &self.table) else {
+            return Ok(None);
+        };
+        let before = self.compiled.as_deref();
+        let compiled = Compiled::new(declared.clone(), table, before, Instant::now())?;
+        self.compiled = Some(Arc::new(compiled));
+        self.saved = None;
+        let (assignment, table) = (assignment.clone(), table.clone());
+        Ok(Some(InForce { assignment, table }))
+    }
+
+    /// What is said of a router that is ready by what it had saved.
+    fn remark(&self) -> Option<String> {
+        let FromFile { assignment, table } = self.from_file;
+        let which = match (assignment, table) {
+            (false, false) => return None,
+            (true, true) => "UnitAssignment and RoutingTable",
+            (true, false) => "UnitAssignment",
+            (false, true) => "RoutingTable",
+        };
+        let epoch = self.table.as_ref().map_or(Epoch::NEVER, |table| table.epoch);
+        Some(format!(
+            "{which} as saved before the start, table of epoch {epoch}: the API server has given nothing newer yet"
+        ))
     }
 
     /// What a router that is not ready waits for.
@@ -103,6 +135,7 @@ impl State {
             flights: Arc::default(),
             drain: watch::Sender::new(None),
             changed: watch::Sender::new(None),
+            in_force: watch::Sender::new(None),
             late_at: watch::Sender::new(None),
             sources: Mutex::default(),
         })
@@ -115,21 +148,27 @@ impl State {
     /// [`ViewError`] where it cannot be used; the last good one stays.
     pub fn take_assignment(&self, spec: &UnitAssignmentSpec) -> Result<(), ViewError> {
         let mut sources = self.lock();
-        let before = sources.declared.as_deref();
-        let declared = Declared::new(spec, &self.unit, &self.namespace, before, &self.flights)?;
-        sources.declared = Some(Arc::new(declared));
-        let compiled = sources.compile();
-        self.publish(&sources);
-        compiled
+        self.declare(&mut sources, Arc::new(spec.clone()))?;
+        sources.from_file.assignment = false;
+        self.settle(&mut sources)
     }
 
     /// Takes a table.
     ///
     /// # Errors
     ///
-    /// [`ViewError`] where it is older than the one in force, or does not fit the assignment.
+    /// [`ViewError`] where it is older than the one in force, or than the one that was before the start; or where it does
+    /// not fit the assignment.
     pub fn take_table(&self, table: RoutingTable) -> Result<(), ViewError> {
         let mut sources = self.lock();
+        if sources
+            .saved
+            .as_ref()
+            .is_some_and(|saved| table.epoch < saved.table.epoch)
+        {
+            // The record went back while this router was not there: it goes on, as it would have.
+            self.adopt(&mut sources)?;
+        }
         if let Some(held) = &sources.table {
             if table.epoch < held.epoch {
                 return Err(ViewError::Older {
@@ -138,13 +177,69 @@ impl State {
                 });
             }
             if table.epoch == held.epoch {
+                if std::mem::take(&mut sources.from_file.table) {
+                    self.publish(&sources);
+                }
                 return Ok(());
             }
         }
-        sources.table = Some(table);
+        sources.table = Some(Arc::new(table));
+        sources.from_file.table = false;
+        self.settle(&mut sources)
+    }
+
+    /// Keeps what was in force before the start for [`Self::use_saved`]; until something is in force, no older table is
+    /// taken.
+    pub fn remember(&self, saved: InForce) {
+        self.lock().saved = Some(saved);
+    }
+
+    /// Goes on with what was in force before the start, where something is missing that would be in force now. Says
+    /// whether it did.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError`] where what was saved cannot be used any more.
+    pub fn use_saved(&self) -> Result<bool, ViewError> {
+        let mut sources = self.lock();
+        self.adopt(&mut sources)
+    }
+
+    fn adopt(&self, sources: &mut Sources) -> Result<bool, ViewError> {
+        let Some(saved) = sources.saved.take() else {
+            return Ok(false);
+        };
+        if sources.declared.is_none() {
+            self.declare(sources, saved.assignment)?;
+            sources.from_file.assignment = true;
+        }
+        if sources
+            .table
+            .as_ref()
+            .is_none_or(|table| table.epoch < saved.table.epoch)
+        {
+            sources.table = Some(saved.table);
+            sources.from_file.table = true;
+        }
+        self.settle(sources).map(|()| true)
+    }
+
+    fn declare(&self, sources: &mut Sources, spec: Arc<UnitAssignmentSpec>) -> Result<(), ViewError> {
+        let before = sources.declared.as_deref();
+        let declared = Declared::new(&spec, &self.unit, &self.namespace, before, &self.flights)?;
+        sources.declared = Some(Arc::new(declared));
+        sources.assignment = Some(spec);
+        Ok(())
+    }
+
+    /// Compiles what there is, and puts it into force.
+    fn settle(&self, sources: &mut Sources) -> Result<(), ViewError> {
         let compiled = sources.compile();
-        self.publish(&sources);
-        compiled
+        self.publish(sources);
+        if let Some(now) = compiled? {
+            self.in_force.send_replace(Some(now));
+        }
+        Ok(())
     }
 
     /// Notes that the agent's connection came or went.
@@ -194,6 +289,11 @@ impl State {
     /// Whether and how the router ends, now.
     pub fn drains(&self) -> Option<Drain> {
         *self.drain.borrow()
+    }
+
+    /// What is in force, for a restart.
+    pub fn in_force(&self) -> watch::Receiver<Option<InForce>> {
+        self.in_force.subscribe()
     }
 
     /// Told with each table that comes into force.
@@ -254,17 +354,19 @@ impl State {
             self.readiness.set_not_ready(sources.missing());
             return;
         };
-        self.metrics.table_term.set(compiled.epoch.term.into());
-        self.metrics
-            .table_epoch
-            .set(i64::try_from(compiled.epoch.epoch).unwrap_or(i64::MAX));
+        self.metrics.table.set(compiled.epoch);
         let epoch = Some(compiled.epoch);
         let new = self
             .changed
             .send_if_modified(|before| std::mem::replace(before, epoch) != epoch);
         if new {
             tracing::info!(epoch = %compiled.epoch, "table in force");
-            self.readiness.set_ready();
+        }
+        let remark = sources.remark();
+        self.metrics.from_file.set(remark.is_some().into());
+        match remark {
+            None => self.readiness.set_ready(),
+            Some(remark) => self.readiness.set_ready_but(remark),
         }
     }
 
@@ -279,7 +381,7 @@ fn is_free(view: &View, held_for: &HeldFor) -> bool {
         return false;
     };
     match held_for {
-        HeldFor::Epoch(epoch) => compiled.epoch >= *epoch,
+        HeldFor::Epoch { epoch, .. } => compiled.epoch >= *epoch,
         HeldFor::Slot { keyspace, slot, asked } => {
             let keyspace = compiled.keyspace_named(keyspace);
             // A keyspace that is gone has its answer, too.

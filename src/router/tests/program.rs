@@ -33,6 +33,29 @@ struct Ports {
     admin: u16,
 }
 
+impl Ports {
+    fn free() -> Self {
+        Self {
+            clients: ports::free().unwrap(),
+            routers: ports::free().unwrap(),
+            admin: ports::free().unwrap(),
+        }
+    }
+}
+
+/// An API server with our kinds and the namespace.
+async fn cluster(name: &str) -> Cluster {
+    let cluster = Cluster::start(Options::api_server_only(name)).await.unwrap();
+    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crds");
+    cluster.kubectl(&["apply", "--filename", crds]).await.unwrap();
+    cluster
+        .kubectl(&["wait", "--for=condition=Established", "crd", "--all"])
+        .await
+        .unwrap();
+    cluster.kubectl(&["create", "namespace", NAMESPACE]).await.unwrap();
+    cluster
+}
+
 /// Asks until the answer is as wanted.
 async fn eventually<T: std::fmt::Debug>(what: &str, ask: impl AsyncFn() -> T, wanted: impl Fn(&T) -> bool) -> T {
     let end = Instant::now() + Duration::from_secs(60);
@@ -67,7 +90,7 @@ impl Web {
     }
 }
 
-fn start(cluster: &Cluster, tls: &std::path::Path, agent: &Agent, ports: &Ports) -> Child {
+fn start(cluster: &Cluster, tls: &std::path::Path, agent: &Agent, ports: &Ports, more: &[&str]) -> Child {
     let local = |port: u16| format!("127.0.0.1:{port}");
     Command::new(env!("CARGO_BIN_EXE_multiactive-router"))
         .args([
@@ -89,6 +112,7 @@ fn start(cluster: &Cluster, tls: &std::path::Path, agent: &Agent, ports: &Ports)
         ])
         .args(["--admin-listen", &local(ports.admin), "--drain-delay", "0s"])
         .args(["--drain-time", "8s"])
+        .args(more)
         .env("KUBECONFIG", cluster.kubeconfig_path())
         .env("RUST_LOG", "info")
         .kill_on_drop(true)
@@ -102,25 +126,14 @@ fn stored(text: &str) -> RoutingTableSpec {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_routes_by_its_api_server_and_goes_on_without_it() {
-    let cluster = Cluster::start(Options::api_server_only("router")).await.unwrap();
-    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crds");
-    cluster.kubectl(&["apply", "--filename", crds]).await.unwrap();
-    cluster
-        .kubectl(&["wait", "--for=condition=Established", "crd", "--all"])
-        .await
-        .unwrap();
-    cluster.kubectl(&["create", "namespace", NAMESPACE]).await.unwrap();
+    let cluster = cluster("router").await;
     let client = cluster.client().await.unwrap();
     let ca = authority();
     let tls = certificates(&ca, &router_name("east", NAMESPACE));
     let agent = Agent::start(&ca, &agent_name("east-cluster")).await;
     let backend = Backend::start().await;
-    let ports = Ports {
-        clients: ports::free().unwrap(),
-        routers: ports::free().unwrap(),
-        admin: ports::free().unwrap(),
-    };
-    let mut router = start(&cluster, tls.path(), &agent, &ports);
+    let ports = Ports::free();
+    let mut router = start(&cluster, tls.path(), &agent, &ports, &[]);
     let web = Web(Client::builder(TokioExecutor::new()).build_http());
     let admin = async |path: &str| web.ask("GET", ports.admin, path, "").await;
     let route = async || {
@@ -226,5 +239,105 @@ async fn the_program_routes_by_its_api_server_and_goes_on_without_it() {
     let status = router.wait().await.unwrap();
     assert!(status.success(), "{status}");
     assert_eq!(agent.heard().last(), Some(&RouterToAgent::Goodbye));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_that_restarts_while_its_api_server_is_away_goes_on_and_never_back() {
+    let cluster = cluster("restart").await;
+    let client = cluster.client().await.unwrap();
+    let ca = authority();
+    let tls = certificates(&ca, &router_name("east", NAMESPACE));
+    let agent = Agent::start(&ca, &agent_name("east-cluster")).await;
+    let backend = Backend::start().await;
+    let ports = Ports::free();
+    let state = tempfile::tempdir().unwrap();
+    let dir = state.path().join("state");
+    let begin = || {
+        start(
+            &cluster,
+            tls.path(),
+            &agent,
+            &ports,
+            &["--state-dir", dir.to_str().unwrap()],
+        )
+    };
+    let web = Web(Client::builder(TokioExecutor::new()).build_http());
+    let admin = async |path: &str| web.ask("GET", ports.admin, path, "").await;
+    let ready = async || {
+        eventually("ready", async || admin("/readyz").await, |a| a.0 == 200)
+            .await
+            .1
+    };
+    let metric = async |line: &str| {
+        let line = format!("multiactive_router_{line}\n");
+        eventually(&line, async || admin("/metrics").await, |a| a.1.contains(&line)).await;
+    };
+    let killed = async |mut router: Child| {
+        router.kill().await.unwrap();
+        assert_eq!(admin("/livez").await.0, 0);
+    };
+    let assignments: Api<UnitAssignment> = Api::namespaced(client.clone(), NAMESPACE);
+    let routing: Api<RoutingTable> = Api::namespaced(client, NAMESPACE);
+    let assignment = UnitAssignment::new("east", tables::assignment("east", backend.addr));
+    assignments.create(&PostParams::default(), &assignment).await.unwrap();
+    let table = RoutingTable::new("routing", stored("12: 16s0@1.10"));
+    routing.create(&PostParams::default(), &table).await.unwrap();
+    agent.say_applied(Epoch::new(1, 12));
+
+    // It saves what it routes by, and says nothing of it while the API server answers.
+    let router = begin();
+    assert_eq!(ready().await, "ok\n");
+    metric("saved_epoch 12").await;
+    metric("table_from_file 0").await;
+    killed(router).await;
+
+    // Without its API server it goes on with that, and says so.
+    cluster.kill_part(Part::ApiServer).await;
+    let router = begin();
+    let said = ready().await;
+    assert!(
+        said.contains("saved before the start") && said.contains("1.12"),
+        "{said}"
+    );
+    metric("table_from_file 1").await;
+    let written = web.ask("POST", ports.clients, "/orders", "alone").await;
+    assert_eq!(written, (200, "alone".into()));
+    // And again: what was saved is not lost by being used.
+    killed(router).await;
+    let router = begin();
+    assert!(ready().await.contains("1.12"));
+
+    // When the API server is back with the same table, all is as it was.
+    cluster.start_part(Part::ApiServer).await.unwrap();
+    eventually("confirmed", async || admin("/readyz").await, |a| a.1 == "ok\n").await;
+    metric("table_from_file 0").await;
+    let client = cluster.client().await.unwrap();
+    let routing: Api<RoutingTable> = Api::namespaced(client, NAMESPACE);
+    let newer = Patch::Merge(json!({"spec": stored("13: 16s0@1.13")}));
+    routing.patch("routing", &PatchParams::default(), &newer).await.unwrap();
+    metric("saved_epoch 13").await;
+    killed(router).await;
+
+    // A table that went back while it was not there is not followed.
+    routing.delete("routing", &Default::default()).await.unwrap();
+    let restored = RoutingTable::new("routing", stored("11: 16s1@1.11"));
+    routing.create(&PostParams::default(), &restored).await.unwrap();
+    let router = begin();
+    let said = ready().await;
+    assert!(said.contains("1.13"), "{said}");
+    metric("unusable_objects_total{reason=\"OlderTable\"} 1").await;
+    agent.say_applied(Epoch::new(1, 13));
+    let written = web.ask("POST", ports.clients, "/orders", "still").await;
+    assert_eq!(written, (200, "still".into()));
+    killed(router).await;
+
+    // A damaged file is not used: without an API server it is not ready then, and says why.
+    cluster.kill_part(Part::ApiServer).await;
+    std::fs::write(dir.join("in-force"), "multiactive-router 1 00000000\n{}").unwrap();
+    let router = begin();
+    metric("unusable_objects_total{reason=\"StateDir\"} 1").await;
+    assert_eq!(admin("/readyz").await.0, 503);
+    killed(router).await;
     cluster.stop().await;
 }

@@ -4,23 +4,11 @@
 
 mod common;
 
-use common::{World, limits};
+use common::{World, limits, raw};
 use multiactive_router::limits::Limits;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// east owns slots 0-7, north 8-11, nobody 12-15.
 const TABLE: &str = "12: 8s0@1.10,4s1@1.11,4u@0.0";
-
-/// Sends raw bytes and reads the answer to its end.
-async fn raw(world: &World, unit: &str, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(world.unit(unit).addr).await.unwrap();
-    // The router may answer and close before it has read an enormous request.
-    let _ = stream.write_all(request).await;
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    String::from_utf8_lossy(&answer).into_owned()
-}
 
 #[tokio::test]
 async fn home_requests_go_to_the_local_backend_with_unit_slot_and_epoch() {

@@ -5,13 +5,18 @@ use crate::answer::Answer;
 use crate::flight::InFlight;
 use crate::headers::Stamp;
 use crate::hold::HeldFor;
-use crate::resolve::resolve;
-use crate::view::{Compiled, Route};
+use crate::resolve::{Refusal, resolve};
+use crate::view::{Compiled, DeclaredKeyspace, Route};
 use http::uri::Authority;
 use http::{HeaderValue, StatusCode, request};
 use multiactive_core::ids::UnitName;
-use multiactive_core::route::{Asked, Decision, Wait, decide};
+use multiactive_core::path::decode;
+use multiactive_core::route::{Asked, Decision, decide};
+use multiactive_core::slots::Slot;
 use std::sync::Arc;
+
+/// Why a write waits that came while earlier ones of its slot were on their way.
+pub(super) const TURN: &str = "Turn";
 
 /// What to do next with a request; everything in it is of one view.
 pub(super) enum Next {
@@ -24,29 +29,33 @@ pub(super) enum Next {
         unit: UnitName,
         name: Authority,
         stamp: Stamp,
+        /// Of a write.
+        slot: Option<(Arc<DeclaredKeyspace>, Slot)>,
     },
     Hold {
-        wait: Wait,
+        /// One word.
+        why: &'static str,
         held_for: HeldFor,
     },
     Answer(Answer),
 }
 
 impl Worker {
-    /// What to do with a request, by the view of this moment.
-    pub(super) fn next(&self, parts: &request::Parts, asked: Asked) -> Next {
+    /// What to do with a request, by the view of this moment. `ticket` is its turn, where it has waited already.
+    pub(super) fn next(&self, parts: &request::Parts, asked: Asked, ticket: Option<u64>) -> Next {
+        let path = match decode(parts.uri.path()) {
+            Ok(path) => path,
+            Err(error) => return Next::Answer(refusal(&error.into())),
+        };
         loop {
             let view = self.state.view.load();
             let Some(compiled) = &view.compiled else {
                 let answer = Answer::unavailable("NoTable", "this router has no routing table yet");
                 return Next::Answer(answer);
             };
-            let resolved = match resolve(compiled, parts.uri.path(), &parts.headers) {
+            let resolved = match resolve(compiled, &path, &parts.headers) {
                 Ok(resolved) => resolved,
-                Err(refusal) => {
-                    let answer = Answer::new(refusal.status(), refusal.reason(), refusal.to_string());
-                    return Next::Answer(answer);
-                }
+                Err(error) => return Next::Answer(refusal(&error)),
             };
             let unit = &compiled.declared.unit;
             let Some((_, slot)) = resolved.key else {
@@ -69,17 +78,23 @@ impl Worker {
                 unit: unit.clone(),
                 slot: Some((HeaderValue::from(slot), found.epoch.clone())),
             };
-            return match decide(unit, compiled.epoch, found.entry, asked, view.agent(keyspace, found)) {
-                Decision::Serve => serve(resolved.route, stamp(compiled.declared.unit_header()), in_flight),
-                Decision::Forward(owner) => forward(compiled, owner, stamp(compiled.declared.unit_header())),
-                Decision::Hold(wait) => Next::Hold {
-                    wait,
-                    held_for: HeldFor::Slot {
-                        keyspace: resolved.keyspace.name.clone(),
-                        slot,
-                        asked,
-                    },
+            let held = |why| Next::Hold {
+                why,
+                held_for: HeldFor::Slot {
+                    keyspace: resolved.keyspace.name.clone(),
+                    slot,
+                    asked,
                 },
+            };
+            let behind = || asked.write && self.state.hold.is_behind(&resolved.keyspace.name, slot, ticket);
+            return match decide(unit, compiled.epoch, found.entry, asked, view.agent(keyspace, found)) {
+                Decision::Serve | Decision::Forward(_) if behind() => held(TURN),
+                Decision::Serve => serve(resolved.route, stamp(compiled.declared.unit_header()), in_flight),
+                Decision::Forward(owner) => {
+                    let slot = asked.write.then(|| (resolved.keyspace.clone(), slot));
+                    forward(compiled, owner, stamp(compiled.declared.unit_header()), slot)
+                }
+                Decision::Hold(wait) => held(wait.reason()),
                 Decision::Misdirected { .. } => {
                     let message = "this unit does not own the slot, or is about to give it away";
                     Next::Answer(Answer {
@@ -91,6 +106,10 @@ impl Worker {
             };
         }
     }
+}
+
+fn refusal(error: &Refusal) -> Answer {
+    Answer::new(error.status(), error.reason(), error.to_string())
 }
 
 fn unowned() -> Answer {
@@ -111,12 +130,13 @@ fn serve(route: &Route, stamp: Stamp, in_flight: Option<InFlight>) -> Next {
     }
 }
 
-fn forward(compiled: &Compiled, owner: &UnitName, stamp: Stamp) -> Next {
+fn forward(compiled: &Compiled, owner: &UnitName, stamp: Stamp, slot: Option<(Arc<DeclaredKeyspace>, Slot)>) -> Next {
     match compiled.peer(owner) {
         Some(peer) => Next::Forward {
             unit: owner.clone(),
             name: peer.name.clone(),
             stamp,
+            slot,
         },
         None => {
             let message = format!("the table says no usable router of unit {owner}");

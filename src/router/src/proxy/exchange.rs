@@ -6,15 +6,20 @@ use crate::answer::Answer;
 use crate::body::{Answered, Received, Sent};
 use crate::flight::InFlight;
 use crate::headers::{self, HOP, REASON, Stamp, strip_hop_by_hop, strip_ours};
-use crate::hold::HeldFor;
+use crate::hold::{HeldFor, Place};
 use crate::kept::Kept;
+use crate::view::DeclaredKeyspace;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Request, Response, StatusCode, request};
 use hyper_util::client::legacy::Error as ClientError;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
 use multiactive_core::route::{Asked, Wait};
+use multiactive_core::slots::Slot;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 /// A request under way.
@@ -29,6 +34,10 @@ pub(super) struct Exchange<'w> {
     pub(super) reach_until: Option<Instant>,
     /// Its turn in the queue.
     pub(super) ticket: Option<u64>,
+    /// Its place there, until it is passed on.
+    pub(super) place: Option<Place>,
+    /// Until when the next one of its line waits for its answer.
+    pub(super) answered_until: Option<Instant>,
     resends: u32,
 }
 
@@ -54,6 +63,8 @@ impl<'w> Exchange<'w> {
             until: None,
             reach_until: None,
             ticket: None,
+            place: None,
+            answered_until: None,
             resends: 0,
         }
     }
@@ -61,16 +72,21 @@ impl<'w> Exchange<'w> {
     /// Sees to it that it is answered; where the router answers by itself, that is the error.
     pub(super) async fn run(&mut self) -> Result<Response<Answered>, Answer> {
         loop {
-            match self.worker.next(&self.parts, self.asked) {
+            match self.worker.next(&self.parts, self.asked, self.ticket) {
                 Next::Serve {
                     backend,
                     stamp,
                     in_flight,
                 } => return self.serve(backend, &stamp, in_flight).await,
-                Next::Hold { wait, held_for } => self.hold(wait, held_for).await?,
+                Next::Hold { why, held_for } => self.hold(why, held_for).await?,
                 Next::Answer(answer) => return Err(answer),
-                Next::Forward { unit, name, stamp } => {
-                    if let Some(response) = self.forward(&unit, name, &stamp).await? {
+                Next::Forward {
+                    unit,
+                    name,
+                    stamp,
+                    slot,
+                } => {
+                    if let Some(response) = self.forward(&unit, name, &stamp, slot).await? {
                         return Ok(response);
                     }
                 }
@@ -95,8 +111,10 @@ impl<'w> Exchange<'w> {
         *request.uri_mut() = uri(backend, &self.parts.uri);
         *request.headers_mut() = std::mem::take(&mut self.parts.headers);
         stamp.put(request.headers_mut());
-        let answered = self.worker.home.request(request);
-        let mut response = match timeout(self.worker.state.limits.answer_time, answered).await {
+        let patience = self.worker.state.limits.answer_time;
+        let taken = self.watched(&mut request);
+        let answered = timeout(patience, self.worker.home.request(request));
+        let mut response = match in_turn(&mut self.place, taken, self.answered_until, answered).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_connect() => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "connecting to the backend");
@@ -126,6 +144,7 @@ impl<'w> Exchange<'w> {
         unit: &UnitName,
         name: Authority,
         stamp: &Stamp,
+        slot: Option<(Arc<DeclaredKeyspace>, Slot)>,
     ) -> Result<Option<Response<Answered>>, Answer> {
         self.worker.state.metrics.forwarded.inc();
         match self.attempt(name, stamp).await {
@@ -134,7 +153,8 @@ impl<'w> Exchange<'w> {
                 self.may_resend(unit)?;
                 self.worker.state.metrics.resent.inc();
                 let epoch = epoch.unwrap_or(Epoch::NEVER);
-                self.hold(Wait::Behind, HeldFor::Epoch(epoch)).await?;
+                let line = slot.map(|(keyspace, slot)| (keyspace.name.clone(), slot));
+                self.hold(Wait::Behind.reason(), HeldFor::Epoch { epoch, line }).await?;
                 Ok(None)
             }
             Err(Failed::NotSent(error)) => {
@@ -175,7 +195,9 @@ impl<'w> Exchange<'w> {
         }
         // The other router may hold it, too.
         let patience = state.limits.answer_time + state.limits.hold_time;
-        let mut response = match timeout(patience, self.worker.peers.request(request)).await {
+        let taken = self.watched(&mut request);
+        let answered = timeout(patience, self.worker.peers.request(request));
+        let mut response = match in_turn(&mut self.place, taken, self.answered_until, answered).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_connect() => return Err(Failed::NotSent(error)),
             Ok(Err(error)) => return Err(Failed::Unknown(error)),
@@ -192,6 +214,16 @@ impl<'w> Exchange<'w> {
         // Headers of ours stay: the owner's router has put them there.
         strip_hop_by_hop(response.headers_mut());
         Ok(response.map(|body| Answered::begins(body, None)))
+    }
+
+    /// For a request that has a place in a line: told once a connection has taken it.
+    fn watched(&self, request: &mut Request<Sent>) -> Option<oneshot::Receiver<()>> {
+        let place = self.place.is_some();
+        place.then(|| {
+            let (untaken, taken) = oneshot::channel();
+            request.extensions_mut().insert(Untaken(Arc::new(untaken)));
+            taken
+        })
     }
 
     /// The body for one attempt to forward: kept, so that another attempt can follow.
@@ -229,6 +261,37 @@ impl<'w> Exchange<'w> {
         }
         Ok(())
     }
+}
+
+/// Goes with a request until a connection has written its head, and is dropped then.
+#[derive(Clone)]
+struct Untaken(#[allow(dead_code, reason = "only its end matters")] Arc<oneshot::Sender<()>>);
+
+/// Waits for the answer, and gives the place up, so that the next one of its line can go: with the answer, so that the
+/// service sees one after the other; but `until` then at the latest, so that a slot with many writes, or a slow service,
+/// is through soon: from then on it is enough that a connection has taken the request. One that no connection took keeps
+/// its place: it is tried again.
+async fn in_turn<F: Future>(
+    place: &mut Option<Place>,
+    taken: Option<oneshot::Receiver<()>>,
+    until: Option<Instant>,
+    answered: F,
+) -> F::Output {
+    let mut answered = pin!(answered);
+    if let Some(taken) = taken {
+        let passed_on = async {
+            let _ = taken.await;
+            if let Some(until) = until {
+                tokio::time::sleep_until(until).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answered.as_mut() => return answer,
+            () = passed_on => *place = None,
+        }
+    }
+    answered.await
 }
 
 fn unknown(who: &str) -> Answer {

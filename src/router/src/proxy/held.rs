@@ -1,5 +1,6 @@
 //! The waiting of one request: its place in the queue, its patience, and its body, which is read ahead meanwhile.
 
+use super::decide::TURN;
 use super::exchange::Exchange;
 use crate::answer::Answer;
 use crate::body::Received;
@@ -8,35 +9,44 @@ use crate::kept::KeptError;
 use crate::metrics::Reason;
 use crate::state::State;
 use http::StatusCode;
-use multiactive_core::route::Wait;
 use tokio::time::Instant;
 
 impl Exchange<'_> {
-    /// Waits in the queue, and reads the body ahead meanwhile.
-    pub(super) async fn hold(&mut self, wait: Wait, held_for: HeldFor) -> Result<(), Answer> {
+    /// Waits in the queue, and reads the body ahead meanwhile. The place is kept until the request is passed on.
+    pub(super) async fn hold(&mut self, why: &'static str, held_for: HeldFor) -> Result<(), Answer> {
         // What comes after the wait is a new situation.
         self.reach_until = None;
         let state = self.worker.state.clone();
         let began = Instant::now();
         let until = *self.until.get_or_insert(began + state.limits.hold_time);
         let full = |_| Answer::unavailable("HoldFull", "too many requests wait already");
-        let mut place = state.hold.enter(held_for.clone(), self.ticket).map_err(full)?;
+        // Where it stands in another line now, it leaves the old one before it enters the new one.
+        let again = self.place.take().and_then(|place| place.again(held_for.clone()).ok());
+        let place = match again {
+            Some(place) => place,
+            None => state.hold.enter(held_for.clone(), self.ticket).map_err(full)?,
+        };
         if self.ticket.is_none() {
-            let reason = wait.reason();
-            state.metrics.held.get_or_create(&Reason { reason }).inc();
+            state.metrics.held.get_or_create(&Reason { reason: why }).inc();
         }
         self.ticket = Some(place.ticket());
         // What changed before the place was taken has released nobody.
         if state.is_free(&held_for) {
-            return Ok(());
+            place.set_free();
         }
         self.keep();
+        let place = self.place.insert(place);
         let _waiting = Waiting::new(&state, began);
         tokio::select! {
             biased;
-            () = place.released() => Ok(()),
+            moves = place.released() => {
+                // Who waited only for its turn came when its slot was served already.
+                let strict = why != TURN;
+                self.answered_until = strict.then(|| moves + state.limits.order_time);
+                Ok(())
+            }
             reason = patience_ends(&state, until) => {
-                let message = format!("held for {} s: {}", began.elapsed().as_secs(), wait.reason());
+                let message = format!("held for {} s: {}", began.elapsed().as_secs(), why);
                 Err(Answer::unavailable(reason, message))
             }
             error = read_ahead(&self.body) => Err(match error {

@@ -12,7 +12,9 @@ use crate::headers::{self, strip_hop_by_hop, strip_ours};
 use crate::home::Home;
 use crate::peers::Peers;
 use crate::state::State;
+use crate::target;
 use exchange::Exchange;
+use http::header::EXPECT;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use multiactive_core::epoch::Epoch;
@@ -57,6 +59,8 @@ impl Worker {
                 epoch: headers::epoch(&parts.headers).unwrap_or(Epoch::NEVER),
             },
         };
+        let waits_for_continue = parts.headers.contains_key(EXPECT);
+        let checked = target::check(&parts);
         // First of all, so that no later step sees what a client forged, or names as a header of one hop.
         strip_hop_by_hop(&mut parts.headers);
         strip_ours(&mut parts.headers);
@@ -66,8 +70,16 @@ impl Worker {
             return self.refuse(answer);
         }
         let mut exchange = Exchange::new(self, parts, Received::new(body), Asked { write, origin });
-        match exchange.run().await {
+        let answered = match checked {
+            Ok(()) => exchange.run().await,
+            Err(answer) => Err(answer),
+        };
+        // Whoever waits behind it need not wait for its body.
+        exchange.place = None;
+        match answered {
             Ok(response) => response,
+            // The client has sent nothing yet, and reading would ask it to.
+            Err(answer) if waits_for_continue && exchange.body.is_fresh() => self.refuse(answer),
             Err(answer) => {
                 // Another router must get its 421 for certain: it sends the body elsewhere. A client is owed less.
                 let (limit, time) = match sender {

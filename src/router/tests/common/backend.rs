@@ -19,6 +19,7 @@ pub struct Got {
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
+    pub trailers: Option<HeaderMap>,
 }
 
 pub struct Backend {
@@ -71,12 +72,14 @@ async fn answer(
     let Ok(body) = body.collect().await else {
         return Ok(Response::new(Full::default()));
     };
+    let trailers = body.trailers().cloned();
     let body = body.to_bytes();
     list.lock().unwrap().push(Got {
         method: parts.method.to_string(),
         path: parts.uri.to_string(),
         headers: parts.headers,
         body: body.clone(),
+        trailers,
     });
     gate.wait_for(|open| *open).await.unwrap();
     let response = Response::builder()

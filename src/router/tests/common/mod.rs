@@ -33,7 +33,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -62,6 +63,8 @@ pub struct World {
 pub fn limits() -> Limits {
     Limits {
         hold_time: Duration::from_secs(20),
+        // A slow machine must not let writes that were held arrive out of order.
+        order_time: Duration::from_secs(20),
         ..Limits::default()
     }
 }
@@ -246,6 +249,16 @@ async fn unit(ca: &Ca, name: &'static str, limits: Limits) -> Unit {
         tasks,
         dir,
     }
+}
+
+/// Sends raw bytes and reads all that comes until the router closes.
+pub async fn raw(world: &World, unit: &str, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(world.unit(unit).addr).await.unwrap();
+    // The router may answer and close before it has read an enormous request.
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// Waits for a condition that other tasks bring about.
