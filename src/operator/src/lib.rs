@@ -31,6 +31,7 @@ use multiactive_ledger::{Election, Ended};
 use multiactive_runtime::probes::Readiness;
 use std::sync::Arc;
 use std::time::Duration;
+use supervise::supervise_with;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -60,10 +61,26 @@ pub async fn run(ctx: Arc<Context>, readiness: Readiness, shutdown: Cancellation
 /// All controllers, until `token` is cancelled.
 async fn lead(ctx: Arc<Context>, token: CancellationToken) {
     ctx.metrics.leader.set(1);
-    ctx.tasks.spawn(members::run(Arc::clone(&ctx), token.clone()));
+    let (metrics, here) = (ctx.metrics.clone(), Arc::clone(&ctx));
+    let members = move |own| members::run(Arc::clone(&here), own);
+    ctx.tasks.spawn(supervise_with(
+        metrics,
+        "members",
+        String::new(),
+        token.clone(),
+        members,
+    ));
     ctx.tasks.spawn(tables::run(Arc::clone(&ctx), token.clone()));
     ctx.tasks.spawn(workload::run(Arc::clone(&ctx), token.clone()));
-    ctx.tasks.spawn(certs::run(Arc::clone(&ctx), token.clone()));
+    let (metrics, here) = (ctx.metrics.clone(), Arc::clone(&ctx));
+    let certs = move |own| certs::run(Arc::clone(&here), own);
+    ctx.tasks.spawn(supervise_with(
+        metrics,
+        "certificates",
+        String::new(),
+        token.clone(),
+        certs,
+    ));
     token.cancelled().await;
     // Writes under way end before the lease is released.
     ctx.tasks.close();

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// The pause after a first panic.
 const FIRST: Duration = Duration::from_secs(1);
@@ -40,6 +41,29 @@ where
     }
 }
 
+/// As [`supervise`], for work that starts tasks of its own: what `begin` is given is cancelled when `token` is, and when
+/// the work panics, so that the tasks of what panicked do not go on beside those of what begins anew.
+pub async fn supervise_with<F>(
+    metrics: Metrics,
+    task: &'static str,
+    name: String,
+    token: CancellationToken,
+    mut begin: impl FnMut(CancellationToken) -> F,
+) where
+    F: Future<Output = ()>,
+{
+    let begin = || {
+        let own = token.child_token();
+        let ends = own.clone().drop_guard();
+        let work = begin(own);
+        async move {
+            let _ends = ends;
+            work.await;
+        }
+    };
+    supervise(metrics, task, name, begin).await;
+}
+
 fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -69,6 +93,27 @@ mod tests {
         assert_eq!(times.load(Ordering::Relaxed), 4);
         assert_eq!(start.elapsed(), FIRST + FIRST * 2 + FIRST * 4);
         assert_eq!(metrics.panics.get_or_create(&TaskLabels { task: "test" }).get(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_tasks_of_what_panicked_end_with_it() {
+        let token = CancellationToken::new();
+        let mut begun: Vec<CancellationToken> = Vec::new();
+        let begin = |own: CancellationToken| {
+            assert!(begun.iter().all(CancellationToken::is_cancelled));
+            assert!(!own.is_cancelled());
+            begun.push(own);
+            let last = begun.len() == 3;
+            let stop = token.clone();
+            async move {
+                tokio::task::yield_now().await;
+                assert!(last, "again");
+                stop.cancel();
+            }
+        };
+        supervise_with(Metrics::default(), "test", "one".to_owned(), token.clone(), begin).await;
+        assert_eq!(begun.len(), 3);
+        assert!(begun[2].is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]

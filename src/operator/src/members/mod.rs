@@ -10,6 +10,7 @@ mod registry;
 pub use registry::{Health, Member, MemberMap, Members};
 
 use crate::Context;
+use crate::supervise::supervise;
 use controller::Controller;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,10 @@ pub async fn run(ctx: Arc<Context>, token: CancellationToken) {
     let Some(hub_uid) = token.run_until_cancelled(hub_uid(&ctx)).await else {
         return;
     };
-    ctx.tasks.spawn(regions::run(Arc::clone(&ctx), token.clone()));
+    let (here, own) = (Arc::clone(&ctx), token.clone());
+    let regions = move || regions::run(Arc::clone(&here), own.clone());
+    ctx.tasks
+        .spawn(supervise(ctx.metrics.clone(), "regions", String::new(), regions));
     let mut changes = ctx.hub.changes();
     let mut tasks: BTreeMap<String, Task> = BTreeMap::new();
     loop {
@@ -52,13 +56,18 @@ pub async fn run(ctx: Arc<Context>, token: CancellationToken) {
                     changed: Arc::default(),
                     token: token.child_token(),
                 };
-                let controller = Controller {
-                    ctx: Arc::clone(&ctx),
-                    name,
-                    changed: Arc::clone(&task.changed),
-                    hub_uid: hub_uid.clone(),
+                let (here, changed, own) = (Arc::clone(&ctx), Arc::clone(&task.changed), task.token.clone());
+                let (hub_uid, member) = (hub_uid.clone(), name.clone());
+                let probe = move || {
+                    let controller = Controller {
+                        ctx: Arc::clone(&here),
+                        name: member.clone(),
+                        changed: Arc::clone(&changed),
+                        hub_uid: hub_uid.clone(),
+                    };
+                    controller.run(own.clone())
                 };
-                ctx.tasks.spawn(controller.run(task.token.clone()));
+                ctx.tasks.spawn(supervise(ctx.metrics.clone(), "member", name, probe));
                 task
             });
         }
