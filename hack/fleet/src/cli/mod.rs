@@ -53,8 +53,12 @@ enum Verb {
     },
     /// Print the log of a part (etcd, kube-apiserver, …) or of a pod.
     Logs(logs::Logs),
-    /// Build or unpack all programs that fleets need.
-    Tools,
+    /// Build or unpack the programs that fleets need.
+    Tools {
+        /// Which ones, such as etcd or postgres; all of them without a name.
+        #[arg(value_parser = tool)]
+        programs: Vec<tools::Tool>,
+    },
     /// Print the completion script of a shell.
     Completion {
         /// The shell.
@@ -109,9 +113,14 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             }
         }
         Verb::Logs(logs) => logs::run(logs).await?,
-        Verb::Tools => {
-            progress::ensure(&tools::Tool::ALL).await?;
-            for tool in tools::Tool::ALL {
+        Verb::Tools { programs } => {
+            let wanted = if programs.is_empty() {
+                tools::Tool::ALL.to_vec()
+            } else {
+                programs
+            };
+            progress::ensure(&wanted).await?;
+            for tool in wanted {
                 println!(
                     "{:<24} {:<10} {}",
                     tool.program(),
@@ -141,6 +150,14 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Verb::Run { name } => supervisor::run(&name).await.map_err(flat)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The tool whose program has this name.
+fn tool(name: &str) -> Result<tools::Tool, String> {
+    let all = tools::Tool::ALL;
+    let names = all.map(tools::Tool::program).join(", ");
+    let found = all.into_iter().find(|tool| tool.program() == name);
+    found.ok_or_else(|| format!("no such program; there are {names}"))
 }
 
 async fn down(name: Option<String>) -> Result<()> {

