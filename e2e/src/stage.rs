@@ -2,12 +2,13 @@
 
 use crate::bench::audit::Audit;
 use crate::install::{AGENT_PORT, Install};
+use crate::kube_ext::wait_for;
 use crate::promotion::{create, ended};
 use crate::region::{NAMESPACE, Region};
 use crate::world::{Network, World};
 use anyhow::{Context, Result, ensure};
 use kube::{Api, Client};
-use multiactive_api::{PromotionStatus, ROUTING_TABLE, RoutingTable};
+use multiactive_api::{MemberCluster, PromotionStatus, ROUTING_TABLE, RoutingTable};
 use multiactive_core::table::RoutingTable as Owners;
 use serde_json::Value;
 use shop::check::{Findings, check, read};
@@ -129,6 +130,24 @@ impl Stage {
     pub async fn table(&self) -> Result<Owners> {
         let api: Api<RoutingTable> = Api::namespaced(self.hub.clone(), NAMESPACE);
         Ok(Owners::try_from(&api.get(ROUTING_TABLE).await?.spec)?)
+    }
+
+    /// Waits until a MemberCluster is Ready, or not.
+    ///
+    /// # Errors
+    ///
+    /// Where that does not happen in time.
+    pub async fn until_member(&self, member: &str, ready: bool) -> Result<()> {
+        let members: Api<MemberCluster> = Api::all(self.hub.clone());
+        let wanted = if ready { "True" } else { "False" };
+        wait_for(&members, member, LIMIT, |object| {
+            let mut conditions = object.status.as_ref()?.conditions.iter();
+            conditions
+                .find(|condition| condition.type_ == "Ready" && condition.status == wanted)
+                .map(drop)
+        })
+        .await
+        .with_context(|| format!("{member} is Ready={wanted}"))
     }
 
     /// Moves slots and waits until they have moved.

@@ -1,12 +1,15 @@
 //! Operator, agents and databases are killed at each effect of a promotion, under load: each promotion ends in a named
-//! way, and no acknowledged order is lost. The list of effects comes from the programs themselves.
+//! way, and no acknowledged order is lost. The list of effects comes from the programs themselves, that of steps from the
+//! step machine.
+
+#[path = "killed_at_each_step/databases.rs"]
+mod databases;
 
 use anyhow::{Context, Result, ensure};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{Config, watcher};
-use multiactive_api::{Keyspace, PromotionStatus, RoutingTable};
+use multiactive_api::{Keyspace, PromotionStatus};
+use multiactive_core::promotion::Step;
 use multiactive_core::span::SpanState;
 use multiactive_e2e::promotion::{create, ended};
 use multiactive_e2e::region::NAMESPACE;
@@ -15,7 +18,6 @@ use multiactive_e2e::world::programs;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::pin::pin;
 
 /// The slots that go to and fro.
 const SLOTS: &str = "341-400";
@@ -49,11 +51,11 @@ impl Mover<'_> {
         })
     }
 
-    async fn begin(&mut self, target: &str) -> Result<String> {
+    async fn begin(&mut self, target: &str, verify: &str) -> Result<String> {
         self.moves += 1;
         let name = format!("to-and-fro-{}", self.moves);
         let select = json!({"type": "Slots", "slots": {"keyspace": "users", "slots": SLOTS}});
-        create(&self.stage.hub, &name, target, select, "None").await?;
+        create(&self.stage.hub, &name, target, select, verify).await?;
         Ok(name)
     }
 
@@ -104,7 +106,17 @@ async fn strike(mover: &mut Mover<'_>, file: &Path, failpoint: &str) -> Result<(
         change_assignments(mover).await?;
     }
     let target = mover.target().await?;
-    let name = mover.begin(target).await?;
+    // Drain is asked for only where the target does not follow at once.
+    let in_the_way = if failpoint.starts_with("drain-") {
+        Some(databases::holds_up_the_drain(mover.stage, target).await?)
+    } else {
+        None
+    };
+    let name = mover.begin(target, "None").await?;
+    if let Some(in_the_way) = in_the_way {
+        databases::entered(mover.stage, &name, Step::Drain).await?;
+        drop(in_the_way);
+    }
     let status = mover.end(&name, failpoint).await?;
     let struck = !file.exists();
     let _ = std::fs::remove_file(file);
@@ -161,52 +173,6 @@ async fn every_promotion_ends_in_a_named_way_and_nothing_is_lost() -> Result<()>
     ensure!(never.is_empty(), "these failpoints were never passed: {never:?}");
     stage.examine(&record).await.context("programs killed")?;
 
-    let record = kill_databases(&stage, &mut mover).await?;
+    let record = databases::kill_databases(&stage, &mut mover).await?;
     stage.examine(&record).await.context("databases killed")
-}
-
-/// Kills the target's database when a promotion enters each step, and starts it again.
-async fn kill_databases(stage: &Stage, mover: &mut Mover<'_>) -> Result<shop::load::Record> {
-    let load = stage.load(12)?;
-    orders(&load, 50).await;
-    for step in ["Check", "Hold", "Fence", "Drain", "Open", "Settle"] {
-        stage.install.ready(|_| {}).await?;
-        let target = mover.target().await?;
-        let api: Api<RoutingTable> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-        let mut tables = pin!(watcher(api, Config::default()).default_backoff().applied_objects());
-        let name = mover.begin(target).await?;
-        let entered = async {
-            use futures::TryStreamExt;
-            while let Some(table) = tables.try_next().await? {
-                let history = table
-                    .spec
-                    .operations
-                    .iter()
-                    .filter(|op| op.name == name)
-                    .flat_map(|op| &op.history);
-                if history.into_iter().any(|record| record.step == step) {
-                    return anyhow::Ok(());
-                }
-            }
-            Ok(())
-        };
-        tokio::time::timeout(LIMIT, entered)
-            .await
-            .with_context(|| format!("step {step} was not seen"))??;
-        let index = stage
-            .world
-            .regions
-            .iter()
-            .position(|region| region.unit() == target)
-            .context("the target's region")?;
-        stage.world.databases[index].kill_9().await;
-        stage.world.databases[index].restart().await?;
-        let status = mover.end(&name, &format!("{step}: the database of {target}")).await?;
-        println!(
-            "database of {target} killed at {step}: {}",
-            status.outcome.unwrap_or_default()
-        );
-        orders(&load, 20).await;
-    }
-    Ok(load.stop().await)
 }

@@ -2,25 +2,9 @@
 //! slots move there afterwards.
 
 use anyhow::{Context, Result, ensure};
-use kube::Api;
-use multiactive_api::MemberCluster;
-use multiactive_e2e::kube_ext::wait_for;
-use multiactive_e2e::stage::{LIMIT, Stage, orders};
+use multiactive_e2e::stage::{Stage, orders};
 use multiactive_fleet::cluster::Part;
 use serde_json::json;
-
-/// Waits until the MemberCluster north is Ready, or not.
-async fn until_north(stage: &Stage, ready: &str) -> Result<()> {
-    let members: Api<MemberCluster> = Api::all(stage.hub.clone());
-    wait_for(&members, "north", LIMIT, |member| {
-        let mut conditions = member.status.as_ref()?.conditions.iter();
-        conditions
-            .find(|condition| condition.type_ == "Ready" && condition.status == ready)
-            .map(drop)
-    })
-    .await
-    .with_context(|| format!("north is Ready={ready}"))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_go_on_without_it_and_slots_move_there_afterwards() -> Result<()> {
@@ -32,10 +16,10 @@ async fn orders_go_on_without_it_and_slots_move_there_afterwards() -> Result<()>
 
     north.kill_part(Part::ApiServer).await;
     orders(&load, 200).await;
-    until_north(&stage, "False").await?;
+    stage.until_member("north", false).await?;
     orders(&load, 50).await;
     north.start_part(Part::ApiServer).await?;
-    until_north(&stage, "True").await?;
+    stage.until_member("north", true).await?;
 
     let all = json!({"type": "Unit", "unit": "east-1"});
     stage.moved("to-north", "north-1", all, "Full").await?;

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use kube::Api;
-use multiactive_api::{MemberCluster, ReplicationLink};
+use multiactive_api::ReplicationLink;
 use multiactive_e2e::kube_ext::{is_ready, wait_for};
 use multiactive_e2e::processes::kill_9;
 use multiactive_e2e::region::{NAMESPACE, Region};
@@ -13,19 +13,6 @@ use multiactive_fleet::cluster::Part;
 use serde_json::json;
 use shop::load::{Attempt, Load, LoadOptions};
 use std::time::Duration;
-
-/// Waits until the MemberCluster south is Ready, or not.
-async fn until_south(stage: &Stage, ready: &str) -> Result<()> {
-    let members: Api<MemberCluster> = Api::all(stage.hub.clone());
-    wait_for(&members, "south", LIMIT, |member| {
-        let mut conditions = member.status.as_ref()?.conditions.iter();
-        conditions
-            .find(|condition| condition.type_ == "Ready" && condition.status == ready)
-            .map(drop)
-    })
-    .await
-    .with_context(|| format!("south is Ready={ready}"))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_move_past_a_lost_region_which_gets_all_of_it_when_it_returns() -> Result<()> {
@@ -46,7 +33,7 @@ async fn slots_move_past_a_lost_region_which_gets_all_of_it_when_it_returns() ->
     database.kill_9().await;
     kill_9("multiactive-agent", "south")?;
     kill_9("multiactive-router", "south-1")?;
-    until_south(&stage, "False").await?;
+    stage.until_member("south", false).await?;
 
     let all = json!({"type": "Unit", "unit": "east-1"});
     let status = stage.moved("past-south", "north-1", all, "Full").await?;
@@ -62,7 +49,7 @@ async fn slots_move_past_a_lost_region_which_gets_all_of_it_when_it_returns() ->
     // It returns, and has it all.
     database.restart().await?;
     cluster.start_part(Part::ApiServer).await?;
-    until_south(&stage, "True").await?;
+    stage.until_member("south", true).await?;
     let links: Api<ReplicationLink> = Api::namespaced(stage.hub.clone(), NAMESPACE);
     for from in ["east-1", "north-1"] {
         let running = |link: &ReplicationLink| is_ready(&link.status.as_ref()?.conditions).then_some(());
