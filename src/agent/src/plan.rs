@@ -179,9 +179,13 @@ fn duty(op: &Operation, unit: &UnitName, stores: &[(StoreName, KeyspaceName)], q
     } else {
         Role::Member
     };
-    let stores = touched.iter().map(|(store, keyspace)| StoreDuty {
-        store: store.clone(),
-        ask: ask(op, unit, role, (store, keyspace), quiet),
+    let stores = touched.iter().flat_map(|(store, keyspace)| {
+        let first = Some(ask(op, unit, role, (store, keyspace), quiet));
+        let asks = first.into_iter().chain(ask_besides(op, unit, role));
+        asks.map(|ask| StoreDuty {
+            store: store.clone(),
+            ask,
+        })
     });
     let held = |position: &&StorePosition| stores_lack(&touched, &position.store);
     let missing = match (op.step, role) {
@@ -257,6 +261,28 @@ fn ask(
         | (Step::Hold | Step::Fence, Role::Target | Role::Member)
         | (Step::Drain, Role::Source)
         | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => Ask::Nothing,
+    }
+}
+
+/// In Verify the lag is asked for besides: writes are held right after it, and it may take hours.
+fn ask_besides(op: &Operation, unit: &UnitName, role: Role) -> Option<Ask> {
+    match (op.step, role) {
+        (Step::Verify, Role::Source) => Some(Ask::Beat),
+        (Step::Verify, Role::Target | Role::Member) => {
+            let sources = op.sources().into_iter().filter(|source| *source != unit);
+            Some(Ask::Lag(sources.cloned().collect()))
+        }
+        (
+            Step::Check
+            | Step::Prepare
+            | Step::Hold
+            | Step::Fence
+            | Step::Drain
+            | Step::Commit
+            | Step::Open
+            | Step::Settle,
+            Role::Source | Role::Target | Role::Member,
+        ) => None,
     }
 }
 

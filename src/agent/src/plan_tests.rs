@@ -47,6 +47,7 @@ fn promoted_to(step: Step) -> (RoutingTable, OperationUid) {
         name: "move".into(),
         target: "north".into(),
         select: vec![("users".into(), SlotSet::range(10, 19))],
+        stores: Vec::new(),
         expected_epoch: 99,
         verify: Verify::Full,
         budgets: Budgets {
@@ -215,16 +216,24 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
             ("south", Role::Member, member),
         ] {
             let duties = duties(&table, &unit.into(), &[("orders".into(), "users".into())], |_, _| true);
+            // A comparison may last, and writes are held right after it: the lag is asked for besides.
+            let besides = match (step, role) {
+                (Step::Verify, Role::Source) => Some(Ask::Beat),
+                (Step::Verify, Role::Target | Role::Member) => Some(Ask::Lag(east.clone())),
+                (_, _) => None,
+            };
+            let asks = [ask].into_iter().chain(besides);
+            let stores = asks.map(|ask| StoreDuty {
+                store: "orders".into(),
+                ask,
+            });
             let want = Duty {
                 operation: uid.clone(),
                 epoch: table.operations[0].epoch,
                 step,
                 role,
                 quiet: step >= Step::Hold,
-                stores: vec![StoreDuty {
-                    store: "orders".into(),
-                    ask,
-                }],
+                stores: stores.collect(),
                 missing: Vec::new(),
             };
             assert_eq!(duties, [want], "{step} {unit}");

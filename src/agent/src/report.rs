@@ -1,15 +1,15 @@
 //! From what is known to the status of a UnitAssignment. Pure; time is an argument.
 
 use crate::facts::{self, Answer, StoreFacts, Stores};
-use crate::plan::{Duty, Role, StoreDuty};
+use crate::plan::{Ask, Duty, Role, StoreDuty};
 use crate::routers::Registry;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use multiactive_api::{
-    AppliedTable, AssignedStoreStatus, LinkState, LinkStatus, OperationReport, READY, RECONCILING, RouterStatus,
-    STALLED, StoreChecksums, TablePosition, UnitAssignmentStatus,
+    AppliedTable, AssignedStoreStatus, LinkState, LinkStatus, OperationReport, READY, RECONCILING, ReachReport,
+    ReachState, RouterStatus, STALLED, StoreChecksums, TablePosition, UnitAssignmentStatus,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{Reach, Step};
@@ -163,7 +163,6 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
             (asked, facts.and_then(|facts| facts.answers.get(&duty.operation)))
         })
         .collect();
-    let each = || answers.iter().map(|(_, answer)| *answer);
     let mut report = OperationReport {
         uid: duty.operation.to_string(),
         term: i64::from(duty.epoch.term),
@@ -175,17 +174,12 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
         checksums: Vec::new(),
     };
     match (duty.step, duty.role) {
-        (Step::Check | Step::Prepare, Role::Target | Role::Member) => {
-            // One unknown lag makes the whole unknown; without a store there is nothing to lag.
-            let lags: Option<Vec<_>> = each().map(|answer| answer?.lag).collect();
-            let lag = lags.map(|lags| lags.into_iter().max().unwrap_or_default());
-            report.lag_ms = lag.map(|lag| i64::try_from(lag.as_millis()).unwrap_or(i64::MAX));
-        }
-        (Step::Verify, Role::Source | Role::Target) => {
-            report.checksums = answers
-                .iter()
-                .filter_map(|(asked, answer)| checksums(asked, (*answer)?))
-                .collect();
+        (Step::Check | Step::Prepare, Role::Target | Role::Member) => report.lag_ms = lag_ms(&answers),
+        (Step::Verify, Role::Source) => report.checksums = checksums(&answers),
+        // Verify may last: whole seconds are a write each second, not four. Never less than it is.
+        (Step::Verify, Role::Target | Role::Member) => {
+            report.checksums = checksums(&answers);
+            report.lag_ms = lag_ms(&answers).map(|lag| lag.saturating_add(999) / 1000 * 1000);
         }
         (Step::Hold | Step::Fence, Role::Source) => {
             let writes = known.routers.in_flight(&duty.operation, duty.epoch);
@@ -194,13 +188,28 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
         }
         (Step::Hold | Step::Fence | Step::Drain, Role::Target | Role::Member) => report.reach = reach(duty, &answers),
         (Step::Check | Step::Prepare | Step::Drain, Role::Source)
-        | (Step::Verify, Role::Member)
         | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => {}
     }
     report
 }
 
-fn checksums(asked: &StoreDuty, answer: &Answer) -> Option<StoreChecksums> {
+/// One unknown lag makes the whole unknown; without a store there is nothing to lag.
+fn lag_ms(answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<i64> {
+    let lags: Option<Vec<_>> = answers.iter().map(|(_, answer)| answer.as_ref()?.lag).collect();
+    let lag = lags?.into_iter().max().unwrap_or_default();
+    Some(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn checksums(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<StoreChecksums> {
+    let asked = answers
+        .iter()
+        .filter(|(asked, _)| matches!(asked.ask, Ask::Checksums { .. }));
+    asked
+        .filter_map(|(asked, answer)| checksum(asked, (*answer)?))
+        .collect()
+}
+
+fn checksum(asked: &StoreDuty, answer: &Answer) -> Option<StoreChecksums> {
     let sums = answer.checksums.as_ref()?;
     let bytes: Vec<u8> = sums.sums.iter().flat_map(|sum| sum.to_be_bytes()).collect();
     Some(StoreChecksums {
@@ -223,9 +232,14 @@ fn fenced(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)], known: Known<'
 }
 
 /// `Reached` when every store has; else the first that is broken, or still waits, is named with the reason.
-fn reach(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<String> {
+fn reach(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<ReachReport> {
+    let said = |state, message| ReachReport {
+        state,
+        message: Some(message),
+    };
     if let Some(store) = duty.missing.first() {
-        return Some(format!("Broken: this unit has no member of store {store}"));
+        let message = format!("this unit has no member of store {store}");
+        return Some(said(ReachState::Broken, message));
     }
     let mut waiting = None;
     for (asked, answer) in answers {
@@ -236,12 +250,15 @@ fn reach(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<Strin
         match reach {
             Reach::Reached => {}
             Reach::Waiting(missing) => {
-                waiting.get_or_insert_with(|| format!("Waiting: {}: {missing}", asked.store));
+                waiting.get_or_insert_with(|| said(ReachState::Waiting, format!("{}: {missing}", asked.store)));
             }
-            Reach::Broken(why) => return Some(format!("Broken: {}: {why}", asked.store)),
+            Reach::Broken(why) => return Some(said(ReachState::Broken, format!("{}: {why}", asked.store))),
         }
     }
-    Some(waiting.unwrap_or_else(|| "Reached".to_owned()))
+    Some(waiting.unwrap_or(ReachReport {
+        state: ReachState::Reached,
+        message: None,
+    }))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 use multiactive_api::{ROUTING_TABLE, RoutingTable as StoredTable};
 use multiactive_core::epoch::Epoch;
+use multiactive_core::promotion::Step;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
 use multiactive_fleet::cluster::Part;
@@ -292,5 +293,61 @@ async fn a_router_that_left_without_goodbye_is_listed_until_its_pod_is_gone() {
     world
         .reported("east-1", "forgotten", |status| status.routers.is_empty().then_some(()))
         .await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_whose_pod_runs_and_that_never_connected_keeps_writes_in_flight_unknown() {
+    let world = World::new(shared_cluster().await, "strangers", &["east-1", "north-1"]).await;
+    world.assign_with("east-1", json!([])).await;
+    let agent = world.agent("east-1").await;
+    world.publish(world.table()).await;
+    world.own("east-1", SlotSet::range(0, 9), SpanState::Serving).await;
+    world.applied("east-1").await;
+    let uid = world.begin("move", "north-1", SlotSet::range(0, 9)).await;
+    world.enter(&uid, Step::Prepare).await;
+    world.hold(&uid).await;
+    let listed = |name: &'static str| {
+        move |status: &multiactive_api::UnitAssignmentStatus| {
+            let router = status.routers.iter().find(|router| router.name == name)?;
+            Some(router.connected)
+        }
+    };
+    let unknown = |status: &multiactive_api::UnitAssignmentStatus| {
+        let report = status.operations.first()?;
+        report.in_flight.is_none().then_some(())
+    };
+    world.reported("east-1", "unknown without a router", unknown).await;
+    let mut router = Router::of(&world, agent.routers, "east-1").await;
+    router.report(world.epoch_of(&uid), &[(&uid, 0)]).await;
+    let none = world
+        .answer("east-1", &uid, "none in flight", |report| report.in_flight)
+        .await;
+    assert_eq!(none, 0);
+    // Another one of the unit's runs, and serves clients by its table.
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(world.client.clone(), &world.namespace);
+    let labels = json!({"app.kubernetes.io/component": "router", "multiactive.io/unit": "east-1"});
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stranger", "labels": labels},
+        "spec": {"automountServiceAccountToken": false, "containers": [{"name": "router", "image": "none"}]},
+    });
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap())
+        .await
+        .unwrap();
+    let running = json!({"status": {"phase": "Running", "containerStatuses": [{"name": "router", "ready": false,
+        "restartCount": 0, "image": "none", "imageID": "", "state": {"running": {}}}]}});
+    pods.patch_status("stranger", &Default::default(), &kube::api::Patch::Merge(running))
+        .await
+        .unwrap();
+    let connected = world.reported("east-1", "it is listed", listed("stranger")).await;
+    assert!(!connected);
+    world.reported("east-1", "unknown beside a stranger", unknown).await;
+    pods.delete("stranger", &kube::api::DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    let none = world
+        .answer("east-1", &uid, "none in flight again", |report| report.in_flight)
+        .await;
+    assert_eq!(none, 0);
     agent.stop().await;
 }

@@ -55,11 +55,14 @@ impl Listener {
         }
     }
 
+    /// A unit of which no router is a pod.
     fn unit(&self, unit: &str) -> UnitRouters {
-        self.hub.unit(&UnitKey {
+        let unit = self.hub.unit(&UnitKey {
             namespace: "shop".into(),
             unit: unit.into(),
-        })
+        });
+        unit.pods_running(&Default::default());
+        unit
     }
 
     async fn connect(&self, certified: &str, hello: &RouterHello) -> std::io::Result<Router> {

@@ -112,14 +112,15 @@ pub struct MemberClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::word")]
     pub version: Option<String>,
-    /// The uid of its kube-system namespace: which cluster it is, whatever address it has.
+    /// The uid of its kube-system namespace: which cluster it is, whatever address it has. Where another one answers,
+    /// nothing is written there until a person accepts it: annotation multiactive.io/accept-cluster with its uid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::uid")]
     pub cluster_uid: Option<String>,
     /// Whether it is the hub itself.
     #[serde(default)]
     pub hub: bool,
-    /// When it answered last, written when that stops or starts again.
+    /// When it answered last, where it does not answer now; absent while it does, and where nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
     /// When the credentials end, where that can be read from them.

@@ -249,11 +249,16 @@ pub struct PromotionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count")]
     pub slots: Option<i32>,
-    /// The units whose member cluster was away, so that they have not applied the last writes of the units that the
-    /// slots left. Their databases apply nothing of the new owner before they have; ReplicationLinks show when.
+    /// The units whose member cluster or database was away, so that they have not applied the last writes of the units
+    /// that the slots left. Their databases apply nothing of the new owner before they have; ReplicationLinks show when.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub behind: Vec<String>,
+    /// Links and routers of units that are neither source nor target and that were not as they shall be when it ended,
+    /// each in words. Nothing is lost by them: what is sent to the old owner, it refuses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::messages")]
+    pub unsettled: Vec<String>,
     /// Every step that was entered, with its time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_64::<crate::routing_table::StepHistory>")]

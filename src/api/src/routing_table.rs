@@ -100,10 +100,34 @@ pub struct TableMove {
     pub slots: String,
 }
 
+/// What an operation is: the kind of its object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OperationKind {
+    /// A planned move of ownership.
+    Promotion,
+}
+
+/// A store whose rows move, as it was when the operation was admitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TableStore {
+    /// The DataStore.
+    #[schemars(schema_with = "schema::label")]
+    pub name: String,
+    /// Its keyspace.
+    #[schemars(schema_with = "schema::label")]
+    pub keyspace: String,
+    /// The units that hold it, sorted.
+    #[schemars(schema_with = "schema::labels")]
+    pub members: Vec<String>,
+}
+
 /// A running operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TableOperation {
+    /// What it is.
+    pub kind: OperationKind,
     /// The uid of its object.
     #[schemars(schema_with = "schema::uid")]
     pub uid: String,
@@ -116,6 +140,11 @@ pub struct TableOperation {
     /// The slots that move.
     #[schemars(schema_with = "schema::ordered_1024::<TableMove>")]
     pub moves: Vec<TableMove>,
+    /// The stores whose rows move, as they were when it was admitted: an edit of a DataStore changes nothing of what has
+    /// to be fenced and to arrive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::many_named::<TableStore>")]
+    pub stores: Vec<TableStore>,
     /// None or Full.
     #[schemars(schema_with = "schema::word")]
     pub verify: String,
@@ -148,8 +177,8 @@ pub struct TableOperation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_1024::<TablePosition>")]
     pub positions: Vec<TablePosition>,
-    /// From Hold on: the units whose member cluster was away. From Open on: those that have not applied the positions,
-    /// and apply nothing of the new owner before they have.
+    /// From Hold on: the units whose member cluster or database was away. From Open on: those that have not applied the
+    /// positions, and apply nothing of the new owner before they have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub behind: Vec<String>,
@@ -202,6 +231,8 @@ pub struct TableUnitPosition {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TableFinished {
+    /// What it was.
+    pub kind: OperationKind,
     /// The uid of its object.
     #[schemars(schema_with = "schema::uid")]
     pub uid: String,
@@ -232,6 +263,10 @@ pub struct TableFinished {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub behind: Vec<String>,
+    /// Links and routers of bystanders that were not as they shall be when it ended, each in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::messages")]
+    pub unsettled: Vec<String>,
     /// Every step that was entered, in order.
     #[serde(default)]
     #[schemars(schema_with = "schema::ordered_64::<StepHistory>")]

@@ -221,18 +221,41 @@ pub struct OperationReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::ordered_64::<crate::routing_table::TablePosition>")]
     pub fenced: Option<Vec<crate::routing_table::TablePosition>>,
-    /// At a member, from Check on: the largest age of the sources' heartbeat, in milliseconds; absent while unknown.
+    /// At a member, before Hold: the largest age of the sources' heartbeat, in milliseconds; absent while unknown. In
+    /// Verify, which may last, in whole seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count_long")]
     pub lag_ms: Option<i64>,
-    /// At a member, in Drain: Reached, Waiting or Broken: and why.
+    /// At a member, in Drain: whether it has applied the operation's positions; absent while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::message")]
-    pub reach: Option<String>,
+    pub reach: Option<ReachReport>,
     /// At source and target, in Verify: the checksums of a round.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered::<StoreChecksums>")]
     pub checksums: Vec<StoreChecksums>,
+}
+
+/// Whether a member has applied an operation's positions, in all its stores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReachReport {
+    /// Reached, Waiting or Broken.
+    pub state: ReachState,
+    /// What is missing, or what is broken; absent where it is Reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
+    pub message: Option<String>,
+}
+
+/// How far a member has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ReachState {
+    /// All positions are applied, and recorded in the stores.
+    Reached,
+    /// Not yet.
+    Waiting,
+    /// Waiting alone will not help: a link does not run, or rows are missing.
+    Broken,
 }
 
 /// Checksums of a store's slots.

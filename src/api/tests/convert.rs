@@ -9,7 +9,8 @@ use multiactive_core::ids::UnitName;
 use multiactive_core::key::Given;
 use multiactive_core::keyspace::Keyspace;
 use multiactive_core::promotion::{
-    Budgets, Finished, Operation, Outcome, SlotMove, Step, StepRecord, StorePosition, UnitPosition, Verify,
+    Budgets, Finished, MovingStore, Operation, OperationKind, Outcome, SlotMove, Step, StepRecord, StorePosition,
+    UnitPosition, Verify,
 };
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
@@ -50,12 +51,14 @@ fn table() -> RoutingTable {
         },
     ];
     let finished = |name: &str, outcome| Finished {
+        kind: OperationKind::Promotion,
         uid: format!("uid-{name}").into(),
         name: name.into(),
         outcome,
         at: at("2026-11-22T11:00:00.5Z"),
         epoch: Epoch::new(1, 30),
         behind: vec!["south".into()],
+        unsettled: vec!["west/r1 routes by an older table".into()],
         history: history.clone(),
     };
     let why = || ("Stale".to_owned(), "look again".to_owned());
@@ -74,6 +77,7 @@ fn table() -> RoutingTable {
         ],
         keyspaces: vec![users],
         operations: vec![Operation {
+            kind: OperationKind::Promotion,
             uid: "uid-1".into(),
             name: "move".into(),
             target: north.clone(),
@@ -81,6 +85,11 @@ fn table() -> RoutingTable {
                 keyspace: "users".into(),
                 source: east.clone(),
                 slots: "0-511,600".parse().unwrap(),
+            }],
+            stores: vec![MovingStore {
+                store: "orders".into(),
+                keyspace: "users".into(),
+                members: vec!["east".into(), "north".into()],
             }],
             verify: Verify::Full,
             budgets: Budgets {
@@ -185,7 +194,7 @@ fn a_promotion_becomes_a_request() {
     };
     let good = spec("Execute", json!(41), "1m30s");
     let select = vec![convert::slot_selection(good.select.slots.as_ref().unwrap()).unwrap()];
-    let request = convert::request(&good, "uid".into(), "move", select.clone()).unwrap();
+    let request = convert::request(&good, "uid".into(), "move", select.clone(), Vec::new()).unwrap();
     assert_eq!(request.select[0].1.len(), 513);
     assert_eq!((request.expected_epoch, request.verify), (41, Verify::Full));
     assert_eq!(request.budgets.fence, SignedDuration::from_secs(90));
@@ -196,7 +205,7 @@ fn a_promotion_becomes_a_request() {
         (spec("Execute", json!(1), "soon"), "spec.budgets.fence"),
     ] {
         assert_eq!(
-            convert::request(&bad, "uid".into(), "move", select.clone())
+            convert::request(&bad, "uid".into(), "move", select.clone(), Vec::new())
                 .unwrap_err()
                 .field,
             field

@@ -139,7 +139,11 @@ impl fmt::Display for Change {
                 write!(f, "{after}")?;
                 if !behind.is_empty() {
                     let behind: Vec<_> = behind.iter().map(UnitName::as_str).collect();
-                    write!(f, "; behind, for their clusters were away: {}", behind.join(", "))?;
+                    write!(
+                        f,
+                        "; behind, for their clusters or databases were away: {}",
+                        behind.join(", ")
+                    )?;
                 }
                 Ok(())
             }

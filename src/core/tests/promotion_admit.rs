@@ -4,7 +4,7 @@
 mod common;
 
 use common::{admitted, at, request, slots, table, unit};
-use multiactive_core::promotion::{Finished, Outcome, Refusal, Request, Step, admit};
+use multiactive_core::promotion::{Finished, OperationKind, Outcome, Refusal, Request, Step, admit};
 
 type Change = fn(&mut Request);
 
@@ -65,12 +65,14 @@ fn what_begins_stands_at_check_and_moves_only_what_the_target_lacks() {
 fn what_ended_once_does_nothing_when_it_comes_again() {
     let mut table = table();
     table.finished.push(Finished {
+        kind: OperationKind::Promotion,
         uid: "uid-0".into(),
         name: "move".to_owned(),
         outcome: Outcome::Succeeded,
         at: at(0),
         epoch: table.epoch,
         behind: Vec::new(),
+        unsettled: Vec::new(),
         history: Vec::new(),
     });
     let refusal = admit(&table, &request(), at(1)).unwrap_err();

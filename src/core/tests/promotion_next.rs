@@ -7,8 +7,8 @@ use common::{at, operation, position, slots, unit, well};
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{
-    Move, Operation, Outcome, Reach, RoutersSeen, Seen, Step, StepRecord, StoreCompared, UnitPosition, UnitReady,
-    Verify, WaitFor, looks_again_at, next,
+    Move, Operation, Outcome, Reach, RouterBehind, RoutersSeen, Seen, Step, StepRecord, StoreCompared, UnitPosition,
+    UnitReady, Verify, WaitFor, looks_again_at, next, wake_at,
 };
 
 const EPOCH: Epoch = Epoch::new(1, 20);
@@ -52,6 +52,7 @@ fn short(movement: &Move) -> String {
         Move::CompareAgain(slots) => format!("again {}", slots[0].1),
         Move::Wait(wait) => format!("wait for {wait}"),
         Move::End(Outcome::Succeeded) => "Succeeded".to_owned(),
+        Move::EndWithout(unsettled) => format!("Succeeded without {}", unsettled.join("; ")),
         Move::End(Outcome::Refused { reason, .. }) => format!("Refused/{reason}"),
         Move::End(Outcome::Aborted { reason, .. }) => format!("Aborted/{reason}"),
     }
@@ -93,7 +94,10 @@ fn nothing_seen_never_enters_a_step_and_ends_only_before_the_commit_point() {
                 Move::End(Outcome::Refused { .. } | Outcome::Aborted { .. }) => {
                     assert!(step.may_abort() && seconds > 0, "{step} after {seconds} s");
                 }
-                other @ (Move::Enter { .. } | Move::CompareAgain(_) | Move::End(Outcome::Succeeded)) => {
+                other @ (Move::Enter { .. }
+                | Move::CompareAgain(_)
+                | Move::EndWithout(_)
+                | Move::End(Outcome::Succeeded)) => {
                     panic!("{step} after {seconds} s: {other:?}")
                 }
             }
@@ -113,12 +117,12 @@ fn a_decision_to_abort_ends_it_before_the_commit_point_and_does_nothing_after() 
 #[test]
 fn check_refuses_what_is_wrong_and_what_does_not_become_well_in_time() {
     let cordoned: fn(&mut Seen) = |seen| seen.target.as_mut().unwrap().cordoned = true;
-    let not_ready: fn(&mut Seen) =
-        |seen| seen.target.as_mut().unwrap().ready = Some(UnitReady::NotReady("1 of 2 pods".to_owned()));
     let unknown: fn(&mut Seen) = |seen| seen.target.as_mut().unwrap().ready = None;
     let source_link: fn(&mut Seen) = |seen| seen.sources[0].links = Some(Err("orders: slot is gone".to_owned()));
     let unlinked: fn(&mut Seen) = |seen| seen.members[1].links = None;
     let silent: fn(&mut Seen) = |seen| seen.sources[0].routers = None;
+    let bare: fn(&mut Seen) = |seen| without_routers(seen);
+    let one_away: fn(&mut Seen) = |seen| seen.sources[0].routers.as_mut().unwrap().behind = vec!["r1".to_owned()];
     let lag: fn(&mut Seen) = |seen| seen.members[0].lag = Some(SignedDuration::from_secs(31));
     let lag_at_limit: fn(&mut Seen) = |seen| seen.members[0].lag = Some(SignedDuration::from_secs(30));
     let lag_unknown: fn(&mut Seen) = |seen| seen.members[0].lag = None;
@@ -127,7 +131,6 @@ fn check_refuses_what_is_wrong_and_what_does_not_become_well_in_time() {
         Step::Check,
         &[
             ("target cordoned", 0, cordoned, "Refused/TargetCordoned"),
-            ("target not ready", 0, not_ready, "Refused/TargetNotReady"),
             ("target unknown", 29, unknown, "wait for the target's report"),
             ("target unknown", 30, unknown, "Refused/TargetUnknown"),
             (
@@ -146,6 +149,20 @@ fn check_refuses_what_is_wrong_and_what_does_not_become_well_in_time() {
             ("link unknown", 29, unlinked, "wait for links: south has not reported"),
             ("source silent", 29, silent, "wait for routers: east has not reported"),
             ("source silent", 30, silent, "Refused/SourceUnknown"),
+            (
+                "source without routers",
+                29,
+                bare,
+                "wait for routers: no router of east is connected to its agent, so nobody counts its writes",
+            ),
+            ("source without routers", 30, bare, "Refused/RoutersMissing"),
+            (
+                "a source's router is away",
+                29,
+                one_away,
+                "wait for routers: east/r1 is not connected to its agent, or has no table yet",
+            ),
+            ("a source's router is away", 30, one_away, "Refused/RoutersMissing"),
             ("lag too large", 29, lag, "wait for lag: north is 31s behind"),
             ("lag too large", 30, lag, "Refused/LagTooLarge"),
             ("lag at the limit", 0, lag_at_limit, "Prepare"),
@@ -158,6 +175,129 @@ fn check_refuses_what_is_wrong_and_what_does_not_become_well_in_time() {
             ),
         ],
     );
+}
+
+/// The source's agent knows of no router.
+fn without_routers(seen: &mut Seen) {
+    seen.sources[0].routers = Some(RoutersSeen {
+        count: 0,
+        behind: Vec::new(),
+        in_flight: Some(0),
+    });
+}
+
+/// The target is not ready since `at(since)`.
+fn unready(seen: &mut Seen, since: i64) {
+    seen.target.as_mut().unwrap().ready = Some(UnitReady::NotReady("1 of 2 pods".to_owned()));
+    seen.since.unready = Some(at(since));
+}
+
+#[test]
+fn a_target_is_unready_only_once_that_has_lasted() {
+    for (step, end) in [
+        (Step::Check, "Refused/TargetNotReady"),
+        (Step::Prepare, "Aborted/TargetNotReady"),
+        (Step::Verify, "Aborted/TargetNotReady"),
+    ] {
+        for (now, want) in [(24, "wait for the target: north is not ready: 1 of 2 pods"), (25, end)] {
+            let movement = after(step, now, |seen| unready(seen, 20));
+            assert_eq!(short(&movement), want, "{step} after {now} s");
+        }
+        let mut seen = well(EPOCH);
+        unready(&mut seen, 20);
+        assert_eq!(wake_at(&op(step), &seen), Some(at(25)), "{step}");
+    }
+}
+
+#[test]
+fn whatever_check_asks_for_is_looked_at_again_right_before_writes_are_held() {
+    let rows: [(fn(&mut Seen), &str); 6] = [
+        (
+            |seen| seen.target.as_mut().unwrap().cordoned = true,
+            "Aborted/TargetCordoned",
+        ),
+        (
+            |seen| seen.target.as_mut().unwrap().ready = None,
+            "Aborted/TargetUnknown",
+        ),
+        (|seen| seen.members[1].links = None, "Aborted/LinksUnhealthy"),
+        (|seen| seen.members[0].lag = None, "Aborted/LagTooLarge"),
+        (|seen| seen.sources[0].routers = None, "Aborted/SourceUnknown"),
+        (|seen| without_routers(seen), "Aborted/RoutersMissing"),
+    ];
+    for (change, want) in rows {
+        // Prepare has been unfit since it was entered; Verify, which may take hours, since its rows were equal.
+        for (step, since, late) in [(Step::Prepare, 0, 30), (Step::Verify, 7200, 7230)] {
+            let say = |now: i64| {
+                let movement = after(step, now, |seen| {
+                    change(seen);
+                    seen.since.unfit = Some(at(since));
+                });
+                short(&movement)
+            };
+            let early = say(late - 1);
+            assert!(
+                early.starts_with("wait for") || early == "Aborted/TargetCordoned",
+                "{step}: {early}"
+            );
+            assert_eq!(say(late), want, "{step}");
+        }
+    }
+}
+
+#[test]
+fn a_source_or_a_target_without_a_member_of_a_store_whose_rows_move_is_refused() {
+    for (members, want) in [
+        (vec!["north", "south"], "Refused/SourceHasNoMember"),
+        (vec!["east", "south"], "Refused/TargetHasNoMember"),
+        (vec!["east", "north"], "Prepare"),
+    ] {
+        let mut op = op(Step::Check);
+        op.stores[0].members = members.into_iter().map(unit).collect();
+        let mut seen = well(EPOCH);
+        seen.stores = Some(op.stores.clone());
+        assert_eq!(short(&next(&op, &seen, at(0))), want);
+    }
+}
+
+#[test]
+fn stores_that_change_end_it_before_the_commit_point_and_nothing_after() {
+    let rows: [(&str, fn(&mut Seen)); 5] = [
+        ("gone", |seen| seen.stores = Some(Vec::new())),
+        ("another one", |seen| {
+            let stores = seen.stores.as_mut().unwrap();
+            let mut other = stores[0].clone();
+            other.store = "bills".into();
+            stores.push(other);
+        }),
+        ("one more member", |seen| {
+            let stores = seen.stores.as_mut().unwrap();
+            stores[0].members.push(unit("west"));
+        }),
+        ("one member less", |seen| {
+            drop(seen.stores.as_mut().unwrap()[0].members.pop())
+        }),
+        ("of another keyspace", |seen| {
+            seen.stores.as_mut().unwrap()[0].keyspace = "carts".into()
+        }),
+    ];
+    for step in Step::ALL {
+        let well = short(&after(step, 1, |_| {}));
+        for (what, change) in rows {
+            let want = match step {
+                Step::Check => "Refused/StoresChanged",
+                Step::Commit | Step::Open | Step::Settle => &well,
+                Step::Prepare | Step::Verify | Step::Hold | Step::Fence | Step::Drain => "Aborted/StoresChanged",
+            };
+            assert_eq!(short(&after(step, 1, change)), want, "{step}, {what}");
+        }
+        // What cannot be read has not changed, and another order is no change.
+        for change in [(|seen| seen.stores = None) as fn(&mut Seen), |seen| {
+            seen.stores.as_mut().unwrap()[0].members.reverse()
+        }] {
+            assert_eq!(short(&after(step, 1, change)), well, "{step}");
+        }
+    }
 }
 
 #[test]
@@ -239,6 +379,10 @@ fn hold_passes_only_when_every_router_holds_and_none_has_a_write_under_way() {
     let behind: fn(&mut Seen) = |seen| routers(seen).behind = vec!["r1".to_owned()];
     let unknown: fn(&mut Seen) = |seen| routers(seen).in_flight = None;
     let busy: fn(&mut Seen) = |seen| routers(seen).in_flight = Some(3);
+    let unrouted: fn(&mut Seen) = |seen| {
+        no_fence(seen);
+        without_routers(seen);
+    };
     check(
         Step::Hold,
         &[
@@ -264,6 +408,13 @@ fn hold_passes_only_when_every_router_holds_and_none_has_a_write_under_way() {
                 "wait for routers: east has not reported",
             ),
             ("no fence yet, and late", 99, no_fence, "Fence"),
+            (
+                "no router",
+                9,
+                unrouted,
+                "wait for routers: no router of east is connected to its agent, so nobody counts its writes",
+            ),
+            ("no router", 10, unrouted, "Aborted/FenceBudget"),
         ],
     );
 }
@@ -375,6 +526,66 @@ fn drain_waits_until_every_member_that_answers_is_known_to_have_reached_the_posi
 }
 
 #[test]
+fn drain_gives_up_early_only_for_what_has_been_broken_for_long() {
+    let broken = |seen: &mut Seen, since: Option<i64>| {
+        seen.members[1].reach = Some(Reach::Broken("link down".to_owned()));
+        seen.since.broken = since.map(|since| (unit("south"), at(since))).into_iter().collect();
+    };
+    for (since, now, want) in [
+        (None, 8, "wait for the last writes at south: link down"),
+        (Some(3), 7, "wait for the last writes at south: link down"),
+        (Some(3), 8, "Aborted/LinkBroken"),
+    ] {
+        assert_eq!(
+            short(&after(Step::Drain, now, |seen| broken(seen, since))),
+            want,
+            "{since:?} {now}"
+        );
+    }
+    // Words of before count for nothing once it is not broken any more, or nobody waits for it.
+    let mended = after(Step::Drain, 20, |seen| {
+        broken(seen, Some(3));
+        seen.members[1].reach = None;
+    });
+    assert_eq!(short(&mended), "wait for the last writes at south: has not reported");
+    let away = after(Step::Drain, 20, |seen| {
+        broken(seen, Some(3));
+        seen.members[1].reachable = Some(false);
+    });
+    assert_eq!(short(&away), "Commit");
+    let mut seen = well(EPOCH);
+    broken(&mut seen, Some(3));
+    assert_eq!(wake_at(&op(Step::Drain), &seen), Some(at(8)));
+}
+
+#[test]
+fn what_an_agent_says_of_its_stores_is_said_of_the_fence_and_the_opening() {
+    let why = || Some("store orders: held up by 4711".to_owned());
+    let fence = after(Step::Fence, 9, |seen| {
+        (seen.sources[0].fence, seen.sources[0].problem) = (None, why())
+    });
+    assert_eq!(
+        short(&fence),
+        "wait for the fence of east: store orders: held up by 4711"
+    );
+    let fence = after(Step::Fence, 10, |seen| {
+        (seen.sources[0].fence, seen.sources[0].problem) = (None, why())
+    });
+    assert!(
+        matches!(&fence, Move::End(Outcome::Aborted { message, .. }) if message.ends_with("held up by 4711")),
+        "{fence:?}"
+    );
+    let open = after(Step::Open, 9, |seen| {
+        let target = seen.target.as_mut().unwrap();
+        (target.applied, target.problem) = (None, why());
+    });
+    assert_eq!(
+        short(&open),
+        "wait for the databases to open of north: store orders: held up by 4711"
+    );
+}
+
+#[test]
 fn open_waits_without_end_for_the_target_to_stand_at_the_commit() {
     fn applied(seen: &mut Seen, epoch: Option<Epoch>) {
         seen.target.as_mut().unwrap().applied = epoch;
@@ -386,19 +597,19 @@ fn open_waits_without_end_for_the_target_to_stand_at_the_commit() {
                 "unknown",
                 1_000_000,
                 |seen| applied(seen, None),
-                "wait for north to open",
+                "wait for the databases to open of north",
             ),
             (
                 "older",
                 1_000_000,
                 |seen| applied(seen, Some(Epoch::new(1, 19))),
-                "wait for north to open",
+                "wait for the databases to open of north",
             ),
             (
                 "target not seen",
                 1_000_000,
                 |seen| seen.target = None,
-                "wait for north to open",
+                "wait for the databases to open of north",
             ),
             ("newer", 0, |seen| applied(seen, Some(Epoch::new(1, 21))), "Settle"),
             (
@@ -412,17 +623,45 @@ fn open_waits_without_end_for_the_target_to_stand_at_the_commit() {
 }
 
 #[test]
-fn settle_waits_for_links_and_routers() {
-    let behind: fn(&mut Seen) = |seen| seen.routers_behind = Some(vec!["south/r1".to_owned()]);
+fn settle_waits_for_source_and_target_without_end_and_for_bystanders_a_while() {
+    fn router(seen: &mut Seen, name: &str) {
+        let (unit, router) = (unit(name), "r1".to_owned());
+        seen.routers_behind = Some(vec![RouterBehind { unit, router }]);
+    }
+    let behind: fn(&mut Seen) = |seen| router(seen, "south");
+    let own: fn(&mut Seen) = |seen| router(seen, "east");
     let broken: fn(&mut Seen) = |seen| seen.sources[0].links = Some(Err("no slot".to_owned()));
+    let bystander: fn(&mut Seen) = |seen| {
+        router(seen, "west");
+        seen.members[1].links = Some(Err("no stream".to_owned()));
+    };
     check(
         Step::Settle,
         &[
             (
-                "a router is behind",
-                99,
+                "a bystander's router is behind",
+                29,
                 behind,
                 "wait for routers: south/r1 routes by an older table",
+            ),
+            (
+                "a bystander's router is behind",
+                30,
+                behind,
+                "Succeeded without south/r1 routes by an older table",
+            ),
+            ("a bystander's link", 29, bystander, "wait for links: south: no stream"),
+            (
+                "a bystander's link and a router",
+                30,
+                bystander,
+                "Succeeded without south: no stream; west/r1 routes by an older table",
+            ),
+            (
+                "the source's router is behind",
+                9999,
+                own,
+                "wait for routers: east/r1 routes by an older table",
             ),
             (
                 "a unit is silent",
@@ -430,7 +669,7 @@ fn settle_waits_for_links_and_routers() {
                 |seen| seen.routers_behind = None,
                 "wait for routers: not all reachable units have reported",
             ),
-            ("reverse link broken", 99, broken, "wait for links: east: no slot"),
+            ("reverse link broken", 9999, broken, "wait for links: east: no slot"),
         ],
     );
 }

@@ -311,7 +311,7 @@ fn who_was_behind_at_the_commit_is_remembered_to_the_end() {
         table = recorded(&table, &movement).unwrap().unwrap();
         let told = matches!(&movement, Move::Enter { step: Step::Commit, .. });
         assert_eq!(
-            before.contains("behind, for their clusters were away: south"),
+            before.contains("behind, for their clusters or databases were away: south"),
             told,
             "{before}"
         );
@@ -324,4 +324,38 @@ fn diff_of(table: &RoutingTable, movement: &Move) -> String {
     let after = recorded(table, movement).unwrap().unwrap();
     let changes = multiactive_core::diff::diff(table, &after);
     changes.iter().map(|change| format!("{change}; ")).collect()
+}
+
+#[test]
+fn what_did_not_settle_is_remembered_with_the_success() {
+    let missing: Vec<String> = (0..99)
+        .map(|n| format!("south/r{n} routes by an older table"))
+        .collect();
+    let table = recorded(&brought_to(Step::Settle), &Move::EndWithout(missing.clone()));
+    let table = table.unwrap().unwrap();
+    let done = &table.finished[0];
+    assert_eq!(done.outcome, Outcome::Succeeded);
+    assert!(
+        !done.unsettled.is_empty() && missing.starts_with(&done.unsettled),
+        "{done:?}"
+    );
+    assert!(done.unsettled.len() < 64, "the table is published often");
+    for step in [Step::Check, Step::Hold, Step::Drain, Step::Open] {
+        let early = recorded(&brought_to(step), &Move::EndWithout(Vec::new()));
+        assert!(
+            matches!(early, Err(RecordError::OutOfOrder { .. })),
+            "{step}: {early:?}"
+        );
+    }
+}
+
+#[test]
+fn the_stores_of_the_keyspaces_that_move_are_noted_and_no_others() {
+    let mut request = common::request();
+    let mut other = common::orders();
+    (other.store, other.keyspace) = ("carts".into(), "carts".into());
+    request.stores = vec![other, common::orders()];
+    request.stores[1].members.reverse();
+    let table = common::admitted_as(&request);
+    assert_eq!(table.operations[0].stores, [common::orders()]);
 }

@@ -16,6 +16,10 @@ pub const PAUSED: &str = "multiactive.io/paused";
 /// its value is the object's name.
 pub const GIVE_UP: &str = "multiactive.io/give-up";
 
+/// The annotation with which a person accepts that a MemberCluster is another cluster now; its value is the uid of that
+/// cluster's kube-system namespace.
+pub const ACCEPT_CLUSTER: &str = "multiactive.io/accept-cluster";
+
 /// Whether a person gave the object up, which counts only while it is being deleted.
 pub fn is_given_up<K: Resource>(object: &K) -> bool {
     let meant = object.annotations().get(GIVE_UP);

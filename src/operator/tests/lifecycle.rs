@@ -196,6 +196,13 @@ async fn a_unit_that_owns_slots_is_held(world: &World) {
         .promote("empty-north", "east-1", json!({"type": "Unit", "unit": "north-1"}), now)
         .await;
     assert_eq!(world.outcome("empty-north").await, "Succeeded");
+    // Ranges are told of last, for there may be thousands.
+    let ranges: Api<api::ShardRange> = world.namespaced();
+    eventually("the last range says so", async || {
+        let status = ranges.get("users-1").await.unwrap().status?;
+        (status.active.as_deref() == Some("east-1") && status.state.as_deref() == Some("Serving")).then_some(())
+    })
+    .await;
     eventually("both are gone", async || {
         let (unit, member) = (
             units.get_opt("north-1").await.unwrap(),

@@ -24,6 +24,7 @@ async fn a_member_in_trouble_concerns_only_what_depends_on_it() {
     operator.stop().await;
     let operator = a_silent_member_holds_back_nothing_after_a_start(&world).await;
     a_rotated_kubeconfig_is_no_news(&world, &operator).await;
+    another_cluster_behind_a_name_is_left_alone_until_a_person_accepts_it(&world).await;
     operator.stop().await;
 }
 
@@ -147,4 +148,55 @@ async fn a_silent_member_holds_back_nothing_after_a_start(world: &World) -> Oper
     })
     .await;
     operator
+}
+
+/// The kubeconfig of north reaches the cluster of east all of a sudden.
+async fn another_cluster_behind_a_name_is_left_alone_until_a_person_accepts_it(world: &World) {
+    let members: Api<api::MemberCluster> = Api::all(world.hub.clone());
+    let says = async |wanted: &str| {
+        eventually(&format!("north says {wanted}"), async || {
+            let status = members.get("north").await.unwrap().status?;
+            (condition(&status.conditions, "Ready")? == wanted).then_some(status)
+        })
+        .await
+    };
+    let before = says("True Answering").await;
+    assert_eq!(before.last_seen, None, "it answers now");
+    let noted = before.cluster_uid.unwrap();
+    kubeconfig(world, "north", &world.east.kubeconfig().to_string()).await;
+    look_at(world, "north", "stranger").await;
+    let status = says("False ClusterChanged").await;
+    assert_eq!(status.cluster_uid.as_deref(), Some(noted.as_str()));
+    assert!(status.last_seen.is_some(), "it answered before");
+    // Its unit counts as away, and nothing of it comes to the other cluster.
+    let select = json!({"type": "Ranges", "ranges": ["users-0"]});
+    world.promote("stranger", "east-1", select, world.epoch().await).await;
+    let units: Api<api::Unit> = world.namespaced();
+    eventually("the unit says why", async || {
+        let status = units.get("north-1").await.unwrap().status?;
+        let why = status.conditions.iter().find(|c| c.type_ == "Ready")?;
+        why.message.contains("ClusterChanged").then_some(())
+    })
+    .await;
+    assert_eq!(world.outcome("stranger").await, "Refused/LinksUnhealthy");
+    let assignments: Api<api::UnitAssignment> = Api::namespaced(world.hub.clone(), "shop");
+    let there = assignments.get_opt("north-1").await.unwrap();
+    assert!(there.is_none(), "it was written to the other cluster: {there:?}");
+    let old: Api<api::UnitAssignment> = Api::namespaced(world.member.clone(), "shop");
+    assert!(
+        old.get_opt("north-1").await.unwrap().is_some(),
+        "what is in the old one stays"
+    );
+    // A person accepts it.
+    let answers: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(world.hub.clone());
+    let uid = answers.get("kube-system").await.unwrap().metadata.uid.unwrap();
+    let mut member = member_cluster("north");
+    member["metadata"]["annotations"] = json!({"multiactive.io/accept-cluster": uid});
+    world.apply(member).await;
+    let status = says("True Answering").await;
+    assert_eq!((status.cluster_uid, status.last_seen), (Some(uid), None));
+    eventually("its unit is assigned there", async || {
+        assignments.get_opt("north-1").await.unwrap()
+    })
+    .await;
 }

@@ -8,7 +8,7 @@ use crate::credentials::credentials;
 use crate::facts::{self, Board, Problem, Stores};
 use crate::plan::{self, Duty};
 use crate::report::{self, Known};
-use crate::routers::{Registry, UnitKey, UnitRouters, watch_pods};
+use crate::routers::{Registry, UnitKey, UnitRouters, watch_pods, watch_running};
 use crate::store::{self, Wish};
 use crate::{failpoints::hit, publish};
 use inputs::{SecretSeen, Secrets, table_watch};
@@ -84,6 +84,9 @@ pub async fn run(
         AbortOnDropHandle::new(tokio::spawn(watching.in_current_span())),
         AbortOnDropHandle::new(tokio::spawn(
             watch_pods(shared.requests.clone(), key.clone(), routers.clone()).in_current_span(),
+        )),
+        AbortOnDropHandle::new(tokio::spawn(
+            watch_running(shared.watches.clone(), key.clone(), routers.clone()).in_current_span(),
         )),
     ];
     let secrets = Secrets::new(shared.watches.clone(), &key.namespace);

@@ -4,7 +4,7 @@ mod pods;
 mod registry;
 mod server;
 
-pub use pods::watch_pods;
+pub use pods::{watch_pods, watch_running};
 pub use registry::{Registry, Router};
 pub use server::serve;
 
@@ -70,6 +70,11 @@ impl UnitRouters {
                 registry.restore(&name, epoch);
             }
         });
+    }
+
+    /// Which pods of the unit's routers run now, by name, with their uids.
+    pub fn pods_running(&self, pods: &BTreeMap<String, String>) {
+        self.change(|registry| registry.pods_running(pods));
     }
 
     fn change(&self, with: impl FnOnce(&mut Registry)) {

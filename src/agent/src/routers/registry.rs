@@ -2,7 +2,8 @@
 //! pods are in the files beside it.
 //!
 //! A router that left without a goodbye stays listed, not connected: it may still hold requests in flight, and so
-//! keeps a Hold from passing until its pod is known to be gone.
+//! keeps a Hold from passing until its pod is known to be gone. So does one whose pod runs and that never connected:
+//! it serves clients by its table, and nobody counts their writes.
 
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::OperationUid;
@@ -23,12 +24,18 @@ pub struct Router {
     pub in_flight: Vec<InFlight>,
     /// The uid of its pod; `None` where unknown.
     pub pod: Option<String>,
+    /// Whether it was ever connected, to this agent or to one before; else only its pod is known.
+    pub met: bool,
 }
 
 /// The routers of one unit, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registry {
     routers: BTreeMap<String, Router>,
+    /// Routers that said goodbye and whose pod may still be seen for a moment; its uid, where it was known.
+    left: BTreeMap<String, Option<String>>,
+    /// Whether the API server has said which pods run.
+    listed: bool,
 }
 
 impl Registry {
@@ -46,8 +53,10 @@ impl Registry {
     pub fn connect(&mut self, name: &str, id: ConnectionId) {
         let router = Router {
             connection: Some(id),
+            met: true,
             ..Router::default()
         };
+        self.left.remove(name);
         self.routers.insert(name.to_owned(), router);
     }
 
@@ -67,12 +76,10 @@ impl Registry {
 
     /// A router ended on purpose, with nothing in flight: it is forgotten.
     pub fn goodbye(&mut self, name: &str, id: ConnectionId) {
-        if self
-            .routers
-            .get(name)
-            .is_some_and(|router| router.connection == Some(id))
-        {
+        let own = self.routers.get(name).filter(|router| router.connection == Some(id));
+        if let Some(pod) = own.map(|router| router.pod.clone()) {
             self.routers.remove(name);
+            self.left.insert(name.to_owned(), pod);
         }
     }
 
@@ -92,8 +99,27 @@ impl Registry {
     pub fn restore(&mut self, name: &str, epoch: Option<Epoch>) {
         self.routers.entry(name.to_owned()).or_insert_with(|| Router {
             epoch,
+            met: true,
             ..Router::default()
         });
+    }
+
+    /// Which pods of the unit's routers run now, by name, with their uids. One that is not known is listed, not
+    /// connected, for as long as it runs and has not said goodbye.
+    pub fn pods_running(&mut self, pods: &BTreeMap<String, String>) {
+        self.listed = true;
+        self.left.retain(|name, uid| {
+            let seen = pods.get(name);
+            seen.is_some_and(|seen| uid.as_ref().is_none_or(|uid| uid == seen))
+        });
+        self.routers
+            .retain(|name, router| router.met || (router.pod.is_some() && router.pod.as_ref() == pods.get(name)));
+        for (name, uid) in pods.iter().filter(|(name, _)| !self.left.contains_key(*name)) {
+            self.routers.entry(name.clone()).or_insert_with(|| Router {
+                pod: Some(uid.clone()),
+                ..Router::default()
+            });
+        }
     }
 
     /// What the API server said of the pod of this name; `None`: there is none, or it has ended.
@@ -118,8 +144,12 @@ impl Registry {
 
     /// Writes under way for an operation whose spans changed last at `epoch`.
     ///
-    /// `None` while it is unknown: a router is away, routes by an older table, or has not counted this operation.
+    /// `None` while it is unknown: there is no router, or it is not known whether another one runs; one is away or never
+    /// connected, routes by an older table, or has not counted this operation.
     pub fn in_flight(&self, operation: &OperationUid, epoch: Epoch) -> Option<u64> {
+        if !self.listed || self.routers.is_empty() {
+            return None;
+        }
         self.routers.values().try_fold(0_u64, |sum, router| {
             router.connection?;
             router.epoch.filter(|routes_by| *routes_by >= epoch)?;
@@ -135,6 +165,13 @@ mod tests {
 
     const HOLD: Epoch = Epoch::new(1, 7);
 
+    /// The API server says that no pod of a router runs: the tests' routers are none.
+    fn listed() -> Registry {
+        let mut registry = Registry::default();
+        registry.pods_running(&BTreeMap::new());
+        registry
+    }
+
     fn report(epoch: Epoch, writes: Option<u64>) -> RouterReport {
         let operation = OperationUid::from("op");
         let in_flight = writes
@@ -142,6 +179,46 @@ mod tests {
             .into_iter()
             .collect();
         RouterReport { epoch, in_flight }
+    }
+
+    #[test]
+    fn a_router_whose_pod_runs_and_that_never_connected_keeps_a_hold_from_passing() {
+        let pods = |pods: &[(&str, &str)]| pods.iter().map(|(name, uid)| ((*name).into(), (*uid).into())).collect();
+        let mut registry = Registry::default();
+        registry.connect("a", 1);
+        registry.report("a", 1, report(HOLD, Some(0)));
+        assert_eq!(
+            registry.in_flight(&"op".into(), HOLD),
+            None,
+            "it is not known which pods run"
+        );
+        registry.pods_running(&pods(&[("a", "1")]));
+        assert_eq!(registry.in_flight(&"op".into(), HOLD), Some(0));
+        registry.pods_running(&pods(&[("a", "1"), ("b", "2")]));
+        assert_eq!(registry.in_flight(&"op".into(), HOLD), None, "b runs");
+        assert_eq!(
+            registry.get("b").map(|router| router.connection),
+            Some(None),
+            "it is listed"
+        );
+        registry.pods_running(&pods(&[("a", "1"), ("b", "3")]));
+        assert_eq!(registry.in_flight(&"op".into(), HOLD), None, "another b runs");
+        registry.connect("b", 2);
+        registry.report("b", 2, report(HOLD, Some(2)));
+        assert_eq!(registry.in_flight(&"op".into(), HOLD), Some(2));
+        // Its pod is seen for a moment after its goodbye, and says nothing any more; another of the name does.
+        registry.goodbye("b", 2);
+        registry.pods_running(&pods(&[("a", "1"), ("b", "3")]));
+        assert_eq!(registry.in_flight(&"op".into(), HOLD), Some(0));
+        registry.pods_running(&pods(&[("a", "1")]));
+        registry.pods_running(&pods(&[("a", "1"), ("b", "4")]));
+        assert_eq!(registry.in_flight(&"op".into(), HOLD), None);
+        registry.pods_running(&pods(&[("a", "1")]));
+        assert_eq!(registry.in_flight(&"op".into(), HOLD), Some(0), "it has ended");
+        // Who was connected once is forgotten only when the server is asked for its own pod.
+        registry.lost("a", 1);
+        registry.pods_running(&pods(&[]));
+        assert_eq!(registry.get("a").map(|router| router.connection), Some(None));
     }
 
     #[test]
@@ -155,7 +232,7 @@ mod tests {
             (Some(report(HOLD, None)), None),
             (None, None),
         ] {
-            let mut registry = Registry::default();
+            let mut registry = listed();
             registry.connect("a", 1);
             registry.connect("b", 2);
             assert!(registry.report("a", 1, report(HOLD, Some(3))));
@@ -167,15 +244,17 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_without_routers_has_nothing_in_flight() {
-        assert_eq!(Registry::default().in_flight(&"op".into(), HOLD), Some(0));
+    fn without_a_router_nobody_knows_what_is_in_flight() {
+        assert_eq!(listed().in_flight(&"op".into(), HOLD), None);
     }
 
     #[test]
     fn a_router_that_left_without_goodbye_keeps_a_hold_from_passing_until_its_pod_is_gone() {
-        let mut registry = Registry::default();
-        registry.connect("a", 1);
-        registry.report("a", 1, report(HOLD, Some(0)));
+        let mut registry = listed();
+        for (name, id) in [("a", 1), ("b", 2)] {
+            registry.connect(name, id);
+            registry.report(name, id, report(HOLD, Some(0)));
+        }
         assert_eq!(registry.in_flight(&"op".into(), HOLD), Some(0));
         registry.lost("a", 1);
         assert_eq!(registry.in_flight(&"op".into(), HOLD), None, "away");

@@ -76,14 +76,15 @@ impl PartialEq for Wish {
 /// What the duties ask of one store.
 pub fn asked(duties: &[Duty], store: &StoreName) -> Vec<Asked> {
     let of = |duty: &Duty| {
-        let found = duty.stores.iter().find(|asked| asked.store == *store)?;
-        Some(Asked {
+        let found = duty.stores.iter().filter(|asked| asked.store == *store);
+        let asked = found.map(|found| Asked {
             operation: duty.operation.clone(),
             epoch: duty.epoch,
             ask: found.ask.clone(),
-        })
+        });
+        asked.collect::<Vec<_>>()
     };
-    duties.iter().filter_map(of).collect()
+    duties.iter().flat_map(of).collect()
 }
 
 /// Which database a store is.

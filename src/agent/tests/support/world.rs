@@ -8,8 +8,8 @@ use multiactive_agent::metrics::Metrics;
 use multiactive_agent::routers::RouterHub;
 use multiactive_agent::{Agent, Events, Shared};
 use multiactive_api::{
-    AssignedStoreStatus, OperationReport, ROUTING_TABLE, RoutingTable as StoredTable, RoutingTableSpec, UnitAssignment,
-    UnitAssignmentStatus,
+    AssignedStoreStatus, OperationReport, ROUTING_TABLE, ReachState, RoutingTable as StoredTable, RoutingTableSpec,
+    UnitAssignment, UnitAssignmentStatus,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
@@ -309,6 +309,7 @@ impl World {
             name: name.to_owned(),
             target: target.into(),
             select: vec![("users".into(), slots)],
+            stores: Vec::new(),
             expected_epoch: table.epoch.epoch,
             verify: Verify::None,
             budgets: Budgets {
@@ -391,6 +392,8 @@ impl World {
         }
         self.enter(uid, Step::Prepare).await;
         self.hold(uid).await;
+        // Most of these units have no router, so nobody could say that no write is in flight: the fence waits for them.
+        self.enter(uid, Step::Fence).await;
         let mut positions = Vec::new();
         for source in op.sources() {
             let fenced = self
@@ -400,13 +403,16 @@ impl World {
         }
         // They follow the fence by themselves, and then once more by its positions in the table.
         self.reached(&members, uid).await;
-        self.enter_with(uid, Step::Drain, vec![Step::Fence], positions).await;
+        self.enter_with(uid, Step::Drain, Vec::new(), positions).await;
         self.reached(&members, uid).await;
     }
 
     async fn reached(&self, members: &[&String], uid: &OperationUid) {
         for member in members {
-            let reached = |report: &OperationReport| report.reach.as_deref().filter(|r| *r == "Reached").map(drop);
+            let reached = |report: &OperationReport| {
+                let state = report.reach.as_ref().map(|reach| reach.state);
+                state.filter(|state| *state == ReachState::Reached).map(drop)
+            };
             self.answer(member, uid, "reached", reached).await;
         }
     }

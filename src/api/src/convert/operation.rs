@@ -2,13 +2,16 @@
 
 use super::{ConvertError, number};
 use crate::routing_table::{
-    StepHistory, TableFinished, TableMove, TableOperation, TablePosition, TableSlots, TableUnitPosition,
+    OperationKind as StoredKind, StepHistory, TableFinished, TableMove, TableOperation, TablePosition, TableSlots,
+    TableStore, TableUnitPosition,
 };
+use crate::unit_assignment::{ReachReport, ReachState};
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::{
-    Budgets, Finished, Operation, Outcome, SlotMove, Step, StepRecord, StorePosition, UnitPosition, Verify,
+    Budgets, Finished, MovingStore, Operation, OperationKind, Outcome, Reach, SlotMove, Step, StepRecord,
+    StorePosition, UnitPosition, Verify,
 };
 use multiactive_core::slots::SlotSet;
 
@@ -64,6 +67,74 @@ impl From<&StepRecord> for StepHistory {
     }
 }
 
+impl From<OperationKind> for StoredKind {
+    fn from(kind: OperationKind) -> Self {
+        match kind {
+            OperationKind::Promotion => Self::Promotion,
+        }
+    }
+}
+
+impl From<StoredKind> for OperationKind {
+    fn from(kind: StoredKind) -> Self {
+        match kind {
+            StoredKind::Promotion => Self::Promotion,
+        }
+    }
+}
+
+impl From<&Reach> for ReachReport {
+    fn from(reach: &Reach) -> Self {
+        let (state, message) = match reach {
+            Reach::Reached => (ReachState::Reached, None),
+            Reach::Waiting(missing) => (ReachState::Waiting, Some(missing.clone())),
+            Reach::Broken(why) => (ReachState::Broken, Some(why.clone())),
+        };
+        Self { state, message }
+    }
+}
+
+impl From<&ReachReport> for Reach {
+    fn from(report: &ReachReport) -> Self {
+        let message = report.message.clone().unwrap_or_default();
+        match report.state {
+            ReachState::Reached => Self::Reached,
+            ReachState::Waiting => Self::Waiting(message),
+            ReachState::Broken => Self::Broken(message),
+        }
+    }
+}
+
+impl From<&MovingStore> for TableStore {
+    fn from(moving: &MovingStore) -> Self {
+        let MovingStore {
+            store,
+            keyspace,
+            members,
+        } = moving;
+        Self {
+            name: store.to_string(),
+            keyspace: keyspace.to_string(),
+            members: write_units(members),
+        }
+    }
+}
+
+impl From<&TableStore> for MovingStore {
+    fn from(stored: &TableStore) -> Self {
+        let TableStore {
+            name,
+            keyspace,
+            members,
+        } = stored;
+        Self {
+            store: name.as_str().into(),
+            keyspace: keyspace.as_str().into(),
+            members: read_units(members),
+        }
+    }
+}
+
 impl From<&SlotMove> for TableMove {
     fn from(slot_move: &SlotMove) -> Self {
         let SlotMove {
@@ -111,10 +182,12 @@ impl From<&TablePosition> for StorePosition {
 
 pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Operation> {
     let TableOperation {
+        kind,
         uid,
         name,
         target,
         moves,
+        stores,
         verify,
         fence_budget_ms,
         drain_budget_ms,
@@ -139,10 +212,12 @@ pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Opera
         Ok((left.keyspace.as_str().into(), slots))
     });
     Ok(Operation {
+        kind: (*kind).into(),
         uid: uid.as_str().into(),
         name: name.clone(),
         target: target.as_str().into(),
         moves: moves.collect::<Read<_>>()?,
+        stores: stores.iter().map(MovingStore::from).collect(),
         verify: match verify.as_str() {
             "None" => Verify::None,
             "Full" => Verify::Full,
@@ -169,10 +244,12 @@ pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Opera
 
 pub(super) fn write_operation(field: &str, op: &Operation) -> Read<TableOperation> {
     let Operation {
+        kind,
         uid,
         name,
         target,
         moves,
+        stores,
         verify,
         budgets,
         step,
@@ -184,10 +261,12 @@ pub(super) fn write_operation(field: &str, op: &Operation) -> Read<TableOperatio
         history,
     } = op;
     Ok(TableOperation {
+        kind: (*kind).into(),
         uid: uid.to_string(),
         name: name.clone(),
         target: target.to_string(),
         moves: moves.iter().map(TableMove::from).collect(),
+        stores: stores.iter().map(TableStore::from).collect(),
         verify: match verify {
             Verify::None => "None".to_owned(),
             Verify::Full => "Full".to_owned(),
@@ -213,6 +292,7 @@ pub(super) fn write_operation(field: &str, op: &Operation) -> Read<TableOperatio
 
 pub(super) fn read_finished(field: &str, stored: &TableFinished) -> Read<Finished> {
     let TableFinished {
+        kind,
         uid,
         name,
         outcome,
@@ -222,6 +302,7 @@ pub(super) fn read_finished(field: &str, stored: &TableFinished) -> Read<Finishe
         term,
         epoch,
         behind,
+        unsettled,
         history,
     } = stored;
     let why = || {
@@ -242,24 +323,28 @@ pub(super) fn read_finished(field: &str, stored: &TableFinished) -> Read<Finishe
         }
     };
     Ok(Finished {
+        kind: (*kind).into(),
         uid: uid.as_str().into(),
         name: name.clone(),
         outcome,
         at: at.parse().map_err(|e| ConvertError::new(format!("{field}.at"), e))?,
         epoch: read_epoch(field, *term, *epoch)?,
         behind: read_units(behind),
+        unsettled: unsettled.clone(),
         history: read_history(&format!("{field}.history"), history)?,
     })
 }
 
 pub(super) fn write_finished(field: &str, finished: &Finished) -> Read<TableFinished> {
     let Finished {
+        kind,
         uid,
         name,
         outcome,
         at,
         epoch,
         behind,
+        unsettled,
         history,
     } = finished;
     let (outcome, reason, message) = match outcome {
@@ -268,6 +353,7 @@ pub(super) fn write_finished(field: &str, finished: &Finished) -> Read<TableFini
         Outcome::Aborted { reason, message } => ("Aborted", Some(reason.clone()), Some(message.clone())),
     };
     Ok(TableFinished {
+        kind: (*kind).into(),
         uid: uid.to_string(),
         name: name.clone(),
         outcome: outcome.to_owned(),
@@ -277,6 +363,7 @@ pub(super) fn write_finished(field: &str, finished: &Finished) -> Read<TableFini
         term: epoch.term.into(),
         epoch: number(&format!("{field}.epoch"), epoch.epoch)?,
         behind: write_units(behind),
+        unsettled: unsettled.clone(),
         history: history.iter().map(StepHistory::from).collect(),
     })
 }

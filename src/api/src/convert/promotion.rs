@@ -4,7 +4,7 @@
 use super::{ConvertError, number, parse_duration};
 use crate::promotion::{PromotionBudgets, PromotionMode, PromotionSpec, SlotSelection, VerifyMode};
 use multiactive_core::ids::{KeyspaceName, OperationUid};
-use multiactive_core::promotion::{Budgets, Request, Verify};
+use multiactive_core::promotion::{Budgets, MovingStore, Request, Verify};
 use multiactive_core::slots::SlotSet;
 
 impl From<VerifyMode> for Verify {
@@ -41,7 +41,7 @@ pub fn slot_selection(selection: &SlotSelection) -> Result<(KeyspaceName, SlotSe
     Ok((selection.keyspace.as_str().into(), slots))
 }
 
-/// The request of a Promotion whose selection was already turned into slots.
+/// The request of a Promotion whose selection was already turned into slots; `stores` are those in force.
 ///
 /// A Plan without an expected epoch accepts whatever is true now: it changes nothing and prints the epoch to expect.
 ///
@@ -53,6 +53,7 @@ pub fn request(
     uid: OperationUid,
     name: &str,
     select: Vec<(KeyspaceName, SlotSet)>,
+    stores: Vec<MovingStore>,
 ) -> Result<Request, ConvertError> {
     let field = "spec.expectedEpoch";
     let expected_epoch = match (spec.expected_epoch, spec.mode) {
@@ -65,6 +66,7 @@ pub fn request(
         name: name.to_owned(),
         target: spec.target_unit.as_str().into(),
         select,
+        stores,
         expected_epoch,
         verify: spec.verify.into(),
         budgets: budgets(&spec.budgets)?,

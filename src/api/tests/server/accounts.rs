@@ -212,6 +212,10 @@ fn the_accounts_of_the_chart_may_do_their_work_and_no_more() {
             ("agent", &agent, "create - secrets shop-db", TEAM, false),
             ("agent", &agent, "get - secrets any", "default", false),
             ("agent", &agent, "get - pods -", TEAM, true),
+            ("agent", &agent, "list - pods -", TEAM, true),
+            ("agent", &agent, "watch - pods -", TEAM, true),
+            ("agent", &agent, "watch - pods -", "default", false),
+            ("agent", &agent, "delete - pods -", TEAM, false),
             (
                 "agent",
                 &agent,

@@ -1,6 +1,6 @@
 //! Whether a promotion may begin: the rules that need nothing but the table.
 
-use super::operation::{Budgets, Operation, SlotMove, Step, StepRecord, Verify};
+use super::operation::{Budgets, Finished, MovingStore, Operation, OperationKind, SlotMove, Step, StepRecord, Verify};
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, OperationUid, UnitName};
 use crate::slots::SlotSet;
@@ -20,6 +20,8 @@ pub struct Request {
     pub target: UnitName,
     /// The selected slots, by keyspace; those that the target owns already stay where they are.
     pub select: Vec<(KeyspaceName, SlotSet)>,
+    /// The stores in force now; those of the keyspaces that move are noted in the operation.
+    pub stores: Vec<MovingStore>,
     /// The newest epoch that the user has seen: a slot that changed later makes the request stale.
     pub expected_epoch: u64,
     /// How rows are compared before.
@@ -131,14 +133,15 @@ impl Refusal {
 /// [`Refusal`], in this order: done before or running, unknown target, nothing selected; then for each keyspace unknown
 /// names and slots, busy slots, stale epoch, slots that are not served; at last present owner.
 pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<Operation, Refusal> {
-    if let Some(done) = table.finished.iter().find(|done| done.name == request.name) {
+    if let Some(done) = table.finished.iter().find(|done| is_named(done, request)) {
         return Err(Refusal::AlreadyDone {
             name: done.name.clone(),
             uid: done.uid.clone(),
         });
     }
     let mut running = table.operations.iter();
-    if let Some(op) = running.find(|op| op.name == request.name || op.uid == request.uid) {
+    let same_name = |op: &Operation| op.kind == OperationKind::Promotion && op.name == request.name;
+    if let Some(op) = running.find(|op| same_name(op) || op.uid == request.uid) {
         let operation = op.name.clone();
         return Err(Refusal::Running { operation });
     }
@@ -165,11 +168,14 @@ pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<
             since,
         });
     }
+    let stores = stores_of(&moves, &request.stores);
     Ok(Operation {
+        kind: OperationKind::Promotion,
         uid: request.uid.clone(),
         name: request.name.clone(),
         target: request.target.clone(),
         moves,
+        stores,
         verify: request.verify,
         budgets: request.budgets,
         step: Step::Check,
@@ -184,6 +190,23 @@ pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<
             not_needed: None,
         }],
     })
+}
+
+/// Whether this is what became of an earlier promotion of the name.
+fn is_named(done: &Finished, request: &Request) -> bool {
+    done.kind == OperationKind::Promotion && done.name == request.name
+}
+
+/// The stores whose keyspaces move, in the order of their names.
+pub(super) fn stores_of(moves: &[SlotMove], stores: &[MovingStore]) -> Vec<MovingStore> {
+    let moving = |store: &&MovingStore| moves.iter().any(|slot_move| slot_move.keyspace == store.keyspace);
+    let mut stores: Vec<_> = stores.iter().filter(moving).cloned().collect();
+    for store in &mut stores {
+        store.members.sort_unstable();
+        store.members.dedup();
+    }
+    stores.sort_by(|a, b| a.store.cmp(&b.store));
+    stores
 }
 
 /// The moves of one selected keyspace; `since` becomes the newest epoch of a slot that the target owns already.

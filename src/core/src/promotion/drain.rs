@@ -3,6 +3,7 @@
 use super::operation::{Operation, StorePosition};
 use super::seen::{MemberSeen, Reach, Seen};
 use crate::ids::UnitName;
+use jiff::{SignedDuration, Timestamp};
 
 /// Whether nothing is asked of a member: it is away, or was when writes began to be held. Never the target.
 pub(super) fn excused(op: &Operation, member: &MemberSeen) -> bool {
@@ -44,6 +45,20 @@ pub(super) fn arrivals(op: &Operation, seen: &Seen) -> (Vec<UnitName>, Option<St
         }
     }
     (behind, problem)
+}
+
+/// The first member that is waited for and whose link has been broken for so long that it will not mend by itself.
+pub(super) fn broken(op: &Operation, seen: &Seen, patience: SignedDuration, now: Timestamp) -> Option<String> {
+    let lasts = |unit: &UnitName| {
+        let since = seen.since.broken.get(unit);
+        since.is_some_and(|since| now.duration_since(*since) >= patience)
+    };
+    seen.members.iter().find_map(|member| match &member.reach {
+        Some(Reach::Broken(why)) if !excused(op, member) && lasts(&member.unit) => {
+            Some(format!("{} has been broken for {patience:#}: {why}", member.unit))
+        }
+        Some(Reach::Broken(_) | Reach::Reached | Reach::Waiting(_)) | None => None,
+    })
 }
 
 /// Why a member is waited for.

@@ -7,15 +7,21 @@
 
 mod admit;
 mod drain;
+mod fit;
 mod next;
 mod operation;
 mod record;
 mod seen;
 
 pub use admit::{Refusal, Request, admit};
-pub use next::{Move, WaitFor, looks_again_at, next};
+pub use fit::{is_unfit, no_member};
+pub use next::{Move, WaitFor, looks_again_at, next, wake_at};
 pub use operation::{
-    Budgets, Finished, Operation, Outcome, SlotMove, Step, StepRecord, StorePosition, UnitPosition, Verify,
+    Budgets, Finished, MovingStore, Operation, OperationKind, Outcome, SlotMove, Step, StepRecord, StorePosition,
+    UnitPosition, Verify,
 };
 pub use record::{RecordError, record};
-pub use seen::{FenceSeen, MemberSeen, Reach, RoutersSeen, Seen, SourceSeen, StoreCompared, TargetSeen, UnitReady};
+pub use seen::{
+    FenceSeen, MemberSeen, Reach, RouterBehind, RoutersSeen, Seen, Since, SourceSeen, StoreCompared, TargetSeen,
+    UnitReady,
+};

@@ -1,15 +1,19 @@
 //! The step machine: what to do next, from the record, what was seen, and the time. Pure and total.
 
 use super::drain;
+use super::fit::{self, Unfit, unfit};
 use super::operation::{Operation, Outcome, Step, StorePosition, Verify};
-use super::seen::{MemberSeen, Seen, StoreCompared, UnitReady};
+use super::seen::{RouterBehind, Seen, StoreCompared};
 use crate::ids::{KeyspaceName, UnitName};
 use crate::slots::SlotSet;
 use jiff::{SignedDuration, Timestamp};
 use std::fmt;
 
-/// How long Check and Prepare wait for what is unknown or not healthy yet.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+/// For how long a link must have been broken in Drain before that ends a promotion: writes are held meanwhile.
+const BROKEN: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long Settle waits for links and routers of units that are neither source nor target.
+const SETTLE: SignedDuration = SignedDuration::from_secs(30);
 
 /// How many rounds Verify compares the slots that differ, before it calls them different. Rows in flight differ for
 /// a moment in a comparison of running stores, and how long that is depends on the load: so the rounds keep ever more
@@ -47,6 +51,8 @@ pub enum Move {
     Wait(WaitFor),
     /// Record that it ended.
     End(Outcome),
+    /// Record that it succeeded, although of bystanders this is not as it shall be: patience with them is over.
+    EndWithout(Vec<String>),
 }
 
 /// What an operation waits for; its text is the column WAITING-FOR.
@@ -54,6 +60,8 @@ pub enum Move {
 pub enum WaitFor {
     /// The target's state is not known.
     TargetReport,
+    /// The target is not ready.
+    Target(String),
     /// A unit's links are not known to run.
     Links(String),
     /// A member's lag is unknown or too large.
@@ -76,6 +84,7 @@ impl fmt::Display for WaitFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TargetReport => f.write_str("the target's report"),
+            Self::Target(detail) => write!(f, "the target: {detail}"),
             Self::Links(detail) => write!(f, "links: {detail}"),
             Self::Lag(detail) => write!(f, "lag: {detail}"),
             Self::Comparison => f.write_str("the comparison of rows"),
@@ -83,7 +92,7 @@ impl fmt::Display for WaitFor {
             Self::InFlight(detail) => write!(f, "writes in flight: {detail}"),
             Self::Fence(unit) => write!(f, "the fence of {unit}"),
             Self::Reach(detail) => write!(f, "the last writes at {detail}"),
-            Self::Opened(unit) => write!(f, "{unit} to open"),
+            Self::Opened(unit) => write!(f, "the databases to open of {unit}"),
         }
     }
 }
@@ -117,6 +126,9 @@ pub fn next(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     if let Some(cause) = seen.abort.as_ref().filter(|_| op.step.may_abort()) {
         return aborted("AbortRequested", cause.clone());
     }
+    if let Some(change) = fit::stores_changed(op, seen).filter(|_| op.step.may_abort()) {
+        return given_up(op, "StoresChanged", format!("{change}: plan anew"));
+    }
     match op.step {
         Step::Check => check(op, seen, now),
         Step::Prepare => prepare(op, seen, now),
@@ -126,7 +138,7 @@ pub fn next(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         Step::Drain => drain(op, seen, now),
         // A record never stays at Commit: entering it enters Open. A record that says so is taken forward.
         Step::Commit | Step::Open => open(op, seen),
-        Step::Settle => settle(op, seen),
+        Step::Settle => settle(op, seen, now),
     }
 }
 
@@ -136,93 +148,63 @@ fn overdue(since: Option<Timestamp>, budget: SignedDuration, now: Timestamp) -> 
 }
 
 fn check(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
-    let late = overdue(op.entered_step(Step::Check), PATIENCE, now);
-    let Some(target) = &seen.target else {
-        return wait_or(late, WaitFor::TargetReport, "TargetUnknown");
-    };
-    if target.cordoned {
-        return refused(
-            "TargetCordoned",
-            format!("{} is cordoned: uncordon it or choose another target", op.target),
-        );
+    if let Some((reason, message)) = fit::no_member(op) {
+        return refused(reason, message);
     }
-    match &target.ready {
-        Some(UnitReady::Ready) => {}
-        Some(UnitReady::NotReady(why)) => {
-            return refused("TargetNotReady", format!("{} is not ready: {why}", op.target));
+    not_fit(op, seen, now).unwrap_or_else(|| enter(Step::Prepare))
+}
+
+/// Before Hold: the wait, or the end once patience is over, where something keeps the operation from holding writes.
+fn not_fit(op: &Operation, seen: &Seen, now: Timestamp) -> Option<Move> {
+    let unfit = unfit(op, seen)?;
+    let over = fit::patience_ends(op, seen, &unfit).is_some_and(|end| end <= now);
+    Some(match unfit {
+        Unfit::For(reason, message) => given_up(op, reason, message),
+        Unfit::Unready(why) if over => given_up(op, "TargetNotReady", why),
+        Unfit::Unready(why) => Move::Wait(WaitFor::Target(why)),
+        Unfit::Still(wait, reason) if over => {
+            given_up(op, reason, format!("gave up after {:#}: {wait}", fit::PATIENCE))
         }
-        None => return wait_or(late, WaitFor::TargetReport, "TargetUnknown"),
-    }
-    if let Some(problem) = links_problem(op, seen) {
-        return wait_or(late, WaitFor::Links(problem), "LinksUnhealthy");
-    }
-    if let Some(source) = seen.sources.iter().find(|source| source.routers.is_none()) {
-        return wait_or(
-            late,
-            WaitFor::Routers(format!("{} has not reported", source.unit)),
-            "SourceUnknown",
-        );
-    }
-    let mut counted = counted(op, seen);
-    if let Some(member) = counted.find(|member| !lag_within(member, op.budgets.drain)) {
-        let lag = member
-            .lag
-            .map_or_else(|| "unknown".to_owned(), |lag| format!("{lag:#}"));
-        return wait_or(
-            late,
-            WaitFor::Lag(format!("{} is {lag} behind", member.unit)),
-            "LagTooLarge",
-        );
-    }
-    enter(Step::Prepare)
+        Unfit::Still(wait, _) => Move::Wait(wait),
+    })
 }
 
-/// The members that something is asked of before Hold and in Settle.
-fn counted<'a>(op: &'a Operation, seen: &'a Seen) -> impl Iterator<Item = &'a MemberSeen> {
-    seen.members.iter().filter(|member| !drain::excused(op, member))
-}
-
-fn lag_within(member: &MemberSeen, limit: SignedDuration) -> bool {
-    member.lag.is_some_and(|lag| lag <= limit)
-}
-
-/// In Check nothing is changed yet: what does not become healthy is a refusal.
-fn wait_or(late: bool, wait: WaitFor, reason: &str) -> Move {
-    if late {
-        refused(reason, format!("gave up after {PATIENCE:#}: {wait}"))
-    } else {
-        Move::Wait(wait)
+/// In Check nothing has begun, so it is a refusal; later it is an abort.
+fn given_up(op: &Operation, reason: &str, message: String) -> Move {
+    match op.step {
+        Step::Check => refused(reason, message),
+        Step::Prepare
+        | Step::Verify
+        | Step::Hold
+        | Step::Fence
+        | Step::Drain
+        | Step::Commit
+        | Step::Open
+        | Step::Settle => aborted(reason, message),
     }
 }
 
-/// The first link of a member that is not known to run.
-fn links_problem(op: &Operation, seen: &Seen) -> Option<String> {
-    let known = counted(op, seen).map(|member| (&member.unit, &member.links));
-    for (unit, links) in known.chain(seen.sources.iter().map(|source| (&source.unit, &source.links))) {
-        match links {
-            Some(Ok(())) => {}
-            Some(Err(why)) => return Some(format!("{unit}: {why}")),
-            None => return Some(format!("{unit} has not reported")),
+/// When `next` may say something else although nothing changes but the time.
+pub fn wake_at(op: &Operation, seen: &Seen) -> Option<Timestamp> {
+    let after = |since: Option<Timestamp>, patience| since.and_then(|since| since.checked_add(patience).ok());
+    let entered = |step| op.entered_step(step);
+    match op.step {
+        Step::Check | Step::Prepare | Step::Verify => fit::patience_ends(op, seen, &unfit(op, seen)?),
+        Step::Hold | Step::Fence => after(entered(Step::Hold), op.budgets.fence),
+        Step::Drain => {
+            let broken = seen.since.broken.values().min().copied();
+            let (budget, broken) = (after(entered(Step::Drain), op.budgets.drain), after(broken, BROKEN));
+            budget.into_iter().chain(broken).min()
         }
-    }
-    let target = seen.members.iter().any(|member| member.unit == op.target);
-    let missing = op
-        .sources()
-        .into_iter()
-        .find(|unit| !seen.sources.iter().any(|source| source.unit == **unit));
-    match (target, missing) {
-        (true, None) => None,
-        (false, _) => Some(format!("{} has not reported", op.target)),
-        (true, Some(unit)) => Some(format!("{unit} has not reported")),
+        Step::Settle => after(entered(Step::Settle), SETTLE),
+        Step::Commit | Step::Open => None,
     }
 }
 
 fn prepare(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
-    if let Some(problem) = links_problem(op, seen) {
-        if overdue(op.entered_step(Step::Prepare), PATIENCE, now) {
-            return aborted("LinksUnhealthy", format!("gave up after {PATIENCE:#}: {problem}"));
-        }
-        return Move::Wait(WaitFor::Links(problem));
+    // Fit a moment ago is not fit now: a target that died meanwhile must not hold anybody's writes.
+    if let Some(movement) = not_fit(op, seen, now) {
+        return movement;
     }
     match op.verify {
         Verify::None => enter_hold(op, seen, vec![(Step::Verify, "spec.verify is None".to_owned())]),
@@ -249,12 +231,12 @@ fn verify(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     }
     let Some(compared) = &seen.compared else {
         // A comparison has no budget of its own: it holds nobody up, and a person may abort it.
-        let _ = now;
         return Move::Wait(WaitFor::Comparison);
     };
     let differing = differing(compared);
     if differing.is_empty() {
-        return enter_hold(op, seen, Vec::new());
+        // It may have taken hours.
+        return not_fit(op, seen, now).unwrap_or_else(|| enter_hold(op, seen, Vec::new()));
     }
     if op.round + 1 >= VERIFY_ROUNDS {
         let slots: Vec<_> = differing
@@ -301,6 +283,9 @@ fn hold_problem(op: &Operation, seen: &Seen) -> Option<WaitFor> {
         let Some(routers) = source.and_then(|source| source.routers.as_ref()) else {
             return Some(WaitFor::Routers(format!("{unit} has not reported")));
         };
+        if routers.count == 0 {
+            return Some(WaitFor::Routers(fit::without_routers(unit)));
+        }
         if let Some(name) = routers.behind.first() {
             return Some(WaitFor::Routers(format!("{unit}/{name} does not hold yet")));
         }
@@ -339,7 +324,8 @@ fn fences(op: &Operation, seen: &Seen) -> Result<Vec<StorePosition>, WaitFor> {
         // A fence of another epoch belongs to another attempt: its position says nothing about this one.
         let fence = source.and_then(|source| source.fence.as_ref());
         let fence = fence.filter(|fence| fence.epoch == op.epoch);
-        let fence = fence.ok_or_else(|| WaitFor::Fence(unit.to_string()))?;
+        let why = source.and_then(|source| source.problem.as_deref());
+        let fence = fence.ok_or_else(|| WaitFor::Fence(because(unit, why)))?;
         positions.extend(fence.positions.iter().map(|at| drain::awaited(op, seen, at)));
     }
     Ok(positions)
@@ -383,6 +369,10 @@ pub fn looks_again_at(op: &Operation) -> Option<Timestamp> {
 
 fn drain(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     let (behind, problem) = drain::arrivals(op, seen);
+    if let Some(broken) = drain::broken(op, seen, BROKEN, now) {
+        // What is broken for so long stays broken, and writes are held.
+        return aborted("LinkBroken", format!("not waiting for budgets.drain: {broken}"));
+    }
     let Some(problem) = problem else {
         return Move::Enter {
             step: Step::Commit,
@@ -409,18 +399,38 @@ fn open(op: &Operation, seen: &Seen) -> Move {
     if applied.is_some_and(|applied| applied >= op.epoch) {
         return enter(Step::Settle);
     }
-    Move::Wait(WaitFor::Opened(op.target.to_string()))
+    let why = seen.target.as_ref().and_then(|target| target.problem.as_deref());
+    Move::Wait(WaitFor::Opened(because(&op.target, why)))
 }
 
-fn settle(op: &Operation, seen: &Seen) -> Move {
-    if let Some(problem) = links_problem(op, seen) {
+/// A unit, and what keeps its stores, where its agent says it.
+fn because(unit: &UnitName, problem: Option<&str>) -> String {
+    problem.map_or_else(|| unit.to_string(), |problem| format!("{unit}: {problem}"))
+}
+
+/// Source and target are waited for without end; others only for a while: whom they send to the old owner, it refuses.
+fn settle(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
+    if let Some(problem) = fit::own_links_problem(op, seen) {
         return Move::Wait(WaitFor::Links(problem));
     }
-    match &seen.routers_behind {
-        None => Move::Wait(WaitFor::Routers("not all reachable units have reported".to_owned())),
-        Some(behind) => match behind.first() {
-            Some(router) => Move::Wait(WaitFor::Routers(format!("{router} routes by an older table"))),
-            None => Move::End(Outcome::Succeeded),
-        },
+    let Some(behind) = &seen.routers_behind else {
+        return Move::Wait(WaitFor::Routers("not all reachable units have reported".to_owned()));
+    };
+    let sources = op.sources();
+    let own = |unit: &UnitName| *unit == op.target || sources.contains(&unit);
+    let words = |router: &RouterBehind| format!("{}/{} routes by an older table", router.unit, router.router);
+    if let Some(router) = behind.iter().find(|router| own(&router.unit)) {
+        return Move::Wait(WaitFor::Routers(words(router)));
     }
+    let links = fit::bystanders_links(op, seen);
+    let routers: Vec<_> = behind.iter().map(words).collect();
+    let wait = match (links.first(), routers.first()) {
+        (Some(link), _) => WaitFor::Links(link.clone()),
+        (None, Some(router)) => WaitFor::Routers(router.clone()),
+        (None, None) => return Move::End(Outcome::Succeeded),
+    };
+    if overdue(op.entered_step(Step::Settle), SETTLE, now) {
+        return Move::EndWithout(links.into_iter().chain(routers).collect());
+    }
+    Move::Wait(wait)
 }

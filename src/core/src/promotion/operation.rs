@@ -7,6 +7,25 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// What an operation is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OperationKind {
+    /// A planned move of ownership.
+    #[default]
+    Promotion,
+}
+
+impl OperationKind {
+    /// Every kind.
+    pub const ALL: [Self; 1] = [Self::Promotion];
+}
+
+impl fmt::Display for OperationKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
 /// Where a promotion stands. A step is entered by recording it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Step {
@@ -89,6 +108,25 @@ pub struct SlotMove {
     pub slots: SlotSet,
 }
 
+/// A store whose rows move, as it was when the operation was admitted: an edit of its DataStore changes nothing of what
+/// has to be fenced and to arrive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MovingStore {
+    /// The store.
+    pub store: StoreName,
+    /// Its keyspace.
+    pub keyspace: KeyspaceName,
+    /// The units that hold it, each once, in order.
+    pub members: Vec<UnitName>,
+}
+
+impl MovingStore {
+    /// Whether the unit holds it.
+    pub fn has(&self, unit: &UnitName) -> bool {
+        self.members.contains(unit)
+    }
+}
+
 /// How far a unit's log had come, as its engine writes it; opaque here. PostgreSQL: an LSN such as `0/1A2B3C4`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnitPosition {
@@ -123,6 +161,8 @@ pub struct StepRecord {
 /// A running promotion: all that another operator needs to finish or abort it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Operation {
+    /// What it is.
+    pub kind: OperationKind,
     /// The uid of the Promotion.
     pub uid: OperationUid,
     /// Its name.
@@ -131,6 +171,8 @@ pub struct Operation {
     pub target: UnitName,
     /// The slots that move, by keyspace and source.
     pub moves: Vec<SlotMove>,
+    /// The stores whose rows move, as they were when it was admitted.
+    pub stores: Vec<MovingStore>,
     /// How rows are compared before.
     pub verify: Verify,
     /// The limits of time.
@@ -146,8 +188,8 @@ pub struct Operation {
     pub remaining: Vec<(KeyspaceName, SlotSet)>,
     /// From Drain on: the final positions of the sources.
     pub positions: Vec<StorePosition>,
-    /// From Hold on: the units whose member cluster was away then. From Open on: those that have not applied the
-    /// positions either, or went away before. Their stores apply nothing of the new owner before they have.
+    /// From Hold on: the units whose member cluster or database was away then. From Open on: those that have not applied
+    /// the positions either, or went away before. Their stores apply nothing of the new owner before they have.
     pub behind: Vec<UnitName>,
     /// Every step that was entered, in order.
     pub history: Vec<StepRecord>,
@@ -200,6 +242,8 @@ pub enum Outcome {
 /// What the table remembers of an operation that ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Finished {
+    /// What it was.
+    pub kind: OperationKind,
     /// The uid of its object.
     pub uid: OperationUid,
     /// The name of its object.
@@ -212,6 +256,8 @@ pub struct Finished {
     pub epoch: Epoch,
     /// The units that were behind at the commit point.
     pub behind: Vec<UnitName>,
+    /// What Settle did not wait for any longer: links and routers of bystanders, each in words.
+    pub unsettled: Vec<String>,
     /// Every step that was entered, in order.
     pub history: Vec<StepRecord>,
 }

@@ -9,6 +9,9 @@ use crate::span::SpanState;
 use crate::table::{FINISHED_REMEMBERED, RoutingTable};
 use jiff::Timestamp;
 
+/// How much of what did not settle the table remembers.
+const UNSETTLED_TOLD: usize = 16;
+
 /// The table does not fit the move: somebody else wrote it, or it is damaged. Nothing may be committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
@@ -97,7 +100,12 @@ pub fn record(
             }
         }
         Move::End(outcome) => {
-            end(&mut changed, op, outcome, now)?;
+            end(&mut changed, op, outcome, Vec::new(), now)?;
+            return Ok(Some(changed));
+        }
+        Move::EndWithout(unsettled) => {
+            let unsettled = unsettled.iter().take(UNSETTLED_TOLD).cloned().collect();
+            end(&mut changed, op, &Outcome::Succeeded, unsettled, now)?;
             return Ok(Some(changed));
         }
     }
@@ -128,7 +136,7 @@ fn follows(op: &Operation, movement: &Move) -> bool {
                 && skipped.iter().all(|skipped| *skipped < Step::Hold)
                 && passed.iter().all(|passed| [Step::Fence, Step::Drain].contains(passed))
         }
-        Move::End(Outcome::Succeeded) => from == Step::Settle,
+        Move::End(Outcome::Succeeded) | Move::EndWithout(_) => from == Step::Settle,
         Move::End(Outcome::Refused { .. }) => from < Step::Hold,
         Move::End(Outcome::Aborted { .. }) => from.may_abort(),
     }
@@ -139,7 +147,7 @@ fn describe(movement: &Move) -> String {
         Move::Wait(_) => "to wait".to_owned(),
         Move::CompareAgain(_) => "another comparison".to_owned(),
         Move::Enter { step, .. } => format!("step {step}"),
-        Move::End(Outcome::Succeeded) => "success".to_owned(),
+        Move::End(Outcome::Succeeded) | Move::EndWithout(_) => "success".to_owned(),
         Move::End(Outcome::Refused { .. }) => "a refusal".to_owned(),
         Move::End(Outcome::Aborted { .. }) => "an abort".to_owned(),
     }
@@ -182,7 +190,13 @@ fn enter(table: &mut RoutingTable, op: &mut Operation, step: Step, now: Timestam
     Ok(())
 }
 
-fn end(table: &mut RoutingTable, op: Operation, outcome: &Outcome, now: Timestamp) -> Result<(), RecordError> {
+fn end(
+    table: &mut RoutingTable,
+    op: Operation,
+    outcome: &Outcome,
+    unsettled: Vec<String>,
+    now: Timestamp,
+) -> Result<(), RecordError> {
     use SpanState::{Fenced, Held, Serving};
     match outcome {
         Outcome::Refused { .. } => {}
@@ -191,6 +205,7 @@ fn end(table: &mut RoutingTable, op: Operation, outcome: &Outcome, now: Timestam
         Outcome::Aborted { .. } => transfer(table, &op, (None, &[Held, Fenced]), (None, Serving), op.step)?,
     }
     let Operation {
+        kind,
         uid,
         name,
         behind,
@@ -204,12 +219,14 @@ fn end(table: &mut RoutingTable, op: Operation, outcome: &Outcome, now: Timestam
         Outcome::Refused { .. } | Outcome::Aborted { .. } => Vec::new(),
     };
     table.finished.push(Finished {
+        kind,
         uid,
         name,
         outcome: outcome.clone(),
         at: now,
         epoch,
         behind,
+        unsettled,
         history,
     });
     let surplus = table.finished.len().saturating_sub(FINISHED_REMEMBERED);

@@ -1,16 +1,19 @@
 //! What an operator saw of the world in one pass. Unknown is `None`, never a default that looks like an answer.
 
-use super::operation::StorePosition;
+use super::operation::{MovingStore, StorePosition};
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, StoreName, UnitName};
 use crate::slots::SlotSet;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 
 /// Everything that [`super::next`] looks at besides the record itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Why someone wants it aborted: a decision, or the deletion of its object.
     pub abort: Option<String>,
+    /// The stores in force of the keyspaces that move; `None` where one cannot be read.
+    pub stores: Option<Vec<MovingStore>>,
     /// The target; `None` where its state could not be read.
     pub target: Option<TargetSeen>,
     /// One entry for each source, in the order of [`super::Operation::sources`].
@@ -21,7 +24,30 @@ pub struct Seen {
     pub compared: Option<Vec<StoreCompared>>,
     /// The routers that are reachable and do not route by the operation's epoch yet, `unit/router`; `None` where a
     /// reachable unit has not reported.
-    pub routers_behind: Option<Vec<String>>,
+    pub routers_behind: Option<Vec<RouterBehind>>,
+    /// Since when some of it has been so without a break.
+    pub since: Since,
+}
+
+/// Since when, as far as this operator has seen it: one bad report changes nothing, one that lasts does. `None` where it
+/// is not so now, or was seen for the first time by nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Since {
+    /// The target is known not to be ready.
+    pub unready: Option<Timestamp>,
+    /// Something keeps the operation from holding writes: [`super::is_unfit`].
+    pub unfit: Option<Timestamp>,
+    /// A member's reach is [`Reach::Broken`].
+    pub broken: BTreeMap<UnitName, Timestamp>,
+}
+
+/// A router that is reachable and routes by an older table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterBehind {
+    /// Its unit.
+    pub unit: UnitName,
+    /// Its name.
+    pub router: String,
 }
 
 /// Whether a unit can take over.
@@ -42,12 +68,15 @@ pub struct TargetSeen {
     pub ready: Option<UnitReady>,
     /// The epoch of the table to which its agent has brought its stores; `None` where unknown.
     pub applied: Option<Epoch>,
+    /// What keeps its stores from the table, as its agent says it.
+    pub problem: Option<String>,
 }
 
 /// A source's routers, as its agent reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutersSeen {
-    /// How many there are, those that are known and do not answer included.
+    /// How many there are, those that are known and do not answer included. Without any, nobody can say that no write
+    /// is under way.
     pub count: u32,
     /// Names of those that do not answer, or route by an older table than the operation's epoch.
     pub behind: Vec<String>,
@@ -73,9 +102,11 @@ pub struct SourceSeen {
     pub routers: Option<RoutersSeen>,
     /// Its fence; `None` where it is not known to stand.
     pub fence: Option<FenceSeen>,
-    /// Whether its own links from the other members of the moving stores run; `None` where unknown, else the first
-    /// that does not, and why.
+    /// Whether its own links from the target and from other sources run; `None` where unknown, else the first that does
+    /// not, and why. Links with other members are told of there.
     pub links: Option<Result<(), String>>,
+    /// What keeps its stores from the table, as its agent says it: who holds up the fence.
+    pub problem: Option<String>,
 }
 
 /// Whether a member has applied the positions of the operation.
@@ -94,10 +125,10 @@ pub enum Reach {
 pub struct MemberSeen {
     /// The unit.
     pub unit: UnitName,
-    /// Whether its member cluster answers; `None` where nothing says so yet, nor the contrary.
+    /// Whether its member cluster and its databases answer; `None` where nothing says so yet, nor the contrary.
     pub reachable: Option<bool>,
     /// Whether its links from and to each other member of the moving stores run; `None` where unknown, else the
-    /// first that does not, and why. Links with a member that is away do not count.
+    /// first that does not, and why. For the target: with the sources. Links with a member that is away do not count.
     pub links: Option<Result<(), String>>,
     /// Age of the newest row that it applied from the sources; `None` where unknown.
     pub lag: Option<SignedDuration>,
@@ -106,7 +137,7 @@ pub struct MemberSeen {
 }
 
 impl MemberSeen {
-    /// Whether its member cluster is known not to answer: then nobody waits for it, unless it is the target.
+    /// Whether its member cluster or a database is known not to answer: then nobody waits for it, unless it is the target.
     pub fn away(&self) -> bool {
         self.reachable == Some(false)
     }

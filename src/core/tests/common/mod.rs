@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::{
-    Budgets, FenceSeen, MemberSeen, Operation, Reach, Request, RoutersSeen, Seen, SourceSeen, StorePosition,
-    TargetSeen, UnitPosition, UnitReady, Verify, admit,
+    Budgets, FenceSeen, MemberSeen, MovingStore, Operation, Reach, Request, RoutersSeen, Seen, Since, SourceSeen,
+    StorePosition, TargetSeen, UnitPosition, UnitReady, Verify, admit,
 };
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
@@ -54,12 +54,22 @@ pub fn request() -> Request {
         name: "move".to_owned(),
         target: unit("north"),
         select: vec![("users".into(), slots("0-3"))],
+        stores: vec![orders()],
         expected_epoch: 10,
         verify: Verify::None,
         budgets: Budgets {
             fence: SignedDuration::from_secs(10),
             drain: SignedDuration::from_secs(30),
         },
+    }
+}
+
+/// The store of keyspace `users`, with a member in each unit.
+pub fn orders() -> MovingStore {
+    MovingStore {
+        store: "orders".into(),
+        keyspace: "users".into(),
+        members: ["east", "north", "south"].map(unit).into(),
     }
 }
 
@@ -101,10 +111,12 @@ pub fn well(epoch: Epoch) -> Seen {
     };
     Seen {
         abort: None,
+        stores: Some(vec![orders()]),
         target: Some(TargetSeen {
             cordoned: false,
             ready: Some(UnitReady::Ready),
             applied: Some(epoch),
+            problem: None,
         }),
         sources: vec![SourceSeen {
             unit: unit("east"),
@@ -118,9 +130,11 @@ pub fn well(epoch: Epoch) -> Seen {
                 positions: vec![position()],
             }),
             links: Some(Ok(())),
+            problem: None,
         }],
         members: vec![member("north"), member("south")],
         compared: Some(Vec::new()),
         routers_behind: Some(Vec::new()),
+        since: Since::default(),
     }
 }

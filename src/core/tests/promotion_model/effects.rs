@@ -3,7 +3,7 @@
 use super::model::{Fault, Model, Pass};
 use super::operators;
 use super::world::{EAST, Fact, Kind, NORTH, Proposal, Report, Table, UNITS, World, Write};
-use multiactive_core::promotion::Step;
+use multiactive_core::promotion::{Operation, Step};
 use multiactive_core::span::SpanState;
 
 impl Model {
@@ -18,7 +18,12 @@ impl Model {
         let fences = op.filter(|op| number == EAST && matches!(op.step, Step::Hold | Step::Fence));
         let epoch = fences.map_or(span.epoch, |op| op.epoch);
         let held = fences.filter(|op| op.step == Step::Hold);
-        if held.is_some_and(|op| world.router.epoch() < op.epoch || Self::under_way(&world.writes)) {
+        // What it knows of its router it knows while that is connected.
+        let quiet = |op: &Operation| match world.connected {
+            true => world.router.epoch() >= op.epoch && !Self::under_way(&world.writes),
+            false => self.has(Fault::NoRouterIsQuiet),
+        };
+        if held.is_some_and(|op| !quiet(op)) {
             return;
         }
         if held.is_none() && (owns || early) {
@@ -63,7 +68,10 @@ impl Model {
             (Step::Hold | Step::Fence, EAST) if fenced => {
                 Some(Fact::Fenced(unit.early_position.unwrap_or(unit.store.rows)))
             }
-            (Step::Hold, EAST) if routes => Some(Fact::Holds(u8::from(Self::under_way(&world.writes)))),
+            (Step::Hold, EAST) if !world.connected && self.has(Fault::NoRouterIsQuiet) => Some(Fact::Holds(0)),
+            (Step::Hold, EAST) if routes && world.connected => {
+                Some(Fact::Holds(u8::from(Self::under_way(&world.writes))))
+            }
             // What the fence wrote comes in the source's stream: after its rows, with its final position.
             (Step::Hold | Step::Fence, NORTH) => {
                 let marker = world.units[EAST].fence_report?;
@@ -72,7 +80,7 @@ impl Model {
                 let arrived = wanted & !unit.store.rows == 0;
                 (arrived && (mine || self.has(Fault::FollowsAnyFence))).then_some(Fact::Reached)
             }
-            (Step::Settle, EAST) if routes => Some(Fact::Routes),
+            (Step::Settle, EAST) if routes && world.connected => Some(Fact::Routes),
             (Step::Drain, NORTH) => {
                 let wanted = operators::rows_of(op)?;
                 (wanted & !unit.store.rows == 0).then_some(Fact::Reached)

@@ -26,6 +26,7 @@ fn whole() -> Model {
         operators: 2,
         writes: 2,
         restarts: 1,
+        leaves: 0,
         target_may_die: true,
         retries: true,
         aborts: true,
@@ -71,6 +72,23 @@ fn a_promotion_that_nobody_aborts_ends_by_itself() {
     assert!(checker.unique_state_count() > 10_000);
 }
 
+/// The router loses its connection at any moment, and goes on routing.
+fn disconnected() -> Model {
+    Model {
+        leaves: 1,
+        restarts: 0,
+        ..undisturbed()
+    }
+}
+
+#[test]
+fn a_router_that_loses_its_agent_costs_no_client_an_error() {
+    let checker = disconnected().checker().spawn_bfs().join();
+    println!("{} worlds", checker.unique_state_count());
+    checker.assert_properties();
+    assert!(checker.unique_state_count() > 10_000);
+}
+
 #[test]
 fn a_second_promotion_is_not_misled_by_the_reports_of_the_first() {
     let checker = twice().checker().spawn_bfs().join();
@@ -96,7 +114,7 @@ fn every_planted_fault_is_found() {
         retries: true,
         ..small()
     };
-    let rows: [(&'static [Fault], Model, &str); 12] = [
+    let rows: [(&'static [Fault], Model, &str); 13] = [
         (&[Fault::EpochIgnored], retried(), ONE_WRITER),
         (&[Fault::FenceLeavesTransactions], small(), NOTHING_LOST),
         (&[Fault::FenceLeavesTransactions], small(), ONE_WRITER),
@@ -105,6 +123,7 @@ fn every_planted_fault_is_found() {
         (&[Fault::UnknownIsReached], undisturbed(), ENDS),
         (&[Fault::UnknownIsReached, Fault::OpensUnproven], small(), NOTHING_LOST),
         (&[Fault::UnknownIsQuiet], small(), NO_ERROR),
+        (&[Fault::NoRouterIsQuiet], disconnected(), NO_ERROR),
         (&[Fault::AnyFence], twice(), NOTHING_LOST),
         (&[Fault::FollowsAnyFence], twice(), NOTHING_LOST),
         (

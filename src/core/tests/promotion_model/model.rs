@@ -30,6 +30,8 @@ pub enum Fault {
     UnknownIsReached,
     /// The operator takes an unknown number of writes in flight for none.
     UnknownIsQuiet,
+    /// The agent takes a unit without a connected router for one without writes.
+    NoRouterIsQuiet,
     /// The operator takes a fence of another operation or epoch for this one's.
     AnyFence,
     /// A target that follows the source's stream takes what any fence wrote there for this one's.
@@ -50,6 +52,8 @@ pub struct Model {
     pub operators: usize,
     pub writes: usize,
     pub restarts: u8,
+    /// How often the router loses its connection to its agent.
+    pub leaves: u8,
     pub target_may_die: bool,
     /// Whether late retries of database commands arrive.
     pub retries: bool,
@@ -83,6 +87,10 @@ pub enum Action {
     Report(usize),
     /// The source's router takes its cluster's table.
     Route,
+    /// It loses its connection to its agent.
+    Leave,
+    /// It connects again.
+    Return,
     /// A row of the source reaches the target.
     Replicate(usize),
     /// The router admits the first write.
@@ -107,6 +115,7 @@ impl Model {
             name: format!("move-{n}"),
             target: UNITS[NORTH].into(),
             select: vec![("users".into(), slots("0"))],
+            stores: Vec::new(),
             expected_epoch: u64::MAX,
             verify: Verify::None,
             budgets: Budgets {
@@ -163,6 +172,8 @@ impl Model {
         World {
             units: [unit(Kind::Open), unit(Kind::Fenced)],
             router: ledger.clone(),
+            connected: true,
+            leaves_left: self.leaves,
             ledger,
             proposals: Vec::new(),
             writes: [Write::New; 2],
@@ -199,6 +210,11 @@ impl stateright::Model for Model {
             }
         }
         actions.push(Action::Route);
+        if !world.connected {
+            actions.push(Action::Return);
+        } else if world.leaves_left > 0 {
+            actions.push(Action::Leave);
+        }
         if self.has(Fault::PositionBeforeFence) {
             actions.push(Action::ReadEarly);
         }
@@ -237,6 +253,11 @@ impl stateright::Model for Model {
             }
             Action::Report(unit) => self.report(&mut world, unit),
             Action::Route => world.router = world.units[EAST].projection.clone(),
+            Action::Leave => {
+                world.connected = false;
+                world.leaves_left -= 1;
+            }
+            Action::Return => world.connected = true,
             Action::Replicate(write) => {
                 let row = world.units[EAST].store.rows & (1 << write);
                 world.units[NORTH].store.rows |= row;

@@ -5,8 +5,8 @@ use super::world::{EAST, Fact, NORTH, Report, UNITS, World};
 use crate::common::at;
 use jiff::SignedDuration;
 use multiactive_core::promotion::{
-    FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, RoutersSeen, Seen, SourceSeen, Step, StorePosition,
-    TargetSeen, UnitPosition, UnitReady, WaitFor, admit, next, record,
+    FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, RouterBehind, RoutersSeen, Seen, Since, SourceSeen, Step,
+    StorePosition, TargetSeen, UnitPosition, UnitReady, WaitFor, admit, next, record,
 };
 use multiactive_core::table::RoutingTable;
 
@@ -68,7 +68,7 @@ pub fn move_of(model: &Model, world: &World, op: &Operation, pass: Pass) -> Move
         {
             Move::Wait(WaitFor::TargetReport)
         }
-        Move::End(_) | Move::Enter { .. } | Move::CompareAgain(_) | Move::Wait(_) => movement,
+        Move::End(_) | Move::EndWithout(_) | Move::Enter { .. } | Move::CompareAgain(_) | Move::Wait(_) => movement,
     }
 }
 
@@ -89,7 +89,9 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
         Some(Fact::Fenced(_) | Fact::Reached | Fact::Opened) | None => (None, false),
     };
     let quiet = model.has(Fault::UnknownIsQuiet);
-    let behind: Vec<String> = if routes || quiet {
+    // Before Hold there is no table that it must have.
+    let held = op.step >= Step::Hold;
+    let behind: Vec<String> = if routes || quiet || (!held && world.connected) {
         Vec::new()
     } else {
         vec!["router-1".to_owned()]
@@ -97,16 +99,19 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
     let reach = (north == Some(Fact::Reached) || model.has(Fault::UnknownIsReached)).then_some(Reach::Reached);
     Seen {
         abort: (pass == Pass::Abort).then(|| "INC-7".to_owned()),
+        stores: Some(Vec::new()),
         target: Some(TargetSeen {
             cordoned: false,
             ready: Some(UnitReady::Ready),
             // A dead unit's last report stays readable where its API server lives on.
             applied: Some(op.epoch).filter(|_| north == Some(Fact::Opened)),
+            problem: None,
         }),
         sources: vec![SourceSeen {
             unit: UNITS[EAST].into(),
             routers: Some(RoutersSeen {
-                count: 1,
+                // That one is connected is read from the same report as what is in flight.
+                count: u32::from(held || world.connected),
                 behind: behind.clone(),
                 in_flight: in_flight.or(Some(0).filter(|_| quiet)),
             }),
@@ -115,6 +120,7 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
                 positions: vec![position(rows)],
             }),
             links: Some(Ok(())),
+            problem: None,
         }],
         members: vec![MemberSeen {
             unit: UNITS[NORTH].into(),
@@ -124,7 +130,15 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
             reach,
         }],
         compared: None,
-        routers_behind: Some(behind),
+        routers_behind: Some(behind.into_iter().map(router).collect()),
+        since: Since::default(),
+    }
+}
+
+fn router(router: String) -> RouterBehind {
+    RouterBehind {
+        unit: UNITS[EAST].into(),
+        router,
     }
 }
 

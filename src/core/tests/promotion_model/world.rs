@@ -221,6 +221,9 @@ pub struct World {
     pub units: [Unit; 2],
     /// The table by which the router of east routes.
     pub router: Table,
+    /// Whether it is connected to its agent; it routes and admits writes all the same where it is not.
+    pub connected: bool,
+    pub leaves_left: u8,
     /// The first goes through the router, the second straight to a database.
     pub writes: [Write; 2],
     /// Whether the target died for good.

@@ -3,7 +3,7 @@
 
 use super::access::{self, Access};
 use super::probe::{self, Probe, Probes};
-use super::{Health, Member, lifecycle};
+use super::{Health, Member, identity, lifecycle};
 use crate::Context;
 use crate::apply::{read, within};
 use crate::conditions::{Readiness, is_ready, set_readiness};
@@ -42,8 +42,20 @@ struct Connection {
     source: Source,
     access: Access,
     number: u64,
+    /// Which cluster answered, where it is the MemberCluster's.
     uid: Option<String>,
     version: Option<String>,
+    /// Whether another cluster answered.
+    stranger: bool,
+}
+
+/// What is known of the member itself, whatever the connection.
+#[derive(Default)]
+struct Known {
+    /// Which cluster it is.
+    uid: Option<String>,
+    /// When it answered last.
+    answered: Option<Timestamp>,
 }
 
 /// What a connection was made from.
@@ -57,9 +69,9 @@ impl Controller {
     /// Runs until `token` is cancelled.
     pub(super) async fn run(self, token: CancellationToken) {
         let mut probes = Probes::default();
-        let mut connection = None;
+        let (mut connection, mut known) = (None, Known::default());
         loop {
-            let probe = match token.run_until_cancelled(self.probe(&mut connection)).await {
+            let probe = match token.run_until_cancelled(self.probe(&mut connection, &mut known)).await {
                 Some(probe) => probe,
                 None => return,
             };
@@ -68,7 +80,7 @@ impl Controller {
                 self.register(connection.as_ref(), &verdict);
                 self.tell(before, &verdict);
                 if token
-                    .run_until_cancelled(self.write_status(connection.as_ref(), &verdict))
+                    .run_until_cancelled(self.write_status(connection.as_ref(), &known, &verdict))
                     .await
                     .is_none()
                 {
@@ -92,7 +104,7 @@ impl Controller {
     }
 
     /// Connects where needed, and asks.
-    async fn probe(&self, connection: &mut Option<Connection>) -> Probe {
+    async fn probe(&self, connection: &mut Option<Connection>, known: &mut Known) -> Probe {
         let Some(object) = self.object() else {
             return failed("Gone", "the MemberCluster is being deleted".to_owned());
         };
@@ -117,6 +129,14 @@ impl Controller {
         };
         match ask(&connection.access.client).await {
             Ok(uid) => {
+                if let Some(message) = identity::changed(&object, known.uid.as_deref(), &uid) {
+                    (connection.stranger, connection.uid) = (true, None);
+                    let reason = "ClusterChanged";
+                    return Probe::Misconfigured { reason, message };
+                }
+                connection.stranger = false;
+                known.uid = Some(uid.clone());
+                known.answered = Some(Timestamp::now());
                 if connection.version.is_none() {
                     let version = connection.access.client.apiserver_version();
                     let version = tokio::time::timeout(SOON, version).await;
@@ -164,12 +184,16 @@ impl Controller {
         let (Some(object), Some(connection)) = (self.object(), connection) else {
             return;
         };
-        let Some(uid) = connection.uid.clone() else { return };
+        if connection.stranger {
+            // Nobody works with it, not over an older connection either: that may end at the same address.
+            self.ctx.members.remove(&self.name);
+        }
         let labels = MemberLabels {
             member: self.name.clone(),
         };
         let ready = i64::from(verdict.is_ready());
         self.ctx.metrics.member_ready.get_or_create(&labels).set(ready);
+        let Some(uid) = connection.uid.clone() else { return };
         self.ctx.members.put(Member {
             name: self.name.clone(),
             client: connection.access.client.clone(),
@@ -211,7 +235,7 @@ impl Controller {
         }
     }
 
-    async fn write_status(&self, connection: Option<&Connection>, verdict: &Readiness) {
+    async fn write_status(&self, connection: Option<&Connection>, known: &Known, verdict: &Readiness) {
         let Some(object) = self.object() else { return };
         if crate::status::is_paused(&*object) {
             return;
@@ -239,7 +263,7 @@ impl Controller {
         }
         let verdict = held.as_ref().unwrap_or(verdict);
         let now = Timestamp::now();
-        let status = next_status(&object, connection, verdict, &self.hub_uid, now);
+        let status = next_status(&object, connection, known.answered, verdict, &self.hub_uid, now);
         if object.status.as_ref() == Some(&status) {
             return;
         }
@@ -256,15 +280,15 @@ impl Controller {
 fn next_status(
     object: &MemberCluster,
     connection: Option<&Connection>,
+    answered: Option<Timestamp>,
     verdict: &Readiness,
     hub_uid: &str,
     now: Timestamp,
 ) -> MemberClusterStatus {
     let mut status = object.status.clone().unwrap_or_default();
-    let flips = is_ready(&status.conditions) != Some(verdict.is_ready());
     status.observed_generation = object.metadata.generation;
     set_readiness(&mut status.conditions, verdict, object.metadata.generation, now);
-    if let Some(connection) = connection {
+    if let Some(connection) = connection.filter(|connection| !connection.stranger) {
         status.credentials_until = connection.access.until.map(Time);
         if let Some(uid) = &connection.uid {
             status.hub = uid == hub_uid;
@@ -272,9 +296,11 @@ fn next_status(
         }
         status.version = connection.version.clone().or(status.version);
     }
-    if flips {
-        status.last_seen = Some(Time(now));
-    }
+    // While it answers that is now, which nobody needs to write.
+    status.last_seen = match verdict.is_ready() {
+        true => None,
+        false => status.last_seen.or(answered.map(Time)),
+    };
     status
 }
 
@@ -297,6 +323,7 @@ async fn connect(source: Source) -> Result<Connection, access::AccessError> {
         number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
         uid: None,
         version: None,
+        stranger: false,
     })
 }
 

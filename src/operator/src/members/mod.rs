@@ -2,6 +2,7 @@
 
 mod access;
 mod controller;
+mod identity;
 mod lifecycle;
 mod probe;
 mod regions;

@@ -1,11 +1,11 @@
 //! What a Promotion would do, without doing it.
 
 use super::request::{Refused, operation};
-use super::seen::{away, links, moving_stores, readiness};
+use super::seen::{away, links, readiness};
 use crate::tables::Inputs;
 use jiff::Timestamp;
 use multiactive_api::{Promotion, PromotionPlan, TableMove};
-use multiactive_core::promotion::{Operation, UnitReady};
+use multiactive_core::promotion::{Operation, UnitReady, no_member};
 use multiactive_core::table::RoutingTable;
 
 /// The plan: the epoch to expect, the moves, and what stands in the way.
@@ -24,12 +24,24 @@ pub fn plan(promotion: &Promotion, table: &RoutingTable, inputs: &Inputs, now: T
 
 /// What the steps before Hold would wait for or refuse, as far as it is known without running them.
 fn blockers(op: &Operation, inputs: &Inputs) -> Vec<String> {
-    let stores = moving_stores(op, inputs);
+    let stores = &op.stores;
     let mut blockers = Vec::new();
+    if let Some((reason, message)) = no_member(op) {
+        blockers.push(format!("{reason}: {message}"));
+    }
+    for source in op.sources() {
+        let routers = inputs.reports.get(source).and_then(|report| report.status.as_ref());
+        let routers = routers.map(|status| status.routers.iter().filter(|router| router.connected).count());
+        if routers == Some(0) {
+            blockers.push(format!(
+                "RoutersMissing: no router of {source} is connected to its agent"
+            ));
+        }
+    }
     if inputs.unit(&op.target).is_some_and(|unit| unit.spec.cordoned) {
         blockers.push(format!("TargetCordoned: {} is cordoned", op.target));
     }
-    match readiness(&op.target, inputs, &stores) {
+    match readiness(&op.target, inputs, stores) {
         Some(UnitReady::Ready) => {}
         Some(UnitReady::NotReady(why)) => blockers.push(format!("TargetNotReady: {}: {why}", op.target)),
         None => blockers.push(format!("TargetUnknown: nothing is known of {} now", op.target)),
@@ -39,7 +51,7 @@ fn blockers(op: &Operation, inputs: &Inputs) -> Vec<String> {
     units.dedup();
     let away = away(op, inputs);
     for unit in units.into_iter().filter(|unit| !away.contains(unit)) {
-        match links(unit, inputs, &stores, false, &away) {
+        match links(unit, inputs, stores, false, &away) {
             Some(Ok(())) => {}
             Some(Err(why)) => blockers.push(format!("LinksUnhealthy: {why}")),
             None => blockers.push(format!("LinksUnhealthy: {unit} has not reported all its links")),

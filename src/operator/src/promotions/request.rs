@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use multiactive_api::convert;
 use multiactive_api::{Promotion, Selection as ApiSelection, SelectionType};
 use multiactive_core::ids::OperationUid;
-use multiactive_core::promotion::{Operation, Request, admit};
+use multiactive_core::promotion::{Operation, OperationKind, Request, admit};
 use multiactive_core::select::{NamedRange, Selection, select};
 use multiactive_core::table::RoutingTable;
 
@@ -46,7 +46,11 @@ pub fn operation(
 ) -> Result<Operation, Refused> {
     // First: an object that was created again is told so, whatever else became wrong with it meanwhile.
     let name = promotion.name_any();
-    if let Some(done) = table.finished.iter().find(|done| done.name == name) {
+    if let Some(done) = table
+        .finished
+        .iter()
+        .find(|done| done.kind == OperationKind::Promotion && done.name == name)
+    {
         let refusal = multiactive_core::promotion::Refusal::AlreadyDone {
             name,
             uid: done.uid.clone(),
@@ -70,7 +74,8 @@ fn request(promotion: &Promotion, table: &RoutingTable, inputs: &Inputs) -> Resu
         })
         .collect();
     let slots = select(&selection, &ranges, table).map_err(|error| Refused::new(error.reason(), error))?;
-    convert::request(&promotion.spec, uid_of(promotion), &promotion.name_any(), slots)
+    let stores = inputs.stores_in_force();
+    convert::request(&promotion.spec, uid_of(promotion), &promotion.name_any(), slots, stores)
         .map_err(|error| Refused::new("Invalid", error))
 }
 

@@ -7,17 +7,19 @@ use jiff::SignedDuration;
 use kube::ResourceExt;
 use multiactive_api::{DecisionType, LinkState, OperationReport, Promotion, UnitAssignmentStatus};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::{KeyspaceName, StoreName, UnitName};
+use multiactive_core::ids::{KeyspaceName, UnitName};
+use multiactive_core::promotion::Reach;
 use multiactive_core::promotion::{
-    FenceSeen, MemberSeen, Operation, Reach, RoutersSeen, Seen, SourceSeen, StoreCompared, StorePosition, TargetSeen,
-    UnitReady,
+    FenceSeen, MemberSeen, MovingStore, Operation, RouterBehind, RoutersSeen, Seen, Since, SourceSeen, Step,
+    StoreCompared, StorePosition, TargetSeen, UnitReady,
 };
 use multiactive_core::slots::{Slot, SlotSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that [`multiactive_core::promotion::next`] looks at, for one operation.
 pub fn seen(op: &Operation, inputs: &Inputs) -> Seen {
-    let stores = moving_stores(op, inputs);
+    let in_force = in_force(op, inputs);
+    let stores = counted_stores(op, in_force.as_deref());
     let sources: BTreeSet<&UnitName> = op.sources().into_iter().collect();
     let holders = stores.iter().flat_map(|store| store.members.iter());
     let mut members: BTreeSet<&UnitName> = holders.filter(|unit| !sources.contains(unit)).collect();
@@ -25,6 +27,7 @@ pub fn seen(op: &Operation, inputs: &Inputs) -> Seen {
     let away = away(op, inputs);
     Seen {
         abort: abort(op, inputs),
+        stores: in_force,
         target: Some(target(op, inputs, &stores)),
         sources: op
             .sources()
@@ -37,33 +40,48 @@ pub fn seen(op: &Operation, inputs: &Inputs) -> Seen {
             .collect(),
         compared: compared(op, inputs, &stores),
         routers_behind: routers_behind(op, inputs),
+        since: Since::default(),
     }
 }
 
-/// A store whose rows move with the operation.
-pub(super) struct Moving {
-    pub(super) name: StoreName,
-    pub(super) keyspace: KeyspaceName,
-    pub(super) members: BTreeSet<UnitName>,
+/// The stores in force of the keyspaces that move; `None` where one of those that were noted cannot be read now.
+fn in_force(op: &Operation, inputs: &Inputs) -> Option<Vec<MovingStore>> {
+    let moves = |store: &MovingStore| op.moves.iter().any(|m| m.keyspace == store.keyspace);
+    let all = inputs.stores_in_force();
+    let unreadable = |store: &MovingStore| {
+        let known = all.iter().any(|other| other.store == store.store);
+        !known && inputs.unreadable_stores.contains(store.store.as_str())
+    };
+    let unknown = op.stores.iter().any(unreadable);
+    (!unknown).then(|| all.into_iter().filter(moves).collect())
 }
 
-pub(super) fn moving_stores(op: &Operation, inputs: &Inputs) -> Vec<Moving> {
-    let moves = |keyspace: &str| op.moves.iter().any(|m| m.keyspace.as_str() == keyspace);
-    let stores = inputs.stores.iter().filter(|store| moves(&store.spec.keyspace));
-    stores
-        .map(|store| Moving {
-            name: StoreName(store.name_any()),
-            keyspace: store.spec.keyspace.as_str().into(),
-            members: store.spec.members.iter().map(|m| m.unit.as_str().into()).collect(),
-        })
-        .collect()
+/// The stores that are asked about: as the operation noted them. Once the owner has changed, what is not there any more
+/// is not waited for.
+fn counted_stores(op: &Operation, in_force: Option<&[MovingStore]>) -> Vec<MovingStore> {
+    let Some(in_force) = in_force.filter(|_| op.step >= Step::Commit) else {
+        return op.stores.clone();
+    };
+    let still = |store: &MovingStore| {
+        let now = in_force.iter().find(|now| now.store == store.store)?;
+        let mut store = store.clone();
+        store.members.retain(|unit| now.has(unit));
+        Some(store)
+    };
+    op.stores.iter().filter_map(still).collect()
 }
 
 /// Units with which links need not run: their members are away, or were when writes began to be held. Source and target
 /// are never among them: a planned promotion waits for both.
 pub(super) fn away(op: &Operation, inputs: &Inputs) -> BTreeSet<UnitName> {
     let sources = op.sources();
-    let away = inputs.away.iter().chain(&op.behind);
+    let silent = inputs.silent_stores.iter();
+    let silent = silent.filter(|(unit, store)| {
+        op.stores
+            .iter()
+            .any(|moving| moving.store == *store && moving.has(unit))
+    });
+    let away = inputs.away.iter().chain(&op.behind).chain(silent.map(|(unit, _)| unit));
     away.filter(|unit| **unit != op.target && !sources.contains(unit))
         .cloned()
         .collect()
@@ -73,9 +91,11 @@ pub(super) fn away(op: &Operation, inputs: &Inputs) -> BTreeSet<UnitName> {
 fn abort(op: &Operation, inputs: &Inputs) -> Option<String> {
     let object = |promotion: &&std::sync::Arc<Promotion>| promotion.uid().as_deref() == Some(op.uid.as_str());
     let Some(promotion) = inputs.promotions.iter().find(object) else {
-        // What cannot be parsed is not gone.
-        let gone = !inputs.unreadable_promotions.contains(&op.name);
-        return gone.then(|| "its Promotion was deleted".to_owned());
+        // A copy that does not show it proves nothing: only the server knows.
+        return inputs
+            .gone
+            .contains(&op.uid)
+            .then(|| "its Promotion was deleted".to_owned());
     };
     if promotion.metadata.deletion_timestamp.is_some() {
         return Some("its Promotion is being deleted".to_owned());
@@ -108,7 +128,7 @@ fn epoch(term: i64, epoch: i64) -> Option<Epoch> {
 }
 
 /// Whether `unit` can take over the slots of `stores`.
-pub(super) fn readiness(unit: &UnitName, inputs: &Inputs, stores: &[Moving]) -> Option<UnitReady> {
+pub(super) fn readiness(unit: &UnitName, inputs: &Inputs, stores: &[MovingStore]) -> Option<UnitReady> {
     let not_ready = |why: String| Some(UnitReady::NotReady(why));
     let Some(object) = inputs.unit(unit) else {
         return not_ready("there is no Unit of that name".to_owned());
@@ -116,8 +136,8 @@ pub(super) fn readiness(unit: &UnitName, inputs: &Inputs, stores: &[Moving]) -> 
     if object.metadata.deletion_timestamp.is_some() {
         return not_ready("it is being deleted".to_owned());
     }
-    if let Some(store) = stores.iter().find(|store| !store.members.contains(unit)) {
-        return not_ready(format!("DataStore {} has no member in it", store.name));
+    if let Some(store) = stores.iter().find(|store| !store.has(unit)) {
+        return not_ready(format!("DataStore {} has no member in it", store.store));
     }
     if let Err(why) = inputs.stores_ready(unit)? {
         return not_ready(why);
@@ -140,11 +160,12 @@ pub(super) fn readiness(unit: &UnitName, inputs: &Inputs, stores: &[Moving]) -> 
     Some(UnitReady::Ready)
 }
 
-fn target(op: &Operation, inputs: &Inputs, stores: &[Moving]) -> TargetSeen {
+fn target(op: &Operation, inputs: &Inputs, stores: &[MovingStore]) -> TargetSeen {
     TargetSeen {
         cordoned: inputs.unit(&op.target).is_some_and(|unit| unit.spec.cordoned),
         ready: readiness(&op.target, inputs, stores),
         applied: inputs.applied(&op.target),
+        problem: inputs.store_problem(&op.target),
     }
 }
 
@@ -152,7 +173,7 @@ fn source(
     op: &Operation,
     unit: &UnitName,
     inputs: &Inputs,
-    stores: &[Moving],
+    stores: &[MovingStore],
     away: &BTreeSet<UnitName>,
 ) -> SourceSeen {
     let routers = report(op, unit, inputs).zip(status(unit, inputs)).map(|(_, status)| {
@@ -170,8 +191,8 @@ fn source(
     let fence = current_report(op, unit, inputs).and_then(|report| {
         let positions: Vec<StorePosition> = report.fenced.as_ref()?.iter().map(Into::into).collect();
         // An agent that does not know of a store yet has not fenced it.
-        let mut held = stores.iter().filter(|store| store.members.contains(unit));
-        let complete = held.all(|store| positions.iter().any(|p| p.store == store.name && p.source == *unit));
+        let mut held = stores.iter().filter(|store| store.has(unit));
+        let complete = held.all(|store| positions.iter().any(|p| p.store == store.store && p.source == *unit));
         complete.then_some(FenceSeen {
             epoch: op.epoch,
             positions,
@@ -184,8 +205,9 @@ fn source(
         links: if inputs.answers(unit) == Some(false) {
             Some(Err("its member cluster does not answer".to_owned()))
         } else {
-            links(unit, inputs, stores, false, away)
+            links(unit, inputs, stores, false, &bystanders(op, stores, away))
         },
+        problem: inputs.store_problem(unit),
     }
 }
 
@@ -193,37 +215,41 @@ fn member(
     op: &Operation,
     unit: &UnitName,
     inputs: &Inputs,
-    stores: &[Moving],
+    stores: &[MovingStore],
     away: &BTreeSet<UnitName>,
 ) -> MemberSeen {
-    let holds = stores.iter().any(|store| store.members.contains(unit));
+    let holds = stores.iter().any(|store| store.has(unit));
     let said = report(op, unit, inputs);
     let lag = said.and_then(|report| report.lag_ms).map(SignedDuration::from_millis);
-    let reach = current_report(op, unit, inputs).and_then(|report| report.reach.as_deref());
+    let reach = current_report(op, unit, inputs).and_then(|report| report.reach.as_ref());
+    let is_target = *unit == op.target;
+    // A database that is silent is as good as a cluster that is.
+    let gone = !is_target && away.contains(unit) && !op.behind.contains(unit);
+    let skipped = if is_target {
+        bystanders(op, stores, away)
+    } else {
+        away.clone()
+    };
     MemberSeen {
         unit: unit.clone(),
-        reachable: inputs.answers(unit),
-        links: links(unit, inputs, stores, true, away),
+        reachable: if gone { Some(false) } else { inputs.answers(unit) },
+        links: links(unit, inputs, stores, true, &skipped),
         // Without a store there is nothing to lag behind or to reach.
         lag: if holds { lag } else { Some(SignedDuration::ZERO) },
         reach: if holds {
-            reach.and_then(parse_reach)
+            reach.map(Into::into)
         } else {
             Some(Reach::Reached)
         },
     }
 }
 
-fn parse_reach(text: &str) -> Option<Reach> {
-    match text
-        .split_once(':')
-        .map_or((text, ""), |(word, why)| (word, why.trim()))
-    {
-        ("Reached", _) => Some(Reach::Reached),
-        ("Waiting", missing) => Some(Reach::Waiting(missing.to_owned())),
-        ("Broken", why) => Some(Reach::Broken(why.to_owned())),
-        _ => None,
-    }
+/// Those with whom links of source and target need not run as far as these two tell: the others tell it themselves.
+fn bystanders(op: &Operation, stores: &[MovingStore], away: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
+    let sources = op.sources();
+    let members = stores.iter().flat_map(|store| &store.members);
+    let others = members.filter(|unit| **unit != op.target && !sources.contains(unit));
+    others.chain(away).cloned().collect()
 }
 
 /// Whether the links of `unit` with each other member of the moving stores run, those apart that are away: into it, and
@@ -231,12 +257,12 @@ fn parse_reach(text: &str) -> Option<Reach> {
 pub(super) fn links(
     unit: &UnitName,
     inputs: &Inputs,
-    stores: &[Moving],
+    stores: &[MovingStore],
     both: bool,
     away: &BTreeSet<UnitName>,
 ) -> Option<Result<(), String>> {
     let mut unknown = false;
-    for store in stores.iter().filter(|store| store.members.contains(unit)) {
+    for store in stores.iter().filter(|store| store.has(unit)) {
         for other in store
             .members
             .iter()
@@ -256,18 +282,18 @@ pub(super) fn links(
     (!unknown).then_some(Ok(()))
 }
 
-fn link(store: &Moving, from: &UnitName, to: &UnitName, inputs: &Inputs) -> Option<Result<(), String>> {
+fn link(store: &MovingStore, from: &UnitName, to: &UnitName, inputs: &Inputs) -> Option<Result<(), String>> {
     let known = status(to, inputs)?.links.iter();
     let link = known
         .into_iter()
-        .find(|l| l.store == store.name.as_str() && l.from == from.as_str())?;
+        .find(|l| l.store == store.store.as_str() && l.from == from.as_str())?;
     let why = || {
         link.message
             .as_deref()
             .map(|why| format!(": {why}"))
             .unwrap_or_default()
     };
-    let name = format!("{} from {from} to {to}", store.name);
+    let name = format!("{} from {from} to {to}", store.store);
     Some(match link.state {
         LinkState::Running => Ok(()),
         LinkState::Starting => Err(format!("link {name} is starting{}", why())),
@@ -276,7 +302,7 @@ fn link(store: &Moving, from: &UnitName, to: &UnitName, inputs: &Inputs) -> Opti
 }
 
 /// The comparison of this round, once every source and the target have answered it.
-fn compared(op: &Operation, inputs: &Inputs, stores: &[Moving]) -> Option<Vec<StoreCompared>> {
+fn compared(op: &Operation, inputs: &Inputs, stores: &[MovingStore]) -> Option<Vec<StoreCompared>> {
     let mut all = Vec::new();
     for store in stores {
         let target = sums(op, &op.target, None, store, inputs)?.1;
@@ -291,7 +317,7 @@ fn compared(op: &Operation, inputs: &Inputs, stores: &[Moving]) -> Option<Vec<St
             differing.extend(differ.map(|(slot, _)| *slot));
         }
         all.push(StoreCompared {
-            store: store.name.clone(),
+            store: store.store.clone(),
             keyspace: store.keyspace.clone(),
             rows,
             differing: differing.into_iter().collect(),
@@ -306,7 +332,7 @@ fn sums(
     op: &Operation,
     unit: &UnitName,
     source: Option<&UnitName>,
-    store: &Moving,
+    store: &MovingStore,
     inputs: &Inputs,
 ) -> Option<(u64, BTreeMap<Slot, [u8; 8]>)> {
     let slots = round_slots(op, source, &store.keyspace);
@@ -314,7 +340,7 @@ fn sums(
     let round = i32::try_from(op.round).ok()?;
     let answer = said
         .into_iter()
-        .find(|c| c.store == store.name.as_str() && c.round == round)?;
+        .find(|c| c.store == store.store.as_str() && c.round == round)?;
     let bytes = base64::engine::general_purpose::STANDARD.decode(&answer.sums).ok()?;
     let (sums, rest) = bytes.as_chunks::<8>();
     if sums.len() != slots.len() || !rest.is_empty() {
@@ -339,13 +365,16 @@ fn round_slots(op: &Operation, source: Option<&UnitName>, keyspace: &KeyspaceNam
 }
 
 /// Connected routers of reachable units that route by a table older than the operation's epoch.
-fn routers_behind(op: &Operation, inputs: &Inputs) -> Option<Vec<String>> {
+fn routers_behind(op: &Operation, inputs: &Inputs) -> Option<Vec<RouterBehind>> {
     let mut behind = Vec::new();
     for unit in &inputs.reachable {
         for router in status(unit, inputs)?.routers.iter().filter(|router| router.connected) {
             let table = router.table.and_then(|table| epoch(table.term, table.epoch));
             if table.is_none_or(|table| table < op.epoch) {
-                behind.push(format!("{unit}/{}", router.name));
+                behind.push(RouterBehind {
+                    unit: unit.clone(),
+                    router: router.name.clone(),
+                });
             }
         }
     }

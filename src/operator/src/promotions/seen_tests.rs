@@ -2,7 +2,7 @@
 
 use super::*;
 use multiactive_api::{DataStore, Unit, UnitAssignment};
-use multiactive_core::promotion::{Budgets, SlotMove, Step, Verify};
+use multiactive_core::promotion::{Budgets, OperationKind, SlotMove, Step, Verify};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ fn from<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> 
 
 fn operation() -> Operation {
     Operation {
+        kind: OperationKind::Promotion,
         uid: "move".into(),
         name: "move".into(),
         target: "b".into(),
@@ -22,6 +23,7 @@ fn operation() -> Operation {
             source: "a".into(),
             slots: SlotSet::range(0, 1),
         }],
+        stores: vec![orders(&["a", "b"])],
         verify: Verify::Full,
         budgets: Budgets {
             fence: SignedDuration::from_secs(10),
@@ -34,6 +36,22 @@ fn operation() -> Operation {
         positions: Vec::new(),
         behind: Vec::new(),
         history: Vec::new(),
+    }
+}
+
+fn orders(members: &[&str]) -> MovingStore {
+    MovingStore {
+        store: "orders".into(),
+        keyspace: "users".into(),
+        members: members.iter().map(|unit| (*unit).into()).collect(),
+    }
+}
+
+/// The operation, admitted with a member in c too.
+fn three() -> Operation {
+    Operation {
+        stores: vec![orders(&["a", "b", "c"])],
+        ..operation()
     }
 }
 
@@ -116,16 +134,28 @@ fn a_fence_counts_only_with_the_position_of_every_moving_store() {
 }
 
 #[test]
-fn reach_is_read_strictly() {
-    for (text, want) in [
-        ("Reached", Some(Reach::Reached)),
-        ("Waiting", Some(Reach::Waiting(String::new()))),
-        ("Waiting: b: 0/1", Some(Reach::Waiting("b: 0/1".to_owned()))),
-        ("Broken: no slot", Some(Reach::Broken("no slot".to_owned()))),
-        ("reached", None),
-        ("", None),
+fn a_reach_is_taken_as_it_is_reported_and_only_for_the_operations_own_epoch() {
+    for (epoch, reach, want) in [
+        (7, json!({"state": "Reached"}), Some(Reach::Reached)),
+        (
+            7,
+            json!({"state": "Waiting", "message": "b: 0/1"}),
+            Some(Reach::Waiting("b: 0/1".to_owned())),
+        ),
+        (
+            7,
+            json!({"state": "Broken", "message": "no slot"}),
+            Some(Reach::Broken("no slot".to_owned())),
+        ),
+        (6, json!({"state": "Reached"}), None),
+        (7, Value::Null, None),
     ] {
-        assert_eq!(parse_reach(text), want, "{text}");
+        let said = json!({"operations": [{"uid": "move", "term": 1, "epoch": epoch, "reach": reach}]});
+        assert_eq!(
+            seen(&operation(), &inputs(json!({}), said)).members[0].reach,
+            want,
+            "{epoch} {reach}"
+        );
     }
 }
 
@@ -196,15 +226,16 @@ fn links_with_a_unit_that_is_away_do_not_count_and_it_is_said_to_be_away() {
     let mut away = gone();
     away.away.insert("c".into());
     for (inputs, reachable, links) in [
-        (unknown, None, "Some(Err(\"link orders from c to b is broken\"))"),
-        (away, Some(false), "Some(Ok(()))"),
+        (unknown, None, "Some(Err(\"link orders from c to a is broken\"))"),
+        (away, Some(false), ""),
     ] {
-        let seen = seen(&operation(), &inputs);
+        let seen = seen(&three(), &inputs);
         let of = |unit: &str| seen.members.iter().find(|member| member.unit.as_str() == unit).unwrap();
         assert_eq!((of("b").reachable, of("c").reachable), (Some(true), reachable));
-        assert_eq!(format!("{:?}", of("b").links), links);
-        let source = format!("{:?}", seen.sources[0].links);
-        assert_eq!(source == "Some(Ok(()))", reachable.is_some(), "{source}");
+        // The third unit tells of all its links; source and target tell of those between them.
+        assert!(format!("{:?}", of("c").links).starts_with(links), "{:?}", of("c").links);
+        assert_eq!(of("b").links, Some(Ok(())));
+        assert_eq!(seen.sources[0].links, Some(Ok(())));
     }
 }
 
@@ -214,11 +245,38 @@ fn a_member_that_was_away_when_writes_began_to_be_held_holds_up_no_link_either()
     let b = links_from(&[("a", "Running"), ("c", "Running")]);
     let mut inputs = with_third(inputs(a, b), links_from(&[("a", "Running"), ("b", "Starting")]));
     inputs.reachable.insert("c".into());
+    let spec = json!({"cluster": "d", "role": "Sharded", "router": "https://r:1"});
+    inputs.units.push(Arc::new(from("Unit", "d", spec)));
+    let member = serde_json::from_value(json!({"unit": "d", "address": "h:1", "credentials": "s"}));
+    Arc::make_mut(&mut inputs.stores[0]).spec.members.push(member.unwrap());
+    let d = links_from(&[("a", "Running"), ("b", "Running"), ("c", "Starting")]);
+    inputs.reports.extend([report("d", d)]);
+    for unit in ["a", "b", "c"] {
+        let mut links = inputs.reports[&UnitName::from(unit)].status.clone().unwrap();
+        let link = json!({"store": "orders", "from": "d", "state": "Running"});
+        links.links.push(serde_json::from_value(link).unwrap());
+        Arc::make_mut(inputs.reports.get_mut(&UnitName::from(unit)).unwrap()).status = Some(links);
+    }
     let mut op = operation();
-    let links = |op: &Operation| format!("{:?}", seen(op, &inputs).members[0].links);
-    assert_eq!(links(&op), "Some(Err(\"link orders from b to c is starting\"))");
+    op.stores = vec![orders(&["a", "b", "c", "d"])];
+    let links = |op: &Operation| {
+        let seen = seen(op, &inputs);
+        let of = |unit: &str| {
+            seen.members
+                .iter()
+                .find(|member| member.unit.as_str() == unit)
+                .unwrap()
+                .links
+                .clone()
+        };
+        format!("{:?} {:?}", of("b"), of("d"))
+    };
+    assert_eq!(
+        links(&op),
+        "Some(Ok(())) Some(Err(\"link orders from c to d is starting\"))"
+    );
     op.behind = vec!["c".into()];
-    assert_eq!(links(&op), "Some(Ok(()))");
+    assert_eq!(links(&op), "Some(Ok(())) Some(Ok(()))");
 }
 
 #[test]
@@ -237,7 +295,7 @@ fn source_and_target_are_waited_for_though_they_are_away() {
 }
 
 #[test]
-fn it_is_aborted_by_a_decision_a_deletion_and_a_missing_object_but_not_by_an_unreadable_one() {
+fn it_is_aborted_by_a_decision_and_a_deletion_that_the_server_confirms_but_not_because_a_copy_lacks_it() {
     let object = |change: &dyn Fn(&mut Promotion)| {
         let mut inputs = inputs(json!({}), json!({}));
         change(Arc::make_mut(&mut inputs.promotions[0]));
@@ -248,10 +306,10 @@ fn it_is_aborted_by_a_decision_a_deletion_and_a_missing_object_but_not_by_an_unr
         by: "alice".to_owned(),
         reason: "no".to_owned(),
     };
-    let mut gone = object(&|_| {});
-    gone.promotions.clear();
-    let mut unreadable = gone.clone();
-    unreadable.unreadable_promotions.insert("move".to_owned());
+    let mut unseen = object(&|_| {});
+    unseen.promotions.clear();
+    let mut gone = unseen.clone();
+    gone.gone.insert("move".into());
     for (inputs, want) in [
         (object(&|_| {}), None),
         (
@@ -259,7 +317,7 @@ fn it_is_aborted_by_a_decision_a_deletion_and_a_missing_object_but_not_by_an_unr
             Some("alice decided Abort: no"),
         ),
         (gone, Some("its Promotion was deleted")),
-        (unreadable, None),
+        (unseen, None),
     ] {
         assert_eq!(seen(&operation(), &inputs).abort.as_deref(), want);
     }
@@ -268,20 +326,82 @@ fn it_is_aborted_by_a_decision_a_deletion_and_a_missing_object_but_not_by_an_unr
 #[test]
 fn a_target_without_a_member_of_the_store_a_router_or_an_answer_is_not_ready() {
     let ready = json!({"observedGeneration": 1, "routers": [{"name": "r", "connected": true}]});
-    let mut without = inputs(json!({}), ready.clone());
-    Arc::make_mut(&mut without.stores[0]).spec.members.pop();
+    let mut op = operation();
     let mut silent = inputs(json!({}), ready.clone());
     silent.reachable.remove(&UnitName::from("b"));
     for (inputs, want) in [
-        (inputs(json!({}), ready), "Some(Ready)"),
+        (inputs(json!({}), ready.clone()), "Some(Ready)"),
         (
             inputs(json!({}), json!({"observedGeneration": 1})),
             "Some(NotReady(\"no router is connected to its agent\"))",
         ),
         (inputs(json!({}), json!({"observedGeneration": 0})), "None"),
-        (without, "Some(NotReady(\"DataStore orders has no member in it\"))"),
         (silent, "None"),
     ] {
         assert_eq!(format!("{:?}", seen(&operation(), &inputs).target.unwrap().ready), want);
     }
+    op.stores = vec![orders(&["a"])];
+    let ready = seen(&op, &inputs(json!({}), ready)).target.unwrap().ready;
+    assert_eq!(
+        format!("{ready:?}"),
+        "Some(NotReady(\"DataStore orders has no member in it\"))"
+    );
+}
+
+#[test]
+fn an_edit_of_a_store_changes_nothing_of_what_is_fenced_before_the_commit_and_is_told() {
+    let (a, b) = (links_from(&[("b", "Running")]), links_from(&[("a", "Running")]));
+    let mut edited = inputs(a, b);
+    Arc::make_mut(&mut edited.stores[0]).spec.members.pop();
+    let seen_then = seen(&operation(), &edited);
+    assert_eq!(seen_then.stores, Some(vec![orders(&["a"])]));
+    let units: Vec<_> = seen_then.members.iter().map(|member| member.unit.as_str()).collect();
+    assert_eq!(units, ["b"]);
+    assert_eq!(seen_then.members[0].reach, None, "it still has to reach the positions");
+    // After the commit what is gone is not waited for.
+    let mut op = three();
+    op.step = Step::Settle;
+    let seen_then = seen(&op, &edited);
+    assert!(
+        !seen_then.members.iter().any(|member| member.unit.as_str() == "c"),
+        "{seen_then:?}"
+    );
+    // One that cannot be read is not gone.
+    let mut unreadable = edited;
+    unreadable.stores.clear();
+    assert_eq!(seen(&operation(), &unreadable).stores, Some(Vec::new()));
+    unreadable.unreadable_stores.insert("orders".to_owned());
+    assert_eq!(seen(&operation(), &unreadable).stores, None);
+}
+
+#[test]
+fn a_member_whose_database_is_silent_for_long_is_as_good_as_away_and_source_and_target_are_not() {
+    let a = links_from(&[("b", "Running"), ("c", "Running")]);
+    let b = links_from(&[("a", "Running"), ("c", "Running")]);
+    for unit in ["a", "b", "c"] {
+        let mut inputs = with_third(inputs(a.clone(), b.clone()), json!({}));
+        inputs.reachable.insert("c".into());
+        inputs.silent_stores.insert((unit.into(), "orders".into()));
+        inputs.silent_stores.insert(("c".into(), "another".into()));
+        let seen = seen(&three(), &inputs);
+        for member in &seen.members {
+            let away = member.unit.as_str() == unit && unit == "c";
+            assert_eq!(member.away(), away, "{unit} silent: {member:?}");
+        }
+    }
+}
+
+#[test]
+fn what_the_agent_says_of_its_stores_reaches_those_who_wait() {
+    let held_up = json!({"stores": [{"name": "orders", "ready": false, "reason": "FenceBlocked",
+        "message": "held up by 4711"}]});
+    let seen = seen(&operation(), &inputs(held_up.clone(), held_up));
+    assert_eq!(
+        seen.sources[0].problem.as_deref(),
+        Some("store orders: held up by 4711")
+    );
+    assert_eq!(
+        seen.target.unwrap().problem.as_deref(),
+        Some("store orders: held up by 4711")
+    );
 }

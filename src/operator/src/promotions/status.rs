@@ -53,6 +53,16 @@ fn waiting(status: &mut PromotionStatus, promotion: &Promotion, view: &View, now
         status.waiting_for = Some(format!("the annotation {} to be removed", crate::status::PAUSED));
         return reconciling("Paused", "it is paused".to_owned());
     }
+    if promotion.spec.mode == PromotionMode::Execute {
+        if let Some((waits, readiness)) = held_up(view) {
+            status.waiting_for = Some(waits);
+            return readiness;
+        }
+        if let Some(why) = view.misfits.get(&uid_of(promotion)) {
+            status.waiting_for = Some(format!("the routing table: {why}"));
+            return stalled("RecordMisfit", format!("it does not begin: {why}"));
+        }
+    }
     let Some(table) = view.table.as_deref() else {
         status.waiting_for = Some("the routing table".to_owned());
         return reconciling("Pending", "the namespace has no routing table yet".to_owned());
@@ -98,10 +108,15 @@ fn running(status: &mut PromotionStatus, op: &Operation, view: &View) -> Readine
     status.waiting_for = view.waits.get(&op.uid).map(ToString::to_string);
     if let Some(why) = view.misfits.get(&op.uid) {
         status.message = Some(why.clone());
+        status.waiting_for = Some(format!("the routing table: {why}"));
         return stalled(
             "RecordMisfit",
             format!("the record does not fit, nothing is done: {why}"),
         );
+    }
+    if let Some((waits, readiness)) = held_up(view) {
+        status.waiting_for = Some(waits);
+        return readiness;
     }
     let waits = status
         .waiting_for
@@ -115,11 +130,14 @@ fn ended(status: &mut PromotionStatus, done: &Finished) -> Readiness {
     status.step = done.history.last().map(|record| record.step.to_string());
     status.waiting_for = None;
     status.behind = write_units(&done.behind);
+    status.unsettled.clone_from(&done.unsettled);
     match &done.outcome {
         Outcome::Succeeded => {
             status.outcome = Some("Succeeded".to_owned());
             status.reason = None;
-            status.message = told_behind(&status.behind);
+            let told = [told_behind(&status.behind), told_unsettled(&status.unsettled)];
+            let told: Vec<_> = told.into_iter().flatten().collect();
+            status.message = (!told.is_empty()).then(|| told.join("; "));
             if status.epoch.is_none() {
                 // Who saw the commit point is gone; the end is the closest that the record remembers.
                 status.epoch = Some(done.epoch.to_string());
@@ -128,7 +146,7 @@ fn ended(status: &mut PromotionStatus, done: &Finished) -> Readiness {
                 reason: "Succeeded",
                 message: match &status.message {
                     None => "the target owns the slots and serves them".to_owned(),
-                    Some(behind) => format!("the target owns the slots and serves them; {behind}"),
+                    Some(told) => format!("the target owns the slots and serves them; {told}"),
                 },
             }
         }
@@ -141,10 +159,39 @@ fn ended(status: &mut PromotionStatus, done: &Finished) -> Readiness {
 fn told_behind(behind: &[String]) -> Option<String> {
     (!behind.is_empty()).then(|| {
         format!(
-            "behind, for their clusters were away: {}; their databases apply nothing of the new owner before they have \
+            "behind, for their clusters or databases were away: {}; their databases apply nothing of the new owner before they have \
              the last writes of the owner before it: see the ReplicationLinks",
             behind.join(", ")
         )
+    })
+}
+
+/// What a person has to know of bystanders that did not settle.
+fn told_unsettled(unsettled: &[String]) -> Option<String> {
+    (!unsettled.is_empty()).then(|| {
+        format!(
+            "not settled elsewhere, and not waited for: {}; what is sent to the old owner meanwhile, it refuses",
+            unsettled.join(", ")
+        )
+    })
+}
+
+/// What keeps the record of the whole namespace from changing, as what is waited for, reason and message.
+fn held_up(view: &View) -> Option<(String, Readiness)> {
+    if let Some(problem) = &view.record_problem {
+        let waits = format!("the routing table: {}", problem.message);
+        return Some((waits, stalled(problem.reason, problem.message.clone())));
+    }
+    view.table_paused.then(|| {
+        let waits = format!(
+            "the annotation {} to be removed from the RoutingTable",
+            crate::status::PAUSED
+        );
+        let message = format!(
+            "nothing is recorded: the RoutingTable has the annotation {}",
+            crate::status::PAUSED
+        );
+        (waits, stalled("TablePaused", message))
     })
 }
 
@@ -174,6 +221,8 @@ pub fn pause(history: &[StepRecord]) -> Option<SignedDuration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::RecordProblem;
+    use multiactive_core::promotion::OperationKind;
 
     #[test]
     fn who_was_behind_is_told_to_the_end_and_nothing_is_where_nobody_was() {
@@ -181,16 +230,18 @@ mod tests {
             (vec![], "the target owns the slots and serves them"),
             (
                 vec!["south-1".into()],
-                "the target owns the slots and serves them; behind, for their clusters were away: south-1; their",
+                "the target owns the slots and serves them; behind, for their clusters or databases were away: south-1; their",
             ),
         ] {
             let done = Finished {
+                kind: OperationKind::Promotion,
                 uid: "move".into(),
                 name: "move".to_owned(),
                 outcome: Outcome::Succeeded,
                 at: Timestamp::UNIX_EPOCH,
                 epoch: Epoch::new(1, 7),
                 behind,
+                unsettled: Vec::new(),
                 history: Vec::new(),
             };
             let mut status = PromotionStatus::default();
@@ -201,6 +252,86 @@ mod tests {
                 matches!(&readiness, Readiness::Ready { message, .. } if message.starts_with(want)),
                 "{readiness:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_holds_up_the_record_is_said_by_promotions_that_run_and_by_those_that_wait() {
+        let promotion: Promotion = serde_json::from_value(serde_json::json!({
+            "apiVersion": "multiactive.io/v1alpha1", "kind": "Promotion", "metadata": {"name": "move", "uid": "move"},
+            "spec": {"targetUnit": "b", "mode": "Execute", "select": {"type": "Unit", "unit": "a"}, "expectedEpoch": 1},
+        }))
+        .unwrap();
+        let operation = Operation {
+            kind: OperationKind::Promotion,
+            uid: "move".into(),
+            name: "move".into(),
+            target: "b".into(),
+            moves: Vec::new(),
+            stores: Vec::new(),
+            verify: multiactive_core::promotion::Verify::None,
+            budgets: multiactive_core::promotion::Budgets {
+                fence: SignedDuration::from_secs(10),
+                drain: SignedDuration::from_secs(30),
+            },
+            step: Step::Hold,
+            epoch: Epoch::new(1, 3),
+            round: 0,
+            remaining: Vec::new(),
+            positions: Vec::new(),
+            behind: Vec::new(),
+            history: Vec::new(),
+        };
+        let table = |operations| {
+            let table = multiactive_core::table::RoutingTable {
+                operations,
+                ..multiactive_core::table::RoutingTable::default()
+            };
+            Some(std::sync::Arc::new(table))
+        };
+        for operations in [vec![operation], Vec::new()] {
+            let well = View {
+                table: table(operations),
+                ..View::default()
+            };
+            let trouble = View {
+                record_problem: Some(RecordProblem {
+                    reason: "RecordUnreachable",
+                    message: "no answer".to_owned(),
+                }),
+                ..well.clone()
+            };
+            let paused = View {
+                table_paused: true,
+                ..well.clone()
+            };
+            let misfit = View {
+                misfits: [("move".into(), "too long".to_owned())].into(),
+                ..well.clone()
+            };
+            for (view, reason, waits) in [
+                (trouble, "RecordUnreachable", "the routing table: no answer"),
+                (
+                    paused,
+                    "TablePaused",
+                    "the annotation multiactive.io/paused to be removed from the RoutingTable",
+                ),
+                (misfit, "RecordMisfit", "the routing table: too long"),
+            ] {
+                let status = status(&promotion, &view, None, Timestamp::UNIX_EPOCH);
+                assert_eq!(status.waiting_for.as_deref(), Some(waits));
+                for kind in [multiactive_api::READY, multiactive_api::STALLED] {
+                    let condition = status.conditions.iter().find(|c| c.type_ == kind).unwrap();
+                    assert_eq!(condition.reason, reason, "{kind}");
+                }
+            }
+            let status = status(&promotion, &well, None, Timestamp::UNIX_EPOCH);
+            let stalled = status
+                .conditions
+                .iter()
+                .find(|c| c.type_ == multiactive_api::STALLED)
+                .unwrap();
+            assert_eq!(stalled.status, "False");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the table of a namespace becomes next. Pure: the same inputs give the same decision.
 
 use super::Inputs;
+use super::lasting::Lasting;
 use super::refusals::{Attempt, Refusals, Subject};
 use crate::promotions::request::{self, Refused, uid_of};
 use crate::promotions::seen::seen;
@@ -10,7 +11,7 @@ use kube::ResourceExt;
 use multiactive_api::{Promotion, PromotionMode};
 use multiactive_core::ids::OperationUid;
 use multiactive_core::ownership::{OwnershipProblem, manage};
-use multiactive_core::promotion::{Move, Operation, Step, WaitFor, looks_again_at, next, record};
+use multiactive_core::promotion::{Move, Operation, Step, WaitFor, looks_again_at, next, record, wake_at};
 use multiactive_core::table::RoutingTable;
 use std::collections::BTreeMap;
 
@@ -55,7 +56,7 @@ pub struct Decided {
 }
 
 impl Decided {
-    fn wake(&mut self, at: impl IntoIterator<Item = Timestamp>) {
+    pub(super) fn wake(&mut self, at: impl IntoIterator<Item = Timestamp>) {
         self.wake_at = self.wake_at.into_iter().chain(at).min();
     }
 }
@@ -67,6 +68,8 @@ pub struct Memory<'a> {
     pub refused: &'a BTreeMap<OperationUid, Refused>,
     /// Commits that the server refused.
     pub refusals: &'a Refusals,
+    /// Since when what is seen has been so.
+    pub lasting: &'a Lasting,
 }
 
 /// The next change of `table`: steps of running operations first, then ownership, then new operations. What the server
@@ -74,7 +77,7 @@ pub struct Memory<'a> {
 pub fn decide(table: Option<&RoutingTable>, inputs: &Inputs, memory: Memory<'_>, now: Timestamp) -> Decided {
     let mut decided = Decided::default();
     for op in table.into_iter().flat_map(|table| &table.operations) {
-        decided.proposal = step(table, op, inputs, memory.refusals, now, &mut decided);
+        decided.proposal = step(table, op, inputs, memory, now, &mut decided);
         if decided.proposal.is_some() {
             return decided;
         }
@@ -187,13 +190,14 @@ fn step(
     table: Option<&RoutingTable>,
     op: &Operation,
     inputs: &Inputs,
-    refusals: &Refusals,
+    memory: Memory<'_>,
     now: Timestamp,
     decided: &mut Decided,
 ) -> Option<Proposal> {
     let (table, subject) = (table?, Subject::Operation(op.uid.clone()));
-    let standing = |movement: &Move| refusals.standing(&subject, Attempt::of(movement)?, now);
+    let standing = |movement: &Move| memory.refusals.standing(&subject, Attempt::of(movement)?, now);
     let mut facts = seen(op, inputs);
+    facts.since = memory.lasting.of(op);
     let mut movement = next(op, &facts, now);
     if let Some(refusal) = standing(&movement) {
         decided.wake([refusal.again_at()]);
@@ -213,7 +217,7 @@ fn step(
     let Some(attempt) = Attempt::of(&movement) else {
         if let Move::Wait(wait) = movement {
             decided.waits.insert(op.uid.clone(), wait);
-            decided.wake(deadline(op));
+            decided.wake(wake_at(op, &facts).filter(|at| *at > now));
             decided.wake(looks_again_at(op).filter(|at| *at > now));
         }
         return None;
@@ -231,7 +235,7 @@ fn step(
     }
 }
 
-/// When the budget of the present step runs out.
+/// When it is given up to record what the server refuses: when the budget of the present step runs out.
 fn deadline(op: &Operation) -> Option<Timestamp> {
     let (since, budget) = match op.step {
         Step::Check | Step::Prepare => (op.entered(), PATIENCE),

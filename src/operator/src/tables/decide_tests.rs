@@ -83,12 +83,14 @@ fn what_the_server_refuses_holds_up_nothing_else_and_is_tried_again() {
     let table = running(&running(&table(), &promotion("one", 0, 9)), &promotion("two", 1, 9));
     let mut inputs = inputs();
     inputs.units.push(unit("c"));
+    inputs.gone = ["one".into(), "two".into()].into();
     inputs.promotions = vec![Arc::new(promotion("three", 2, 9))];
     let (refused, mut refusals) = (BTreeMap::new(), Refusals::default());
     let look = |refusals: &Refusals, now| {
         let memory = Memory {
             refused: &refused,
             refusals,
+            lasting: &Lasting::default(),
         };
         decide(Some(&table), &inputs, memory, now)
     };
@@ -136,7 +138,8 @@ fn what_cannot_be_recorded_within_its_budget_is_given_up() {
     operation.epoch = table.epoch;
     table.keyspaces[0].set(&SlotSet::range(0, 0), Some(&"a".into()), SpanState::Held, table.epoch);
     let (term, epoch) = (table.epoch.term, table.epoch.epoch);
-    let said = json!({"operations": [{"uid": "one", "term": term, "epoch": epoch, "inFlight": 0}]});
+    let said = json!({"operations": [{"uid": "one", "term": term, "epoch": epoch, "inFlight": 0}],
+        "routers": [{"name": "r", "connected": true, "table": {"term": term, "epoch": epoch}}]});
     let mut report: UnitAssignment = from("UnitAssignment", "a", json!({"unit": "a", "cluster": "c"}));
     report.status = Some(serde_json::from_value(said).unwrap());
     let mut inputs = inputs();
@@ -157,6 +160,7 @@ fn what_cannot_be_recorded_within_its_budget_is_given_up() {
         let memory = Memory {
             refused: &refused,
             refusals: &refusals,
+            lasting: &Lasting::default(),
         };
         let decided = decide(Some(&table), &inputs, memory, at(second));
         assert_eq!(

@@ -54,6 +54,7 @@ fn table() -> RoutingTable {
 
 fn moving() -> RoutingTable {
     let operation = Operation {
+        kind: multiactive_core::promotion::OperationKind::Promotion,
         uid: "move".into(),
         name: "move".into(),
         target: "b".into(),
@@ -62,6 +63,7 @@ fn moving() -> RoutingTable {
             source: "a".into(),
             slots: SlotSet::range(0, 1),
         }],
+        stores: Vec::new(),
         verify: Verify::None,
         budgets: Budgets {
             fence: jiff::SignedDuration::from_secs(10),

@@ -10,8 +10,9 @@ use multiactive_api::{
     DataStore, Keyspace, Promotion, ShardRange, Unit, UnitAssignment, UnitAssignmentStatus, UnitRole, UnitWorkload,
 };
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::{KeyspaceName, UnitName};
+use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen};
+use multiactive_core::promotion::MovingStore;
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -72,6 +73,12 @@ pub struct Inputs {
     pub reachable: BTreeSet<UnitName>,
     /// Units whose member is known not to answer: it has not for several probes in a row.
     pub away: BTreeSet<UnitName>,
+    /// Names of DataStores that exist and cannot be parsed.
+    pub unreadable_stores: BTreeSet<String>,
+    /// Operations whose Promotion is gone: the server said so, not a copy.
+    pub gone: BTreeSet<OperationUid>,
+    /// Databases that have not answered their agent for some time, by unit and store.
+    pub silent_stores: BTreeSet<(UnitName, StoreName)>,
 }
 
 impl Inputs {
@@ -110,7 +117,33 @@ impl Inputs {
             reports,
             reachable,
             away,
+            unreadable_stores: hub
+                .stores
+                .invalid(namespace)
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect(),
+            gone: BTreeSet::new(),
+            silent_stores: BTreeSet::new(),
         }
+    }
+
+    /// The stores in force, as an operation notes them.
+    pub fn stores_in_force(&self) -> Vec<MovingStore> {
+        let stores = self.stores.iter().map(|store| MovingStore {
+            store: StoreName(store.name_any()),
+            keyspace: store.spec.keyspace.as_str().into(),
+            members: store.spec.members.iter().map(|m| m.unit.as_str().into()).collect(),
+        });
+        stores.collect()
+    }
+
+    /// What a unit's agent says keeps its stores from their table; `None` also where it says nothing.
+    pub fn store_problem(&self, unit: &UnitName) -> Option<String> {
+        let status = self.reports.get(unit)?.status.as_ref()?;
+        let store = status.stores.iter().find(|store| !store.ready)?;
+        let why = store.message.as_deref().or(store.reason.as_deref())?;
+        Some(format!("store {}: {why}", store.name))
     }
 
     /// Whether a unit's member answers; `None` while neither is known.

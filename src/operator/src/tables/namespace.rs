@@ -5,7 +5,9 @@
 
 use super::Wake;
 use super::decide::{Decided, Memory, decide};
+use super::gone::Gone;
 use super::homes::HomesOf;
+use super::lasting::Lasting;
 use super::projection::Published;
 use super::record::{Hindrance, Wrote};
 use super::refusals::Refusals;
@@ -67,6 +69,8 @@ pub struct Namespace {
     pub(super) refused: BTreeMap<OperationUid, Refused>,
     pub(super) refusals: Refusals,
     pub(super) terminating: Terminating,
+    pub(super) gone: Gone,
+    pub(super) lasting: Lasting,
     pub(super) began: Instant,
     pub(super) view: watch::Sender<Option<Arc<View>>>,
     pub(super) told: mpsc::UnboundedSender<Told>,
@@ -103,6 +107,8 @@ impl Namespace {
             refused: BTreeMap::new(),
             refusals: Refusals::default(),
             terminating: Terminating::default(),
+            gone: Gone::default(),
+            lasting: Lasting::default(),
             began: Instant::now(),
             view: mouth.view,
             told: mouth.told,
@@ -147,14 +153,16 @@ impl Namespace {
         let mut races = 0;
         let paused = self.is_paused();
         while hindrance.is_none() {
-            let inputs = self.inputs();
+            let inputs = self.look();
             let table = self.record.as_ref().map(|record| &record.table);
             let memory = Memory {
                 refused: &self.refused,
                 refusals: &self.refusals,
+                lasting: &self.lasting,
             };
             decided = decide(table, &inputs, memory, Timestamp::now());
             self.refused.append(&mut decided.refused);
+            decided.wake(self.lasting.wake_at(Timestamp::now()));
             let Some(proposal) = decided.proposal.take().filter(|_| !paused) else {
                 break;
             };
@@ -168,7 +176,7 @@ impl Namespace {
                 Err(found) => hindrance = Some(found),
             }
         }
-        let inputs = self.inputs();
+        let inputs = self.look();
         let terminating = self.is_terminating(&inputs);
         self.assign(&inputs, terminating);
         let pause = pause(hindrance.is_some(), &decided);
@@ -176,6 +184,24 @@ impl Namespace {
         let settles = if unsettled.is_empty() { None } else { self.settles_in() };
         self.show(inputs, decided, hindrance, unsettled, terminating == Some(true));
         settles.map_or(pause, |settles| settles.min(pause))
+    }
+
+    /// The inputs of now, with what only looks in a row and the server tell.
+    fn look(&mut self) -> super::Inputs {
+        let mut inputs = self.inputs();
+        let table = self.record.as_ref().map(|record| &record.table);
+        let operations = table.into_iter().flat_map(|table| &table.operations);
+        let shown = |uid: &OperationUid| {
+            inputs
+                .promotions
+                .iter()
+                .any(|p| p.uid().as_deref() == Some(uid.as_str()))
+        };
+        let missing = operations.filter(|op| !shown(&op.uid) && !inputs.unreadable_promotions.contains(&op.name));
+        let missing = missing.map(|op| (op.uid.clone(), op.name.clone())).collect();
+        inputs.gone = self.gone.look(&self.ctx.client, &self.name, &missing, &self.wake);
+        self.lasting.look(table, &mut inputs, Timestamp::now());
+        inputs
     }
 
     pub(super) fn is_paused(&self) -> bool {

@@ -44,7 +44,7 @@ impl Attempt {
             Move::Wait(_) => None,
             Move::Enter { step, .. } => Some(Self::Enter(*step)),
             Move::CompareAgain(_) => Some(Self::CompareAgain),
-            Move::End(Outcome::Succeeded) => Some(Self::Succeed),
+            Move::End(Outcome::Succeeded) | Move::EndWithout(_) => Some(Self::Succeed),
             Move::End(Outcome::Refused { .. } | Outcome::Aborted { .. }) => Some(Self::GiveUp),
         }
     }

@@ -6,9 +6,21 @@ use super::namespace::Namespace;
 use super::record::{Hindrance, not_written};
 use super::view::{RecordProblem, View};
 use kube::ResourceExt;
+use multiactive_api::MemberCluster;
 use multiactive_core::ids::{OperationUid, UnitName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// Why a member is not among those that can be worked with.
+fn not_reached(object: &MemberCluster) -> String {
+    let name = object.name_any();
+    let conditions = object.status.iter().flat_map(|status| &status.conditions);
+    let mut unready = conditions.filter(|c| c.type_ == multiactive_api::READY && c.status == "False");
+    match unready.next() {
+        Some(why) => format!("MemberCluster {name}: {}: {}", why.reason, why.message),
+        None => format!("MemberCluster {name} has not been reached yet"),
+    }
+}
 
 impl Namespace {
     pub(super) fn show(
@@ -83,10 +95,10 @@ impl Namespace {
                 "MemberCluster {cluster} does not list {} in allowedNamespaces",
                 self.name
             ),
-            None if self.ctx.hub.members.get("", cluster).is_some() => {
-                format!("MemberCluster {cluster} has not been reached yet")
-            }
-            None => format!("there is no MemberCluster {cluster}"),
+            None => match self.ctx.hub.members.get("", cluster) {
+                Some(object) => not_reached(&object),
+                None => format!("there is no MemberCluster {cluster}"),
+            },
         };
         unusable.map(|cluster| (cluster.clone(), why(cluster))).collect()
     }

@@ -71,13 +71,13 @@ fn operation(unit: &str, op: &Operation, assignment: &UnitAssignment) -> Value {
     let source = op.sources().iter().any(|source| source.as_str() == unit);
     let mut report = json!({"uid": op.uid.as_str(), "term": op.epoch.term, "epoch": op.epoch.epoch});
     match (op.step, source) {
-        (Step::Check | Step::Prepare, false) => report["lagMs"] = json!(3),
+        (Step::Check | Step::Prepare | Step::Verify, false) => report["lagMs"] = json!(3),
         (Step::Hold | Step::Fence, true) => {
             report["inFlight"] = json!(0);
             let position = |store: &multiactive_api::AssignedStore| json!({"store": store.name, "source": unit, "vector": [{"unit": unit, "position": "0/1"}]});
             report["fenced"] = assignment.spec.stores.iter().map(position).collect();
         }
-        (Step::Hold | Step::Fence | Step::Drain, false) => report["reach"] = json!("Reached"),
+        (Step::Hold | Step::Fence | Step::Drain, false) => report["reach"] = json!({"state": "Reached"}),
         (_, _) => {}
     }
     report

@@ -129,6 +129,11 @@ impl World {
         }
     }
 
+    /// Ends the doubles: what they said last stays.
+    pub fn agents_end(&self) {
+        self.agents.cancel();
+    }
+
     /// Server-side applies an object to the hub, as a user's GitOps would.
     pub async fn apply(&self, object: Value) -> DynamicObject {
         apply_to(&self.hub, object).await

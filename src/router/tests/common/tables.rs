@@ -4,7 +4,7 @@ use super::UNITS;
 use multiactive_api::UnitAssignmentSpec;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
-use multiactive_core::promotion::{Budgets, Operation, SlotMove, Step, Verify};
+use multiactive_core::promotion::{Budgets, Operation, OperationKind, SlotMove, Step, Verify};
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span;
 use multiactive_core::table::{KeyspaceTable, RoutingTable, TableUnit};
@@ -85,10 +85,12 @@ pub fn table(text: &str, address: impl Fn(&str) -> SocketAddr) -> RoutingTable {
 
 fn operation(epoch: Epoch, moves: Vec<SlotMove>) -> Operation {
     Operation {
+        kind: OperationKind::Promotion,
         uid: "move".into(),
         name: "move".into(),
         target: "south".into(),
         moves,
+        stores: Vec::new(),
         verify: Verify::None,
         budgets: Budgets {
             fence: jiff::SignedDuration::from_secs(10),

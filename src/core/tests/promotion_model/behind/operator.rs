@@ -6,8 +6,8 @@ use crate::common::{at, slots};
 use crate::world::Table;
 use jiff::SignedDuration;
 use multiactive_core::promotion::{
-    Budgets, FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, Request, RoutersSeen, Seen, SourceSeen, Step,
-    StorePosition, TargetSeen, UnitPosition, UnitReady, Verify, admit, next, record,
+    Budgets, FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, Request, RoutersSeen, Seen, Since, SourceSeen,
+    Step, StorePosition, TargetSeen, UnitPosition, UnitReady, Verify, admit, next, record,
 };
 
 /// The number of an operation.
@@ -21,6 +21,7 @@ fn request(number: u8, target: usize) -> Request {
         name: format!("move-{number}"),
         target: UNITS[target].into(),
         select: vec![("users".into(), slots("0"))],
+        stores: Vec::new(),
         expected_epoch: u64::MAX,
         verify: Verify::None,
         budgets: Budgets {
@@ -110,10 +111,12 @@ fn observe(model: &Model, world: &World, op: &Operation) -> Seen {
     };
     Seen {
         abort: None,
+        stores: Some(Vec::new()),
         target: Some(TargetSeen {
             cordoned: false,
             ready: Some(UnitReady::Ready).filter(|_| !world.units[target].away),
             applied: Some(op.epoch).filter(|_| fact(target) == Some(Fact::Opened)),
+            problem: None,
         }),
         sources: vec![SourceSeen {
             unit: UNITS[source].into(),
@@ -130,9 +133,11 @@ fn observe(model: &Model, world: &World, op: &Operation) -> Seen {
                 Some(Fact::Reached | Fact::Opened) | None => None,
             },
             links: Some(Ok(())).filter(|_| !world.units[source].away),
+            problem: None,
         }],
         members: (0..3).filter(|unit| *unit != source).map(member).collect(),
         compared: None,
         routers_behind: Some(Vec::new()),
+        since: Since::default(),
     }
 }

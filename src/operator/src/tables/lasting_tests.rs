@@ -1,0 +1,133 @@
+//! Tests of what has lasted.
+
+use super::*;
+use multiactive_api::{Unit, UnitAssignment};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::promotion::{Budgets, OperationKind, SlotMove, Step, Verify};
+use multiactive_core::slots::SlotSet;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1000 + second).unwrap()
+}
+
+fn from<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> T {
+    serde_json::from_value(json!({"apiVersion": "multiactive.io/v1alpha1", "kind": kind,
+        "metadata": {"name": name, "namespace": "shop", "uid": name, "generation": 1}, "spec": spec}))
+    .unwrap()
+}
+
+/// Slots of a go to b; no store moves.
+fn table(step: Step) -> RoutingTable {
+    let operation = Operation {
+        kind: OperationKind::Promotion,
+        uid: "move".into(),
+        name: "move".into(),
+        target: "b".into(),
+        moves: vec![SlotMove {
+            keyspace: "users".into(),
+            source: "a".into(),
+            slots: SlotSet::range(0, 1),
+        }],
+        stores: Vec::new(),
+        verify: Verify::Full,
+        budgets: Budgets {
+            fence: SignedDuration::from_secs(10),
+            drain: SignedDuration::from_secs(30),
+        },
+        step,
+        epoch: Epoch::new(1, 7),
+        round: 0,
+        remaining: Vec::new(),
+        positions: Vec::new(),
+        behind: Vec::new(),
+        history: Vec::new(),
+    };
+    RoutingTable {
+        operations: vec![operation],
+        ..RoutingTable::default()
+    }
+}
+
+/// What the agent of b says; a says that it has a router.
+fn inputs(b: Value) -> Inputs {
+    let router = json!([{"name": "r", "connected": true, "table": {"term": 1, "epoch": 7}}]);
+    let report = |unit: &str, status: Value| {
+        let mut assignment: UnitAssignment = from("UnitAssignment", unit, json!({"unit": unit, "cluster": "c"}));
+        assignment.status = Some(serde_json::from_value(status).unwrap());
+        (UnitName::from(unit), Arc::new(assignment))
+    };
+    let a = json!({"observedGeneration": 1, "routers": router, "operations": [{"uid": "move", "term": 1, "epoch": 7}]});
+    let mut b = b;
+    b["observedGeneration"] = json!(1);
+    let unit = |name: &str| {
+        let spec = json!({"cluster": "c", "role": "Sharded", "router": "https://r:1"});
+        Arc::new(from::<Unit>("Unit", name, spec))
+    };
+    Inputs {
+        namespace: "shop".to_owned(),
+        units: vec![unit("a"), unit("b")],
+        reports: [report("a", a), report("b", b)].into(),
+        reachable: ["a".into(), "b".into()].into(),
+        ..Inputs::default()
+    }
+}
+
+#[test]
+fn an_unready_target_lasts_only_while_every_look_says_so() {
+    let ready = json!({"routers": [{"name": "r", "connected": true}]});
+    let mut lasting = Lasting::default();
+    let table = table(Step::Check);
+    for (second, said, want) in [
+        (0, json!({}), Some(0)),
+        (3, json!({}), Some(0)),
+        (4, ready, None),
+        (6, json!({}), Some(6)),
+    ] {
+        lasting.look(Some(&table), &mut inputs(said), at(second));
+        let since = lasting.of(&table.operations[0]).unready;
+        assert_eq!(since, want.map(at), "at {second}");
+    }
+    lasting.look(Some(&RoutingTable::default()), &mut inputs(json!({})), at(7));
+    assert_eq!(lasting.of(&table.operations[0]), Since::default(), "it has ended");
+}
+
+#[test]
+fn in_verify_it_is_unfit_since_the_rows_were_equal() {
+    let mut lasting = Lasting::default();
+    let table = table(Step::Verify);
+    // Without a moving store there is nothing to compare, so that is over at once.
+    lasting.look(Some(&table), &mut inputs(json!({})), at(5));
+    lasting.look(Some(&table), &mut inputs(json!({})), at(9));
+    assert_eq!(lasting.of(&table.operations[0]).unfit, Some(at(5)));
+}
+
+#[test]
+fn a_database_is_silent_once_its_agent_has_said_so_for_long_and_an_agent_that_is_not_heard_says_nothing() {
+    let says = |reason: &str| json!({"stores": [{"name": "orders", "ready": false, "reason": reason}]});
+    let mut lasting = Lasting::default();
+    let none = RoutingTable::default();
+    for (second, said, heard, want) in [
+        (0, says("Unreachable"), true, 0),
+        (14, says("TimedOut"), true, 0),
+        (15, says("Unreachable"), true, 1),
+        (16, says("Starting"), true, 0),
+        (17, says("Unreachable"), true, 0),
+        (31, says("Unreachable"), false, 0),
+        (33, says("Unreachable"), true, 0),
+        (47, says("Unreachable"), true, 0),
+        (48, says("Unreachable"), true, 1),
+    ] {
+        let mut inputs = inputs(said);
+        if !heard {
+            inputs.reachable.clear();
+        }
+        lasting.look(Some(&none), &mut inputs, at(second));
+        assert_eq!(inputs.silent_stores.len(), want, "at {second}");
+        if second == 0 {
+            assert_eq!(lasting.wake_at(at(1)), Some(at(15)));
+        }
+    }
+    assert_eq!(lasting.wake_at(at(48)), None);
+}
