@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use support::gate::Gate;
 use support::history::History;
 use support::program::{Program, Start};
-use support::{SYSTEM, World, eventually};
+use support::{SYSTEM, World, eventually, namespaced};
 
 /// An operator and its way to the hub.
 struct Candidate {
@@ -108,7 +108,10 @@ async fn one_leads_and_what_another_decided_before_does_not_count() {
 async fn frozen_before_its_commit(world: &World, mut first: Candidate, second: &Candidate) {
     first.way.keep(|table| table["operations"][0]["step"] == "Open");
     let range = json!({"type": "Ranges", "ranges": ["users-0"]});
-    world.promote("frozen", "east-1", range, world.epoch().await).await;
+    // Writes are held all the while: whoever leads next must still be within the budget, or it gives up.
+    let spec = json!({"targetUnit": "east-1", "select": range, "expectedEpoch": world.epoch().await, "mode": "Execute",
+        "budgets": {"fence": "2m", "drain": "2m"}});
+    world.apply(namespaced("Promotion", "frozen", spec)).await;
     first.way.kept().await;
     first.program.freeze();
     assert_eq!(world.outcome("frozen").await, "Succeeded");
