@@ -70,6 +70,10 @@ pub struct StoreFacts {
     pub problem: Option<Problem>,
     /// Which server it is.
     pub server: Option<String>,
+    /// Which database it was when it was in hand last, maybe by an earlier agent.
+    pub incarnation: Option<String>,
+    /// The highest epoch that it held then.
+    pub seen: Option<Epoch>,
     /// What a person should know though it keeps nothing from working, and its reason.
     pub warnings: Vec<Problem>,
     /// Its links, by the unit that they come from.

@@ -39,6 +39,8 @@ pub fn status(known: Known<'_>, before: &[Condition], now: Timestamp) -> UnitAss
         reason: told(facts).map(|(reason, _)| reason),
         message: told(facts).map(|(_, message)| message),
         server: facts.server.clone(),
+        incarnation: facts.incarnation.clone(),
+        seen: facts.seen.map(table_of),
     };
     let router = |(name, router): (&str, &crate::routers::Router)| RouterStatus {
         name: name.to_owned(),

@@ -157,11 +157,11 @@ pub struct AssignedStoreStatus {
     pub name: String,
     /// Whether the agent has it in hand: reachable, fence installed, table applied.
     pub ready: bool,
-    /// One word, where it is not ready.
+    /// One word, where it is not ready, or where rows may be wrong though it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::word")]
     pub reason: Option<String>,
-    /// What is wrong and what to do, where it is not ready.
+    /// What is wrong and what to do, where there is a reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::message")]
     pub message: Option<String>,
@@ -169,6 +169,13 @@ pub struct AssignedStoreStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::short")]
     pub server: Option<String>,
+    /// Which database it was when the agent had it in hand last: an empty one in its place is not taken for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::short")]
+    pub incarnation: Option<String>,
+    /// The highest table that it held then: one that holds a lower table was restored from an older state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<AppliedTable>,
 }
 
 /// A link into the unit.

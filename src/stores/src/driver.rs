@@ -71,6 +71,10 @@ pub struct TableFinding {
 pub struct Inspected {
     /// Which server it is and since when it runs; differs after a restart and in a clone.
     pub server: String,
+    /// Which database it is: made at the first install, so that an empty one has another.
+    pub incarnation: String,
+    /// Whether a slot was ever open in it, and so rows may have been written.
+    pub opened: bool,
     /// Its version.
     pub version: String,
     /// The highest epoch that was asked for here.
@@ -363,7 +367,9 @@ pub trait Driver: Send + Sync {
         timeout: Duration,
     ) -> impl Future<Output = Result<Waited, Error>> + Send;
 
-    /// Makes or mends the link from a peer: looks first, adopts what exists.
+    /// Makes or mends the link from a peer: looks first, adopts what exists. From another database than the one that it
+    /// was made with it brings nothing, and from one whose log went back nothing more, but says so; a link that is made
+    /// though rows were written before it has a gap.
     ///
     /// # Errors
     ///
@@ -390,6 +396,14 @@ pub trait Driver: Send + Sync {
     ///
     /// Where the server does not answer.
     fn compared(&self, from: &UnitName) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Which of the peers prove that this database went back: they have applied more of its log than there is. In words.
+    /// A peer that does not answer within a second proves nothing.
+    ///
+    /// # Errors
+    ///
+    /// Where this server does not answer.
+    fn went_back(&self, peers: &[Peer]) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
 
     /// Writes this member's heartbeat. It makes traffic: only while somebody asks for the lag.
     ///

@@ -114,14 +114,25 @@ pub async fn run(
 /// The routers that the last agent reported.
 fn known_routers(status: Option<&UnitAssignmentStatus>) -> Vec<(String, Option<Epoch>)> {
     let routers = status.map(|status| status.routers.as_slice()).unwrap_or_default();
-    let epoch = |table: &multiactive_api::AppliedTable| {
-        let term = u32::try_from(table.term).ok()?;
-        Some(Epoch::new(term, u64::try_from(table.epoch).ok()?))
-    };
     let known = routers
         .iter()
-        .map(|router| (router.name.clone(), router.table.as_ref().and_then(epoch)));
+        .map(|router| (router.name.clone(), router.table.as_ref().and_then(epoch_of)));
     known.collect()
+}
+
+/// What the last status says of a store that must outlive its database.
+fn remembered(status: &UnitAssignmentStatus, name: &StoreName) -> facts::StoreFacts {
+    let known = status.stores.iter().find(|known| known.name == name.as_str());
+    facts::StoreFacts {
+        incarnation: known.and_then(|known| known.incarnation.clone()),
+        seen: known.and_then(|known| epoch_of(known.seen.as_ref()?)),
+        ..facts::StoreFacts::default()
+    }
+}
+
+fn epoch_of(table: &multiactive_api::AppliedTable) -> Option<Epoch> {
+    let term = u32::try_from(table.term).ok()?;
+    Some(Epoch::new(term, u64::try_from(table.epoch).ok()?))
 }
 
 impl Hand {
@@ -253,12 +264,12 @@ impl Hand {
             }
             stays
         });
-        let duties = &self.duties;
+        let (duties, last) = (&self.duties, &self.last);
         self.board.send_if_modified(|stores| {
             let before = stores.clone();
             stores.retain(|name, _| assigned.contains(name));
             for name in assigned {
-                let facts = stores.entry(name.clone()).or_default();
+                let facts = stores.entry(name.clone()).or_insert_with(|| remembered(last, name));
                 facts
                     .answers
                     .retain(|uid, _| duties.iter().any(|duty| duty.operation == *uid));

@@ -3,9 +3,10 @@
 //! It looks at the server once a second, for a restarted database starts fenced and is opened again at the same epoch.
 //! What it waits for is given up as soon as the wish is another one: a fence whose operation was aborted, above all.
 
+use super::identity;
 use super::waiting::{Ended, while_wished};
 use super::wish::{Asked, Target, Wish};
-use super::{LONGEST_PAUSE, Store, timed};
+use super::{LONGEST_PAUSE, Store, links, timed};
 use crate::backoff::Backoff;
 use crate::facts::Problem;
 use crate::failpoints::hit;
@@ -28,6 +29,20 @@ const LIMITS: FenceLimits = FenceLimits {
     deadline: Duration::from_secs(10),
     grace: Duration::from_secs(2),
 };
+
+/// Why a store is not in hand.
+enum Trouble {
+    /// A verb failed.
+    Failed(Error),
+    /// Its database is not the one that it should be.
+    Another(Problem),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
 
 /// What this agent has done to the server that runs now.
 struct Standing {
@@ -57,10 +72,10 @@ pub(super) async fn keep<D: Driver>(
                 backoff.reset();
                 LOOK
             }
-            Err(error) => {
+            Err(trouble) => {
                 // Whatever was true of the server may not be true any more.
                 standing = None;
-                report(store, target, &error);
+                report(store, target, trouble);
                 backoff.pause()
             }
         };
@@ -74,8 +89,17 @@ pub(super) async fn keep<D: Driver>(
     }
 }
 
-fn report<D: Driver>(store: &Store<D>, target: &Target, error: &Error) {
-    let problem = Problem::new(error.reason(), error.explain());
+fn report<D: Driver>(store: &Store<D>, target: &Target, trouble: Trouble) {
+    let problem = match trouble {
+        Trouble::Failed(error) => Problem::new(error.reason(), error.explain()),
+        Trouble::Another(problem) => {
+            // What the others have of it, and it of them, is not to be counted on: promotions see that by the links.
+            for peer in &target.peers {
+                links::note(store, &peer.unit, links::not_its_own(&problem));
+            }
+            problem
+        }
+    };
     let before = store.board.facts().problem;
     if before.is_none_or(|before| before.reason != problem.reason) {
         let (name, unit) = (&target.spec.store, &target.spec.unit);
@@ -91,12 +115,12 @@ async fn pass<D: Driver>(
     wishes: &watch::Receiver<Wish>,
     wish: &Wish,
     standing: &mut Option<Standing>,
-) -> Result<(), Error> {
+) -> Result<(), Trouble> {
     let mut stands = match standing.take() {
         Some(stands) => stands,
         None => {
             timed(&store.metrics, "install", store.driver.install()).await?;
-            look(store, None).await?
+            look(store, target, None).await?
         }
     };
     for asked in &wish.asked {
@@ -114,7 +138,7 @@ async fn pass<D: Driver>(
     let mut behind = wish.table.as_deref().filter(|table| !is_there(&stands, table));
     // Who waits for a new table does not wait for a look: what opens is looked at inside the database.
     if behind.is_none() && stands.looked.elapsed() >= LOOK {
-        stands = look(store, Some(stands)).await?;
+        stands = look(store, target, Some(stands)).await?;
         behind = wish.table.as_deref().filter(|table| !is_there(&stands, table));
     }
     if let Some(table) = behind {
@@ -130,6 +154,10 @@ async fn pass<D: Driver>(
                     return Ok(());
                 };
                 (stands.at, stands.grants) = (Some((table.epoch, opened)), grants);
+                // It holds that epoch by now: said at once, it is no write of its own.
+                store
+                    .board
+                    .change(|facts| facts.seen = facts.seen.max(Some(table.epoch)));
             }
         }
     }
@@ -142,21 +170,29 @@ async fn pass<D: Driver>(
 }
 
 /// Looks at the server, and puts back what is not in place. What was done to it counts only while it is the same one, with
-/// the same slots open.
-async fn look<D: Driver>(store: &Store<D>, before: Option<Standing>) -> Result<Standing, Error> {
+/// the same slots open. A server that is new here may hold another database.
+async fn look<D: Driver>(store: &Store<D>, target: &Target, before: Option<Standing>) -> Result<Standing, Trouble> {
     let mut seen = timed(&store.metrics, "inspect", store.driver.inspect()).await?;
     if !seen.amiss.is_empty() {
         tracing::error!(amiss = seen.amiss.join(", "), "the fence is not whole, putting it back");
         timed(&store.metrics, "install", store.driver.install()).await?;
         seen = timed(&store.metrics, "inspect", store.driver.inspect()).await?;
     }
+    let known = before.as_ref().is_some_and(|before| before.server == seen.server);
+    let beyond = match known {
+        true => Vec::new(),
+        false => timed(&store.metrics, "went_back", store.driver.went_back(&target.peers)).await?,
+    };
+    identity::judge(&store.board.facts(), &seen, &beyond).map_err(Trouble::Another)?;
     let Inspected {
         server,
+        incarnation,
+        opened: _,
         open,
         refused,
         warnings,
         version: _,
-        seen: _,
+        seen: epoch,
         amiss: _,
     } = seen;
     let before = before.filter(|before| before.server == server);
@@ -178,6 +214,8 @@ async fn look<D: Driver>(store: &Store<D>, before: Option<Standing>) -> Result<S
     });
     store.board.change(|facts| {
         facts.server = Some(server.clone());
+        facts.incarnation = Some(incarnation);
+        facts.seen = Some(epoch);
         facts.warnings = warnings;
     });
     Ok(Standing {

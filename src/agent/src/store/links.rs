@@ -2,10 +2,11 @@
 //!
 //! A link whose peer is not in the assignment any more is left as it is: nothing is deleted here.
 
+use super::identity;
 use super::wish::{Target, Wish};
 use super::{LONGEST_PAUSE, Store, timed};
 use crate::backoff::Backoff;
-use crate::facts::LinkFact;
+use crate::facts::{LinkFact, Problem};
 use crate::plan::Ask;
 use futures::future::join_all;
 use multiactive_api::LinkState as Reported;
@@ -70,23 +71,34 @@ async fn converge<D: Driver>(store: &Store<D>, peers: &[Peer]) -> bool {
     let each = peers.iter().map(|peer| async {
         let running = known
             .iter()
-            .find(|link| link.from == peer.unit && link.state == LinkState::Running);
+            .find(|link| link.from == peer.unit && link.state == LinkState::Running && link.gap.is_none());
         let link = match running {
             Some(link) => Ok(link.clone()),
             None => timed(&store.metrics, "link", store.driver.link(peer)).await,
         };
-        let fact = fact(link);
+        // A store whose rows are not what others take them for has no link that anybody may count on.
+        let problem = store.board.facts().problem;
+        let another = problem.filter(|problem| identity::REASONS.contains(&problem.reason.as_str()));
+        let fact = another.map_or_else(|| fact(link), |problem| not_its_own(&problem));
         let runs = fact.state == Reported::Running;
-        note(store, peer, fact);
+        note(store, &peer.unit, fact);
         runs
     });
     join_all(each).await.into_iter().all(|runs| runs)
 }
 
-fn note<D: Driver>(store: &Store<D>, peer: &Peer, fact: LinkFact) {
+pub(super) fn note<D: Driver>(store: &Store<D>, from: &UnitName, fact: LinkFact) {
     store.board.change(|facts| {
-        facts.links.insert(peer.unit.to_string(), fact);
+        facts.links.insert(from.to_string(), fact);
     });
+}
+
+/// A link into a database that is not the one that it should be.
+pub(super) fn not_its_own(problem: &Problem) -> LinkFact {
+    LinkFact {
+        state: Reported::Broken,
+        message: Some(format!("{}: {}", problem.reason, problem.message)),
+    }
 }
 
 /// No automatic comparison clears a gap yet: a person says that the rows are equal.

@@ -4,6 +4,7 @@
 //! for an operation. All are driven by the wish and write what they know on the board.
 
 mod answers;
+mod identity;
 mod keeper;
 mod links;
 mod waiting;

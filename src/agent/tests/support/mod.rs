@@ -36,7 +36,7 @@ const SHOP: &str = "
     CREATE ROLE shop_app LOGIN PASSWORD 'change me';
 ";
 
-const TABLES: &str = "
+pub const TABLES: &str = "
     CREATE TABLE orders (id text PRIMARY KEY, user_id text NOT NULL);
     ALTER TABLE orders OWNER TO shop_owner;
     GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO shop_app;

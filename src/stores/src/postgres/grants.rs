@@ -5,7 +5,7 @@
 
 use super::connect::Session;
 use super::inspect::{epoch, numbers};
-use super::{Postgres, fence, names, placed};
+use super::{Postgres, fence, incarnation, names, placed};
 use crate::driver::{Applied, FenceLimits, Grant};
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
@@ -81,7 +81,8 @@ const LOOK: &str = wanted!(
 const MAY_OPEN: &str = wanted!(
     "SELECT min(op) FILTER (WHERE op IS NOT NULL AND NOT EXISTS (
                 SELECT FROM multiactive.reached r WHERE r.op = pair.op AND (r.term, r.epoch) < (pair.term, pair.epoch))),
-            coalesce(bool_or(op IS NULL AND is_term = 0 AND is_epoch = 0), false)
+            coalesce(bool_or(op IS NULL AND is_term = 0 AND is_epoch = 0), false),
+            (SELECT o.opened FROM multiactive.store o)
      FROM pair WHERE open AND NOT is_open"
 );
 
@@ -213,6 +214,12 @@ async fn open(pg: &Postgres, table: Epoch, wanted: &Wanted) -> Result<u64, Error
         if !missing.is_empty() {
             return Err(Error::LinksMissing { missing });
         }
+    }
+    if row.get::<_, Option<bool>>(2) != Some(true) {
+        session
+            .batch("noting the first opening", "UPDATE multiactive.store SET opened = true")
+            .await?;
+        incarnation::introduce(&session, &pg.spec).await?;
     }
     let opened = session.change("opening slots", OPEN, params!(keyspace, wanted)).await?;
     session.batch("opening slots", "COMMIT").await?;

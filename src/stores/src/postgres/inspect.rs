@@ -15,7 +15,8 @@ pub(super) async fn inspect(pg: &Postgres) -> Result<Inspected, Error> {
     let session = pg.server.session().await?;
     let sql = "SELECT (pg_control_system()).system_identifier::text || '/' ||
                       to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
-                      current_setting('server_version'), s.seen_term, s.seen_epoch
+                      current_setting('server_version'), s.seen_term, s.seen_epoch, s.incarnation::text,
+                      coalesce(s.opened, true)
                FROM multiactive.store s";
     let row = session.row("reading the server's identity", sql, &[]).await?;
     let sql = "SELECT slot FROM multiactive.slot
@@ -31,6 +32,8 @@ pub(super) async fn inspect(pg: &Postgres) -> Result<Inspected, Error> {
     session.keep();
     Ok(Inspected {
         server: row.get(0),
+        incarnation: row.get(4),
+        opened: row.get(5),
         version: row.get(1),
         seen: epoch(row.get(2), row.get(3)),
         open: open

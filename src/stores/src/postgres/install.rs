@@ -6,7 +6,7 @@
 use super::connect::Session;
 use super::names::{IN_ORDER, PUBLISHED, fnv, ident, literal, publication, qualified, short, table};
 use super::placed::{self, Amiss};
-use super::{Postgres, inspect, links, tables};
+use super::{Postgres, incarnation, inspect, links, tables};
 use crate::driver::{KeyspaceSpec, StoreSpec, TableSpec};
 use crate::error::Error;
 use multiactive_core::hash::Function;
@@ -53,6 +53,7 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
     if belongs(pg, &session).await? {
         let amiss = left_behind(&session).await?;
         if amiss.is_empty() && is_installed(spec, &session, &digest).await? {
+            incarnation::introduce(&session, spec).await?;
             placed::whole(pg, &amiss);
             session.keep();
             return Ok(());
@@ -96,6 +97,15 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
         .await?;
     session.batch("installing the fence", &script).await?;
     converge_publication(spec, &session).await?;
+    session
+        .batch(
+            "noting whether slots were ever open",
+            "UPDATE multiactive.store SET opened = EXISTS (SELECT FROM multiactive.slot WHERE term > 0 OR epoch > 0)
+             WHERE opened IS NULL;
+             UPDATE multiactive.store SET born = incarnation WHERE digest = ''",
+        )
+        .await?;
+    incarnation::introduce(&session, spec).await?;
     placed::note(&session, spec).await?;
     if !amiss.is_empty() {
         placed::confess(pg, &session, &amiss).await?;

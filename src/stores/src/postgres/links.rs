@@ -5,6 +5,7 @@
 
 use super::connect::Session;
 use super::names::{ident, literal};
+use super::noted::{applied, begin, forget_gap, note, noted, other, reborn, went_back};
 use super::peer::{self, Slot};
 use super::subscription::{Known, judge, look};
 use super::{Postgres, names};
@@ -13,7 +14,6 @@ use crate::error::Error;
 use multiactive_core::ids::UnitName;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::types::ToSql;
 
 pub(super) use super::subscription::Watch;
 
@@ -105,12 +105,17 @@ async fn make(
     name: &str,
     lost: Option<&str>,
 ) -> Result<Change, Error> {
+    // In this order: what is known here may be newer than what is seen only where the log itself told it.
+    let known = noted(session, name).await?;
     let seen = match peer::look(pg, from, name).await {
         Ok(seen) => seen,
         Err(error) => return Ok(Change::Waits(error.explain())),
     };
     if !seen.publishes {
         return Ok(Change::Waits(format!("{} does not publish the store yet", from.unit)));
+    }
+    if let Some(why) = other(from, &seen, &known) {
+        return Ok(Change::Waits(why));
     }
     let adopt = match seen.slot {
         Slot::Active => {
@@ -119,18 +124,30 @@ async fn make(
                 from.unit
             )));
         }
-        Slot::Idle(position) => Some(position),
+        // What it kept of the life before is of another log.
+        Slot::Idle(ref position) if !reborn(&seen, &known) => Some(position.clone()),
         Slot::Missing => None,
-        Slot::Lost => match peer::drop_slot(pg, from, name).await {
+        Slot::Idle(_) | Slot::Lost => match peer::drop_slot(pg, from, name).await {
             Ok(()) => None,
             Err(error) => return Ok(Change::Waits(error.explain())),
         },
     };
-    if adopt.is_none() {
+    // Before the slot: what has a slot and no note, another database than this one had made.
+    note(session, name, from, &seen).await?;
+    // A slot that was kept for this very database has all; else rows may have come before it, unless nobody could write.
+    let written = || seen.introduction.as_ref().map_or(known.made, |told| told.opened);
+    let missed = match (&adopt, known.made) {
+        (Some(_), true) => false,
+        (Some(_), false) | (None, _) => reborn(&seen, &known) || written(),
+    };
+    if missed {
+        let lost = lost.unwrap_or(match known.made {
+            true => "it was dropped with its slot",
+            false => "this database had none",
+        });
         let why = format!(
-            "made again ({}): rows that {from} wrote before may be missing here; compare the rows with {from}'s and \
+            "made again ({lost}): rows that {from} wrote before may be missing here; compare the rows with {from}'s and \
              repair, then UPDATE multiactive.link SET gap = NULL WHERE from_unit = '{from}' in this database",
-            lost.unwrap_or("it was dropped with its slot"),
             from = from.unit
         );
         let sql = "UPDATE multiactive.link SET gap = coalesce(gap, $2), made = clock_timestamp() WHERE name = $1";
@@ -154,7 +171,6 @@ async fn make(
         ident(&names::publication(&pg.spec)),
     );
     session.batch("making a link", &sql).await?;
-    note(session, name, &from.unit).await?;
     let adopted = adopt.is_some();
     tracing::info!(at = %pg.server.at, from = %from.unit, adopted, "link made");
     Ok(Change::Made)
@@ -168,24 +184,6 @@ async fn advance(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str) 
         Some(row) => peer::advance_slot(pg, from, name, row.get(0)).await,
         None => Ok(()),
     }
-}
-
-/// Notes that nothing before `position` is still to come by the link: it was applied, or it is missing for good, which is
-/// the link's gap. A link that is made has no progress of its own before the first transaction, and openings wait for it.
-async fn begin(session: &Session<'_>, name: &str, position: &str, adopted: bool) -> Result<(), Error> {
-    let sql = "INSERT INTO multiactive.applied AS a (name, progress) VALUES ($1, $2)
-               ON CONFLICT (name) DO UPDATE SET progress = CASE
-                   WHEN $3 THEN greatest(a.progress::pg_lsn, excluded.progress::pg_lsn)::text ELSE excluded.progress END";
-    let params: [&(dyn ToSql + Sync); 3] = [&name, &position, &adopted];
-    session.change("noting where a link begins", sql, &params).await?;
-    Ok(())
-}
-
-/// Remembers that the link was made: if it has to be made again, rows may be missing.
-async fn note(session: &Session<'_>, name: &str, from: &UnitName) -> Result<(), Error> {
-    let sql = "INSERT INTO multiactive.link (name, from_unit) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    session.change("noting a link", sql, &[&name, &from.as_str()]).await?;
-    Ok(())
 }
 
 /// Brings an existing link to what it should be.
@@ -215,9 +213,6 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
         session.batch("mending a link", &sql).await?;
         changed = Change::Made;
     }
-    if !known.noted {
-        note(session, name, &from.unit).await?;
-    }
     if !known.receives_all {
         // Made again, over its own slot: what is added to a link that runs may come before it is added, and is skipped.
         return match peer::look(pg, from, name).await {
@@ -240,20 +235,34 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
         session.batch("adding tables to a link", &sql).await?;
         changed = Change::Made;
     }
-    if known.streams {
+    if known.streams && known.gap.is_none() && pg.watch.is_compared(name) {
         return Ok(changed);
     }
-    // It does not stream: the other end knows why.
-    let lost = match peer::look(pg, from, name).await {
+    // It does not stream, or this process has not looked yet: the other end knows why, and which database it is.
+    // In this order: what is applied here was in the peer's log before.
+    let (before, applied) = (noted(session, name).await?, applied(session, name).await?);
+    let seen = match peer::look(pg, from, name).await {
+        Ok(seen) => seen,
         Err(error) => return Ok(Change::Waits(error.explain())),
-        Ok(seen) => match seen.slot {
-            Slot::Active | Slot::Idle(_) if seen.publishes => return Ok(changed),
-            Slot::Active | Slot::Idle(_) => {
-                return Ok(Change::Waits(format!("{} does not publish the store", from.unit)));
-            }
-            Slot::Missing => "its slot was gone",
-            Slot::Lost => "its slot had lost its log",
-        },
+    };
+    if let Some(why) = other(from, &seen, &before) {
+        return Ok(Change::Waits(why));
+    }
+    if reborn(&seen, &before) {
+        remove(session, name).await?;
+        return make(pg, session, from, name, Some("it goes on as another database")).await;
+    }
+    note(session, name, from, &seen).await?;
+    if let Some(why) = went_back(session, name, from, applied.as_deref(), &seen).await? {
+        return Ok(Change::Waits(why));
+    }
+    let lost = match seen.slot {
+        Slot::Active | Slot::Idle(_) if seen.publishes => return Ok(changed),
+        Slot::Active | Slot::Idle(_) => {
+            return Ok(Change::Waits(format!("{} does not publish the store", from.unit)));
+        }
+        Slot::Missing => "its slot was gone",
+        Slot::Lost => "its slot had lost its log",
     };
     remove(session, name).await?;
     make(pg, session, from, name, Some(lost)).await
@@ -345,10 +354,8 @@ pub(super) async fn links(pg: &Postgres) -> Result<Vec<Link>, Error> {
 }
 
 pub(super) async fn compared(pg: &Postgres, from: &UnitName) -> Result<(), Error> {
-    let name = names::link(&pg.spec, from, &pg.spec.unit);
     let session = pg.server.session().await?;
-    let sql = "UPDATE multiactive.link SET gap = NULL WHERE name = $1 AND gap IS NOT NULL";
-    session.change("forgetting a gap", sql, &[&name]).await?;
+    forget_gap(&session, &names::link(&pg.spec, from, &pg.spec.unit)).await?;
     session.keep();
     Ok(())
 }

@@ -7,11 +7,13 @@ mod checksum;
 mod connect;
 mod fence;
 mod grants;
+mod incarnation;
 mod inspect;
 mod install;
 mod lag;
 mod links;
 mod names;
+mod noted;
 mod peer;
 mod placed;
 mod position;
@@ -132,6 +134,10 @@ impl Driver for Postgres {
 
     async fn compared(&self, from: &UnitName) -> Result<(), Error> {
         links::compared(self, from).await
+    }
+
+    async fn went_back(&self, peers: &[Peer]) -> Result<Vec<String>, Error> {
+        incarnation::went_back(self, peers).await
     }
 
     async fn beat(&self) -> Result<(), Error> {

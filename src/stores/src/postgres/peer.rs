@@ -2,6 +2,7 @@
 //! slot is still there.
 
 use super::connect::{Access, Server};
+use super::incarnation::Introduction;
 use super::{Postgres, names};
 use crate::driver::Peer;
 use crate::error::Error;
@@ -14,6 +15,10 @@ pub(super) struct PeerSeen {
     pub(super) publishes: bool,
     /// Whether it publishes its openings, and what else a link must miss nothing of.
     pub(super) publishes_all: bool,
+    /// Which database it says it is.
+    pub(super) introduction: Option<Introduction>,
+    /// How far its log has come.
+    pub(super) position: String,
     /// The slot of our link.
     pub(super) slot: Slot,
 }
@@ -59,7 +64,9 @@ pub(super) async fn look(pg: &Postgres, peer: &Peer, slot: &str) -> Result<PeerS
     let sql = "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1), s.active, s.wal_status,
                       coalesce(s.confirmed_flush_lsn, '0/0')::text,
                       (SELECT count(*) = cardinality($3::text[]) FROM pg_publication_tables
-                       WHERE pubname = $1 AND schemaname = 'multiactive' AND tablename = ANY ($3::text[]))
+                       WHERE pubname = $1 AND schemaname = 'multiactive' AND tablename = ANY ($3::text[])),
+                      (SELECT obj_description(p.oid, 'pg_publication') FROM pg_publication p WHERE p.pubname = $1),
+                      pg_current_wal_insert_lsn()::text
                FROM (SELECT 1) one LEFT JOIN pg_replication_slots s ON s.slot_name = $2";
     let row = session
         .row(
@@ -75,7 +82,10 @@ pub(super) async fn look(pg: &Postgres, peer: &Peer, slot: &str) -> Result<PeerS
         (Some(true), _) => Slot::Active,
         (Some(false), _) => Slot::Idle(row.get(3)),
     };
+    let comment: Option<String> = row.get(5);
     Ok(PeerSeen {
+        introduction: comment.as_deref().and_then(Introduction::parse),
+        position: row.get(6),
         publishes: row.get(0),
         publishes_all: row.get(4),
         slot,
@@ -118,4 +128,15 @@ pub(super) async fn drop_slot(pg: &Postgres, peer: &Peer, slot: &str) -> Result<
             Err(_) => sleep(Duration::from_millis(50)).await,
         }
     }
+}
+
+/// How far the peer has applied the link `name` into it; `None` where it has none.
+pub(super) async fn progress_of(pg: &Postgres, peer: &Peer, name: &str) -> Result<Option<String>, Error> {
+    let server = server(pg, peer);
+    let session = server.session().await?;
+    let sql = "SELECT pg_replication_origin_progress('pg_' || s.oid, true)::text
+               FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+               WHERE d.datname = current_database() AND s.subname = $1::text::name";
+    let rows = session.rows("asking a peer how far it has come", sql, &[&name]).await?;
+    Ok(rows.first().and_then(|row| row.get(0)))
 }

@@ -170,7 +170,7 @@ pub(super) fn whole(pg: &Postgres, amiss: &Amiss) {
 /// What was put back here, until a person has dealt with it.
 pub(super) async fn breaches(pg: &Postgres, session: &Session<'_>) -> Result<Vec<TableFinding>, Error> {
     let sql = "SELECT fence, words, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') FROM multiactive.breach
-               WHERE unit = $1 ORDER BY at DESC LIMIT 3";
+               WHERE unit = $1 AND reborn IS NULL ORDER BY at DESC LIMIT 3";
     let rows = session.rows("reading breaches", sql, &[&pg.spec.unit.as_str()]).await?;
     let finding = |row: &Row| {
         let (fence, words): (bool, String) = (row.get(0), row.get(1));
@@ -196,10 +196,11 @@ fn parts(spec: &StoreSpec) -> Vec<Part> {
     let mut parts: Vec<Part> = vec![
         ("trigger", ours("opening"), "hold_back".to_owned()),
         ("trigger", ours("breach"), "heed".to_owned()),
+        ("trigger", ours("store"), "tell_birth".to_owned()),
         ("publication", String::new(), publication(spec)),
         ("function", String::new(), super::install::slot_function(&spec.keyspace)),
     ];
-    for name in ["admit", "refuse_truncate", "hold_back", "heed"] {
+    for name in ["admit", "refuse_truncate", "hold_back", "heed", "tell_birth"] {
         parts.push(("function", String::new(), name.to_owned()));
     }
     for name in PUBLISHED {

@@ -20,3 +20,5 @@ GRANT SELECT (subconninfo) ON pg_subscription TO multiactive_agent;
 
 -- The replication user reads the log; it needs no right on any table, nor on the schema multiactive.
 GRANT CONNECT ON DATABASE shop TO multiactive_replication;
+-- How far a link into this server has come: a peer that was restored from an older state learns from it that it was.
+GRANT EXECUTE ON FUNCTION pg_replication_origin_progress(text, boolean) TO multiactive_replication;

@@ -16,6 +16,14 @@ CREATE TABLE IF NOT EXISTS multiactive.store (
     seen_epoch bigint  NOT NULL DEFAULT 0
 );
 
+-- Which database this is: made once, so that an empty one in its place shows. A person who has brought all rows back into
+-- another database gives that one the first one's `incarnation`, but not its `born`; who has brought them back into one that
+-- was restored from an older state gives it a new `born`: then peers know that they must link to it anew. `opened`:
+-- whether a slot was ever open here, and so rows may have been written. All are told to peers by the publication's comment, for they have no rights on this schema.
+ALTER TABLE multiactive.store ADD COLUMN IF NOT EXISTS incarnation uuid NOT NULL DEFAULT gen_random_uuid(),
+                              ADD COLUMN IF NOT EXISTS born uuid NOT NULL DEFAULT gen_random_uuid(),
+                              ADD COLUMN IF NOT EXISTS opened boolean;
+
 -- The fence: one row a slot. A grant counts only for the server start that it names, so a restarted server and a clone
 -- hold none.
 CREATE TABLE IF NOT EXISTS multiactive.slot (
@@ -71,6 +79,9 @@ CREATE TABLE IF NOT EXISTS multiactive.link (
     made      timestamptz NOT NULL DEFAULT clock_timestamp(),
     gap       text
 );
+
+-- What the link was made with: of another incarnation it brings nothing; with another `born` it is made anew.
+ALTER TABLE multiactive.link ADD COLUMN IF NOT EXISTS incarnation text, ADD COLUMN IF NOT EXISTS born text;
 
 -- How far a link had come when it was made or removed: nothing before that is still to come. A slot that stays at the
 -- peer while its link is removed may stand before it, after a crash of the peer: who adopts the slot moves it there
@@ -203,15 +214,50 @@ CREATE TABLE IF NOT EXISTS multiactive.breach (
     PRIMARY KEY (unit, at)
 );
 
+-- The unit's database went on as another one since then, with rows that a person brought back: its new `born`.
+ALTER TABLE multiactive.breach ADD COLUMN IF NOT EXISTS reborn text;
+
 -- Runs in the worker that applies a link: what the link brought, or did not bring, may be wrong, which is its gap. So it
 -- reaches every receiver, one that is away too, whatever the agents do.
 CREATE OR REPLACE FUNCTION multiactive.heed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $heed$
 BEGIN
-    UPDATE multiactive.link SET gap = left(concat_ws('; ', gap, NEW.words), 4000) WHERE from_unit = NEW.unit;
+    -- Who is told of a new life by the log itself reads the right log: the link stays.
+    UPDATE multiactive.link
+    SET gap = left(concat_ws('; ', gap, NEW.words), 4000), born = coalesce(NEW.reborn, born)
+    WHERE from_unit = NEW.unit;
     RETURN NULL;
 END
 $heed$;
 
 CREATE OR REPLACE TRIGGER heed BEFORE INSERT ON multiactive.breach FOR EACH ROW EXECUTE FUNCTION multiactive.heed();
 ALTER TABLE multiactive.breach ENABLE REPLICA TRIGGER heed;
+
+-- A person says that rows were brought back: every receiver is told, in the log and by the publication's comment at once,
+-- and what others wrote since the older state may be missing here.
+CREATE OR REPLACE FUNCTION multiactive.tell_birth() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $tell$
+DECLARE
+    told text := format('rows were brought back into %s''s database by hand at %s', NEW.unit,
+                        to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'));
+    publication record;
+BEGIN
+    INSERT INTO multiactive.breach (unit, at, fence, words, reborn)
+    VALUES (NEW.unit, clock_timestamp(), false,
+            told || format(': rows that %s wrote before may be missing here; compare the rows and repair', NEW.unit),
+            NEW.born::text);
+    UPDATE multiactive.link
+    SET gap = left(concat_ws('; ', gap, told || format(': rows of %s may be missing here; compare the rows and repair',
+                                                       from_unit)), 4000);
+    FOR publication IN SELECT pubname, replace(obj_description(oid, 'pg_publication'), OLD.born::text, NEW.born::text) AS words
+                       FROM pg_publication
+                       WHERE obj_description(oid, 'pg_publication') LIKE 'multiactive: ' || OLD.incarnation || ', %'
+    LOOP
+        EXECUTE format('COMMENT ON PUBLICATION %I IS %L', publication.pubname, publication.words);
+    END LOOP;
+    RETURN NULL;
+END
+$tell$;
+
+CREATE OR REPLACE TRIGGER tell_birth AFTER UPDATE OF born ON multiactive.store FOR EACH ROW
+WHEN (OLD.born <> NEW.born AND OLD.digest <> '') EXECUTE FUNCTION multiactive.tell_birth();

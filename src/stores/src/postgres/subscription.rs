@@ -35,12 +35,12 @@ const LOOK: &str = "
            concat_ws(', ', CASE WHEN e.confl_insert_exists > 0 THEN 'a row to insert exists' END,
                            CASE WHEN e.confl_update_exists > 0 THEN 'an updated key exists' END,
                            CASE WHEN e.confl_multiple_unique_conflicts > 0 THEN 'several unique keys exist' END),
-           l.name IS NOT NULL, l.gap,
+           l.gap,
            (SELECT count(*) = cardinality($4::text[]) FROM pg_subscription_rel r
             WHERE r.srsubid = s.oid AND r.srrelid = ANY (SELECT to_regclass('multiactive.' || t) FROM unnest($4::text[]) t)),
            substring(a.application_name FROM '^awaits (.*)$'),
            coalesce(a.backend_start < clock_timestamp() - interval '1 second', false),
-           k.seconds, k.words
+           k.seconds, k.words, w.pid
     FROM pg_subscription s
     JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()
     LEFT JOIN pg_stat_subscription w ON w.subid = s.oid AND w.worker_type = 'apply'
@@ -79,8 +79,6 @@ pub(super) struct Known {
     pub(super) errors: i64,
     /// Which conflicts were counted, ever.
     pub(super) conflicts: String,
-    /// Whether we remember that it was made.
-    pub(super) noted: bool,
     pub(super) gap: Option<String>,
     /// Whether it receives openings, and what else it must miss nothing of.
     pub(super) receives_all: bool,
@@ -88,6 +86,8 @@ pub(super) struct Known {
     awaits: Option<String>,
     /// Whether its worker has run for a while: it meets again at once what it failed at before.
     settled: bool,
+    /// Its worker's process: another one may have connected to another server.
+    worker: Option<i32>,
     /// For how long its worker has waited for a lock, and whose.
     locked: Option<(Duration, String)>,
 }
@@ -112,20 +112,20 @@ pub(super) async fn look(pg: &Postgres, session: &Session<'_>, name: &str) -> Re
         streams: row.get(6),
         errors: row.get(7),
         conflicts: row.get(8),
-        noted: row.get(9),
-        gap: row.get(10),
-        receives_all: row.get(11),
-        awaits: row.get(12),
-        settled: row.get(13),
+        gap: row.get(9),
+        receives_all: row.get(10),
+        awaits: row.get(11),
+        settled: row.get(12),
+        worker: row.get(15),
         locked: locked(row),
     }))
 }
 
 fn locked(row: &tokio_postgres::Row) -> Option<(Duration, String)> {
-    let seconds: Option<f64> = row.get(14);
+    let seconds: Option<f64> = row.get(13);
     Some((
         Duration::try_from_secs_f64(seconds?).ok()?,
-        row.get::<_, Option<String>>(15)?,
+        row.get::<_, Option<String>>(14)?,
     ))
 }
 
@@ -140,8 +140,9 @@ struct Watched {
     failures: i64,
     failed: Option<Instant>,
     silent: Option<Instant>,
-    /// Whether it was compared with what it should be: only `link` can, it knows the peer's address.
+    /// Whether it was compared with what it should be since its worker began: only `link` can, it knows the peer's address.
     compared: bool,
+    worker: Option<i32>,
     why: Option<String>,
     /// What its worker was seen to wait for at an opening: between two attempts there is no worker to ask.
     awaits: Option<String>,
@@ -153,6 +154,13 @@ impl Watch {
         if let Ok(mut links) = self.0.lock() {
             links.entry(name.to_owned()).or_default().compared = true;
         }
+    }
+
+    /// Whether it was, since its worker began.
+    pub(super) fn is_compared(&self, name: &str) -> bool {
+        self.0
+            .lock()
+            .is_ok_and(|links| links.get(name).is_some_and(|link| link.compared))
     }
 
     pub(super) fn forget(&self, name: &str) {
@@ -179,6 +187,10 @@ pub(super) fn judge(pg: &Postgres, name: &str, from: &UnitName, known: Option<&K
     let watched = links.entry(name.to_owned()).or_default();
     let failures = watched.errors.map_or(0, |before| (known.errors - before).max(0));
     watched.errors = Some(known.errors);
+    if known.worker.is_some() && known.worker != watched.worker {
+        watched.compared &= watched.worker.is_none();
+        watched.worker = known.worker;
+    }
     if failures > 0 {
         watched.failures += failures;
         watched.failed = Some(Instant::now());

@@ -1,0 +1,105 @@
+//! Whether a store's database is the one that this unit had: another one, an empty one and an older state of the same are
+//! told apart from it, and never opened as though they had all rows. Pure.
+//!
+//! What is remembered is in the unit's status, outside of the database, and in the databases of its peers. A store that
+//! nothing is remembered of is a first one.
+
+use crate::facts::{Problem, StoreFacts};
+use multiactive_stores::driver::Inspected;
+
+/// The reasons of problems with which a store's rows are not what others take them for.
+pub(super) const REASONS: [&str; 3] = ["StoreLost", "NewIncarnation", "WentBack"];
+
+/// Compares what is seen with what the unit's status remembers, and with what peers prove.
+pub(super) fn judge(known: &StoreFacts, seen: &Inspected, beyond: &[String]) -> Result<(), Problem> {
+    if let Some(incarnation) = known.incarnation.as_ref().filter(|known| **known != seen.incarnation) {
+        let (reason, what) = if seen.opened {
+            ("NewIncarnation", "other rows may have been written in it")
+        } else {
+            ("StoreLost", "it is new, and no slot was ever open in it")
+        };
+        let at = known.seen.map_or_else(String::new, |epoch| {
+            format!(", seen_term = {}, seen_epoch = {}", epoch.term, epoch.epoch)
+        });
+        let message = format!(
+            "the database ({}) is not the one that this unit had ({incarnation}): {what}. Nothing opens in it, and nothing \
+             is taken from it. Bring that database back; or bring all its rows into this one, from a backup or from a \
+             member whose rows are newest, and then say so in it: UPDATE multiactive.store SET incarnation = \
+             '{incarnation}'{at}. The links from here then have a gap until the rows were compared",
+            seen.incarnation
+        );
+        return Err(Problem::new(reason, message));
+    }
+    if let Some(epoch) = known.seen.filter(|epoch| *epoch > seen.seen) {
+        let message = format!(
+            "the database was at epoch {epoch} and is at {now} now: it was restored from an older state, and rows that \
+             were acknowledged since may be missing, though others have them. Nothing opens in it. Bring them back from \
+             a member whose rows are newest, and then say so in it: UPDATE multiactive.store SET seen_term = {term}, \
+             seen_epoch = {number}, born = gen_random_uuid(). The links from and to here then have a gap until the rows \
+             were compared",
+            now = seen.seen,
+            term = epoch.term,
+            number = epoch.epoch
+        );
+        return Err(Problem::new("WentBack", message));
+    }
+    if let Some(first) = beyond.first() {
+        let message = format!(
+            "{first}: this database was restored from an older state, and rows that were acknowledged since are missing \
+             here. Nothing opens in it, for what it writes up to there would never come to them. Bring the rows back from \
+             there, and then say so in it: UPDATE multiactive.store SET born = gen_random_uuid(). The links from and to \
+             here then have a gap until the rows were compared"
+        );
+        return Err(Problem::new("WentBack", message));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use multiactive_core::epoch::Epoch;
+    use multiactive_core::slots::SlotSet;
+
+    #[test]
+    fn a_database_is_another_one_by_its_name_and_an_older_one_by_its_epoch_or_its_peers() {
+        let beyond = ["north-1 has applied more".to_owned()];
+        // What is remembered: incarnation, epoch; what is seen: incarnation, epoch, opened; what peers say.
+        for (known, known_epoch, seen, epoch, opened, beyond, want) in [
+            (None, None, "a", 0, false, &[][..], None),
+            (None, None, "a", 9, true, &[], None),
+            (Some("a"), Some(9), "a", 9, true, &[], None),
+            (Some("a"), Some(9), "a", 10, true, &[], None),
+            (Some("a"), Some(9), "b", 0, false, &[], Some("StoreLost")),
+            (Some("a"), Some(9), "b", 9, true, &[], Some("NewIncarnation")),
+            (Some("a"), Some(9), "a", 8, true, &[], Some("WentBack")),
+            (Some("a"), Some(9), "a", 9, true, &beyond, Some("WentBack")),
+            (None, None, "a", 0, false, &beyond, Some("WentBack")),
+        ] {
+            let at = |epoch| Epoch::new(1, epoch);
+            let facts = StoreFacts {
+                incarnation: known.map(str::to_owned),
+                seen: known_epoch.map(at),
+                ..StoreFacts::default()
+            };
+            let inspected = Inspected {
+                server: "1/2".to_owned(),
+                incarnation: seen.to_owned(),
+                opened,
+                version: "18".to_owned(),
+                seen: at(epoch),
+                open: SlotSet::default(),
+                amiss: Vec::new(),
+                refused: Vec::new(),
+                warnings: Vec::new(),
+            };
+            let got = judge(&facts, &inspected, beyond).err();
+            let got = got.map(|problem| problem.reason);
+            assert_eq!(
+                got.as_deref(),
+                want,
+                "{known:?} {known_epoch:?}, then {seen} {epoch}, {beyond:?}"
+            );
+        }
+    }
+}
