@@ -53,6 +53,8 @@ pub struct Checksums {
 pub struct Answer {
     /// Its final position, at the epoch of the fence that stands.
     pub fenced: Option<(Epoch, StorePosition)>,
+    /// What its fence waits for, or failed by.
+    pub unfenced: Option<Problem>,
     /// The largest age of the newest row from the sources.
     pub lag: Option<SignedDuration>,
     /// Whether the positions are applied and recorded, as asked at this epoch.

@@ -48,11 +48,15 @@ pub fn grants(table: &RoutingTable, keyspace: &KeyspaceName, unit: &UnitName) ->
         .collect()
 }
 
-/// The slots of a keyspace that this unit fences for operations whose table says Hold: each at the moment when its own
-/// routers have no write under way, so the table does not say whether they are open.
+/// The slots of a keyspace that this unit fences for operations: each at the moment when its own routers have no write
+/// under way and within its own budget, so the table does not say whether they are open.
 pub fn fencing(table: &RoutingTable, keyspace: &KeyspaceName, unit: &UnitName) -> SlotSet {
-    let holding = table.operations.iter().filter(|op| op.step == Step::Hold);
-    let leaving = holding.map(|op| leaving(op, unit, keyspace));
+    let fences = |op: &&Operation| op.step == Step::Hold || op.step == Step::Fence;
+    let leaving = table
+        .operations
+        .iter()
+        .filter(fences)
+        .map(|op| leaving(op, unit, keyspace));
     leaving.fold(SlotSet::default(), |all, slots| all.union(&slots))
 }
 
@@ -90,7 +94,7 @@ pub struct Duty {
     pub quiet: bool,
     /// What it asks of each store that it touches.
     pub stores: Vec<StoreDuty>,
-    /// In Drain: stores with a position to reach that the unit has no member of.
+    /// While rows are followed or waited for: stores that move with the unit as a member, and that it has none of.
     pub missing: Vec<StoreName>,
 }
 
@@ -187,24 +191,17 @@ fn duty(op: &Operation, unit: &UnitName, stores: &[(StoreName, KeyspaceName)], q
             ask,
         })
     });
-    let held = |position: &&StorePosition| stores_lack(&touched, &position.store);
+    let lacked = || {
+        let moving = op.stores.iter().filter(|moving| moving.has(unit));
+        moving.filter(|moving| stores_lack(&touched, &moving.store))
+    };
     let missing = match (op.step, role) {
-        (Step::Drain, Role::Target | Role::Member) => op
-            .positions
-            .iter()
-            .filter(held)
-            .map(|position| position.store.clone())
-            .collect(),
-        (Step::Drain, Role::Source)
+        (Step::Hold | Step::Fence | Step::Drain, Role::Target | Role::Member) => {
+            lacked().map(|moving| moving.store.clone()).collect()
+        }
+        (Step::Hold | Step::Fence | Step::Drain, Role::Source)
         | (
-            Step::Check
-            | Step::Prepare
-            | Step::Verify
-            | Step::Hold
-            | Step::Fence
-            | Step::Commit
-            | Step::Open
-            | Step::Settle,
+            Step::Check | Step::Prepare | Step::Verify | Step::Commit | Step::Open | Step::Settle,
             Role::Source | Role::Target | Role::Member,
         ) => Vec::new(),
     };

@@ -2,7 +2,7 @@
 
 use super::*;
 use jiff::Timestamp;
-use multiactive_core::promotion::{Budgets, Move, Request, Verify, admit, record};
+use multiactive_core::promotion::{Budgets, Move, MovingStore, Request, Verify, admit, record};
 use multiactive_core::span::SpanState;
 use multiactive_core::table::{KeyspaceTable, TableUnit};
 
@@ -149,7 +149,8 @@ fn slots_that_are_being_held_are_left_to_the_fence_of_their_operation_in_the_sou
     for (step, want) in [
         (Step::Check, ""),
         (Step::Hold, "10-19"),
-        (Step::Fence, ""),
+        (Step::Fence, "10-19"),
+        (Step::Drain, ""),
         (Step::Open, ""),
     ] {
         let (table, _) = promoted_to(step);
@@ -270,18 +271,26 @@ fn where_a_unit_is_away_members_wait_for_the_published_positions() {
 
 #[test]
 fn an_operation_concerns_its_units_and_the_members_of_its_stores() {
-    let (table, _) = promoted_to(Step::Drain);
-    for (unit, keyspace, concerned, missing) in [
-        ("south", "users", true, 0),
-        ("south", "places", false, 0),
-        // A target without a member of the store says so, instead of waiting for ever.
-        ("north", "places", true, 1),
-        ("east", "places", true, 0),
-    ] {
-        let duties = duties(&table, &unit.into(), &[("orders".into(), keyspace.into())], |_, _| true);
-        assert_eq!(!duties.is_empty(), concerned, "{unit} {keyspace}");
-        let missed = duties.first().map_or(0, |duty| duty.missing.len());
-        assert_eq!(missed, missing, "{unit} {keyspace}");
+    let moving = MovingStore {
+        store: "orders".into(),
+        keyspace: "users".into(),
+        members: UNITS.map(UnitName::from).to_vec(),
+    };
+    for step in [Step::Hold, Step::Fence, Step::Drain] {
+        let (mut table, _) = promoted_to(step);
+        table.operations[0].stores = vec![moving.clone()];
+        for (unit, keyspace, concerned, missing) in [
+            ("south", "users", true, 0),
+            ("south", "places", false, 0),
+            // A target without a member of the store says so, instead of having reached what nobody asked of it.
+            ("north", "places", true, 1),
+            ("east", "places", true, 0),
+        ] {
+            let duties = duties(&table, &unit.into(), &[("orders".into(), keyspace.into())], |_, _| true);
+            assert_eq!(!duties.is_empty(), concerned, "{step} {unit} {keyspace}");
+            let missed = duties.first().map_or(0, |duty| duty.missing.len());
+            assert_eq!(missed, missing, "{step} {unit} {keyspace}");
+        }
     }
 }
 

@@ -75,9 +75,11 @@ const LASTING: [&str; 2] = ["FenceRepaired", "PublicationRepaired"];
 
 /// Reason and message of a store that is not in hand, or of what somebody must see to though it is.
 fn told(facts: &StoreFacts) -> Option<(String, String)> {
+    let unfenced = facts.answers.values().find_map(|answer| answer.unfenced.as_ref());
     let mut lasting = facts.warnings.iter();
     let lasting = lasting.find(|warning| LASTING.contains(&warning.reason.as_str()));
-    not_ready(facts).or_else(|| lasting.map(|warning| (warning.reason.clone(), warning.message.clone())))
+    let besides = unfenced.or(lasting);
+    not_ready(facts).or_else(|| besides.map(|problem| (problem.reason.clone(), problem.message.clone())))
 }
 
 /// Reason and message of a store that is not in hand.

@@ -1,10 +1,12 @@
-//! A fence that waits for a transaction which the agent may not end: it is said who that is, and an abort ends the wait.
+//! A fence that waits for a transaction which the agent may not end: it is said who that is, an abort ends the wait, and
+//! no other operation of the store waits with it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod support;
 
 use jiff::SignedDuration;
+use multiactive_core::hash::Function;
 use multiactive_core::promotion::{Move, Outcome, Step};
 use multiactive_core::slots::SlotSet;
 use support::router::Router;
@@ -54,6 +56,54 @@ async fn an_aborted_promotion_is_waited_for_no_longer_and_its_slots_are_served_a
     assert_eq!(status.stores[0].reason, None, "{:?}", status.stores);
     // The transaction was there all the time.
     holder.batch_execute("COMMIT").await.unwrap();
+    for agent in agents {
+        agent.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_that_waits_holds_up_no_other_operation_of_its_store() {
+    let world = World::new(shared_cluster().await, "beside", &["east-1", "north-1"]).await;
+    let agents = [world.agent("east-1").await, world.agent("north-1").await];
+    world.publish(world.table()).await;
+    world.all_to("east-1").await;
+    let slot = |user: &str| Function::Crc32.slot(user.as_bytes(), 256);
+    let stays = slot("user-0");
+    // Of another lock: writers of one lock wait for each other.
+    let mut users = (1..).map(|number| format!("user-{number}"));
+    let moves = users.find(|user| slot(user) % 64 != stays % 64).unwrap();
+    let to_and_fro = SlotSet::range(slot(&moves), slot(&moves));
+    let there = world.begin("there", "north-1", to_and_fro.clone()).await;
+    world.until_drained(&there).await;
+    world.until_done(&there).await;
+    let holder = admin(world.database("east-1")).await;
+    holder
+        .batch_execute("BEGIN; INSERT INTO orders (id, user_id) VALUES ('held', 'user-0')")
+        .await
+        .unwrap();
+
+    let budget = SignedDuration::from_mins(30);
+    let waits = world
+        .begin_with("waits", "north-1", SlotSet::range(stays, stays), budget)
+        .await;
+    world.enter(&waits, Step::Prepare).await;
+    world.hold(&waits).await;
+    world.enter(&waits, Step::Fence).await;
+    let back = world.begin("back", "east-1", to_and_fro).await;
+    world.until_drained(&back).await;
+    world
+        .store_says("east-1", "who holds up the fence", |store| {
+            store.reason.as_deref() == Some("FenceBlocked") && store.ready
+        })
+        .await;
+    world.until_done(&back).await;
+    assert_eq!(world.accepts("east-1", &moves).await, Ok(()));
+    // The fence still waits, and is through once the transaction has ended.
+    holder.batch_execute("COMMIT").await.unwrap();
+    world
+        .answer("east-1", &waits, "fenced", |report| report.fenced.clone())
+        .await;
+    assert_eq!(world.accepts("east-1", "user-0").await, Err("MA001".to_owned()));
     for agent in agents {
         agent.stop().await;
     }

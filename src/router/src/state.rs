@@ -209,10 +209,7 @@ impl State {
         let Some(saved) = sources.saved.take() else {
             return Ok(false);
         };
-        if sources.declared.is_none() {
-            self.declare(sources, saved.assignment)?;
-            sources.from_file.assignment = true;
-        }
+        // First: the table is the floor below which none is taken, whatever becomes of the assignment.
         if sources
             .table
             .as_ref()
@@ -220,6 +217,10 @@ impl State {
         {
             sources.table = Some(saved.table);
             sources.from_file.table = true;
+        }
+        if sources.declared.is_none() {
+            self.declare(sources, saved.assignment)?;
+            sources.from_file.assignment = true;
         }
         self.settle(sources).map(|()| true)
     }

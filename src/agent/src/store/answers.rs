@@ -1,10 +1,12 @@
-//! What an operation asks of a store and takes its time: heartbeats, lag, checksums, and waiting for positions. One task
-//! for each question; it ends when the question is asked no more.
+//! What an operation asks of a store: heartbeats, lag, checksums, its fence, and waiting for positions. One task for each
+//! question, so that none holds up another, nor the table; it ends when the question is asked no more: a fence whose
+//! operation was aborted, above all.
 
+use super::waiting::told_meanwhile;
 use super::wish::{Asked, Wish};
-use super::{LONGEST_PAUSE, Store, timed};
+use super::{LONGEST_PAUSE, Store, identity, timed};
 use crate::backoff::Backoff;
-use crate::facts::Checksums;
+use crate::facts::{Checksums, Problem};
 use crate::failpoints::hit;
 use crate::plan::Ask;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -12,7 +14,7 @@ use jiff::SignedDuration;
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::Reach;
 use multiactive_core::slots::SlotSet;
-use multiactive_stores::driver::{KeyRange, Waited};
+use multiactive_stores::driver::{FenceLimits, KeyRange, Waited};
 use multiactive_stores::{Driver, Error};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -50,7 +52,9 @@ pub(super) async fn answer<D: Driver>(store: &Store<D>, mut wish: watch::Receive
                 let token = store.token.child_token();
                 running.push((question.clone(), token.clone()));
                 tasks.push(async move {
-                    token.run_until_cancelled(work(store, &question)).await;
+                    if token.run_until_cancelled(work(store, &question)).await.is_none() {
+                        given_up(store, &question);
+                    }
                 });
             }
         }
@@ -66,8 +70,13 @@ pub(super) async fn answer<D: Driver>(store: &Store<D>, mut wish: watch::Receive
 
 fn takes_time(asked: &Asked) -> bool {
     match asked.ask {
-        Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Follow { .. } | Ask::Reach { .. } => true,
-        Ask::Nothing | Ask::Fence { .. } => false,
+        Ask::Beat
+        | Ask::Lag(_)
+        | Ask::Checksums { .. }
+        | Ask::Fence { .. }
+        | Ask::Follow { .. }
+        | Ask::Reach { .. } => true,
+        Ask::Nothing => false,
     }
 }
 
@@ -94,7 +103,8 @@ async fn work<D: Driver>(store: &Store<D>, asked: &Asked) {
 /// One attempt; `None` when the answer stays, else the pause before the next.
 async fn once<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<Option<Duration>, Error> {
     match &asked.ask {
-        Ask::Nothing | Ask::Fence { .. } => Ok(None),
+        Ask::Nothing => Ok(None),
+        Ask::Fence { slots, budget } => fence(store, asked, slots, *budget).await,
         Ask::Beat => {
             timed(&store.metrics, "beat", store.driver.beat()).await?;
             Ok(Some(BEAT))
@@ -125,6 +135,75 @@ async fn once<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<Option<Durat
             let waited = timed(&store.metrics, "wait_for", verb).await?;
             Ok(reached(store, asked, waited, "drain-after"))
         }
+    }
+}
+
+/// Fences, once for each epoch of the operation, and puts the position on the board.
+async fn fence<D: Driver>(
+    store: &Store<D>,
+    asked: &Asked,
+    slots: &SlotSet,
+    budget: SignedDuration,
+) -> Result<Option<Duration>, Error> {
+    let facts = store.board.facts();
+    let known = facts.answers.get(&asked.operation);
+    let known = known.and_then(|answer| answer.fenced.as_ref());
+    if known.is_some_and(|(epoch, _)| *epoch == asked.epoch) {
+        return Ok(None);
+    }
+    // The position of another database would say nothing of the rows that move.
+    if facts.problem.is_some_and(|problem| identity::says(&problem)) {
+        return Ok(Some(BEAT));
+    }
+    hit("fence-before");
+    let verb = store.driver.fence(&asked.operation, asked.epoch, slots, limits(budget));
+    let verb = timed(&store.metrics, "fence", verb);
+    let note = |problem| {
+        store
+            .board
+            .answer(&asked.operation, |answer| answer.unfenced = Some(problem))
+    };
+    let fenced = match told_meanwhile(store, verb, note).await {
+        Ok(fenced) => fenced,
+        Err(error) => {
+            note(Problem::new(error.reason(), error.explain()));
+            return Err(error);
+        }
+    };
+    hit("fence-after");
+    for session in &fenced.ended {
+        tracing::warn!(operation = %asked.operation, %session, "ended a session for the fence");
+    }
+    let epoch = asked.epoch;
+    store.board.answer(&asked.operation, |answer| {
+        answer.fenced = Some((epoch, fenced.position));
+        answer.unfenced = None;
+    });
+    Ok(None)
+}
+
+/// A transaction in the way may use a quarter of the budget before its session is ended.
+fn limits(budget: SignedDuration) -> FenceLimits {
+    let deadline = Duration::try_from(budget).unwrap_or(Duration::MAX);
+    FenceLimits {
+        deadline,
+        grace: deadline / 4,
+    }
+}
+
+/// A question is asked no more before it was answered.
+fn given_up<D: Driver>(store: &Store<D>, asked: &Asked) {
+    match asked.ask {
+        Ask::Fence { .. } => {
+            let (operation, epoch) = (&asked.operation, asked.epoch);
+            tracing::info!(%operation, %epoch, "fence given up: it is not asked for any more");
+            store.board.change(|facts| {
+                if let Some(answer) = facts.answers.get_mut(operation) {
+                    answer.unfenced = None;
+                }
+            });
+        }
+        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Follow { .. } | Ask::Reach { .. } => {}
     }
 }
 

@@ -8,7 +8,12 @@ use crate::facts::{Problem, StoreFacts};
 use multiactive_stores::driver::Inspected;
 
 /// The reasons of problems with which a store's rows are not what others take them for.
-pub(super) const REASONS: [&str; 3] = ["StoreLost", "NewIncarnation", "WentBack"];
+const REASONS: [&str; 3] = ["StoreLost", "NewIncarnation", "WentBack"];
+
+/// Whether a problem says that the database is not the one that it should be.
+pub(super) fn says(problem: &Problem) -> bool {
+    REASONS.contains(&problem.reason.as_str())
+}
 
 /// Compares what is seen with what the unit's status remembers, and with what peers prove.
 pub(super) fn judge(known: &StoreFacts, seen: &Inspected, beyond: &[String]) -> Result<(), Problem> {

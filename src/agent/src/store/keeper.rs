@@ -1,17 +1,17 @@
-//! Brings one store to the newest table: installs the fence, fences for operations and reports where, closes and opens.
+//! Brings one store to the newest table: installs the fence, closes and opens. Slots that are being fenced for an
+//! operation are left to that fence, which holds up no others (see `answers`).
 //!
 //! It looks at the server once a second, for a restarted database starts fenced and is opened again at the same epoch.
-//! What it waits for is given up as soon as the wish is another one: a fence whose operation was aborted, above all.
+//! Closing that waits is given up as soon as the wish is another one.
 
 use super::identity;
 use super::waiting::{Ended, while_wished};
-use super::wish::{Asked, Target, Wish};
+use super::wish::{Target, Wish};
 use super::{LONGEST_PAUSE, Store, links, timed};
 use crate::backoff::Backoff;
 use crate::facts::Problem;
 use crate::failpoints::hit;
-use crate::plan::{self, Ask};
-use jiff::SignedDuration;
+use crate::plan;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
@@ -66,9 +66,8 @@ pub(super) async fn keep<D: Driver>(
     let mut standing = None;
     while !store.token.is_cancelled() {
         let now = wish.borrow_and_update().clone();
-        let pause = match pass(store, target, &wish, &now, &mut standing).await {
+        let pause = match pass(store, target, &wish, &now, &mut standing, installed).await {
             Ok(()) => {
-                installed.send_replace(true);
                 backoff.reset();
                 LOOK
             }
@@ -108,13 +107,14 @@ fn report<D: Driver>(store: &Store<D>, target: &Target, trouble: Trouble) {
     store.board.change(|facts| facts.problem = Some(problem));
 }
 
-/// One look at the wish: installs where nothing is known, fences for operations first, then the whole table.
+/// One look at the wish: installs where nothing is known, then brings the store to the table.
 async fn pass<D: Driver>(
     store: &Store<D>,
     target: &Target,
     wishes: &watch::Receiver<Wish>,
     wish: &Wish,
     standing: &mut Option<Standing>,
+    installed: &watch::Sender<bool>,
 ) -> Result<(), Trouble> {
     let mut stands = match standing.take() {
         Some(stands) => stands,
@@ -123,14 +123,7 @@ async fn pass<D: Driver>(
             look(store, target, None).await?
         }
     };
-    for asked in &wish.asked {
-        if let Ended::GivenUp = fence(store, wishes, asked).await? {
-            // Whether it had closed the slots is not known: the next table is applied, whatever it grants.
-            stands.at = None;
-            *standing = Some(stands);
-            return Ok(());
-        }
-    }
+    installed.send_replace(true);
     let is_there = |stands: &Standing, table: &RoutingTable| {
         let at = stands.at.as_ref();
         at.is_some_and(|(epoch, _)| *epoch >= table.epoch)
@@ -225,51 +218,6 @@ async fn look<D: Driver>(store: &Store<D>, target: &Target, before: Option<Stand
         refused,
         looked: Instant::now(),
     })
-}
-
-/// Fences for an operation, once for each epoch of it, and puts the position on the board. Given up when the operation
-/// does not ask for it any more: it ended, or its epoch is another one.
-async fn fence<D: Driver>(store: &Store<D>, wishes: &watch::Receiver<Wish>, asked: &Asked) -> Result<Ended<()>, Error> {
-    let (slots, budget) = match &asked.ask {
-        Ask::Fence { slots, budget } => (slots, *budget),
-        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Follow { .. } | Ask::Reach { .. } => {
-            return Ok(Ended::Done(()));
-        }
-    };
-    let known = store
-        .board
-        .facts()
-        .answers
-        .remove(&asked.operation)
-        .and_then(|answer| answer.fenced);
-    if known.is_some_and(|(epoch, _)| epoch == asked.epoch) {
-        return Ok(Ended::Done(()));
-    }
-    hit("fence-before");
-    let verb = store.driver.fence(&asked.operation, asked.epoch, slots, limits(budget));
-    let verb = timed(&store.metrics, "fence", verb);
-    let Ended::Done(fenced) = while_wished(store, wishes, |wish| wish.asked.contains(asked), verb).await? else {
-        tracing::info!(operation = %asked.operation, epoch = %asked.epoch, "fence given up: it is not asked for any more");
-        return Ok(Ended::GivenUp);
-    };
-    hit("fence-after");
-    for session in &fenced.ended {
-        tracing::warn!(operation = %asked.operation, %session, "ended a session for the fence");
-    }
-    let epoch = asked.epoch;
-    store.board.answer(&asked.operation, |answer| {
-        answer.fenced = Some((epoch, fenced.position))
-    });
-    Ok(Ended::Done(()))
-}
-
-/// A transaction in the way may use a quarter of the budget before its session is ended.
-fn limits(budget: SignedDuration) -> FenceLimits {
-    let deadline = Duration::try_from(budget).unwrap_or(LIMITS.deadline);
-    FenceLimits {
-        deadline,
-        grace: deadline / 4,
-    }
 }
 
 /// Brings the store to a table; returns the slots that are open by it. Given up when the newest table grants otherwise.

@@ -59,8 +59,10 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
 
 /// Whether an operation asks what it asks only while writes are held.
 fn holds_writes(wish: &Wish) -> bool {
-    let mut asked = wish.asked.iter();
-    asked.any(|asked| matches!(asked.ask, Ask::Fence { .. } | Ask::Reach { .. }))
+    wish.asked.iter().any(|asked| match asked.ask {
+        Ask::Fence { .. } | Ask::Follow { .. } | Ask::Reach { .. } => true,
+        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } => false,
+    })
 }
 
 /// Looks at all links and works on those that do not run; whether all do.
@@ -78,7 +80,7 @@ async fn converge<D: Driver>(store: &Store<D>, peers: &[Peer]) -> bool {
         };
         // A store whose rows are not what others take them for has no link that anybody may count on.
         let problem = store.board.facts().problem;
-        let another = problem.filter(|problem| identity::REASONS.contains(&problem.reason.as_str()));
+        let another = problem.filter(identity::says);
         let fact = another.map_or_else(|| fact(link), |problem| not_its_own(&problem));
         let runs = fact.state == Reported::Running;
         note(store, &peer.unit, fact);

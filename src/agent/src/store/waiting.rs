@@ -5,6 +5,7 @@ use super::{Store, Wish};
 use crate::facts::Problem;
 use multiactive_stores::driver::Blocker;
 use multiactive_stores::{Driver, Error};
+use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -19,7 +20,7 @@ pub(super) enum Ended<T> {
     GivenUp,
 }
 
-/// Runs `verb` while `still` is true of the wish.
+/// Runs `verb` while `still` is true of the wish; whom it waits for is the store's problem meanwhile.
 pub(super) async fn while_wished<D: Driver, T>(
     store: &Store<D>,
     wish: &watch::Receiver<Wish>,
@@ -27,16 +28,32 @@ pub(super) async fn while_wished<D: Driver, T>(
     verb: impl Future<Output = Result<T, Error>>,
 ) -> Result<Ended<T>, Error> {
     let mut told = false;
+    let note = |problem| {
+        told = true;
+        store.board.change(|facts| facts.problem = Some(problem));
+    };
     let ended = tokio::select! {
         biased;
-        answer = verb => answer.map(Ended::Done),
+        answer = told_meanwhile(store, verb, note) => answer.map(Ended::Done),
         () = until_not(wish.clone(), still) => Ok(Ended::GivenUp),
-        () = tell(store, &mut told) => Ok(Ended::GivenUp),
     };
     if told && ended.is_ok() {
         store.board.change(|facts| facts.problem = None);
     }
     ended
+}
+
+/// Runs `verb`; `note` hears, again and again, whom it waits for.
+pub(super) async fn told_meanwhile<D: Driver, T>(
+    store: &Store<D>,
+    verb: impl Future<Output = Result<T, Error>>,
+    note: impl FnMut(Problem),
+) -> Result<T, Error> {
+    tokio::select! {
+        biased;
+        answer = verb => answer,
+        never = tell(store, note) => match never {},
+    }
 }
 
 /// Returns when the wish is another one; never, where it is not made any more.
@@ -46,16 +63,14 @@ async fn until_not(mut wish: watch::Receiver<Wish>, mut still: impl FnMut(&Wish)
     }
 }
 
-/// Says who holds up a verb, again and again. Never returns.
-async fn tell<D: Driver>(store: &Store<D>, told: &mut bool) {
+/// Says who holds up a verb, again and again.
+async fn tell<D: Driver>(store: &Store<D>, mut note: impl FnMut(Problem)) -> Infallible {
     loop {
         tokio::time::sleep(LOOK).await;
         // A look that fails says nothing; the verb itself fails where the server does not answer.
         let blockers = store.driver.blockers().await.unwrap_or_default();
         if !blockers.is_empty() {
-            *told = true;
-            let problem = Problem::new("FenceBlocked", words(&blockers));
-            store.board.change(|facts| facts.problem = Some(problem));
+            note(Problem::new("FenceBlocked", words(&blockers)));
         }
     }
 }
