@@ -2,12 +2,13 @@
 //! Everything that it writes to the hub is in `written`.
 
 use super::marks::Owner;
+use super::news::{UnitNews, intent, pending, remembered};
 use super::pass::Job;
 use super::render::{Desired, Invalid, render};
 use super::runner::Runner;
 use super::select::select;
 use super::shared::Shared;
-use super::status::{Problem, UnitNews, compose, intent, patience, pending, readiness, remembered};
+use super::status::{Problem, compose, patience, readiness};
 use super::written::{Written, intended};
 use crate::conditions::Readiness;
 use crate::error::Error;

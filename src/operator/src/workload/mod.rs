@@ -16,6 +16,7 @@ mod kstatus;
 mod leave;
 mod marks;
 mod merge;
+mod news;
 mod order;
 mod pass;
 mod plan;

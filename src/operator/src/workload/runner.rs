@@ -1,10 +1,10 @@
 //! The task that keeps one unit's objects: a pass for each change of what is wanted or of what is there.
 
 use super::judged::Judged;
+use super::news::{UNKNOWN_AFTER, UnitNews, bridge, looked, not_looked, remembered};
 use super::pass::{Job, Report, pass};
 use super::render::Id;
 use super::shared::{RunnerKey, Shared};
-use super::status::{UNKNOWN_AFTER, UnitNews, bridge, looked, not_looked, remembered};
 use super::trouble::{Cause, Trouble};
 use super::watches::Watch;
 use crate::supervise::supervise;
