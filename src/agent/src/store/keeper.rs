@@ -5,7 +5,7 @@
 //! Closing that waits is given up as soon as the wish is another one.
 
 use super::identity;
-use super::waiting::{Ended, while_wished};
+use super::waiting::{Ended, until_not, while_wished};
 use super::wish::{Target, Wish};
 use super::{LONGEST_PAUSE, Store, links, timed};
 use crate::backoff::Backoff;
@@ -23,6 +23,9 @@ use tokio::time::Instant;
 
 /// How often a store that is as it should be is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// For how long new tables may put a look off.
+const LOOK_AT_LAST: Duration = Duration::from_secs(5);
 
 /// How long closing slots may take outside of operations, and how old a transaction in its way may become.
 const LIMITS: FenceLimits = FenceLimits {
@@ -45,6 +48,7 @@ impl From<Error> for Trouble {
 }
 
 /// What this agent has done to the server that runs now.
+#[derive(Clone)]
 struct Standing {
     server: String,
     /// The table that it was brought to, and the slots that are open by it.
@@ -131,7 +135,18 @@ async fn pass<D: Driver>(
     let mut behind = wish.table.as_deref().filter(|table| !is_there(&stands, table));
     // Who waits for a new table does not wait for a look: what opens is looked at inside the database.
     if behind.is_none() && stands.looked.elapsed() >= LOOK {
-        stands = look(store, target, Some(stands)).await?;
+        let at = wish.table.as_ref().map(|table| table.epoch);
+        let same = |wish: &Wish| wish.table.as_ref().map(|table| table.epoch) == at;
+        let must = stands.looked.elapsed() >= LOOK_AT_LAST;
+        stands = tokio::select! {
+            biased;
+            looked = look(store, target, Some(stands.clone())) => looked?,
+            // Nor for one that is under way.
+            () = until_not(wishes.clone(), same), if !must => {
+                *standing = Some(stands);
+                return Ok(());
+            }
+        };
         behind = wish.table.as_deref().filter(|table| !is_there(&stands, table));
     }
     if let Some(table) = behind {

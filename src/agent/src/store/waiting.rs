@@ -57,7 +57,7 @@ pub(super) async fn told_meanwhile<D: Driver, T>(
 }
 
 /// Returns when the wish is another one; never, where it is not made any more.
-async fn until_not(mut wish: watch::Receiver<Wish>, mut still: impl FnMut(&Wish) -> bool) {
+pub(super) async fn until_not(mut wish: watch::Receiver<Wish>, mut still: impl FnMut(&Wish) -> bool) {
     if wish.wait_for(|wish| !still(wish)).await.is_err() {
         std::future::pending::<()>().await;
     }
