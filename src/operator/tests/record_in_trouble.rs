@@ -89,14 +89,42 @@ async fn a_refused_commit_holds_up_no_other_operation(world: &World) {
 
 async fn a_change_by_hand_is_told_with_who_and_what(world: &World) {
     let tables: Api<api::RoutingTable> = world.namespaced();
-    let mut units = serde_json::to_value(&world.table().await.unwrap().spec.units).unwrap();
+    let before = world.table().await.unwrap();
+    let mut units = serde_json::to_value(&before.spec.units).unwrap();
     units[0]["router"] = "https://by-hand.example:8443".into();
     let params = PatchParams {
         field_manager: Some("by-hand".to_owned()),
         ..PatchParams::default()
     };
-    let patch = Patch::Merge(json!({"spec": {"units": units}}));
-    tables.patch(ROUTING_TABLE, &params, &patch).await.unwrap();
+    let change = async |change: serde_json::Value| {
+        tables
+            .patch(ROUTING_TABLE, &params, &Patch::Merge(change))
+            .await
+            .unwrap();
+    };
+    let keyspaces: Api<api::Keyspace> = world.namespaced();
+    let says = async |reason: &str| {
+        eventually(&format!("the keyspace says {reason}"), async || {
+            let status = keyspaces.get("users").await.unwrap().status?;
+            let ready = status.conditions.iter().find(|c| c.type_ == "Ready")?;
+            (ready.reason == reason).then(|| ready.message.clone())
+        })
+        .await
+    };
+    // Without the next epoch it would be a second truth of this one: nothing is published, and what is put back counts.
+    change(json!({"metadata": {"annotations": {"note": "who reads this"}}})).await;
+    change(json!({"spec": {"units": units}})).await;
+    let message = says("RecordAltered").await;
+    assert!(
+        message.contains("by-hand changed") && message.contains("router of east-1"),
+        "{message}"
+    );
+    let copies: Api<api::RoutingTable> = Api::namespaced(world.member.clone(), support::NAMESPACE);
+    assert_eq!(copies.get(ROUTING_TABLE).await.unwrap().spec, before.spec);
+    change(json!({"spec": {"units": before.spec.units}})).await;
+    says("Published").await;
+    assert_eq!(world.epoch().await, before.spec.epoch, "nothing was written meanwhile");
+    change(json!({"spec": {"units": units, "epoch": before.spec.epoch + 1}})).await;
     let events: Api<Event> = world.namespaced();
     eventually("an event on the table says who changed what", async || {
         let found = events.list(&ListParams::default()).await.unwrap().items;

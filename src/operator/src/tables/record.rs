@@ -97,6 +97,9 @@ impl Namespace {
                     ),
                 ));
             }
+            if found.table.epoch == last.epoch && found.table != last {
+                return Err(Hindrance::problem("RecordAltered", altered(&last, &found)));
+            }
             if attempted.as_ref() == Some(&found.table) {
                 // It had taken effect after all.
                 self.tell(&last, &found.table);
@@ -110,15 +113,7 @@ impl Namespace {
 
     /// Somebody else wrote the record: it counts, but a person should know who and what.
     fn changed_by_another(&self, last: &RoutingTable, found: &Recorded) {
-        // Writes within one second cannot be told apart, but what we wrote ourselves is known.
-        let ours = |who: &&String| *who == crate::apply::FIELD_MANAGER;
-        let others: Vec<_> = found.writers.iter().filter(|who| !ours(who)).cloned().collect();
-        let operator = others.is_empty() && found.writers.iter().any(|who| ours(&who));
-        let who = if operator {
-            "another operator".to_owned()
-        } else {
-            others.join(", ")
-        };
+        let (who, operator) = who_wrote(found);
         let (namespace, note) = (&self.name, another(last, &found.table, &who));
         tracing::warn!(namespace, who, before = %last.epoch, after = %found.table.epoch, "{note}");
         // One that overlaps with this one tells itself what it did.
@@ -267,8 +262,45 @@ pub(super) fn not_written(why: &str) -> String {
     format!("the RoutingTable was not written: {why}")
 }
 
+/// Who wrote a record that is not ours, and whether that was an operator.
+fn who_wrote(found: &Recorded) -> (String, bool) {
+    // Writes within one second cannot be told apart, but what we wrote ourselves is known.
+    let ours = |who: &&String| *who == crate::apply::FIELD_MANAGER;
+    let others: Vec<_> = found.writers.iter().filter(|who| !ours(who)).cloned().collect();
+    let operator = others.is_empty() && found.writers.iter().any(|who| ours(&who));
+    let who = if operator {
+        "another operator".to_owned()
+    } else if others.is_empty() {
+        "somebody else".to_owned()
+    } else {
+        others.join(", ")
+    };
+    (who, operator)
+}
+
+/// That the record is of the epoch that was read or written last, and says something else: two truths of one epoch, of
+/// which agents and routers keep whichever they met first.
+fn altered(last: &RoutingTable, found: &Recorded) -> String {
+    let (who, _) = who_wrote(found);
+    format!(
+        "{who} changed the RoutingTable without taking the next epoch, so it does not count, for whoever holds {} would \
+         never take it: put it back, or raise spec.epoch with the change, or delete it and it comes back as it was: {}",
+        last.epoch,
+        changed(last, &found.table)
+    )
+}
+
 /// That somebody else changed the record: who, and what.
 fn another(last: &RoutingTable, found: &RoutingTable, who: &str) -> String {
+    let (before, after) = (last.epoch, found.epoch);
+    format!(
+        "{who} changed the routing table, epoch {before} to {after}, and it counts: {}",
+        changed(last, found)
+    )
+}
+
+/// What two tables differ in, the first few in words.
+fn changed(last: &RoutingTable, found: &RoutingTable) -> String {
     let changes = diff(last, found);
     let mut texts: Vec<_> = changes.iter().take(SHOWN).map(ToString::to_string).collect();
     if changes.len() > SHOWN {
@@ -277,12 +309,7 @@ fn another(last: &RoutingTable, found: &RoutingTable, who: &str) -> String {
     if texts.is_empty() {
         texts.push("no unit, slot or step".to_owned());
     }
-    let who = if who.is_empty() { "somebody else" } else { who };
-    let (before, after) = (last.epoch, found.epoch);
-    format!(
-        "{who} changed the routing table, epoch {before} to {after}, and it counts: {}",
-        texts.join("; ")
-    )
+    texts.join("; ")
 }
 
 #[cfg(test)]
@@ -308,9 +335,9 @@ mod tests {
             told.contains("kubectl-edit") && told.contains("unit u0 added") && told.contains("1.7"),
             "{told}"
         );
-        let told = another(&table(7, 1), &table(8, 1), "");
+        let told = another(&table(7, 1), &table(8, 1), "x");
         assert!(
-            told.contains("somebody else") && told.contains("no unit, slot or step"),
+            told.contains("x changed") && told.contains("no unit, slot or step"),
             "{told}"
         );
         let told = another(&table(7, 0), &table(8, 14), "x");
