@@ -45,6 +45,9 @@ pub struct DeclaredKeyspace {
     pub homes: Option<Homes>,
     /// Whether a person gave up every slot of it, owned or not, and no database depends on it.
     pub given_up: bool,
+    /// The units that hold a member of one of its stores. Their databases may know the keyspace from before, with slots
+    /// that are open.
+    pub members: Vec<UnitName>,
 }
 
 /// What is known of a unit. Unknown is `None` and gives it nothing.
@@ -54,6 +57,9 @@ pub struct UnitSeen {
     pub applied: Option<Epoch>,
     /// Whether agent and stores are ready, so that it may become a first owner.
     pub may_open: Option<bool>,
+    /// The table at which all its stores of a keyspace stand, by what its agent says of the stores in force now; a
+    /// keyspace of which that is not known is missing.
+    pub stands: BTreeMap<KeyspaceName, Epoch>,
 }
 
 /// What cannot be taken over from the declarations; all the rest is.
@@ -169,6 +175,7 @@ impl DeclaredKeyspace {
 /// Adds new keyspaces, removes those that are gone and that nobody owns a slot of. One that was created again as
 /// another is another, once nobody owns a slot of the first.
 fn take_keyspaces(table: &mut RoutingTable, declared: &Declared, problems: &mut Vec<OwnershipProblem>) {
+    let epoch = table.epoch;
     let moving = |name: &KeyspaceName| {
         let mut moves = table.operations.iter().flat_map(|op| &op.moves);
         moves.any(|slot_move| slot_move.keyspace == *name)
@@ -200,8 +207,8 @@ fn take_keyspaces(table: &mut RoutingTable, declared: &Declared, problems: &mut 
             Some(_) | None if !(1..=MAX_SLOTS).contains(&slots) => {
                 problems.push(OwnershipProblem::Slots { keyspace: name, slots });
             }
-            Some(known) => *known = unowned(keyspace),
-            None => table.keyspaces.push(unowned(keyspace)),
+            Some(known) => *known = unowned(keyspace, epoch),
+            None => table.keyspaces.push(unowned(keyspace, epoch)),
         }
     }
     let names: BTreeSet<_> = wanted().map(|keyspace| &keyspace.name).collect();
@@ -211,11 +218,33 @@ fn take_keyspaces(table: &mut RoutingTable, declared: &Declared, problems: &mut 
     table.keyspaces.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
-fn unowned(declared: &DeclaredKeyspace) -> KeyspaceTable {
-    KeyspaceTable {
+/// A keyspace that comes into the table at `epoch`. Its slots are of that epoch, not of none: databases that know it from
+/// before, because it was given up or the namespace was made anew, close what they hold open, and that is no step back.
+fn unowned(declared: &DeclaredKeyspace, epoch: Epoch) -> KeyspaceTable {
+    let mut keyspace = KeyspaceTable {
         definition: Some(declared.definition.clone()),
         ..KeyspaceTable::unowned(declared.name.clone(), declared.slots)
-    }
+    };
+    keyspace.spans.iter_mut().for_each(|span| span.epoch = epoch);
+    keyspace
+}
+
+/// The members of a keyspace's stores that are not known to have closed the slots that came into the table at `came`.
+pub fn not_closed<'a>(
+    members: &'a [UnitName],
+    keyspace: &KeyspaceName,
+    came: Epoch,
+    seen: &BTreeMap<UnitName, UnitSeen>,
+) -> Vec<&'a UnitName> {
+    let stands = |unit: &UnitName| seen.get(unit).and_then(|seen| seen.stands.get(keyspace));
+    let closed = |unit: &&UnitName| stands(unit).is_some_and(|stands| *stands >= came);
+    members.iter().filter(|unit| !closed(unit)).collect()
+}
+
+/// When the slots that nobody owns came into the table; `None` where there are none.
+pub fn came(keyspace: &KeyspaceTable) -> Option<Epoch> {
+    let unowned = keyspace.spans.iter().filter(|span| span.state == SpanState::Unowned);
+    unowned.map(|span| span.epoch).max()
 }
 
 fn misfit(declared: &DeclaredKeyspace, known: &KeyspaceTable) -> OwnershipProblem {
@@ -262,7 +291,8 @@ fn serve_opened(table: &mut RoutingTable, seen: &BTreeMap<UnitName, UnitSeen>) {
     }
 }
 
-/// Slots that were never owned go to their home unit, where it is declared and known to be ready.
+/// Slots that were never owned go to their home unit, where it is declared and known to be ready, once no database of the
+/// keyspace can still hold them open.
 fn open_unowned(
     table: &mut RoutingTable,
     declared: &Declared,
@@ -292,7 +322,10 @@ fn open_unowned(
         let free = keyspace
             .slots_where(|span| span.state == SpanState::Unowned)
             .difference(&busy);
-        if free.is_empty() {
+        let Some(came) = came(keyspace).filter(|_| !free.is_empty()) else {
+            continue;
+        };
+        if !not_closed(&wanted.members, &wanted.name, came, seen).is_empty() {
             continue;
         }
         let units: BTreeSet<_> = homes.runs().iter().map(|run| &run.unit).collect();

@@ -207,10 +207,10 @@ proptest! {
         let declared = Declared {
             units: units().into_iter().enumerate().filter(|(n, _)| declared_units & (1 << n) != 0)
                 .map(|(_, name)| DeclaredUnit { router: "https://new".to_owned(), name }).collect(),
-            keyspaces: vec![DeclaredKeyspace { name: "users".into(), slots: declared_slots, definition: "Crc32".to_owned(), homes: homes(declared_slots, &[range], &known).ok(), given_up: false }],
+            keyspaces: vec![DeclaredKeyspace { name: "users".into(), slots: declared_slots, definition: "Crc32".to_owned(), homes: homes(declared_slots, &[range], &known).ok(), given_up: false, members: Vec::new() }],
         };
         let seen: BTreeMap<_, _> = units().into_iter()
-            .map(|name| (name, UnitSeen { applied: applied.map(|epoch| Epoch::new(1, epoch)), may_open })).collect();
+            .map(|name| (name, UnitSeen { applied: applied.map(|epoch| Epoch::new(1, epoch)), may_open, stands: BTreeMap::new() })).collect();
         let owned = users.spans.iter().any(|span| span.owner.is_some());
         let old = table(users);
         let managed = manage(Some(&old), &declared, &seen);

@@ -51,13 +51,18 @@ fn declared() -> Declared {
             definition: "Crc32".to_owned(),
             homes: Some(homes(16, &ranges, &known).unwrap()),
             given_up: false,
+            members: Vec::new(),
         }],
     }
 }
 
 /// Every unit stands at `applied` and may open or not.
 fn seen(applied: Option<Epoch>, may_open: Option<bool>) -> BTreeMap<UnitName, UnitSeen> {
-    let unit_seen = UnitSeen { applied, may_open };
+    let unit_seen = UnitSeen {
+        applied,
+        may_open,
+        stands: BTreeMap::new(),
+    };
     ["east", "north", "south"]
         .map(|name| (unit(name), unit_seen.clone()))
         .into()
@@ -88,7 +93,7 @@ fn slots_that_were_never_owned_open_at_home_once_that_is_known_to_be_ready() {
     assert_eq!(first.epoch, Epoch::new(1, 1));
     assert_eq!(
         spans(&first),
-        "8u@0.0,4o1@1.1,4o2@1.1",
+        "8u@1.1,4o1@1.1,4o2@1.1",
         "a unit that was not seen gets nothing"
     );
 }
@@ -129,6 +134,7 @@ fn all_changes_go_into_one_write() {
         definition: "Crc32".to_owned(),
         homes: None,
         given_up: false,
+        members: Vec::new(),
     });
     let next = manage(Some(&table), &declared, &seen(Some(table.epoch), Some(true)))
         .table
@@ -214,6 +220,7 @@ fn declarations_that_cannot_be_followed_are_told_and_the_rest_goes_on() {
         definition: "Crc32".to_owned(),
         homes: None,
         given_up: false,
+        members: Vec::new(),
     });
     declared.keyspaces.push(DeclaredKeyspace {
         name: "misfit".into(),
@@ -221,6 +228,7 @@ fn declarations_that_cannot_be_followed_are_told_and_the_rest_goes_on() {
         definition: "Crc32".to_owned(),
         homes: declared.keyspaces[0].homes.clone(),
         given_up: false,
+        members: Vec::new(),
     });
     declared.keyspaces.push(DeclaredKeyspace {
         name: "carts".into(),
@@ -228,6 +236,7 @@ fn declarations_that_cannot_be_followed_are_told_and_the_rest_goes_on() {
         definition: "Crc32".to_owned(),
         homes: None,
         given_up: false,
+        members: Vec::new(),
     });
     let managed = manage(Some(&table()), &declared, &ready());
     let reasons: Vec<_> = managed.problems.iter().map(OwnershipProblem::reason).collect();
@@ -292,4 +301,34 @@ fn a_keyspace_that_a_person_gave_up_leaves_the_table_once_no_operation_moves_its
     assert_eq!(next.keyspaces, []);
     assert_eq!(next.epoch, table().epoch.next(), "what comes later stands above it");
     assert_eq!(manage(Some(&admitted()), &declared, &seen(None, None)).table, None);
+}
+
+/// Given up and applied again, over databases that hold slots open since 1.4.
+#[test]
+fn a_keyspace_that_comes_new_closes_what_is_open_and_has_owners_once_all_its_members_have() {
+    let mut without = table();
+    without.keyspaces.clear();
+    let mut declared = declared();
+    declared.keyspaces[0].members = ["east", "north", "south"].map(unit).into();
+    let came = manage(Some(&without), &declared, &ready()).table.unwrap();
+    assert_eq!(came.epoch, Epoch::new(1, 11));
+    assert_eq!(spans(&came), "16u@1.11", "closing is no step back");
+    let stand = |places: [Option<u64>; 3]| {
+        let mut seen = ready();
+        for (name, place) in ["east", "north", "south"].into_iter().zip(places) {
+            let stands = place.map(|epoch| ("users".into(), Epoch::new(1, epoch)));
+            seen.get_mut(&unit(name)).unwrap().stands = stands.into_iter().collect();
+        }
+        seen
+    };
+    for places in [
+        [None; 3],
+        [Some(11), Some(11), None],
+        [Some(10), Some(11), Some(12)],
+        [Some(11), Some(11), Some(10)],
+    ] {
+        assert_eq!(manage(Some(&came), &declared, &stand(places)).table, None, "{places:?}");
+    }
+    let owned = manage(Some(&came), &declared, &stand([Some(11), Some(12), Some(11)]));
+    assert_eq!(spans(&owned.table.unwrap()), "8o0@1.12,4o1@1.12,4o2@1.12");
 }

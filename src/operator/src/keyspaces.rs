@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use multiactive_api::{Keyspace, KeyspaceStatus, Unit};
 use multiactive_core::ids::KeyspaceName;
+use multiactive_core::ids::UnitName;
+use multiactive_core::ownership;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
@@ -107,7 +109,7 @@ fn readiness(keyspace: &Keyspace, table: Option<&KeyspaceTable>, view: &View) ->
     if !unowned.is_empty() {
         return Readiness::Reconciling {
             reason: "SlotsWithoutOwner",
-            message: unowned_text(keyspace, &unowned, view),
+            message: unowned_text(keyspace, table, &unowned, view),
         };
     }
     let opening = table.slots_where(|span| span.state == SpanState::Opening);
@@ -260,7 +262,21 @@ fn rivals(keyspace: &Keyspace, view: &View) -> Vec<(String, String)> {
 }
 
 /// Which home units the slots wait for, and why.
-fn unowned_text(keyspace: &Keyspace, unowned: &SlotSet, view: &View) -> String {
+fn unowned_text(keyspace: &Keyspace, table: &KeyspaceTable, unowned: &SlotSet, view: &View) -> String {
+    let members = view.inputs.members_of(&table.name.0);
+    let seen = view.inputs.units_seen();
+    let open = ownership::came(table).map(|came| ownership::not_closed(&members, &table.name, came, &seen));
+    if let Some(open) = open.filter(|open| !open.is_empty()) {
+        let why = |unit: &UnitName| match view.inputs.store_problem(unit) {
+            Some(problem) => format!("{unit} ({problem})"),
+            None => unit.to_string(),
+        };
+        let open: Vec<_> = open.into_iter().map(why).collect();
+        return format!(
+            "slots {unowned} have no owner until the databases of {} are known to hold none of them open from before",
+            open.join(", ")
+        );
+    }
     let compiled = view.inputs.homes(keyspace);
     let Ok(homes) = &*compiled else {
         return format!("slots {unowned} have no owner");

@@ -12,6 +12,7 @@ use multiactive_api as api;
 use multiactive_operator::protection::PROTECTED;
 use serde_json::{Value, json};
 use support::{NAMESPACE, Operator, World, condition, eventually, keyspace, namespaced, range, store, unit_object};
+use tokio_util::sync::CancellationToken;
 
 /// Keyspaces and stores in the assignments of east-1 and north-1.
 async fn published(world: &World) -> Value {
@@ -296,6 +297,65 @@ async fn protected(client: &Client, want: bool) {
         (has == want).then_some(())
     })
     .await;
+}
+
+/// Databases stay open where they were open when a deployment is given up; the same manifests find them so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_given_up_and_is_applied_again_is_open_in_no_two_databases() {
+    let world = World::start().await;
+    let (east, north) = (CancellationToken::new(), CancellationToken::new());
+    world.agent("east-1", &east);
+    world.agent("north-1", &north);
+    let operator = Operator::start(&world.hub, "again").await;
+    world.shop().await;
+    world.served().await;
+    let select = json!({"type": "Unit", "unit": "east-1"});
+    world.promote("away", "north-1", select, world.epoch().await).await;
+    assert_eq!(world.outcome("away").await, "Succeeded");
+    let open = || (world.databases.open("east-1"), world.databases.open("north-1"));
+    assert_eq!(open(), (0, 16));
+
+    world
+        .namespaced::<api::DataStore>()
+        .delete("orders", &DeleteParams::default())
+        .await
+        .unwrap();
+    what_a_person_gives_up_goes(&world).await;
+    assert_eq!(open(), (0, 16), "nobody closed what was given up");
+
+    // East, the home of the first half, is ready, and nobody has told north's database.
+    north.cancel();
+    world.apply(store()).await;
+    world.apply(keyspace()).await;
+    let message = says!(world, api::Keyspace, "users", "False SlotsWithoutOwner");
+    assert!(message.contains("databases of north-1"), "{message}");
+    let copies: Api<api::UnitAssignment> = world.namespaced();
+    eventually("east stands at the table and waits", async || {
+        let applied = copies.get("east-1").await.unwrap().status?.applied?.epoch;
+        (applied == world.epoch().await
+            && says_for_whom(&world)
+                .await
+                .ends_with("databases of north-1 are known to hold none of them open from before"))
+        .then_some(())
+    })
+    .await;
+    assert_eq!(world.owners().await, ["0-15  Unowned"]);
+    world.agent("north-1", &CancellationToken::new());
+    world.served().await;
+    eventually("each holds its own", async || (open() == (8, 8)).then_some(())).await;
+    assert_eq!(world.databases.twice(), Vec::<String>::new());
+    east.cancel();
+    operator.stop().await;
+}
+
+async fn says_for_whom(world: &World) -> String {
+    let keyspace: api::Keyspace = world.namespaced().get("users").await.unwrap();
+    let status = keyspace.status.unwrap_or_default();
+    status
+        .conditions
+        .first()
+        .map(|ready| ready.message.clone())
+        .unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

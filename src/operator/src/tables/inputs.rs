@@ -214,6 +214,7 @@ impl Inputs {
             definition,
             homes: serves.then(|| self.homes(keyspace).as_ref().clone().ok()).flatten(),
             given_up: self.is_given_up(keyspace),
+            members: self.members_of(&keyspace.name_any()),
         })
     }
 
@@ -238,10 +239,43 @@ impl Inputs {
             let known = UnitSeen {
                 applied: self.applied(&name),
                 may_open: self.may_open(unit),
+                stands: self.stands(&name),
             };
             (name, known)
         });
         seen.collect()
+    }
+
+    /// The units with a member of a store of the keyspace, each once.
+    pub fn members_of(&self, keyspace: &str) -> Vec<UnitName> {
+        let stores = self.stores.iter().filter(|store| store.spec.keyspace == keyspace);
+        let members = stores.flat_map(|store| &store.spec.members);
+        let units: BTreeSet<UnitName> = members.map(|member| member.unit.as_str().into()).collect();
+        units.into_iter().collect()
+    }
+
+    /// The table at which a unit's stores stand, for each keyspace of which it has every store in hand that is in force:
+    /// what an agent says before it knows of a store says nothing of that. An old report is still true.
+    fn stands(&self, unit: &UnitName) -> BTreeMap<KeyspaceName, Epoch> {
+        let report = self.reports.get(unit);
+        let status = report.and_then(|report| Some((report, report.status.as_ref()?)));
+        let status = status.filter(|(report, status)| status.observed_generation == report.metadata.generation);
+        let Some(((report, status), stands)) = status.and_then(|both| Some((both, applied(both.1)?))) else {
+            return BTreeMap::new();
+        };
+        let in_hand = |name: &str| {
+            let assigned = report.spec.stores.iter().any(|store| store.name == name);
+            assigned && status.stores.iter().any(|store| store.name == name && store.ready)
+        };
+        let mut all: BTreeMap<KeyspaceName, bool> = BTreeMap::new();
+        for store in &self.stores {
+            if store.spec.members.iter().any(|member| member.unit == unit.as_str()) {
+                let whole = all.entry(store.spec.keyspace.as_str().into()).or_insert(true);
+                *whole &= in_hand(&store.name_any());
+            }
+        }
+        let known = all.into_iter().filter(|(_, whole)| *whole);
+        known.map(|(keyspace, _)| (keyspace, stands)).collect()
     }
 
     /// The table to which a unit's agent says it brought its stores. It only grows, so an old report is still true.

@@ -1,7 +1,8 @@
 //! A double of an agent: takes the table as soon as it sees it and reports, as an agent whose databases and routers
-//! obey at once.
+//! obey at once. Which slots its database holds open outlives it, as a database does.
 
 use super::NAMESPACE;
+use super::databases::Databases;
 use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -12,7 +13,7 @@ use multiactive_runtime::watch::{self, Seen};
 use serde_json::{Value, json};
 
 /// Reports until it is dropped.
-pub async fn run(client: Client, unit: String) {
+pub async fn run(client: Client, unit: String, databases: Databases) {
     let tables = watch::one::<Object>(Api::namespaced(client.clone(), NAMESPACE), ROUTING_TABLE);
     let assignments = watch::one::<UnitAssignment>(Api::namespaced(client.clone(), NAMESPACE), &unit);
     let (mut tables, mut assignments) = (std::pin::pin!(tables), std::pin::pin!(assignments));
@@ -34,7 +35,9 @@ pub async fn run(client: Client, unit: String) {
             said = None;
             continue;
         };
-        let status = status(&unit, table, assignment);
+        // A database that refuses the table is told of, as one that does not stand at it.
+        let stands = assignment.spec.stores.is_empty() || databases.apply(&unit, table);
+        let status = status(&unit, table, assignment, stands);
         if said.as_ref() == Some(&status) {
             continue;
         }
@@ -45,13 +48,13 @@ pub async fn run(client: Client, unit: String) {
     }
 }
 
-fn status(unit: &str, table: &RoutingTable, assignment: &UnitAssignment) -> Value {
+fn status(unit: &str, table: &RoutingTable, assignment: &UnitAssignment, stands: bool) -> Value {
     let applied = json!({"term": table.epoch.term, "epoch": table.epoch.epoch});
     let stores = assignment
         .spec
         .stores
         .iter()
-        .map(|store| json!({"name": store.name, "ready": true}));
+        .map(|store| json!({"name": store.name, "ready": stands}));
     let links = assignment.spec.stores.iter().flat_map(|store| {
         let peers = store.peers.iter();
         peers.map(|peer| json!({"store": store.name, "from": peer.unit, "state": "Running"}))
@@ -59,7 +62,7 @@ fn status(unit: &str, table: &RoutingTable, assignment: &UnitAssignment) -> Valu
     json!({
         "observedGeneration": assignment.metadata.generation,
         "protocol": 1,
-        "applied": applied,
+        "applied": stands.then_some(&applied),
         "routers": [{"name": "r1", "table": applied, "connected": true}],
         "stores": stores.collect::<Vec<_>>(),
         "links": links.collect::<Vec<_>>(),

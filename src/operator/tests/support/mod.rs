@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 pub mod agent;
+pub mod databases;
 pub mod gate;
 pub mod history;
 pub mod program;
@@ -35,6 +36,7 @@ pub struct World {
     pub north: Cluster,
     pub hub: Client,
     pub member: Client,
+    pub databases: databases::Databases,
     agents: CancellationToken,
 }
 
@@ -85,6 +87,7 @@ impl World {
             north,
             hub,
             member,
+            databases: databases::Databases::default(),
             agents: CancellationToken::new(),
         };
         world.members().await;
@@ -123,10 +126,15 @@ impl World {
 
     /// Starts a double of each agent.
     pub fn agents(&self) {
-        for (client, unit) in [(&self.hub, "east-1"), (&self.member, "north-1")] {
-            let run = agent::run(client.clone(), unit.to_owned());
-            tokio::spawn(self.agents.clone().run_until_cancelled_owned(run));
-        }
+        self.agent("east-1", &self.agents);
+        self.agent("north-1", &self.agents);
+    }
+
+    /// Starts the double of one agent, until the token is cancelled.
+    pub fn agent(&self, unit: &str, until: &CancellationToken) {
+        let client = if unit == "east-1" { &self.hub } else { &self.member };
+        let run = agent::run(client.clone(), unit.to_owned(), self.databases.clone());
+        tokio::spawn(until.clone().run_until_cancelled_owned(run));
     }
 
     /// Ends the doubles: what they said last stays.
