@@ -61,6 +61,8 @@ pub struct Answer {
     pub reach: Option<(Epoch, Reach)>,
     /// Checksums of the newest round that was answered.
     pub checksums: Option<Checksums>,
+    /// Why the last attempt at checksums failed.
+    pub problem: Option<String>,
 }
 
 /// What is known of one store.

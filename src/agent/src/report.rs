@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use multiactive_api::{
-    AppliedTable, AssignedStoreStatus, LinkState, LinkStatus, OperationReport, READY, RECONCILING, ReachReport,
-    ReachState, RouterStatus, STALLED, StoreChecksums, TablePosition, UnitAssignmentStatus,
+    AnswerProblem, AppliedTable, AssignedStoreStatus, LinkState, LinkStatus, OperationReport, READY, RECONCILING,
+    ReachReport, ReachState, RouterStatus, STALLED, StoreChecksums, TablePosition, UnitAssignmentStatus,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{Reach, Step};
@@ -176,6 +176,7 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
         lag_ms: None,
         reach: None,
         checksums: Vec::new(),
+        problems: problems(&answers),
     };
     match (duty.step, duty.role) {
         (Step::Check | Step::Prepare, Role::Target | Role::Member) => report.lag_ms = lag_ms(&answers),
@@ -202,6 +203,19 @@ fn lag_ms(answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<i64> {
     let lags: Option<Vec<_>> = answers.iter().map(|(_, answer)| answer.as_ref()?.lag).collect();
     let lag = lags?.into_iter().max().unwrap_or_default();
     Some(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Why stores that are asked for checksums have none, for those who wait for them.
+fn problems(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<AnswerProblem> {
+    let asked = answers
+        .iter()
+        .filter(|(asked, _)| matches!(asked.ask, Ask::Checksums { .. }));
+    let failed = asked.filter_map(|(asked, answer)| {
+        let message = answer.as_ref()?.problem.clone()?;
+        let store = asked.store.to_string();
+        Some(AnswerProblem { store, message })
+    });
+    failed.collect()
 }
 
 fn checksums(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<StoreChecksums> {

@@ -212,6 +212,28 @@ fn checksums_are_eight_bytes_a_slot_big_endian_in_base64() {
         (said.round, said.rows, said.sums.as_str()),
         (2, 3, "AAAAAAAAAAH//////////w==")
     );
+    assert_eq!(report.problems, []);
+}
+
+#[test]
+fn a_store_whose_checksums_fail_says_why_once() {
+    let answer = Answer {
+        problem: Some("permission denied".to_owned()),
+        ..Answer::default()
+    };
+    let stores = Stores::from([("a".into(), store(None, answer))]);
+    let mut verify = duty(Step::Verify, Role::Source, &["a", "a"]);
+    let slots = multiactive_core::slots::SlotSet::range(0, 1);
+    verify.stores[0].ask = Ask::Checksums { round: 2, slots };
+    verify.stores[1].ask = Ask::Beat;
+    let problems = said(verify, &stores).problems;
+    let told: Vec<_> = problems
+        .iter()
+        .map(|p| (p.store.as_str(), p.message.as_str()))
+        .collect();
+    assert_eq!(told, [("a", "permission denied")]);
+    // In the next step nobody asks any more.
+    assert_eq!(said(duty(Step::Hold, Role::Source, &["a"]), &stores).problems, []);
 }
 
 #[test]

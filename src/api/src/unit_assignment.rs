@@ -240,6 +240,22 @@ pub struct OperationReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered::<StoreChecksums>")]
     pub checksums: Vec<StoreChecksums>,
+    /// Stores that did not answer the operation when they were asked last, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::ordered_64::<AnswerProblem>")]
+    pub problems: Vec<AnswerProblem>,
+}
+
+/// Why a store has not answered an operation; it is asked again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerProblem {
+    /// The store.
+    #[schemars(schema_with = "schema::label")]
+    pub store: String,
+    /// What went wrong.
+    #[schemars(schema_with = "schema::message")]
+    pub message: String,
 }
 
 /// Whether a member has applied an operation's positions, in all its stores.

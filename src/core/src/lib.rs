@@ -15,6 +15,7 @@ pub mod ownership;
 pub mod path;
 pub mod promotion;
 pub mod ranges;
+pub mod reasons;
 pub mod recover;
 pub mod route;
 pub mod select;

@@ -7,8 +7,8 @@ use common::{at, operation, position, slots, unit, well};
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{
-    Move, Operation, Outcome, Reach, RouterBehind, RoutersSeen, Seen, Step, StepRecord, StoreCompared, UnitPosition,
-    UnitReady, Verify, WaitFor, looks_again_at, next, wake_at,
+    Move, Operation, Outcome, Reach, RouterBehind, RoutersSeen, Seen, Step, StepRecord, StoreCompared, Uncompared,
+    UnitPosition, UnitReady, Verify, WaitFor, looks_again_at, next, wake_at,
 };
 
 const EPOCH: Epoch = Epoch::new(1, 20);
@@ -326,7 +326,7 @@ fn verify_compares_again_what_differs_until_it_agrees_or_ten_rounds_are_over_whi
         }]
     };
     for (round, differing, want) in [
-        (0, None, "wait for the comparison of rows"),
+        (0, None, "wait for the comparison of rows: no side has answered"),
         (0, Some(""), "Hold"),
         (0, Some("1,3"), "again 1,3"),
         (8, Some("3"), "again 3"),
@@ -342,9 +342,17 @@ fn verify_compares_again_what_differs_until_it_agrees_or_ten_rounds_are_over_whi
     // Rows in flight get ever more time to arrive.
     for (round, milliseconds, want) in [
         (0, 0, "again 3"),
-        (1, 99, "wait for the comparison of rows"),
+        (
+            1,
+            99,
+            "wait for the comparison of rows: round 3 of at most 10, of 1 slots that differ or whose rows are under way",
+        ),
         (1, 100, "again 3"),
-        (8, 25_499, "wait for the comparison of rows"),
+        (
+            8,
+            25_499,
+            "wait for the comparison of rows: round 10 of at most 10, of 1 slots that differ or whose rows are under way",
+        ),
         (8, 25_500, "again 3"),
     ] {
         let mut op = op(Step::Verify);
@@ -357,8 +365,22 @@ fn verify_compares_again_what_differs_until_it_agrees_or_ten_rounds_are_over_whi
             want,
             "round {round} after {milliseconds} ms"
         );
-        assert_eq!(looks_again_at(&op).is_some_and(|at| at > now), want.starts_with("wait"));
+        assert_eq!(
+            looks_again_at(&op, &seen).is_some_and(|at| at > now),
+            want.starts_with("wait")
+        );
     }
+    let missing: fn(&mut Seen) = |seen| {
+        let side = |unit: &str, why: Option<&str>| Uncompared {
+            store: "orders".into(),
+            unit: common::unit(unit),
+            why: why.map(str::to_owned),
+        };
+        seen.compared = None;
+        seen.uncompared = vec![side("east", None), side("north", Some("permission denied"))];
+    };
+    let who = "wait for the comparison of rows: orders at north: permission denied; orders at east";
+    check(Step::Verify, &[("sides are missing", 99, missing, who)]);
     let cordoned: fn(&mut Seen) = |seen| seen.target.as_mut().unwrap().cordoned = true;
     check(
         Step::Verify,
@@ -481,7 +503,7 @@ fn members_may_follow_the_fence_by_themselves_for_a_moment_and_then_the_position
             ],
         );
     }
-    let until = looks_again_at(&op(Step::Hold)).unwrap();
+    let until = looks_again_at(&op(Step::Hold), &well(EPOCH)).unwrap();
     assert!(at(0) < until && until < at(1));
 }
 
@@ -523,6 +545,56 @@ fn drain_waits_until_every_member_that_answers_is_known_to_have_reached_the_posi
             ("reached, but late", 99, |_| {}, "Commit"),
         ],
     );
+}
+
+/// What the record says is ahead of our clock by minutes: ours was set back, or another's was wrong.
+#[test]
+fn a_clock_that_went_back_lengthens_no_budget() {
+    let now = at(-300);
+    let holds: fn(&mut Seen) = |seen| {
+        seen.sources[0].fence = None;
+        seen.sources[0].routers.as_mut().unwrap().in_flight = Some(1);
+    };
+    let fences: fn(&mut Seen) = |seen| seen.sources[0].fence = None;
+    let follows: fn(&mut Seen) = |seen| seen.members[0].reach = None;
+    let settles: fn(&mut Seen) = |seen| seen.members[1].links = Some(Err("no stream".to_owned()));
+    let unfit: fn(&mut Seen) = |seen| seen.members[1].lag = None;
+    let rows: [(_, fn(&mut Seen), _, _); 7] = [
+        (Step::Hold, holds, 10_000, "Aborted/FenceBudget"),
+        (Step::Fence, fences, 10_000, "Aborted/FenceBudget"),
+        (Step::Hold, follows, 500, "Drain with [Fence]"),
+        (Step::Drain, follows, 30_000, "Aborted/DrainBudget"),
+        (Step::Settle, settles, 30_000, "Succeeded without south: no stream"),
+        (Step::Check, unfit, 30_000, "Refused/LagTooLarge"),
+        (Step::Prepare, unfit, 30_000, "Aborted/LagTooLarge"),
+    ];
+    for (step, change, patience, want) in rows {
+        let started = if step == Step::Fence { Step::Hold } else { step };
+        for (elapsed, over) in [(patience - 1, false), (patience, true)] {
+            let mut seen = well(EPOCH);
+            change(&mut seen);
+            let since = now - SignedDuration::from_millis(elapsed);
+            seen.since.entered = [(started, since)].into();
+            let movement = next(&op(step), &seen, now);
+            let wanted = if over { want } else { "wait" };
+            assert!(
+                short(&movement).starts_with(wanted),
+                "{step} after {elapsed} ms: {}",
+                short(&movement)
+            );
+            let again = wake_at(&op(step), &seen)
+                .into_iter()
+                .chain(looks_again_at(&op(step), &seen));
+            let left = SignedDuration::from_millis(patience - elapsed);
+            assert!(again.min().unwrap() <= now + left, "{step}: it is looked at in time");
+        }
+    }
+    // What this operator has seen for a moment only is over all the same where the record says so.
+    let late = after(Step::Drain, 30, |seen| {
+        follows(seen);
+        seen.since.entered = [(Step::Drain, at(29))].into();
+    });
+    assert_eq!(short(&late), "Aborted/DrainBudget");
 }
 
 #[test]
@@ -625,11 +697,16 @@ fn open_waits_without_end_for_the_target_to_stand_at_the_commit() {
 #[test]
 fn settle_waits_for_source_and_target_without_end_and_for_bystanders_a_while() {
     fn router(seen: &mut Seen, name: &str) {
-        let (unit, router) = (unit(name), "r1".to_owned());
+        let (unit, router) = (unit(name), Some("r1".to_owned()));
         seen.routers_behind = Some(vec![RouterBehind { unit, router }]);
     }
     let behind: fn(&mut Seen) = |seen| router(seen, "south");
     let own: fn(&mut Seen) = |seen| router(seen, "east");
+    fn silent(seen: &mut Seen, name: &str) {
+        let (unit, router) = (unit(name), None);
+        seen.routers_behind = Some(vec![RouterBehind { unit, router }]);
+    }
+    let new: fn(&mut Seen) = |seen| silent(seen, "west");
     let broken: fn(&mut Seen) = |seen| seen.sources[0].links = Some(Err("no slot".to_owned()));
     let bystander: fn(&mut Seen) = |seen| {
         router(seen, "west");
@@ -664,10 +741,34 @@ fn settle_waits_for_source_and_target_without_end_and_for_bystanders_a_while() {
                 "wait for routers: east/r1 routes by an older table",
             ),
             (
-                "a unit is silent",
-                99,
+                "a unit that never reported",
+                29,
+                new,
+                "wait for routers: west has not reported its routers",
+            ),
+            (
+                "a unit that never reported",
+                30,
+                new,
+                "Succeeded without west has not reported its routers",
+            ),
+            (
+                "the target does not report",
+                9999,
+                |seen| silent(seen, "north"),
+                "wait for routers: north has not reported its routers",
+            ),
+            (
+                "the source does not report",
+                9999,
+                |seen| silent(seen, "east"),
+                "wait for routers: east has not reported its routers",
+            ),
+            (
+                "nobody looked",
+                9999,
                 |seen| seen.routers_behind = None,
-                "wait for routers: not all reachable units have reported",
+                "wait for routers: what the units report is not known",
             ),
             ("reverse link broken", 9999, broken, "wait for links: east: no slot"),
         ],

@@ -245,7 +245,10 @@ fn steps_that_were_passed_are_recorded_with_the_next_one_and_change_what_they_ch
 #[test]
 fn waiting_records_nothing() {
     let table = brought_to(Step::Hold);
-    assert_eq!(recorded(&table, &Move::Wait(WaitFor::Comparison)), Ok(None));
+    assert_eq!(
+        recorded(&table, &Move::Wait(WaitFor::Comparison("x".to_owned()))),
+        Ok(None)
+    );
 }
 
 #[test]

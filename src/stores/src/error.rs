@@ -3,6 +3,7 @@
 use crate::driver::{Blocker, TableFinding};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::OperationUid;
+use multiactive_core::reasons;
 use std::time::Duration;
 
 /// A verb of a driver failed. Every verb may be repeated.
@@ -126,9 +127,9 @@ impl Error {
     /// One word for a condition's reason or a metric's label; a closed set.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Connect { .. } => "Unreachable",
+            Self::Connect { .. } => reasons::UNREACHABLE,
             Self::Query { .. } => "QueryFailed",
-            Self::TimedOut { .. } => "TimedOut",
+            Self::TimedOut { .. } => reasons::TIMED_OUT,
             Self::Overtaken { .. } => "Overtaken",
             Self::NotDrained { .. } => "NotDrained",
             Self::LinksMissing { .. } => "LinksMissing",

@@ -221,7 +221,12 @@ async fn lag<D: Driver>(store: &Store<D>, sources: &[UnitName]) -> Result<Option
 async fn checksums<D: Driver>(store: &Store<D>, asked: &Asked, round: u32, slots: &SlotSet) -> Result<(), Error> {
     let all = KeyRange::default();
     let verb = store.driver.checksum(slots, &all, CHECKSUM);
-    let read = timed(&store.metrics, "checksum", verb).await?;
+    let read = timed(&store.metrics, "checksum", verb).await.inspect_err(|error| {
+        let why = error.explain();
+        store
+            .board
+            .answer(&asked.operation, |answer| answer.problem = Some(why));
+    })?;
     let sums = slots
         .iter()
         .map(|slot| read.sums.get(&slot).copied().unwrap_or_default())
@@ -232,6 +237,7 @@ async fn checksums<D: Driver>(store: &Store<D>, asked: &Asked, round: u32, slots
             rows: read.rows,
             sums,
         });
+        answer.problem = None;
     });
     Ok(())
 }

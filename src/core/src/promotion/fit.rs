@@ -137,7 +137,7 @@ pub(super) fn patience_ends(op: &Operation, seen: &Seen, unfit: &Unfit) -> Optio
         Unfit::Unready(_) => (seen.since.unready, UNREADY),
         Unfit::Still(..) => match op.step {
             // They are left as soon as it is fit, so it has not been since they were entered.
-            Step::Check | Step::Prepare => (op.entered_step(op.step), PATIENCE),
+            Step::Check | Step::Prepare => (seen.entered(op, op.step), PATIENCE),
             Step::Verify | Step::Hold | Step::Fence | Step::Drain | Step::Commit | Step::Open | Step::Settle => {
                 (seen.since.unfit, PATIENCE)
             }

@@ -23,5 +23,5 @@ pub use operation::{
 pub use record::{RecordError, record};
 pub use seen::{
     FenceSeen, MemberSeen, Reach, RouterBehind, RoutersSeen, Seen, Since, SourceSeen, StoreCompared, TargetSeen,
-    UnitReady,
+    Uncompared, UnitReady,
 };

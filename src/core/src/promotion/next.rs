@@ -3,7 +3,7 @@
 use super::drain;
 use super::fit::{self, Unfit, unfit};
 use super::operation::{Operation, Outcome, Step, StorePosition, Verify};
-use super::seen::{RouterBehind, Seen, StoreCompared};
+use super::seen::{RouterBehind, Seen, StoreCompared, Uncompared};
 use crate::ids::{KeyspaceName, UnitName};
 use crate::slots::SlotSet;
 use jiff::{SignedDuration, Timestamp};
@@ -66,8 +66,8 @@ pub enum WaitFor {
     Links(String),
     /// A member's lag is unknown or too large.
     Lag(String),
-    /// A side has not answered the comparison of this round.
-    Comparison,
+    /// Sides that have not answered the comparison of this round, or the next round of what differs.
+    Comparison(String),
     /// A source's routers have not all taken the table.
     Routers(String),
     /// Writes under way at a source.
@@ -87,7 +87,7 @@ impl fmt::Display for WaitFor {
             Self::Target(detail) => write!(f, "the target: {detail}"),
             Self::Links(detail) => write!(f, "links: {detail}"),
             Self::Lag(detail) => write!(f, "lag: {detail}"),
-            Self::Comparison => f.write_str("the comparison of rows"),
+            Self::Comparison(detail) => write!(f, "the comparison of rows: {detail}"),
             Self::Routers(detail) => write!(f, "routers: {detail}"),
             Self::InFlight(detail) => write!(f, "writes in flight: {detail}"),
             Self::Fence(unit) => write!(f, "the fence of {unit}"),
@@ -187,7 +187,7 @@ fn given_up(op: &Operation, reason: &str, message: String) -> Move {
 /// When `next` may say something else although nothing changes but the time.
 pub fn wake_at(op: &Operation, seen: &Seen) -> Option<Timestamp> {
     let after = |since: Option<Timestamp>, patience| since.and_then(|since| since.checked_add(patience).ok());
-    let entered = |step| op.entered_step(step);
+    let entered = |step| seen.entered(op, step);
     match op.step {
         Step::Check | Step::Prepare | Step::Verify => fit::patience_ends(op, seen, &unfit(op, seen)?),
         Step::Hold | Step::Fence => after(entered(Step::Hold), op.budgets.fence),
@@ -231,7 +231,7 @@ fn verify(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     }
     let Some(compared) = &seen.compared else {
         // A comparison has no budget of its own: it holds nobody up, and a person may abort it.
-        return Move::Wait(WaitFor::Comparison);
+        return Move::Wait(WaitFor::Comparison(missing(&seen.uncompared)));
     };
     let differing = differing(compared);
     if differing.is_empty() {
@@ -246,9 +246,25 @@ fn verify(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         let message = format!("rows differ between source and target in slots {}", slots.join("; "));
         return aborted("RowsDiffer", message);
     }
-    match looks_again_at(op) {
-        Some(at) if now < at => Move::Wait(WaitFor::Comparison),
+    match looks_again_at(op, seen) {
+        Some(at) if now < at => {
+            let round = op.round + 2;
+            let slots: usize = differing.iter().map(|(_, slots)| slots.len()).sum();
+            Move::Wait(WaitFor::Comparison(format!(
+                "round {round} of at most {VERIFY_ROUNDS}, of {slots} slots that differ or whose rows are under way"
+            )))
+        }
         Some(_) | None => Move::CompareAgain(differing),
+    }
+}
+
+/// Whose answers are missing, those first who say why.
+fn missing(uncompared: &[Uncompared]) -> String {
+    let (said, silent): (Vec<_>, Vec<_>) = uncompared.iter().partition(|side| side.why.is_some());
+    let all: Vec<_> = said.iter().chain(&silent).map(ToString::to_string).collect();
+    match all.is_empty() {
+        true => "no side has answered".to_owned(),
+        false => all.join("; "),
     }
 }
 
@@ -272,7 +288,7 @@ fn hold(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     }
     match hold_problem(op, seen) {
         None => enter(Step::Fence),
-        Some(wait) => within_fence_budget(op, wait, now),
+        Some(wait) => within_fence_budget(op, seen, wait, now),
     }
 }
 
@@ -301,12 +317,12 @@ fn hold_problem(op: &Operation, seen: &Seen) -> Option<WaitFor> {
 fn fence(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     match fences(op, seen) {
         Ok(positions) => fenced(op, seen, now, positions),
-        Err(wait) => within_fence_budget(op, wait, now),
+        Err(wait) => within_fence_budget(op, seen, wait, now),
     }
 }
 
-fn within_fence_budget(op: &Operation, wait: WaitFor, now: Timestamp) -> Move {
-    if overdue(op.entered_step(Step::Hold), op.budgets.fence, now) {
+fn within_fence_budget(op: &Operation, seen: &Seen, wait: WaitFor, now: Timestamp) -> Move {
+    if overdue(seen.entered(op, Step::Hold), op.budgets.fence, now) {
         let message = format!(
             "budgets.fence of {:#} ran out, still waiting for {wait}",
             op.budgets.fence
@@ -337,7 +353,7 @@ fn fences(op: &Operation, seen: &Seen) -> Result<Vec<StorePosition>, WaitFor> {
 fn fenced(op: &Operation, seen: &Seen, now: Timestamp, positions: Vec<StorePosition>) -> Move {
     let excused = seen.members.iter().any(|member| drain::excused(op, member));
     let (behind, problem) = drain::arrivals(op, seen);
-    let late = overdue(op.entered_step(Step::Hold), FOLLOWING, now);
+    let late = overdue(seen.entered(op, Step::Hold), FOLLOWING, now);
     let step = match problem {
         None if !excused => Step::Commit,
         Some(problem) if !excused && !late => return Move::Wait(WaitFor::Reach(problem)),
@@ -355,13 +371,13 @@ fn fenced(op: &Operation, seen: &Seen, now: Timestamp, positions: Vec<StorePosit
 
 /// When the present step is to be looked at again though nothing new is seen, its budgets apart: in Verify for the next
 /// round, in Hold and Fence when members have had the time to follow by themselves.
-pub fn looks_again_at(op: &Operation) -> Option<Timestamp> {
+pub fn looks_again_at(op: &Operation, seen: &Seen) -> Option<Timestamp> {
     let (since, pause) = match op.step {
         Step::Verify => {
             let pauses = 2_i32.saturating_pow(op.round).saturating_sub(1);
-            (op.entered_step(Step::Verify), VERIFY_PAUSE.saturating_mul(pauses))
+            (seen.entered(op, Step::Verify), VERIFY_PAUSE.saturating_mul(pauses))
         }
-        Step::Hold | Step::Fence => (op.entered_step(Step::Hold), FOLLOWING),
+        Step::Hold | Step::Fence => (seen.entered(op, Step::Hold), FOLLOWING),
         Step::Check | Step::Prepare | Step::Drain | Step::Commit | Step::Open | Step::Settle => return None,
     };
     since.and_then(|since| since.checked_add(pause).ok())
@@ -382,7 +398,7 @@ fn drain(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
             behind,
         };
     };
-    if overdue(op.entered_step(Step::Drain), op.budgets.drain, now) {
+    if overdue(seen.entered(op, Step::Drain), op.budgets.drain, now) {
         return aborted(
             "DrainBudget",
             format!(
@@ -414,11 +430,14 @@ fn settle(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         return Move::Wait(WaitFor::Links(problem));
     }
     let Some(behind) = &seen.routers_behind else {
-        return Move::Wait(WaitFor::Routers("not all reachable units have reported".to_owned()));
+        return Move::Wait(WaitFor::Routers("what the units report is not known".to_owned()));
     };
     let sources = op.sources();
     let own = |unit: &UnitName| *unit == op.target || sources.contains(&unit);
-    let words = |router: &RouterBehind| format!("{}/{} routes by an older table", router.unit, router.router);
+    let words = |behind: &RouterBehind| match &behind.router {
+        Some(router) => format!("{}/{router} routes by an older table", behind.unit),
+        None => format!("{} has not reported its routers", behind.unit),
+    };
     if let Some(router) = behind.iter().find(|router| own(&router.unit)) {
         return Move::Wait(WaitFor::Routers(words(router)));
     }
@@ -429,7 +448,7 @@ fn settle(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         (None, Some(router)) => WaitFor::Routers(router.clone()),
         (None, None) => return Move::End(Outcome::Succeeded),
     };
-    if overdue(op.entered_step(Step::Settle), SETTLE, now) {
+    if overdue(seen.entered(op, Step::Settle), SETTLE, now) {
         return Move::EndWithout(links.into_iter().chain(routers).collect());
     }
     Move::Wait(wait)

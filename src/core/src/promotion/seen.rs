@@ -1,11 +1,12 @@
 //! What an operator saw of the world in one pass. Unknown is `None`, never a default that looks like an answer.
 
-use super::operation::{MovingStore, StorePosition};
+use super::operation::{MovingStore, Operation, Step, StorePosition};
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, StoreName, UnitName};
 use crate::slots::SlotSet;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Everything that [`super::next`] looks at besides the record itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,11 +23,23 @@ pub struct Seen {
     pub members: Vec<MemberSeen>,
     /// In Verify: the comparison of this round, one entry for each moving store; `None` while a side has not answered.
     pub compared: Option<Vec<StoreCompared>>,
-    /// The routers that are reachable and do not route by the operation's epoch yet, `unit/router`; `None` where a
-    /// reachable unit has not reported.
+    /// In Verify: the sides that have not answered the comparison of this round, source before target.
+    pub uncompared: Vec<Uncompared>,
+    /// The routers that are reachable and do not route by the operation's epoch yet, and the reachable units that have
+    /// not reported any; `None` where nobody has looked.
     pub routers_behind: Option<Vec<RouterBehind>>,
     /// Since when some of it has been so without a break.
     pub since: Since,
+}
+
+impl Seen {
+    /// Since when `step` is entered at the latest: the earlier of what its record says and what this operator has seen
+    /// itself; `None` where it was not entered.
+    pub fn entered(&self, op: &Operation, step: Step) -> Option<Timestamp> {
+        let recorded = op.entered_step(step)?;
+        let seen = self.since.entered.get(&step).copied();
+        Some(seen.map_or(recorded, |seen| seen.min(recorded)))
+    }
 }
 
 /// Since when, as far as this operator has seen it: one bad report changes nothing, one that lasts does. `None` where it
@@ -39,15 +52,18 @@ pub struct Since {
     pub unfit: Option<Timestamp>,
     /// A member's reach is [`Reach::Broken`].
     pub broken: BTreeMap<UnitName, Timestamp>,
+    /// A step is in the record. The record has a time of entry too, by the clock of whoever entered it, which may be ahead
+    /// of ours, or ours may have been set back: what is over by either of the two is over.
+    pub entered: BTreeMap<Step, Timestamp>,
 }
 
-/// A router that is reachable and routes by an older table.
+/// A router that is reachable and is not known to route by the operation's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterBehind {
     /// Its unit.
     pub unit: UnitName,
-    /// Its name.
-    pub router: String,
+    /// Its name, where it routes by an older table; `None` where the unit's agent has not said which routers it has.
+    pub router: Option<String>,
 }
 
 /// Whether a unit can take over.
@@ -140,6 +156,27 @@ impl MemberSeen {
     /// Whether its member cluster or a database is known not to answer: then nobody waits for it, unless it is the target.
     pub fn away(&self) -> bool {
         self.reachable == Some(false)
+    }
+}
+
+/// A side whose answer to the comparison of this round is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uncompared {
+    /// The store.
+    pub store: StoreName,
+    /// The unit.
+    pub unit: UnitName,
+    /// Why, where its agent says it, or why nobody hears from it.
+    pub why: Option<String>,
+}
+
+impl fmt::Display for Uncompared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (store, unit) = (&self.store, &self.unit);
+        match &self.why {
+            Some(why) => write!(f, "{store} at {unit}: {why}"),
+            None => write!(f, "{store} at {unit}"),
+        }
     }
 }
 

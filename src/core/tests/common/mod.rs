@@ -134,6 +134,7 @@ pub fn well(epoch: Epoch) -> Seen {
         }],
         members: vec![member("north"), member("south")],
         compared: Some(Vec::new()),
+        uncompared: Vec::new(),
         routers_behind: Some(Vec::new()),
         since: Since::default(),
     }

@@ -130,6 +130,7 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
             reach,
         }],
         compared: None,
+        uncompared: Vec::new(),
         routers_behind: Some(behind.into_iter().map(router).collect()),
         since: Since::default(),
     }
@@ -138,7 +139,7 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
 fn router(router: String) -> RouterBehind {
     RouterBehind {
         unit: UNITS[EAST].into(),
-        router,
+        router: Some(router),
     }
 }
 

@@ -11,7 +11,7 @@ use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::promotion::Reach;
 use multiactive_core::promotion::{
     FenceSeen, MemberSeen, MovingStore, Operation, RouterBehind, RoutersSeen, Seen, Since, SourceSeen, Step,
-    StoreCompared, StorePosition, TargetSeen, UnitReady,
+    StoreCompared, StorePosition, TargetSeen, Uncompared, UnitReady,
 };
 use multiactive_core::slots::{Slot, SlotSet};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,8 @@ pub fn seen(op: &Operation, inputs: &Inputs) -> Seen {
             .map(|unit| member(op, unit, inputs, &stores, &away))
             .collect(),
         compared: compared(op, inputs, &stores),
-        routers_behind: routers_behind(op, inputs),
+        uncompared: uncompared(op, inputs, &stores),
+        routers_behind: Some(routers_behind(op, inputs)),
         since: Since::default(),
     }
 }
@@ -307,11 +308,8 @@ fn compared(op: &Operation, inputs: &Inputs, stores: &[MovingStore]) -> Option<V
     for store in stores {
         let target = sums(op, &op.target, None, store, inputs)?.1;
         let (mut rows, mut differing) = (0_u64, Vec::new());
-        let mut sources: Vec<_> = op.moves.iter().filter(|m| m.keyspace == store.keyspace).collect();
-        sources.sort_by(|a, b| a.source.cmp(&b.source));
-        sources.dedup_by(|a, b| a.source == b.source);
-        for slot_move in sources {
-            let (count, mine) = sums(op, &slot_move.source, Some(&slot_move.source), store, inputs)?;
+        for source in sources_of(op, store) {
+            let (count, mine) = sums(op, source, Some(source), store, inputs)?;
             rows = rows.saturating_add(count);
             let differ = mine.iter().filter(|(slot, sum)| target.get(slot) != Some(sum));
             differing.extend(differ.map(|(slot, _)| *slot));
@@ -324,6 +322,47 @@ fn compared(op: &Operation, inputs: &Inputs, stores: &[MovingStore]) -> Option<V
         });
     }
     Some(all)
+}
+
+/// The sources of a store's slots, each once, in order.
+fn sources_of<'a>(op: &'a Operation, store: &MovingStore) -> BTreeSet<&'a UnitName> {
+    let moves = op.moves.iter().filter(|m| m.keyspace == store.keyspace);
+    moves.map(|slot_move| &slot_move.source).collect()
+}
+
+/// In Verify: who has not answered the comparison of this round, and why where that is known.
+fn uncompared(op: &Operation, inputs: &Inputs, stores: &[MovingStore]) -> Vec<Uncompared> {
+    if op.step != Step::Verify {
+        return Vec::new();
+    }
+    let mut all = Vec::new();
+    for store in stores {
+        let sources = sources_of(op, store).into_iter().map(|unit| (unit, Some(unit)));
+        for (unit, source) in sources.chain([(&op.target, None)]) {
+            if sums(op, unit, source, store, inputs).is_none() {
+                all.push(Uncompared {
+                    store: store.store.clone(),
+                    unit: unit.clone(),
+                    why: unanswered(op, unit, store, inputs),
+                });
+            }
+        }
+    }
+    all
+}
+
+/// Why a unit's answer about a store is missing: nobody hears from it, it says so itself, or its store is in trouble.
+fn unanswered(op: &Operation, unit: &UnitName, store: &MovingStore, inputs: &Inputs) -> Option<String> {
+    if inputs.answers(unit) == Some(false) {
+        return Some("its member cluster does not answer".to_owned());
+    }
+    let Some(report) = report(op, unit, inputs) else {
+        return Some("its agent has not reported".to_owned());
+    };
+    let mut said = report.problems.iter();
+    let said = said.find(|problem| problem.store == store.store.as_str());
+    said.map(|problem| problem.message.clone())
+        .or_else(|| inputs.store_problem(unit))
 }
 
 /// How many rows a unit read, and the sum of each slot of this round that it answers for: a source for its own, the
@@ -364,21 +403,29 @@ fn round_slots(op: &Operation, source: Option<&UnitName>, keyspace: &KeyspaceNam
     mine.intersection(&left)
 }
 
-/// Connected routers of reachable units that route by a table older than the operation's epoch.
-fn routers_behind(op: &Operation, inputs: &Inputs) -> Option<Vec<RouterBehind>> {
+/// Connected routers of reachable units that route by a table older than the operation's epoch, and the reachable units
+/// that have not said which routers they have: one of those is no reason to know nothing of the others.
+fn routers_behind(op: &Operation, inputs: &Inputs) -> Vec<RouterBehind> {
     let mut behind = Vec::new();
     for unit in &inputs.reachable {
-        for router in status(unit, inputs)?.routers.iter().filter(|router| router.connected) {
+        let Some(status) = status(unit, inputs) else {
+            behind.push(RouterBehind {
+                unit: unit.clone(),
+                router: None,
+            });
+            continue;
+        };
+        for router in status.routers.iter().filter(|router| router.connected) {
             let table = router.table.and_then(|table| epoch(table.term, table.epoch));
             if table.is_none_or(|table| table < op.epoch) {
                 behind.push(RouterBehind {
                     unit: unit.clone(),
-                    router: router.name.clone(),
+                    router: Some(router.name.clone()),
                 });
             }
         }
     }
-    Some(behind)
+    behind
 }
 
 #[cfg(test)]

@@ -181,6 +181,61 @@ fn a_comparison_needs_both_sides_and_the_round() {
 }
 
 #[test]
+fn whose_answer_to_a_comparison_is_missing_is_named_with_what_its_agent_says() {
+    let mut op = operation();
+    op.step = Step::Verify;
+    let sums = base64::engine::general_purpose::STANDARD.encode([0; 16]);
+    let answered = json!({"operations": [{"uid": "move", "term": 0, "epoch": 0,
+        "checksums": [{"store": "orders", "round": 2, "rows": 5, "sums": sums}]}]});
+    let failed = json!({"operations": [{"uid": "move", "term": 0, "epoch": 0,
+        "problems": [{"store": "orders", "message": "permission denied"}]}]});
+    let under_way = json!({"operations": [{"uid": "move", "term": 0, "epoch": 0}]});
+    let broken = json!({"operations": [{"uid": "move", "term": 0, "epoch": 0}],
+        "stores": [{"name": "orders", "ready": false, "message": "no answer"}]});
+    for (a, b, away, want) in [
+        (answered.clone(), answered.clone(), false, ""),
+        (answered.clone(), failed, false, "orders at b: permission denied"),
+        (answered.clone(), under_way.clone(), false, "orders at b"),
+        (answered.clone(), broken, false, "orders at b: store orders: no answer"),
+        (
+            answered.clone(),
+            under_way,
+            true,
+            "orders at b: its member cluster does not answer",
+        ),
+        (json!({}), answered, false, "orders at a: its agent has not reported"),
+    ] {
+        let mut inputs = inputs(a, b);
+        if away {
+            inputs.reachable.remove(&UnitName::from("b"));
+            inputs.away.insert("b".into());
+        }
+        let sides = seen(&op, &inputs).uncompared;
+        let told: Vec<_> = sides.iter().map(ToString::to_string).collect();
+        assert_eq!(told.join("; "), want);
+    }
+    // Nobody asks in another step.
+    op.step = Step::Hold;
+    assert_eq!(seen(&op, &inputs(json!({}), json!({}))).uncompared, []);
+}
+
+/// A fourth cell in a cluster that answers, whose agent was never installed or cannot start.
+#[test]
+fn a_unit_that_never_reported_is_named_and_makes_nothing_of_the_others_unknown() {
+    let router = |epoch: u64| {
+        json!({"routers": [{"name": "r", "connected": true,
+        "table": {"term": 1, "epoch": epoch}}]})
+    };
+    let mut inputs = inputs(router(7), router(6));
+    inputs.reachable.extend(["c".into(), "d".into()]);
+    let assignment: UnitAssignment = from("UnitAssignment", "d", json!({"unit": "d", "cluster": "d"}));
+    inputs.reports.insert("d".into(), Arc::new(assignment));
+    let behind = seen(&operation(), &inputs).routers_behind.unwrap();
+    let behind: Vec<_> = behind.iter().map(|b| (b.unit.as_str(), b.router.as_deref())).collect();
+    assert_eq!(behind, [("b", Some("r")), ("c", None), ("d", None)]);
+}
+
+#[test]
 fn a_link_that_nobody_reported_is_unknown_and_a_broken_one_is_named() {
     let running = |from: &str| json!({"links": [{"store": "orders", "from": from, "state": "Running"}]});
     let broken = json!({"links": [{"store": "orders", "from": "a", "state": "Broken", "message": "no slot"}]});

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use multiactive_api::{Promotion, PromotionMode};
 use multiactive_core::ids::OperationUid;
 use multiactive_core::ownership::{OwnershipProblem, manage};
-use multiactive_core::promotion::{Move, Operation, Step, WaitFor, looks_again_at, next, record, wake_at};
+use multiactive_core::promotion::{Move, Operation, Seen, Step, WaitFor, looks_again_at, next, record, wake_at};
 use multiactive_core::table::RoutingTable;
 use std::collections::BTreeMap;
 
@@ -197,13 +197,13 @@ fn step(
     let (table, subject) = (table?, Subject::Operation(op.uid.clone()));
     let standing = |movement: &Move| memory.refusals.standing(&subject, Attempt::of(movement)?, now);
     let mut facts = seen(op, inputs);
-    facts.since = memory.lasting.of(op);
+    facts.since = memory.lasting.of(op, now);
     let mut movement = next(op, &facts, now);
     if let Some(refusal) = standing(&movement) {
         decided.wake([refusal.again_at()]);
         decided.misfits.insert(op.uid.clone(), refused_text(&refusal.why));
         // What cannot be recorded within the budget is given up, if that can be recorded.
-        let deadline = deadline(op)?;
+        let deadline = deadline(op, &facts)?;
         if deadline > now {
             decided.wake([deadline]);
             return None;
@@ -218,7 +218,7 @@ fn step(
         if let Move::Wait(wait) = movement {
             decided.waits.insert(op.uid.clone(), wait);
             decided.wake(wake_at(op, &facts).filter(|at| *at > now));
-            decided.wake(looks_again_at(op).filter(|at| *at > now));
+            decided.wake(looks_again_at(op, &facts).filter(|at| *at > now));
         }
         return None;
     };
@@ -236,11 +236,11 @@ fn step(
 }
 
 /// When it is given up to record what the server refuses: when the budget of the present step runs out.
-fn deadline(op: &Operation) -> Option<Timestamp> {
+fn deadline(op: &Operation, seen: &Seen) -> Option<Timestamp> {
     let (since, budget) = match op.step {
-        Step::Check | Step::Prepare => (op.entered(), PATIENCE),
-        Step::Hold | Step::Fence => (op.entered_step(Step::Hold), op.budgets.fence),
-        Step::Drain => (op.entered_step(Step::Drain), op.budgets.drain),
+        Step::Check | Step::Prepare => (seen.entered(op, op.step), PATIENCE),
+        Step::Hold | Step::Fence => (seen.entered(op, Step::Hold), op.budgets.fence),
+        Step::Drain => (seen.entered(op, Step::Drain), op.budgets.drain),
         Step::Verify | Step::Commit | Step::Open | Step::Settle => return None,
     };
     since.and_then(|since| since.checked_add(budget).ok())

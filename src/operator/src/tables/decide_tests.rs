@@ -120,9 +120,8 @@ fn what_the_server_refuses_holds_up_nothing_else_and_is_tried_again() {
     );
 }
 
-#[test]
-fn what_cannot_be_recorded_within_its_budget_is_given_up() {
-    // At Hold since second 1, and its source has no write under way: it enters Fence, which the server does not take.
+/// An operation at Hold since second 1, by its record.
+fn held() -> (RoutingTable, Inputs) {
     let mut table = table();
     let held = json!({"targetUnit": "b", "mode": "Execute", "expectedEpoch": 9, "verify": "None",
         "budgets": {"fence": "10s", "drain": "30s"}, "select": {"type": "Slots", "slots": {"keyspace": "users", "slots": "0"}}});
@@ -146,7 +145,13 @@ fn what_cannot_be_recorded_within_its_budget_is_given_up() {
     inputs.promotions = vec![Arc::new(object)];
     inputs.reports = [("a".into(), Arc::new(report))].into();
     inputs.reachable = ["a".into(), "b".into()].into();
+    (table, inputs)
+}
 
+#[test]
+fn what_cannot_be_recorded_within_its_budget_is_given_up() {
+    // Its source has no write under way: it enters Fence, which the server does not take.
+    let (table, inputs) = held();
     let (refused, mut refusals) = (BTreeMap::new(), Refusals::default());
     let subject = Subject::Operation("one".into());
     let fence = Some(Attempt::Enter(Step::Fence));
@@ -175,6 +180,42 @@ fn what_cannot_be_recorded_within_its_budget_is_given_up() {
         }
         if let Some(attempt) = attempt {
             refusals.refused(subject.clone(), attempt, "too long", at(second));
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_went_back_holds_writes_no_longer_than_their_budget() {
+    let (table, mut inputs) = held();
+    // A write is under way for ever.
+    let mut report = (*inputs.reports[&"a".into()]).clone();
+    report.status.as_mut().unwrap().operations[0].in_flight = Some(1);
+    inputs.reports.insert("a".into(), Arc::new(report));
+    let (refused, refusals, mut lasting) = (BTreeMap::new(), Refusals::default(), Lasting::default());
+    // What passes, and what the clock of the day says then.
+    for (passed, day, ends) in [
+        (0, 2, false),
+        (4, 6, false),
+        (5, -593, false),
+        (9, -589, false),
+        (10, -588, true),
+    ] {
+        lasting.look(Some(&table), &mut inputs, at(passed));
+        let memory = Memory {
+            refused: &refused,
+            refusals: &refusals,
+            lasting: &lasting,
+        };
+        let decided = decide(Some(&table), &inputs, memory, at(day));
+        let attempt = decided.proposal.as_ref().map(|proposal| proposal.attempt);
+        assert_eq!(
+            attempt,
+            ends.then_some(Attempt::GiveUp),
+            "after {passed} s: {decided:?}"
+        );
+        if !ends {
+            let left = decided.wake_at.unwrap().duration_since(at(day));
+            assert!(left <= SignedDuration::from_secs(10 - passed), "{left:#}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use multiactive_api::{Unit, UnitAssignment};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::promotion::{Budgets, OperationKind, SlotMove, Step, Verify};
+use multiactive_core::promotion::{Budgets, OperationKind, SlotMove, Step, StepRecord, Verify};
 use multiactive_core::slots::SlotSet;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -86,11 +86,45 @@ fn an_unready_target_lasts_only_while_every_look_says_so() {
         (6, json!({}), Some(6)),
     ] {
         lasting.look(Some(&table), &mut inputs(said), at(second));
-        let since = lasting.of(&table.operations[0]).unready;
+        let since = lasting.of(&table.operations[0], at(second)).unready;
         assert_eq!(since, want.map(at), "at {second}");
     }
     lasting.look(Some(&RoutingTable::default()), &mut inputs(json!({})), at(7));
-    assert_eq!(lasting.of(&table.operations[0]), Since::default(), "it has ended");
+    assert_eq!(
+        lasting.of(&table.operations[0], at(7)),
+        Since::default(),
+        "it has ended"
+    );
+}
+
+#[test]
+fn how_long_it_lasts_is_not_asked_of_the_clock_of_the_day() {
+    let mut lasting = Lasting::default();
+    let mut table = table(Step::Hold);
+    let entered = |step| StepRecord {
+        step,
+        at: at(3000),
+        not_needed: None,
+    };
+    table.operations[0].history = vec![entered(Step::Check), entered(Step::Hold)];
+    lasting.look(Some(&table), &mut inputs(json!({})), at(0));
+    table.operations[0].history.push(entered(Step::Drain));
+    table.operations[0].step = Step::Drain;
+    lasting.look(Some(&table), &mut inputs(json!({})), at(4));
+    lasting.look(Some(&table), &mut inputs(json!({})), at(11));
+    for day in [at(11), at(-900), at(7000)] {
+        let since = lasting.of(&table.operations[0], day);
+        let ago = |since: Timestamp| day.duration_since(since).as_secs();
+        let entered: Vec<_> = since.entered.iter().map(|(step, at)| (*step, ago(*at))).collect();
+        assert_eq!(entered, [(Step::Check, 11), (Step::Hold, 11), (Step::Drain, 7)]);
+        assert_eq!(since.unready.map(ago), Some(11));
+    }
+    // After the commit nothing is given up, and Settle has its time too.
+    table.operations[0].history.push(entered(Step::Settle));
+    table.operations[0].step = Step::Settle;
+    lasting.look(Some(&table), &mut inputs(json!({})), at(12));
+    let since = lasting.of(&table.operations[0], at(20));
+    assert_eq!((since.unready, since.entered[&Step::Settle]), (None, at(20)));
 }
 
 #[test]
@@ -100,7 +134,7 @@ fn in_verify_it_is_unfit_since_the_rows_were_equal() {
     // Without a moving store there is nothing to compare, so that is over at once.
     lasting.look(Some(&table), &mut inputs(json!({})), at(5));
     lasting.look(Some(&table), &mut inputs(json!({})), at(9));
-    assert_eq!(lasting.of(&table.operations[0]).unfit, Some(at(5)));
+    assert_eq!(lasting.of(&table.operations[0], at(9)).unfit, Some(at(5)));
 }
 
 #[test]
@@ -126,7 +160,8 @@ fn a_database_is_silent_once_its_agent_has_said_so_for_long_and_an_agent_that_is
         lasting.look(Some(&none), &mut inputs, at(second));
         assert_eq!(inputs.silent_stores.len(), want, "at {second}");
         if second == 0 {
-            assert_eq!(lasting.wake_at(at(1)), Some(at(15)));
+            assert_eq!(lasting.wake_at(at(0)), Some(at(15)));
+            assert_eq!(lasting.wake_at(at(-500)), Some(at(-485)), "by the clock of the day");
         }
     }
     assert_eq!(lasting.wake_at(at(48)), None);

@@ -7,7 +7,7 @@ use super::Wake;
 use super::decide::{Decided, Memory, decide};
 use super::gone::Gone;
 use super::homes::HomesOf;
-use super::lasting::Lasting;
+use super::lasting::{Lasting, SteadyClock};
 use super::projection::Published;
 use super::record::{Hindrance, Wrote};
 use super::refusals::Refusals;
@@ -71,6 +71,7 @@ pub struct Namespace {
     pub(super) terminating: Terminating,
     pub(super) gone: Gone,
     pub(super) lasting: Lasting,
+    clock: SteadyClock,
     pub(super) began: Instant,
     pub(super) view: watch::Sender<Option<Arc<View>>>,
     pub(super) told: mpsc::UnboundedSender<Told>,
@@ -109,6 +110,7 @@ impl Namespace {
             terminating: Terminating::default(),
             gone: Gone::default(),
             lasting: Lasting::default(),
+            clock: SteadyClock::default(),
             began: Instant::now(),
             view: mouth.view,
             told: mouth.told,
@@ -200,7 +202,7 @@ impl Namespace {
         let missing = operations.filter(|op| !shown(&op.uid) && !inputs.unreadable_promotions.contains(&op.name));
         let missing = missing.map(|op| (op.uid.clone(), op.name.clone())).collect();
         inputs.gone = self.gone.look(&self.ctx.client, &self.name, &missing, &self.wake);
-        self.lasting.look(table, &mut inputs, Timestamp::now());
+        self.lasting.look(table, &mut inputs, self.clock.now());
         inputs
     }
 

@@ -137,6 +137,7 @@ fn observe(model: &Model, world: &World, op: &Operation) -> Seen {
         }],
         members: (0..3).filter(|unit| *unit != source).map(member).collect(),
         compared: None,
+        uncompared: Vec::new(),
         routers_behind: Some(Vec::new()),
         since: Since::default(),
     }
