@@ -247,6 +247,7 @@ mod tests {
             lag_ms: None,
             reach: None,
             checksums: vec![],
+            problems: vec![],
         });
         let written = status(7);
         let other_epoch = OperationReport {
