@@ -4,10 +4,11 @@
 mod support;
 
 use multiactive_core::slots::SlotSet;
-use multiactive_stores::driver::KeyspaceSpec;
+use multiactive_stores::driver::{FenceLimits, KeyspaceSpec};
 use multiactive_stores::postgres::REFUSED;
 use multiactive_stores::{Driver, Error, Postgres};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,6 +196,71 @@ async fn late_calls_of_older_epochs_change_nothing() {
     // A table that closes nothing and opens nothing here still keeps older ones out.
     driver.apply(epoch(9), &[open(all(), 8)], LIMITS).await.unwrap();
     assert!(overtaken(driver.apply(epoch(8), &[closed(all(), 8)], LIMITS).await));
+    // An operation holds at 10 and is aborted at 12 before its fence ran everywhere; a table of 11, which leaves its slots
+    // out, does not count. The fence that comes after all closes nothing, and ends nobody.
+    let rest = all().difference(&SlotSet::range(10, 20));
+    driver.apply(epoch(11), &[open(rest.clone(), 8)], LIMITS).await.unwrap();
+    let early = driver.fence(&op("q"), epoch(10), &SlotSet::range(20, 20), LIMITS).await;
+    early.expect("the table of 11 was one of other slots");
+    let table = |at| [open(SlotSet::range(10, 20), at), open(rest.clone(), 8)];
+    let applied = driver.apply(epoch(12), &table(12), LIMITS).await.unwrap();
+    assert_eq!(applied.opened, 1, "the others were open all the time");
+    let client = app(&member.server).await;
+    let write = async |id: u64| {
+        let sql = format!("BEGIN; INSERT INTO orders VALUES ('{id}', '{}')", key_of(12, 0));
+        client.batch_execute(&sql).await.unwrap();
+    };
+    write(12).await;
+    let hasty = FenceLimits {
+        grace: Duration::ZERO,
+        ..LIMITS
+    };
+    let late = driver.fence(&op("q"), epoch(10), &some, hasty).await;
+    assert!(
+        matches!(late, Err(Error::Overtaken { held, asked }) if held == epoch(12) && asked == epoch(10)),
+        "{late:?}"
+    );
+    client.batch_execute("COMMIT").await.expect("no session was ended");
+    assert_eq!(driver.inspect().await.unwrap().open, all(), "nothing was closed by it");
+    // Nor does one that had looked before the table came, and waits for a writer, who ends by himself or does not.
+    for (at, ends) in [(13, true), (15, false)] {
+        write(at).await;
+        let patient = FenceLimits {
+            grace: Duration::from_secs(2),
+            deadline: Duration::from_secs(20),
+        };
+        let (uid, asked) = (op("r"), epoch(at));
+        let waits = driver.fence(&uid, asked, &some, patient);
+        let comes = async {
+            until("the fence to wait", async || {
+                match driver.blockers().await.unwrap().len() {
+                    0 => Err("nobody".to_owned()),
+                    _ => Ok(()),
+                }
+            })
+            .await;
+            let applied = driver.apply(epoch(at + 1), &table(at + 1), LIMITS).await.unwrap();
+            assert_eq!(applied.opened, 0);
+            if ends {
+                client.batch_execute("COMMIT").await.unwrap();
+            }
+        };
+        let (late, ()) = tokio::join!(waits, comes);
+        assert!(
+            matches!(late, Err(Error::Overtaken { held, asked }) if held == epoch(at + 1) && asked == epoch(at)),
+            "{late:?}"
+        );
+        if !ends {
+            client.batch_execute("COMMIT").await.expect("no session was ended");
+        }
+        assert_eq!(driver.inspect().await.unwrap().open, all(), "nothing was closed by it");
+    }
+    // What a restart takes away comes back at the epoch that it was kept at, and the fence is as late as before.
+    member.server.restart().await.unwrap();
+    let applied = driver.apply(epoch(16), &table(16), LIMITS).await.unwrap();
+    assert_eq!(applied.opened, u64::from(SLOTS));
+    let late = driver.fence(&op("r"), epoch(15), &some, LIMITS).await;
+    assert!(matches!(late, Err(Error::Overtaken { .. })), "{late:?}");
     // A newer term beats any epoch.
     let mut newer = closed(some, 1);
     newer.epoch = multiactive_core::epoch::Epoch::new(2, 1);

@@ -4,6 +4,7 @@
 use super::Postgres;
 use super::connect::Session;
 use super::grants::{Wanted, params, raise, wanted};
+use super::inspect::epoch;
 use crate::driver::{Blocker, FenceLimits};
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
@@ -23,7 +24,14 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(27969, b) FROM unnest($1::int[]
 const CLOSE: &str = wanted!(
     "UPDATE multiactive.slot s SET open = false, term = p.term, epoch = p.epoch, server_start = NULL
      FROM pair p
-     WHERE s.keyspace = $1 AND s.slot = p.slot AND NOT p.open AND s.open AND (s.term, s.epoch) <= (p.term, p.epoch)"
+     WHERE s.keyspace = $1 AND s.slot = p.slot AND NOT p.open AND s.open AND (s.term, s.epoch) <= (p.term, p.epoch)
+       AND (p.is_term, p.is_epoch) <= (p.term, p.epoch)"
+);
+
+/// The newest epoch of a slot to close that is beyond ours.
+const OVERTAKEN: &str = wanted!(
+    "SELECT is_term, is_epoch, term, epoch FROM pair WHERE NOT open AND is_open AND (is_term, is_epoch) > (term, epoch)
+     ORDER BY is_term DESC, is_epoch DESC LIMIT 1"
 );
 
 /// Who holds a shared lock that $1 waits for; whether that one waits for us in turn.
@@ -61,7 +69,7 @@ pub(super) async fn close(
         let locked = {
             let params: [&(dyn ToSql + Sync); 1] = [&buckets];
             let lock = session.rows("locking slots", LOCK, &params);
-            let watch = end_blockers(pg, pid, limits.grace, &mut ended);
+            let watch = end_blockers(pg, pid, wanted, limits.grace, &mut ended);
             tokio::select! {
                 biased;
                 locked = lock => locked,
@@ -70,10 +78,11 @@ pub(super) async fn close(
         };
         match locked {
             Ok(_) => {
+                // Whatever table leaves slots open says so under this lock.
+                session
+                    .batch("fencing", "SELECT FROM multiactive.store FOR UPDATE")
+                    .await?;
                 if let Some(table) = table {
-                    session
-                        .batch("fencing", "SELECT FROM multiactive.store FOR UPDATE")
-                        .await?;
                     raise(&session, table, true).await?;
                 }
                 let slots = session
@@ -111,20 +120,26 @@ fn is_lost_wait(error: &Error) -> bool {
 
 /// Watches who holds up session `pid` and ends them: at once who waits for us in turn, others when their transaction is
 /// older than `grace`. Runs until it fails or is dropped.
-async fn end_blockers(pg: &Postgres, pid: i32, grace: Duration, ended: &mut Vec<Blocker>) -> Error {
+async fn end_blockers(pg: &Postgres, pid: i32, wanted: &Wanted, grace: Duration, ended: &mut Vec<Blocker>) -> Error {
     // A lock that is free is granted in well under this.
     let mut pause = Duration::from_millis(20).min(grace);
     loop {
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));
-        match end_once(pg, pid, grace, ended).await {
+        match end_once(pg, pid, wanted, grace, ended).await {
             Ok(()) => {}
             Err(error) => return error,
         }
     }
 }
 
-async fn end_once(pg: &Postgres, pid: i32, grace: Duration, ended: &mut Vec<Blocker>) -> Result<(), Error> {
+async fn end_once(
+    pg: &Postgres,
+    pid: i32,
+    wanted: &Wanted,
+    grace: Duration,
+    ended: &mut Vec<Blocker>,
+) -> Result<(), Error> {
     let session = pg.server.session().await?;
     for row in session
         .rows("listing who holds up the fence", BLOCKERS, &[&pid])
@@ -145,6 +160,8 @@ async fn end_once(pg: &Postgres, pid: i32, grace: Duration, ended: &mut Vec<Bloc
         } else {
             continue;
         };
+        // A table may have come meanwhile that leaves the slots open: nobody is ended for a fence that closes nothing.
+        overtaken(pg, &session, wanted).await?;
         // Noted first: once the session ends, the fence goes on and this function is dropped where it stands.
         let known = ended.iter().any(|known| known.pid == blocker.pid);
         if !known {
@@ -159,6 +176,20 @@ async fn end_once(pg: &Postgres, pid: i32, grace: Duration, ended: &mut Vec<Bloc
     }
     session.keep();
     Ok(())
+}
+
+/// Refuses to go on for slots that were brought to a newer epoch.
+async fn overtaken(pg: &Postgres, session: &Session<'_>, wanted: &Wanted) -> Result<(), Error> {
+    let keyspace = pg.spec.keyspace.name.as_str();
+    let rows = session
+        .rows("comparing slots", OVERTAKEN, params!(keyspace, wanted))
+        .await?;
+    rows.first().map_or(Ok(()), |row| {
+        Err(Error::Overtaken {
+            held: epoch(row.get(0), row.get(1)),
+            asked: epoch(row.get(2), row.get(3)),
+        })
+    })
 }
 
 /// Whom a session of ours waits for that locks buckets.

@@ -1,7 +1,8 @@
 //! Bringing a store to a table: what must close is closed first, then what may open opens.
 //!
 //! Two numbers keep late calls out. `store.seen` is the newest epoch that was asked for here, raised before anything
-//! else; each slot has the epoch of its last change, for fences of operations, which may come before their table.
+//! else; each slot has the epoch of its last change, or of the newest table that found it open and left it so, for fences
+//! of operations, which may come before their table, or long after it.
 
 use super::connect::Session;
 use super::inspect::{epoch, numbers};
@@ -40,7 +41,8 @@ impl Wanted {
     }
 }
 
-/// The wanted slots beside the store's: $1 the keyspace, $2 to $7 the arrays of [`Wanted`].
+/// The wanted slots beside the store's: $1 the keyspace, $2 to $7 the arrays of [`Wanted`]. `is_term` and `is_epoch` are
+/// the newest that the slot was brought to, whether that changed it or not.
 macro_rules! wanted {
     ($rest:literal) => {
         concat!(
@@ -50,9 +52,10 @@ macro_rules! wanted {
                       AS w(first, last, open, term, epoch, op),
                       generate_series(w.first, w.last) AS g(slot)
              ), pair AS (
-                 SELECT w.*, s.open AS is_open, s.term AS is_term, s.epoch AS is_epoch,
+                 SELECT w.*, s.open AS is_open, coalesce(k.term, s.term) AS is_term, coalesce(k.epoch, s.epoch) AS is_epoch,
                         coalesce(s.open AND s.server_start = pg_postmaster_start_time(), false) AS serves
                  FROM wanted w JOIN multiactive.slot s ON s.keyspace = $1 AND s.slot = w.slot
+                 LEFT JOIN multiactive.kept k ON k.keyspace = $1 AND k.slot = w.slot AND (k.term, k.epoch) > (s.term, s.epoch)
              ) ",
             $rest
         )
@@ -61,7 +64,7 @@ macro_rules! wanted {
 pub(super) use wanted;
 
 /// One row: how many slots are there; the buckets of those to close; how many to open; the newest epoch of a slot that
-/// forbids it. A fence is changed by a higher epoch only; a grant to a server that has restarted, by the same one too.
+/// forbids it; how many to keep open at a newer epoch. A fence is changed by a higher epoch only; a grant to a server that has restarted, by the same one too.
 const LOOK: &str = wanted!(
     ", judged AS (
          SELECT *, CASE WHEN open THEN NOT serves AND ((is_term, is_epoch) > (term, epoch)
@@ -73,8 +76,17 @@ const LOOK: &str = wanted!(
             coalesce(array_agg(DISTINCT slot % 64 ORDER BY slot % 64) FILTER (WHERE is_open AND NOT open), '{}'),
             count(*) FILTER (WHERE open AND NOT serves),
             (array_agg(is_term ORDER BY is_term DESC, is_epoch DESC) FILTER (WHERE forbids))[1],
-            (array_agg(is_epoch ORDER BY is_term DESC, is_epoch DESC) FILTER (WHERE forbids))[1]
+            (array_agg(is_epoch ORDER BY is_term DESC, is_epoch DESC) FILTER (WHERE forbids))[1],
+            count(*) FILTER (WHERE open AND serves AND (is_term, is_epoch) < (term, epoch))
      FROM judged"
+);
+
+/// Slots that are open, and stay so, are of this table from now on: a fence of an operation that was aborted before it ran
+/// comes too late for them.
+const KEEP: &str = wanted!(
+    "INSERT INTO multiactive.kept (keyspace, slot, term, epoch)
+     SELECT $1, slot, term, epoch FROM pair WHERE open AND serves AND (is_term, is_epoch) < (term, epoch)
+     ON CONFLICT (keyspace, slot) DO UPDATE SET term = excluded.term, epoch = excluded.epoch"
 );
 
 /// Why slots may not open: operations without a record of their drain, and whether any slot opens for the first time.
@@ -127,14 +139,17 @@ pub(super) async fn apply(
     let wanted = Wanted::new(grants);
     let session = pg.server.session().await?;
     raise(&session, table, true).await?;
-    let (buckets, opening) = look(pg, &session, table, &wanted).await?;
+    let mut found = look(pg, &session, table, &wanted).await?;
     session.keep();
     let mut applied = Applied::default();
-    if !buckets.is_empty() {
-        let closed = fence::close(pg, &wanted, &buckets, Some(table), limits).await?;
+    if !found.closing.is_empty() {
+        let closed = fence::close(pg, &wanted, &found.closing, Some(table), limits).await?;
         (applied.closed, applied.ended) = (closed.slots, closed.ended);
     }
-    if opening > 0 {
+    if found.keeping > 0 {
+        found = keep(pg, table, &wanted).await?;
+    }
+    if found.opening > 0 {
         applied.opened = open(pg, table, &wanted).await?;
     }
     Ok(applied)
@@ -161,8 +176,17 @@ pub(super) async fn raise(session: &Session<'_>, asked: Epoch, must_be_newest: b
     }
 }
 
-/// The buckets of the slots to close, and how many slots to open.
-async fn look(pg: &Postgres, session: &Session<'_>, table: Epoch, wanted: &Wanted) -> Result<(Vec<i32>, i64), Error> {
+/// What a table asks of the slots as they are.
+struct Found {
+    /// The buckets of those to close.
+    closing: Vec<i32>,
+    /// How many to open.
+    opening: i64,
+    /// How many are open, as it asks, but of an older table.
+    keeping: i64,
+}
+
+async fn look(pg: &Postgres, session: &Session<'_>, table: Epoch, wanted: &Wanted) -> Result<Found, Error> {
     let keyspace = pg.spec.keyspace.name.as_str();
     let row = session.row("comparing slots", LOOK, params!(keyspace, wanted)).await?;
     let asked: i64 = wanted
@@ -182,7 +206,29 @@ async fn look(pg: &Postgres, session: &Session<'_>, table: Epoch, wanted: &Wante
             asked: table,
         });
     }
-    Ok((row.get(1), row.get(2)))
+    Ok(Found {
+        closing: row.get(1),
+        opening: row.get(2),
+        keeping: row.get(5),
+    })
+}
+
+/// Keeps slots open at the table's epoch; tells what is left to do.
+async fn keep(pg: &Postgres, table: Epoch, wanted: &Wanted) -> Result<Found, Error> {
+    let session = pg.server.session().await?;
+    // Whoever closes slots holds the same lock: a late fence closes them before this, and is seen, or meets what is kept.
+    session
+        .batch("keeping slots open", "BEGIN; SELECT FROM multiactive.store FOR UPDATE")
+        .await?;
+    raise(&session, table, true).await?;
+    let keyspace = pg.spec.keyspace.name.as_str();
+    session
+        .change("keeping slots open", KEEP, params!(keyspace, wanted))
+        .await?;
+    let found = look(pg, &session, table, wanted).await?;
+    session.batch("keeping slots open", "COMMIT").await?;
+    session.keep();
+    Ok(found)
 }
 
 async fn open(pg: &Postgres, table: Epoch, wanted: &Wanted) -> Result<u64, Error> {

@@ -54,7 +54,7 @@ pub(super) async fn fence(
     }]);
     let keyspace = pg.spec.keyspace.name.as_str();
     let session = pg.server.session().await?;
-    // The table may be newer by now, for other slots: only these slots' epochs count.
+    // The table may be newer by now, for other slots: only what these slots were brought to counts.
     raise(&session, epoch, false).await?;
     let buckets = look(pg, &session, epoch, slots, &wanted).await?;
     session.keep();

@@ -36,6 +36,16 @@ CREATE TABLE IF NOT EXISTS multiactive.slot (
     PRIMARY KEY (keyspace, slot)
 ) WITH (fillfactor = 50);
 
+-- The epoch at which a table found a slot open and left it so, where that is newer than the slot's own: whoever comes with
+-- an older one is refused. Not in the slot's row, for writers hold that locked, or fail where it has changed (`admit`).
+CREATE TABLE IF NOT EXISTS multiactive.kept (
+    keyspace text    NOT NULL,
+    slot     integer NOT NULL,
+    term     integer NOT NULL,
+    epoch    bigint  NOT NULL,
+    PRIMARY KEY (keyspace, slot)
+);
+
 -- Published: each unit writes its own row. A replica that has applied a marker has applied all that was committed
 -- before it; `at` is the heartbeat.
 CREATE TABLE IF NOT EXISTS multiactive.marker (
