@@ -270,6 +270,9 @@ pub trait Driver: Send + Sync {
 
     /// Puts schema, fence and publication in place; changes nothing where they are. Slots start closed.
     ///
+    /// Of a table that is added to a store that runs no receiver skips a row: see [`Driver::link`]. Where it had rows already,
+    /// and slots were ever open here, those were never published: a gap of every link from here.
+    ///
     /// Where somebody has changed them since, rows may have been written past the fence, or left out of the publication.
     /// That becomes the gap of each link that such rows may have come by, here and at every receiver, and a warning of
     /// [`Driver::inspect`].
@@ -369,7 +372,8 @@ pub trait Driver: Send + Sync {
 
     /// Makes or mends the link from a peer: looks first, adopts what exists. From another database than the one that it
     /// was made with it brings nothing, and from one whose log went back nothing more, but says so; a link that is made
-    /// though rows were written before it has a gap.
+    /// though rows were written before it has a gap. A table that joined at the peer is added to the link, which waits for
+    /// that with every row behind it, and is [`LinkState::Broken`] where there is no such table here.
     ///
     /// # Errors
     ///

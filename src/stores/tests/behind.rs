@@ -247,7 +247,7 @@ async fn a_member_whose_schema_is_older_meets_the_opening_too() {
     cut(south, north).await;
     // South is as an older version left it.
     let here = admin(&south.server).await;
-    let older = "DROP TABLE multiactive.opening, multiactive.breach, multiactive.placed;
+    let older = "DROP TABLE multiactive.opening, multiactive.breach, multiactive.joined, multiactive.placed;
                  UPDATE multiactive.store SET digest = 'older'";
     here.batch_execute(older).await.unwrap();
     insert(&app(&east.server).await, "a", "u1").await.unwrap();

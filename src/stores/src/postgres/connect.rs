@@ -20,6 +20,10 @@ const KEPT: usize = 4;
 /// How long a verb waits for an answer, where it has no limit of its own.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What is being done where a link is made, or given the tables that its peer publishes.
+pub(super) const MAKING: &str = "making a link";
+pub(super) const ADDING: &str = "adding tables to a link";
+
 /// How a member's server is reached.
 #[derive(Clone)]
 pub struct Access {
@@ -254,8 +258,10 @@ impl Session<'_> {
                     at: at(),
                     source: Box::new(source),
                 },
-                // Our schema, or a table in it, is not there.
-                Some("3F000" | "42P01") if !doing.starts_with("checking") => Error::NotInstalled { at: at() },
+                // Our schema, or a table in it, is not there. Of a link it is a table that the peer publishes.
+                Some("3F000" | "42P01") if !(doing.starts_with("checking") || [MAKING, ADDING].contains(&doing)) => {
+                    Error::NotInstalled { at: at() }
+                }
                 Some(_) => Error::Query {
                     doing,
                     at: at(),

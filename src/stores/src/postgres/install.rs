@@ -10,6 +10,7 @@ use super::{Postgres, incarnation, inspect, links, tables};
 use crate::driver::{KeyspaceSpec, StoreSpec, TableSpec};
 use crate::error::Error;
 use multiactive_core::hash::Function;
+use tokio_postgres::types::ToSql;
 
 const SCHEMA: &str = include_str!("schema.sql");
 const KEYSPACE: &str = include_str!("keyspace.sql");
@@ -96,6 +97,7 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
         )
         .await?;
     session.batch("installing the fence", &script).await?;
+    let joining = joining(spec, &session).await?;
     converge_publication(spec, &session).await?;
     session
         .batch(
@@ -105,6 +107,9 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
              UPDATE multiactive.store SET born = incarnation WHERE digest = ''",
         )
         .await?;
+    for table in &joining {
+        join(spec, &session, table).await?;
+    }
     incarnation::introduce(&session, spec).await?;
     placed::note(&session, spec).await?;
     if !amiss.is_empty() {
@@ -239,6 +244,39 @@ fn guard(spec: &StoreSpec, sharded: &TableSpec) -> String {
         .replace("$guard_inserts$", &ident(&short("inserts", &[schema, name])))
         .replace("$table$", &qualified(&sharded.name))
         .replace("$column$", &ident(&sharded.shard_key))
+}
+
+/// The sharded tables that the publication does not have yet.
+async fn joining(spec: &StoreSpec, session: &Session<'_>) -> Result<Vec<String>, Error> {
+    let tables: Vec<_> = spec.tables.iter().map(|table| qualified(&table.name)).collect();
+    let sql = "SELECT t FROM unnest($1::text[]) t WHERE NOT EXISTS (
+                   SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+                   WHERE p.pubname = $2 AND r.prrelid = to_regclass(t))";
+    let rows = session
+        .rows("looking for tables that join", sql, &[&tables, &publication(spec)])
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Tells every receiver that a table is published from here on (see `joined` in the schema). Its guard was put in place in
+/// this transaction, so nobody writes to it before the end. What it lacks elsewhere is a gap once slots were open here:
+/// members start with equal rows. Where it was taken out of the publication by hand, `placed` sees to that.
+async fn join(spec: &StoreSpec, session: &Session<'_>, table: &str) -> Result<(), Error> {
+    let sql = format!(
+        "INSERT INTO multiactive.joined (unit, number, tab, gap)
+         SELECT $1, 1 + coalesce((SELECT max(number) FROM multiactive.joined WHERE unit = $1), 0), $2,
+                CASE WHEN o.opened AND b.because IS NOT NULL AND NOT EXISTS (SELECT FROM multiactive.placed WHERE kind = 'published table' AND object = $2)
+                     THEN format('table %s joined the store of %s at %s, and %s: rows of it may be missing here; bring them here, '
+                                 'compare the rows and repair', $2, $1,
+                                 to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"'), b.because) END
+         FROM multiactive.store o,
+              (SELECT CASE WHEN EXISTS (SELECT FROM {table}) THEN 'had rows already, which were never published'
+                           WHEN EXISTS (SELECT FROM multiactive.joined WHERE unit = $1 AND tab = $2)
+                           THEN 'had been in it before: what was written meanwhile was not published' END AS because) b"
+    );
+    let params: [&(dyn ToSql + Sync); 2] = [&spec.unit.as_str(), &table];
+    session.change("telling that a table joined", &sql, &params).await?;
+    Ok(())
 }
 
 /// Creates the publication, or gives it the tables that it should have. Truncation is never published.

@@ -3,11 +3,11 @@
 //! A subscription whose slot is gone can only be made again, and what the peer wrote in between never comes. So that
 //! link has a `gap`, kept in the database, until somebody has compared the rows.
 
-use super::connect::Session;
+use super::connect::{ADDING, MAKING, Session};
 use super::names::{ident, literal};
-use super::noted::{applied, begin, forget_gap, note, noted, other, reborn, went_back};
+use super::noted::{applied, begin, forget_gap, note, noted, other, pass, reborn, went_back};
 use super::peer::{self, Slot};
-use super::subscription::{Known, judge, look};
+use super::subscription::{Awaits, Known, judge, look};
 use super::{Postgres, names};
 use crate::driver::{Link, LinkState, Peer, Unlinked};
 use crate::error::Error;
@@ -170,7 +170,7 @@ async fn make(
         literal(&peer::conninfo(pg, from)),
         ident(&names::publication(&pg.spec)),
     );
-    session.batch("making a link", &sql).await?;
+    session.batch(MAKING, &sql).await?;
     let adopted = adopt.is_some();
     tracing::info!(at = %pg.server.at, from = %from.unit, adopted, "link made");
     Ok(Change::Made)
@@ -221,19 +221,31 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
                 make(pg, session, from, name, None).await
             }
             Ok(_) => Ok(Change::Waits(format!(
-                "{} does not publish its openings and breaches yet",
+                "{} does not publish its openings, breaches and new tables yet",
                 from.unit
             ))),
             Err(error) => Ok(Change::Waits(error.explain())),
         };
     }
-    if !known.tables_fit || !known.publication_fits {
+    let joined = match &known.awaits {
+        Some(Awaits::Table { number, table, .. }) => Some((*number, table.as_str())),
+        Some(Awaits::Writes { .. }) | None => None,
+    };
+    if !known.tables_fit || !known.publication_fits || joined.is_some() {
         let sql = format!(
             "ALTER SUBSCRIPTION {} REFRESH PUBLICATION WITH (copy_data = false)",
             ident(name)
         );
-        session.batch("adding tables to a link", &sql).await?;
+        session.batch(ADDING, &sql).await?;
         changed = Change::Made;
+    }
+    if let Some((number, table)) = joined {
+        // In this order: the row was read before, so if the peer does not publish the table now, it has left since.
+        match peer::publishes(pg, from, table).await {
+            Ok(true) => {}
+            Ok(false) => pass(session, name, number).await?,
+            Err(error) => return Ok(Change::Waits(error.explain())),
+        }
     }
     if known.streams && known.gap.is_none() && pg.watch.is_compared(name) {
         return Ok(changed);

@@ -31,10 +31,10 @@ pub(super) fn publication(spec: &StoreSpec) -> String {
 
 /// Our own tables that are published. Of the first a link may miss rows; of the others it must not, so a link that is older
 /// than one of them is made again.
-pub(super) const PUBLISHED: [&str; 4] = ["marker", "fenced", "opening", "breach"];
+pub(super) const PUBLISHED: [&str; 5] = ["marker", "fenced", "opening", "breach", "joined"];
 
 /// Those of which a link must miss nothing.
-pub(super) const IN_ORDER: [&str; 3] = ["fenced", "opening", "breach"];
+pub(super) const IN_ORDER: [&str; 4] = ["fenced", "opening", "breach", "joined"];
 
 /// The subscription, and its slot on the publisher, of the link between two units.
 pub(super) fn link(spec: &StoreSpec, from: &UnitName, to: &UnitName) -> String {

@@ -64,7 +64,7 @@ pub(super) fn reborn(seen: &PeerSeen, known: &Noted) -> bool {
 /// Remembers that the link is made, and with which database: if it has to be made again, rows may be missing.
 pub(super) async fn note(session: &Session<'_>, name: &str, from: &Peer, seen: &PeerSeen) -> Result<(), Error> {
     let sql = "INSERT INTO multiactive.link AS l (name, from_unit, incarnation, born) VALUES ($1, $2, $3, $4)
-               ON CONFLICT (name) DO UPDATE SET incarnation = excluded.incarnation, born = excluded.born
+               ON CONFLICT (name) DO UPDATE SET incarnation = excluded.incarnation, born = excluded.born, passed = NULL
                WHERE excluded.incarnation IS NOT NULL
                  AND (l.incarnation, l.born) IS DISTINCT FROM (excluded.incarnation, excluded.born)";
     let told = seen.introduction.as_ref();
@@ -74,6 +74,15 @@ pub(super) async fn note(session: &Session<'_>, name: &str, from: &Peer, seen: &
     );
     let params: [&(dyn ToSql + Sync); 4] = [&name, &from.unit.as_str(), &incarnation, &born];
     session.change("noting a link", sql, &params).await?;
+    Ok(())
+}
+
+/// Waits no more for the table that joined as `number` at the other end: it has left the publication again.
+pub(super) async fn pass(session: &Session<'_>, name: &str, number: i32) -> Result<(), Error> {
+    let sql = "UPDATE multiactive.link SET passed = greatest(passed, $2) WHERE name = $1";
+    session
+        .change("passing a table that left", sql, &[&name, &number])
+        .await?;
     Ok(())
 }
 

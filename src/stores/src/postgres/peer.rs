@@ -92,6 +92,24 @@ pub(super) async fn look(pg: &Postgres, peer: &Peer, slot: &str) -> Result<PeerS
     })
 }
 
+/// Whether the peer publishes a table, of whose name at least the beginning is given.
+pub(super) async fn publishes(pg: &Postgres, peer: &Peer, table: &str) -> Result<bool, Error> {
+    let server = server(pg, peer);
+    let session = server.session().await?;
+    let sql = r#"SELECT EXISTS (
+                     SELECT FROM pg_publication_tables
+                     WHERE pubname = $1 AND starts_with(format('"%s"."%s"', replace(schemaname::text, '"', '""'),
+                                                               replace(tablename::text, '"', '""')), $2))"#;
+    let row = session
+        .row(
+            "looking at the peer's tables",
+            sql,
+            &[&names::publication(&pg.spec), &table],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
 /// Makes our slot on the peer; from where on it gives the log. It waits for every transaction that writes there, however
 /// long.
 pub(super) async fn create_slot(pg: &Postgres, peer: &Peer, slot: &str) -> Result<String, Error> {

@@ -196,11 +196,19 @@ fn parts(spec: &StoreSpec) -> Vec<Part> {
     let mut parts: Vec<Part> = vec![
         ("trigger", ours("opening"), "hold_back".to_owned()),
         ("trigger", ours("breach"), "heed".to_owned()),
+        ("trigger", ours("joined"), "await_table".to_owned()),
         ("trigger", ours("store"), "tell_birth".to_owned()),
         ("publication", String::new(), publication(spec)),
         ("function", String::new(), super::install::slot_function(&spec.keyspace)),
     ];
-    for name in ["admit", "refuse_truncate", "hold_back", "heed", "tell_birth"] {
+    for name in [
+        "admit",
+        "refuse_truncate",
+        "hold_back",
+        "heed",
+        "await_table",
+        "tell_birth",
+    ] {
         parts.push(("function", String::new(), name.to_owned()));
     }
     for name in PUBLISHED {

@@ -1,5 +1,5 @@
--- The schema of multiactive in a store's database. Local to the server: of all this only `marker`, `fenced`, `opening` and
--- `breach` are replicated.
+-- The schema of multiactive in a store's database. Local to the server: of all this only `marker`, `fenced`, `opening`,
+-- `breach` and `joined` are replicated.
 -- Run in one transaction by `install`, under its advisory lock; every statement may be repeated.
 
 CREATE SCHEMA IF NOT EXISTS multiactive;
@@ -234,7 +234,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $heed
 BEGIN
     -- Who is told of a new life by the log itself reads the right log: the link stays.
     UPDATE multiactive.link
-    SET gap = left(concat_ws('; ', gap, NEW.words), 4000), born = coalesce(NEW.reborn, born)
+    SET gap = left(concat_ws('; ', gap, NEW.words), 4000), born = coalesce(NEW.reborn, born),
+        passed = CASE WHEN NEW.reborn IS NULL THEN passed END
     WHERE from_unit = NEW.unit;
     RETURN NULL;
 END
@@ -242,6 +243,57 @@ $heed$;
 
 CREATE OR REPLACE TRIGGER heed BEFORE INSERT ON multiactive.breach FOR EACH ROW EXECUTE FUNCTION multiactive.heed();
 ALTER TABLE multiactive.breach ENABLE REPLICA TRIGGER heed;
+
+-- Published: a table joined the publication. Written in the transaction that added it, which lets nobody write to the table
+-- meanwhile: in the log all rows of the table that are published stand behind this one. `gap`: rows of it may be missing
+-- elsewhere all the same, why, and what to do. Only in the log does the row matter: receivers do not store it.
+CREATE TABLE IF NOT EXISTS multiactive.joined (
+    unit   text        NOT NULL,
+    number integer     NOT NULL,
+    tab    text        NOT NULL,
+    gap    text,
+    at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (unit, number)
+);
+
+-- The last of those tables of the peer that left its publication before this server had them: they are waited for no more.
+ALTER TABLE multiactive.link ADD COLUMN IF NOT EXISTS passed integer;
+
+-- Runs in the worker that applies a link, when a table has joined at the other end, and lets the link go on only once it
+-- brings that table: of a table that it does not know a worker skips every row, in silence. `link` adds it.
+--   It waits for less than sessions of ours wait for a lock, so that an install is not in its way, nor it in an install's,
+--   and fails: the worker starts again and meets the same row. A worker asks anew at every change whether it knows the
+--   table, as long as it does not. What is awaited is told by its application_name, which has 63 bytes.
+CREATE OR REPLACE FUNCTION multiactive.await_table() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $await$
+DECLARE
+    until CONSTANT timestamptz := clock_timestamp() + interval '3 seconds';
+    subscription CONSTANT oid := (SELECT w.subid FROM pg_stat_subscription w WHERE w.pid = pg_backend_pid());
+BEGIN
+    WHILE subscription IS NOT NULL
+          AND NOT EXISTS (SELECT FROM pg_subscription_rel r
+                          WHERE r.srsubid = subscription AND r.srrelid = to_regclass(NEW.tab))
+          AND NOT EXISTS (SELECT FROM multiactive.link l WHERE l.from_unit = NEW.unit AND l.passed >= NEW.number)
+    LOOP
+        PERFORM set_config('application_name', format('awaits %s %s %s', CASE WHEN to_regclass(NEW.tab) IS NULL
+                           THEN 'missing' ELSE 'table' END, NEW.number, NEW.tab), true);
+        IF clock_timestamp() > until THEN
+            RAISE EXCEPTION USING
+                ERRCODE = 'MA003',
+                MESSAGE = format('table %s joined the store in unit %s, and the link does not bring it yet', NEW.tab, NEW.unit),
+                HINT = 'it is tried again; the agent adds the table to the link, once it is in this database';
+        END IF;
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+    UPDATE multiactive.link SET gap = left(concat_ws('; ', gap, NEW.gap), 4000)
+    WHERE from_unit = NEW.unit AND NEW.gap IS NOT NULL;
+    RETURN NULL;
+END
+$await$;
+
+CREATE OR REPLACE TRIGGER await_table BEFORE INSERT ON multiactive.joined
+FOR EACH ROW EXECUTE FUNCTION multiactive.await_table();
+ALTER TABLE multiactive.joined ENABLE REPLICA TRIGGER await_table;
 
 -- A person says that rows were brought back: every receiver is told, in the log and by the publication's comment at once,
 -- and what others wrote since the older state may be missing here.

@@ -82,8 +82,8 @@ pub(super) struct Known {
     pub(super) gap: Option<String>,
     /// Whether it receives openings, and what else it must miss nothing of.
     pub(super) receives_all: bool,
-    /// What its worker waits for before it lets an opening pass.
-    awaits: Option<String>,
+    /// What its worker waits for before it goes on, at an opening or where a table joined.
+    pub(super) awaits: Option<Awaits>,
     /// Whether its worker has run for a while: it meets again at once what it failed at before.
     settled: bool,
     /// Its worker's process: another one may have connected to another server.
@@ -114,7 +114,7 @@ pub(super) async fn look(pg: &Postgres, session: &Session<'_>, name: &str) -> Re
         conflicts: row.get(8),
         gap: row.get(9),
         receives_all: row.get(10),
-        awaits: row.get(11),
+        awaits: row.get::<_, Option<&str>>(11).map(Awaits::parse),
         settled: row.get(12),
         worker: row.get(15),
         locked: locked(row),
@@ -144,8 +144,8 @@ struct Watched {
     compared: bool,
     worker: Option<i32>,
     why: Option<String>,
-    /// What its worker was seen to wait for at an opening: between two attempts there is no worker to ask.
-    awaits: Option<String>,
+    /// What its worker was seen to wait for: between two attempts there is no worker to ask.
+    awaits: Option<Awaits>,
 }
 
 impl Watch {
@@ -202,24 +202,79 @@ pub(super) fn judge(pg: &Postgres, name: &str, from: &UnitName, known: Option<&K
         }
     } else {
         watched.silent.get_or_insert_with(Instant::now);
-        watched.why = why.or(watched.why.take());
+        watched.why = why.clone().or(watched.why.take());
     }
     if known.awaits.is_some() || (known.streams && known.settled) {
         watched.awaits.clone_from(&known.awaits);
     }
-    link(state(known, watched), known.gap.clone())
+    link(state(known, watched, why.as_deref()), known.gap.clone())
 }
 
-/// What an opening waits for, in words; `hold_back` gives the position and the unit.
-fn awaits(what: &str) -> String {
-    let (position, unit) = what.split_once(" of ").unwrap_or((what, "another unit"));
-    format!(
-        "slots moved there while this member was away: it waits for the writes of {unit} up to {position}, which {unit}'s \
-         link has not brought yet"
-    )
+/// What a worker waits for. The schema's triggers put it in its application_name, which may cut off its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Awaits {
+    /// `hold_back`: the writes of another unit up to a position.
+    Writes { position: String, unit: String },
+    /// `await_table`: that the link brings a table that joined at the other end.
+    Table {
+        number: i32,
+        table: String,
+        /// It is not in this database.
+        missing: bool,
+    },
 }
 
-fn state(known: &Known, watched: &Watched) -> LinkState {
+impl Awaits {
+    fn parse(what: &str) -> Self {
+        let joined = |rest: &str, missing| {
+            let (number, table) = rest.split_once(' ')?;
+            Some(Self::Table {
+                number: number.parse().ok()?,
+                table: table.to_owned(),
+                missing,
+            })
+        };
+        let table = match what.split_once(' ') {
+            Some(("table", rest)) => joined(rest, false),
+            Some(("missing", rest)) => joined(rest, true),
+            Some(_) | None => None,
+        };
+        let (position, unit) = what.split_once(" of ").unwrap_or((what, "another unit"));
+        table.unwrap_or_else(|| Self::Writes {
+            position: position.to_owned(),
+            unit: unit.to_owned(),
+        })
+    }
+
+    /// How a link is whose worker waits for this; `why` it was not given just now.
+    fn state(&self, why: Option<&str>) -> LinkState {
+        let why = because(why);
+        match self {
+            Self::Writes { position, unit } => LinkState::Starting(format!(
+                "slots moved there while this member was away: it waits for the writes of {unit} up to {position}, which \
+                 {unit}'s link has not brought yet"
+            )),
+            Self::Table {
+                table, missing: false, ..
+            } => LinkState::Starting(format!(
+                "table {table} joined the store there: it waits until it is added to this link{why}"
+            )),
+            Self::Table {
+                table, missing: true, ..
+            } => LinkState::Broken(format!(
+                "table {table} joined the store there, and there is none in this database: create it here, as it is there; \
+                 until then the link waits, and nothing is lost"
+            )),
+        }
+    }
+}
+
+/// What was just learned, as the end of a sentence.
+fn because(why: Option<&str>) -> String {
+    why.map(|why| format!(": {why}")).unwrap_or_default()
+}
+
+fn state(known: &Known, watched: &Watched, why: Option<&str>) -> LinkState {
     if !known.enabled {
         return LinkState::Broken("the subscription is disabled".to_owned());
     }
@@ -233,7 +288,7 @@ fn state(known: &Known, watched: &Watched) -> LinkState {
         };
     }
     if let Some(awaited) = &watched.awaits {
-        return LinkState::Starting(awaits(awaited));
+        return awaited.state(why);
     }
     // A lost connection is counted as one failure; what cannot be applied fails again and again.
     if watched.failures > 1 {
@@ -248,7 +303,7 @@ fn state(known: &Known, watched: &Watched) -> LinkState {
         ));
     }
     if !(watched.compared && known.options_fit && known.publication_fits && known.tables_fit) {
-        return LinkState::Starting("it is not known to be as it should be".to_owned());
+        return LinkState::Starting(format!("it is not known to be as it should be{}", because(why)));
     }
     match watched.silent {
         None => LinkState::Running,
