@@ -39,7 +39,7 @@ const LOOK: &str = "
            (SELECT count(*) = cardinality($4::text[]) FROM pg_subscription_rel r
             WHERE r.srsubid = s.oid AND r.srrelid = ANY (SELECT to_regclass('multiactive.' || t) FROM unnest($4::text[]) t)),
            substring(a.application_name FROM '^awaits (.*)$'),
-           coalesce(a.backend_start < clock_timestamp() - interval '1 second', false),
+           coalesce(a.backend_start < clock_timestamp() - interval '3 seconds', false),
            k.seconds, k.words, w.pid
     FROM pg_subscription s
     JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()
@@ -84,7 +84,8 @@ pub(super) struct Known {
     pub(super) receives_all: bool,
     /// What its worker waits for before it goes on, at an opening or where a table joined.
     pub(super) awaits: Option<Awaits>,
-    /// Whether its worker has run for a while: it meets again at once what it failed at before.
+    /// Whether its worker has run for a while: it meets again what it failed at before as soon as the peer has read its log
+    /// up to there, which takes seconds where the peer is busy.
     settled: bool,
     /// Its worker's process: another one may have connected to another server.
     worker: Option<i32>,
