@@ -14,6 +14,7 @@ use serde_json::Value;
 use shop::check::{Findings, check, read};
 use shop::load::{Load, LoadOptions, Record};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, interval};
 
@@ -46,6 +47,8 @@ pub struct Stage {
     pub audit: Option<Audit>,
     /// A folder for what is only needed while it runs.
     pub scratch: tempfile::TempDir,
+    /// How many loads there were.
+    loads: AtomicU32,
 }
 
 impl Stage {
@@ -92,6 +95,7 @@ impl Stage {
             hub,
             audit,
             scratch,
+            loads: AtomicU32::default(),
         })
     }
 
@@ -114,6 +118,16 @@ impl Stage {
     ///
     /// Where the load cannot start.
     pub fn load(&self, users: u32) -> Result<Load> {
+        let load = self.loads.fetch_add(1, Ordering::Relaxed);
+        self.load_of(shop::load::users(users, &load.to_string()))
+    }
+
+    /// Orders of these users through every router, until it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// Where the load cannot start.
+    pub fn load_of(&self, users: Vec<String>) -> Result<Load> {
         let routers = self.world.regions.iter().map(Region::router).collect();
         Load::start(LoadOptions {
             routers,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use multiactive_api::{Keyspace, PromotionStatus};
+use multiactive_core::hash::Function;
 use multiactive_core::promotion::Step;
 use multiactive_core::span::SpanState;
 use multiactive_e2e::promotion::{create, ended};
@@ -22,6 +23,27 @@ use std::time::Duration;
 
 /// The slots that go to and fro.
 const SLOTS: &str = "341-400";
+
+/// Users of a load, half of whom order in those slots.
+fn users(load: &str) -> Vec<String> {
+    let all = || (0..).map(|number| format!("u{number}-{load}"));
+    let moved = all().filter(|user| is_moved(user)).take(6);
+    moved.chain(all().filter(|user| !is_moved(user)).take(6)).collect()
+}
+
+fn is_moved(user: &str) -> bool {
+    (341..=400).contains(&Function::Crc32.slot(user.as_bytes(), 1024))
+}
+
+/// Both units have taken orders of users who go to and fro: there was something to lose.
+fn went_to_and_fro(record: &shop::load::Record) -> Result<()> {
+    for unit in ["east-1", "north-1"] {
+        let taken = record.acknowledged().filter(|order| order.unit == unit);
+        let moved = taken.filter(|order| is_moved(&order.user)).count();
+        ensure!(moved > 0, "{unit} has taken no order of a user who moves");
+    }
+    Ok(())
+}
 
 /// For how long after a promotion's end a failpoint may still be passed.
 const LATE: Duration = Duration::from_secs(10);
@@ -143,7 +165,7 @@ async fn strike(mover: &mut Mover<'_>, file: &Path, failpoint: &str) -> Result<(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_promotion_ends_in_a_named_way_and_nothing_is_lost() -> Result<()> {
     let stage = Stage::up().await?;
-    let load = stage.load(12)?;
+    let load = stage.load_of(users("programs"))?;
     orders(&load, 50).await;
     let mut mover = Mover {
         stage: &stage,
@@ -188,8 +210,10 @@ async fn every_promotion_ends_in_a_named_way_and_nothing_is_lost() -> Result<()>
     let record = load.stop().await;
     println!("killed: {tally:?}; {} promotions; {}", mover.moves, record.summary());
     ensure!(never.is_empty(), "these failpoints were never passed: {never:?}");
+    went_to_and_fro(&record)?;
     stage.examine(&record).await.context("programs killed")?;
 
     let record = databases::kill_databases(&stage, &mut mover).await?;
+    went_to_and_fro(&record)?;
     stage.examine(&record).await.context("databases killed")
 }

@@ -22,7 +22,7 @@ async fn slots_move_past_a_lost_region_which_gets_all_of_it_when_it_returns() ->
     let living = ["east", "north"].map(|name| stage.region(name).map(Region::router));
     let load = Load::start(LoadOptions {
         routers: living.into_iter().collect::<Result<_>>()?,
-        users: 24,
+        users: shop::load::users(24, "away"),
         think: Duration::from_millis(50),
     })?;
     orders(&load, 100).await;

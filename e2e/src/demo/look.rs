@@ -44,6 +44,11 @@ pub fn around(dir: &Path, install: &Install) -> Result<()> {
     for (command, why) in commands {
         println!("{}", format!("  {command:<66}{}", comment(why)).trim_end());
     }
+    println!("\n  What the programs wrote, operator, agents and routers too: a file for each container, in");
+    for region in &install.regions {
+        let cluster = region.kubeconfig.parent().context("a kubeconfig lies in no folder")?;
+        println!("  {}", cluster.join("node/logs").display());
+    }
     println!(
         "\n  Bring users-1 home again, from the checkout. A promotion names the newest epoch that its author has seen;"
     );
@@ -70,7 +75,7 @@ pub fn home_by_hand() -> [String; 4] {
         format!(
             "sed \"s/expectedEpoch: 0/expectedEpoch: $epoch/\" examples/shop/promotions/{HOME}.yaml | kubectl apply -f -"
         ),
-        format!("kubectl -n shop wait promotion/{HOME} --for=jsonpath='{{.status.outcome}}'=Succeeded --timeout=60s"),
+        format!("kubectl -n shop wait promotion/{HOME} --for=jsonpath='{{.status.outcome}}' --timeout=60s"),
         "kubectl -n shop get promotions,shardranges".into(),
     ]
 }

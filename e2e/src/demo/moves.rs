@@ -54,7 +54,7 @@ pub async fn run(install: &Install, users: u32, dir: &Path) -> Result<Verdict> {
     let routers = install.regions.iter().map(|region| region.router()).collect();
     let load = Load::start(LoadOptions {
         routers,
-        users,
+        users: shop::load::users(users, "demo"),
         think: Duration::from_millis(100),
     })?;
     let began = jiff::Timestamp::now();

@@ -34,7 +34,7 @@ fn stand(step: Step) -> Stand {
 
 /// Kills the target's database at each step, and starts it again.
 pub(super) async fn kill_databases(stage: &Stage, mover: &mut Mover<'_>) -> Result<shop::load::Record> {
-    let load = stage.load(12)?;
+    let load = stage.load_of(super::users("databases"))?;
     orders(&load, 50).await;
     let mut ends = Vec::new();
     for step in Step::ALL {
@@ -180,9 +180,8 @@ fn source_of(target: &str) -> &'static str {
 
 /// An order of a user whose slot is one of those that move.
 async fn order(session: &Client) -> Result<()> {
-    let slot = |user: &String| multiactive_core::hash::Function::Crc32.slot(user.as_bytes(), 1024);
     let mut users = (0..).map(|number| format!("in-the-way-{number}"));
-    let user = users.find(|user| (341..=400).contains(&slot(user))).context("a user")?;
+    let user = users.find(|user| super::is_moved(user)).context("a user")?;
     let insert = "INSERT INTO orders (id, user_id, seq, prev, unit) VALUES ('in-the-way', $1, 1, 0, 'nobody')";
     session.execute(insert, &[&user]).await?;
     Ok(())

@@ -24,10 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct LoadOptions {
     /// URLs of routers, such as `http://127.0.0.11:18000`.
     pub routers: Vec<String>,
-    /// How many users order at once.
-    pub users: u32,
+    /// The users who order at once; each one's orders are numbered from 1, so those of another load are others.
+    pub users: Vec<String>,
     /// A user's pause after each order.
     pub think: Duration,
+}
+
+/// So many users of a load of this name: those of another load have other names.
+pub fn users(count: u32, load: &str) -> Vec<String> {
+    (0..count).map(|number| format!("u{number}-{load}")).collect()
 }
 
 /// One attempt to order.
@@ -87,14 +92,14 @@ impl Load {
         );
         let options = Arc::new(options);
         let mut users = JoinSet::new();
-        for number in 0..options.users {
+        for (offset, name) in options.users.iter().enumerate() {
             let user = User {
-                name: format!("u{number}"),
+                name: name.clone(),
                 http: http.clone(),
                 options: Arc::clone(&options),
                 began,
             };
-            users.spawn(user.order_until(number as usize, token.clone(), Arc::clone(&record)));
+            users.spawn(user.order_until(offset, token.clone(), Arc::clone(&record)));
         }
         Ok(Self { token, users, record })
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use shop::load::{Load, LoadOptions};
+use shop::load::{Load, LoadOptions, users};
 use shop::service::{Database, Service};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -116,7 +116,7 @@ async fn load(args: LoadArgs) -> Result<()> {
     let token = until_told()?;
     let options = LoadOptions {
         routers: args.routers,
-        users: args.users,
+        users: users(args.users, &format!("{:x}", jiff::Timestamp::now().as_millisecond())),
         think: Duration::from_millis(args.think_ms),
     };
     let load = Load::start(options)?;

@@ -82,6 +82,8 @@ pub struct StoreFacts {
     pub warnings: Vec<Problem>,
     /// Its links, by the unit that they come from.
     pub links: BTreeMap<String, LinkFact>,
+    /// Whose sessions were ended last because they held up closing slots.
+    pub ended: Vec<String>,
     /// Its answers to the operations that run.
     pub answers: BTreeMap<OperationUid, Answer>,
 }

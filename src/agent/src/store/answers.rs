@@ -4,7 +4,7 @@
 
 use super::waiting::told_meanwhile;
 use super::wish::{Asked, Wish};
-use super::{LONGEST_PAUSE, Store, identity, timed};
+use super::{LONGEST_PAUSE, Store, identity, tell_ended, timed};
 use crate::backoff::Backoff;
 use crate::facts::{Checksums, Problem};
 use crate::failpoints::hit;
@@ -171,9 +171,11 @@ async fn fence<D: Driver>(
         }
     };
     hit("fence-after");
-    for session in &fenced.ended {
-        tracing::warn!(operation = %asked.operation, %session, "ended a session for the fence");
-    }
+    tell_ended(
+        store,
+        &format!("the fence of operation {}", asked.operation),
+        &fenced.ended,
+    );
     let epoch = asked.epoch;
     store.board.answer(&asked.operation, |answer| {
         answer.fenced = Some((epoch, fenced.position));

@@ -7,7 +7,7 @@
 use super::identity;
 use super::waiting::{Ended, until_not, while_wished};
 use super::wish::{Target, Wish};
-use super::{LONGEST_PAUSE, Store, links, timed};
+use super::{LONGEST_PAUSE, Store, links, tell_ended, timed};
 use crate::backoff::Backoff;
 use crate::facts::Problem;
 use crate::failpoints::hit;
@@ -255,9 +255,7 @@ async fn apply<D: Driver>(
         return Ok(Ended::GivenUp);
     };
     hit(if opens { "open-after" } else { "apply-after" });
-    for session in &applied.ended {
-        tracing::warn!(store = %target.spec.store, %session, "ended a session that held up closing slots");
-    }
+    tell_ended(store, &format!("table {}", table.epoch), &applied.ended);
     if applied.opened > 0 || applied.closed > 0 {
         let (store, unit, epoch) = (&target.spec.store, &target.spec.unit, table.epoch);
         tracing::info!(%store, %unit, %epoch, opened = applied.opened, closed = applied.closed, "brought to the table");

@@ -11,7 +11,7 @@ use crate::plan::Ask;
 use futures::future::join_all;
 use multiactive_api::LinkState as Reported;
 use multiactive_core::ids::UnitName;
-use multiactive_stores::driver::{Link, LinkState, Peer};
+use multiactive_stores::driver::{Link, LinkState};
 use multiactive_stores::{Driver, Error};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -28,7 +28,7 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
             .asked
             .iter()
             .any(|asked| asked.ask != Ask::Nothing);
-        let all_run = converge(store, &target.peers).await;
+        let all_run = converge(store, target).await;
         let pause = match (all_run, closely) {
             (true, true) => LOOK_CLOSELY,
             (true, false) => LOOK,
@@ -66,11 +66,11 @@ fn holds_writes(wish: &Wish) -> bool {
 }
 
 /// Looks at all links and works on those that do not run; whether all do.
-async fn converge<D: Driver>(store: &Store<D>, peers: &[Peer]) -> bool {
+async fn converge<D: Driver>(store: &Store<D>, target: &Target) -> bool {
     let known = timed(&store.metrics, "links", store.driver.links())
         .await
         .unwrap_or_default();
-    let each = peers.iter().map(|peer| async {
+    let each = target.peers.iter().map(|peer| async {
         let running = known
             .iter()
             .find(|link| link.from == peer.unit && link.state == LinkState::Running && link.gap.is_none());
@@ -81,7 +81,7 @@ async fn converge<D: Driver>(store: &Store<D>, peers: &[Peer]) -> bool {
         // A store whose rows are not what others take them for has no link that anybody may count on.
         let problem = store.board.facts().problem;
         let another = problem.filter(identity::says);
-        let fact = another.map_or_else(|| fact(link), |problem| not_its_own(&problem));
+        let fact = another.map_or_else(|| fact(&target.spec.unit, link), |problem| not_its_own(&problem));
         let runs = fact.state == Reported::Running;
         note(store, &peer.unit, fact);
         runs
@@ -104,18 +104,18 @@ pub(super) fn not_its_own(problem: &Problem) -> LinkFact {
 }
 
 /// No automatic comparison clears a gap yet: a person says that the rows are equal.
-fn how_to_forget(from: &UnitName) -> String {
+fn how_to_forget(unit: &UnitName, from: &UnitName) -> String {
     format!(
-        "; once they are equal, in this database: UPDATE multiactive.link SET gap = NULL WHERE from_unit = '{from}'"
+        "; once they are equal, in {unit}'s database: UPDATE multiactive.link SET gap = NULL WHERE from_unit = '{from}'"
     )
 }
 
 /// A gap makes a link that streams broken all the same: rows may be missing here.
-fn fact(link: Result<Link, Error>) -> LinkFact {
+fn fact(unit: &UnitName, link: Result<Link, Error>) -> LinkFact {
     let (state, message) = match link {
         Ok(Link {
             gap: Some(gap), from, ..
-        }) => (Reported::Broken, Some(format!("{gap}{}", how_to_forget(&from)))),
+        }) => (Reported::Broken, Some(format!("{gap}{}", how_to_forget(unit, &from)))),
         Ok(Link { state, .. }) => match state {
             LinkState::Running => (Reported::Running, None),
             LinkState::Starting(why) => (Reported::Starting, Some(why)),
@@ -140,14 +140,23 @@ mod tests {
             (LinkState::Broken("no slot".into()), None, Reported::Broken),
         ] {
             let has_gap = gap.is_some();
-            let told = fact(Ok(Link {
-                from: "north-1".into(),
-                state,
-                gap,
-            }));
+            let told = fact(
+                &"east-1".into(),
+                Ok(Link {
+                    from: "north-1".into(),
+                    state,
+                    gap,
+                }),
+            );
             assert_eq!(told.state, want);
             let message = told.message.unwrap_or_default();
-            assert_eq!(message.contains("from_unit = 'north-1'"), has_gap, "{message}");
+            assert_eq!(
+                message.contains(
+                    "in east-1's database: UPDATE multiactive.link SET gap = NULL WHERE from_unit = 'north-1'"
+                ),
+                has_gap,
+                "{message}"
+            );
         }
     }
 }

@@ -14,6 +14,7 @@ pub use wish::{Asked, Target, Wish, asked, target};
 
 use crate::facts::{Board, Problem};
 use crate::metrics::Metrics;
+use multiactive_stores::driver::Blocker;
 use multiactive_stores::{Driver, Postgres};
 use std::future::Future;
 use std::sync::Arc;
@@ -91,6 +92,19 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, wish: watch::Receive
 async fn is_true(ready: &mut watch::Receiver<bool>, token: &CancellationToken) -> bool {
     let waited = token.run_until_cancelled(ready.wait_for(|ready| *ready)).await;
     waited.is_some_and(|seen| seen.is_ok())
+}
+
+/// Says whose sessions a verb has ended.
+fn tell_ended<D>(store: &Store<D>, what_for: &str, ended: &[Blocker]) {
+    if ended.is_empty() {
+        return;
+    }
+    for session in ended {
+        tracing::warn!(what_for, %session, "ended a session that held up closing slots");
+    }
+    let ended = ended.iter().map(|session| format!("{session} (for {what_for})"));
+    let ended = ended.collect();
+    store.board.change(|facts| facts.ended = ended);
 }
 
 /// Runs one verb and counts it.
