@@ -598,6 +598,44 @@ fn a_clock_that_went_back_lengthens_no_budget() {
 }
 
 #[test]
+fn while_writes_are_held_a_target_that_stays_unready_gets_neither_time_nor_slots() {
+    let holds: fn(&mut Seen) = |seen| {
+        seen.sources[0].fence = None;
+        seen.sources[0].routers.as_mut().unwrap().in_flight = Some(1);
+    };
+    let fences: fn(&mut Seen) = |seen| seen.sources[0].fence = None;
+    let drains: fn(&mut Seen) = |seen| seen.members[0].reach = None;
+    for (step, waits) in [(Step::Hold, holds), (Step::Fence, fences), (Step::Drain, drains)] {
+        for (now, over) in [(6, false), (7, true)] {
+            let movement = after(step, now, |seen| {
+                waits(seen);
+                unready(seen, 2);
+            });
+            let got = short(&movement);
+            assert_eq!(got == "Aborted/TargetNotReady", over, "{step} after {now} s: {got}");
+            assert_eq!(got.starts_with("wait for"), !over, "{step} after {now} s: {got}");
+        }
+        let mut seen = well(EPOCH);
+        waits(&mut seen);
+        unready(&mut seen, 2);
+        assert_eq!(wake_at(&op(step), &seen), Some(at(7)), "{step}");
+        // Nor does it get the slots: it could not open them, and nobody could take them back.
+        for (now, want) in [(6, "Commit"), (7, "Aborted/TargetNotReady")] {
+            let got = short(&after(step, now, |seen| unready(seen, 2)));
+            assert!(got.starts_with(want), "{step} after {now} s: {got}");
+        }
+    }
+    let named = after(Step::Drain, 3, |seen| {
+        drains(seen);
+        seen.target.as_mut().unwrap().problem = Some("store orders: connection refused".to_owned());
+    });
+    assert_eq!(
+        short(&named),
+        "wait for the last writes at north: store orders: connection refused"
+    );
+}
+
+#[test]
 fn drain_gives_up_early_only_for_what_has_been_broken_for_long() {
     let broken = |seen: &mut Seen, since: Option<i64>| {
         seen.members[1].reach = Some(Reach::Broken("link down".to_owned()));

@@ -41,7 +41,9 @@ pub(super) fn arrivals(op: &Operation, seen: &Seen) -> (Vec<UnitName>, Option<St
         if excused(op, member) {
             behind.push(member.unit.clone());
         } else {
-            problem = problem.or_else(|| Some(format!("{}: {}", member.unit, missing(member))));
+            let store = seen.target.as_ref().filter(|_| is_target);
+            let store = store.and_then(|target| target.problem.as_deref());
+            problem = problem.or_else(|| Some(format!("{}: {}", member.unit, missing(member, store))));
         }
     }
     (behind, problem)
@@ -61,8 +63,8 @@ pub(super) fn broken(op: &Operation, seen: &Seen, patience: SignedDuration, now:
     })
 }
 
-/// Why a member is waited for.
-fn missing(member: &MemberSeen) -> &str {
+/// Why a member is waited for; `store` is what its agent says keeps its stores.
+fn missing<'a>(member: &'a MemberSeen, store: Option<&'a str>) -> &'a str {
     if member.away() {
         return "its member cluster does not answer";
     }
@@ -70,6 +72,6 @@ fn missing(member: &MemberSeen) -> &str {
         Some(Reach::Reached) => "it is not known whether its member cluster answers",
         Some(Reach::Broken(why) | Reach::Waiting(why)) if !why.is_empty() => why,
         Some(Reach::Broken(_) | Reach::Waiting(_)) => "not applied yet",
-        None => "has not reported",
+        None => store.unwrap_or("has not reported"),
     }
 }

@@ -49,8 +49,16 @@ fn target_problem(op: &Operation, seen: &Seen) -> Option<Unfit> {
     }
     match &target.ready {
         Some(UnitReady::Ready) => None,
-        Some(UnitReady::NotReady(why)) => Some(Unfit::Unready(format!("{} is not ready: {why}", op.target))),
+        Some(UnitReady::NotReady(_)) => unready(op, seen).map(Unfit::Unready),
         None => unknown,
+    }
+}
+
+/// Why the target is known not to be ready.
+pub(super) fn unready(op: &Operation, seen: &Seen) -> Option<String> {
+    match seen.target.as_ref()?.ready.as_ref()? {
+        UnitReady::Ready => None,
+        UnitReady::NotReady(why) => Some(format!("{} is not ready: {why}", op.target)),
     }
 }
 

@@ -133,9 +133,9 @@ pub fn next(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         Step::Check => check(op, seen, now),
         Step::Prepare => prepare(op, seen, now),
         Step::Verify => verify(op, seen, now),
-        Step::Hold => hold(op, seen, now),
-        Step::Fence => fence(op, seen, now),
-        Step::Drain => drain(op, seen, now),
+        Step::Hold => unless_unready(op, seen, now, hold(op, seen, now)),
+        Step::Fence => unless_unready(op, seen, now, fence(op, seen, now)),
+        Step::Drain => unless_unready(op, seen, now, drain(op, seen, now)),
         // A record never stays at Commit: entering it enters Open. A record that says so is taken forward.
         Step::Commit | Step::Open => open(op, seen),
         Step::Settle => settle(op, seen, now),
@@ -152,6 +152,18 @@ fn check(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         return refused(reason, message);
     }
     not_fit(op, seen, now).unwrap_or_else(|| enter(Step::Prepare))
+}
+
+/// While writes are held: a target that has been unready for so long gets nothing, neither more time nor the slots, which
+/// nobody could take back from it.
+fn unless_unready(op: &Operation, seen: &Seen, now: Timestamp, movement: Move) -> Move {
+    let unready = fit::unready(op, seen).filter(|_| overdue(seen.since.unready, fit::UNREADY, now));
+    match (movement, unready) {
+        (Move::Wait(wait), Some(why)) => aborted("TargetNotReady", format!("{why}; waited for {wait}")),
+        (Move::Enter { .. } | Move::CompareAgain(_), Some(why)) => aborted("TargetNotReady", why),
+        (movement @ (Move::End(_) | Move::EndWithout(_)), Some(_)) => movement,
+        (movement, None) => movement,
+    }
 }
 
 /// Before Hold: the wait, or the end once patience is over, where something keeps the operation from holding writes.
@@ -188,13 +200,17 @@ fn given_up(op: &Operation, reason: &str, message: String) -> Move {
 pub fn wake_at(op: &Operation, seen: &Seen) -> Option<Timestamp> {
     let after = |since: Option<Timestamp>, patience| since.and_then(|since| since.checked_add(patience).ok());
     let entered = |step| seen.entered(op, step);
+    let unready = |op, seen: &Seen| fit::unready(op, seen).and_then(|_| after(seen.since.unready, fit::UNREADY));
     match op.step {
         Step::Check | Step::Prepare | Step::Verify => fit::patience_ends(op, seen, &unfit(op, seen)?),
-        Step::Hold | Step::Fence => after(entered(Step::Hold), op.budgets.fence),
+        Step::Hold | Step::Fence => {
+            let budget = after(entered(Step::Hold), op.budgets.fence);
+            budget.into_iter().chain(unready(op, seen)).min()
+        }
         Step::Drain => {
             let broken = seen.since.broken.values().min().copied();
             let (budget, broken) = (after(entered(Step::Drain), op.budgets.drain), after(broken, BROKEN));
-            budget.into_iter().chain(broken).min()
+            budget.into_iter().chain(broken).chain(unready(op, seen)).min()
         }
         Step::Settle => after(entered(Step::Settle), SETTLE),
         Step::Commit | Step::Open => None,
