@@ -1,12 +1,13 @@
 //! Promotions to a unit whose service, agent or database is away, on a running shop: each is refused with a reason that
-//! names what is wrong, no write is held for it, no order fails, and the same slots move once all is well.
+//! names what is wrong, no write is held for it, no order fails, and the same slots move once all is well. One whose
+//! database dies while writes are held ends the promotion, and no order fails by that either.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
-use multiactive_api::{DataStore, UnitWorkload};
+use multiactive_api::{DataStore, ROUTING_TABLE, RoutingTable, UnitWorkload};
 use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::promotion::{create, ended};
 use multiactive_e2e::region::{NAMESPACE, SYSTEM};
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use shop::load::Load;
 use std::time::Duration;
 use tokio::time::interval;
+use tokio_postgres::NoTls;
 
 fn range() -> Value {
     json!({"type": "Ranges", "ranges": ["users-0"]})
@@ -121,6 +123,37 @@ async fn without_its_database(stage: &Stage, load: &Load) -> Result<()> {
     stage.install.ready(|_| {}).await
 }
 
+/// The database of north dies while writes are held for it, and stays away: that ends the promotion long before its budget.
+async fn dies_while_writes_are_held(stage: &Stage, load: &Load) -> Result<()> {
+    let database = stage.world.databases.get(1).context("north")?;
+    let (session, connection) = stage.region("north")?.database().connect(NoTls).await?;
+    tokio::spawn(connection);
+    // Nothing is applied there, so the target cannot follow.
+    session.batch_execute("BEGIN; LOCK TABLE orders IN SHARE MODE").await?;
+    let name = "dies-while-writes-are-held";
+    create(&stage.hub, name, "north-1", range(), "None").await?;
+    let tables: Api<RoutingTable> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+    wait_for(&tables, ROUTING_TABLE, LIMIT, |table| {
+        let mut operations = table.spec.operations.iter();
+        operations.any(|op| op.name == name && op.step == "Drain").then_some(())
+    })
+    .await?;
+    database.kill_9().await;
+    let status = ended(&stage.hub, name, LIMIT).await?;
+    let message = status.message.clone().unwrap_or_default();
+    println!("{name}: {:?}: {message}", status.reason);
+    ensure!(status.outcome.as_deref() == Some("Aborted"), "{status:?}");
+    ensure!(status.reason.as_deref() == Some("TargetNotReady"), "{status:?}");
+    ensure!(
+        message.contains("north-1 is not ready") && message.contains("store orders"),
+        "{status:?}"
+    );
+    // The slots are served where they were.
+    orders(load, 30).await;
+    database.restart().await?;
+    stage.install.ready(|_| {}).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promotion_to_it_is_refused_with_the_cause_and_no_order_fails() -> Result<()> {
     let stage = Stage::up_with(Options::default()).await?;
@@ -134,6 +167,8 @@ async fn a_promotion_to_it_is_refused_with_the_cause_and_no_order_fails() -> Res
     without_its_service(&stage, &load).await?;
     without_its_agent(&stage, &load).await?;
     without_its_database(&stage, &load).await?;
+
+    dies_while_writes_are_held(&stage, &load).await?;
 
     stage.moved("at-last", "north-1", range(), "Full").await?;
     orders(&load, 50).await;

@@ -57,7 +57,7 @@ pub(super) fn broken(op: &Operation, seen: &Seen, patience: SignedDuration, now:
     };
     seen.members.iter().find_map(|member| match &member.reach {
         Some(Reach::Broken(why)) if !excused(op, member) && lasts(&member.unit) => {
-            Some(format!("{} has been broken for {patience:#}: {why}", member.unit))
+            Some(format!("{} cannot follow since {patience:#}: {why}", member.unit))
         }
         Some(Reach::Broken(_) | Reach::Reached | Reach::Waiting(_)) | None => None,
     })
