@@ -327,8 +327,7 @@ async fn what_was_given_up_and_is_applied_again_is_open_in_no_two_databases() {
     north.cancel();
     world.apply(store()).await;
     world.apply(keyspace()).await;
-    let message = says!(world, api::Keyspace, "users", "False SlotsWithoutOwner");
-    assert!(message.contains("databases of north-1"), "{message}");
+    says!(world, api::Keyspace, "users", "False SlotsWithoutOwner");
     let copies: Api<api::UnitAssignment> = world.namespaced();
     eventually("east stands at the table and waits", async || {
         let applied = copies.get("east-1").await.unwrap().status?.applied?.epoch;
