@@ -119,8 +119,7 @@ pub struct WorkloadUnit {
     #[schemars(schema_with = "schema::label")]
     pub cluster: Option<String>,
     /// Ready, Progressing, Failed or Unknown.
-    #[schemars(schema_with = "schema::word")]
-    pub state: String,
+    pub state: WorkloadState,
     /// The first cause, where it is not Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::message")]
@@ -129,6 +128,19 @@ pub struct WorkloadUnit {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_256::<WorkloadObject>")]
     pub objects: Vec<WorkloadObject>,
+}
+
+/// How a workload is in one unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WorkloadState {
+    /// Every object is applied and ready.
+    Ready,
+    /// Some are on their way.
+    Progressing,
+    /// One is not as it shall be, and time alone will not help.
+    Failed,
+    /// The member does not answer.
+    Unknown,
 }
 
 /// An object of a workload in one unit.

@@ -134,7 +134,7 @@ async fn restarts_write_nothing_and_outages_lose_nothing() {
         let units = team.get("probe").await.status?.units;
         let east = units
             .into_iter()
-            .find(|unit| unit.unit == "east-1" && unit.state == "Unknown")?;
+            .find(|unit| unit.unit == "east-1" && unit.state == multiactive_api::WorkloadState::Unknown)?;
         assert_eq!(east.objects.len(), 1);
         east.message
     })

@@ -5,7 +5,7 @@ use crate::tables::Inputs;
 use base64::Engine;
 use jiff::SignedDuration;
 use kube::ResourceExt;
-use multiactive_api::{DecisionType, LinkState, OperationReport, Promotion, UnitAssignmentStatus};
+use multiactive_api::{DecisionType, LinkState, OperationReport, Promotion, UnitAssignmentStatus, WorkloadState};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::promotion::Reach;
@@ -150,11 +150,14 @@ pub(super) fn readiness(unit: &UnitName, inputs: &Inputs, stores: &[MovingStore]
     for workload in &inputs.workloads {
         let units = workload.status.iter().flat_map(|status| &status.units);
         for entry in units.filter(|entry| entry.unit == unit.as_str()) {
-            let why = entry.message.as_deref().unwrap_or(&entry.state);
-            match entry.state.as_str() {
-                "Ready" => {}
-                "Unknown" => return None,
-                _ => return not_ready(format!("UnitWorkload {}: {why}", workload.name_any())),
+            let state = format!("{:?}", entry.state);
+            let why = entry.message.as_deref().unwrap_or(&state);
+            match entry.state {
+                WorkloadState::Ready => {}
+                WorkloadState::Unknown => return None,
+                WorkloadState::Progressing | WorkloadState::Failed => {
+                    return not_ready(format!("UnitWorkload {}: {why}", workload.name_any()));
+                }
             }
         }
     }

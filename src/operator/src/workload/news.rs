@@ -4,7 +4,7 @@ use super::kstatus::State;
 use super::pass::{Found, entry};
 use super::render::{Desired, Id};
 use super::trouble::{Cause, Trouble};
-use multiactive_api::WorkloadUnit;
+use multiactive_api::{WorkloadState, WorkloadUnit};
 use std::time::Duration;
 
 /// How long a member may be silent before what is known of it counts as unknown.
@@ -38,7 +38,7 @@ pub fn looked(unit: &str, cluster: &str, found: &[Found]) -> UnitNews {
         unit: WorkloadUnit {
             unit: unit.to_owned(),
             cluster: Some(cluster.to_owned()),
-            state: word(cause).to_owned(),
+            state: state(cause),
             message,
             objects: found.iter().map(|found| found.object.clone()).collect(),
         },
@@ -58,7 +58,7 @@ pub fn not_looked(
         unit: WorkloadUnit {
             unit: unit.to_owned(),
             cluster: Some(cluster.to_owned()),
-            state: word(Some(Cause::Progressing)).to_owned(),
+            state: state(Some(Cause::Progressing)),
             message: None,
             objects: Vec::new(),
         },
@@ -72,7 +72,7 @@ pub fn not_looked(
         }
         return news;
     }
-    word(Some(trouble.cause)).clone_into(&mut news.unit.state);
+    news.unit.state = state(Some(trouble.cause));
     news.unit.message = Some(trouble.message.clone());
     news.cause = Some(trouble.cause);
     news
@@ -109,11 +109,11 @@ pub fn bridge(found: Vec<Found>, prior: Option<&UnitNews>, silent_for: Duration)
 }
 
 /// The state of a unit by its worst cause.
-fn word(cause: Option<Cause>) -> &'static str {
+fn state(cause: Option<Cause>) -> WorkloadState {
     match cause {
-        None => "Ready",
-        Some(Cause::Progressing) => "Progressing",
-        Some(Cause::Unreachable) => "Unknown",
+        None => WorkloadState::Ready,
+        Some(Cause::Progressing) => WorkloadState::Progressing,
+        Some(Cause::Unreachable) => WorkloadState::Unknown,
         Some(
             Cause::NamespaceNotAllowed
             | Cause::AccountMissing
@@ -122,17 +122,17 @@ fn word(cause: Option<Cause>) -> &'static str {
             | Cause::Refused
             | Cause::Conflict
             | Cause::Failed,
-        ) => "Failed",
+        ) => WorkloadState::Failed,
     }
 }
 
 /// A unit as the status of an earlier life of the operator tells it.
 pub fn remembered(unit: &WorkloadUnit) -> UnitNews {
-    let cause = match unit.state.as_str() {
-        "Ready" => None,
-        "Unknown" => Some(Cause::Unreachable),
-        "Failed" => Some(Cause::Failed),
-        _ => Some(Cause::Progressing),
+    let cause = match unit.state {
+        WorkloadState::Ready => None,
+        WorkloadState::Unknown => Some(Cause::Unreachable),
+        WorkloadState::Failed => Some(Cause::Failed),
+        WorkloadState::Progressing => Some(Cause::Progressing),
     };
     UnitNews {
         unit: unit.clone(),
@@ -152,11 +152,11 @@ pub fn intent(unit: &str, cluster: &str, prior: Option<&WorkloadUnit>, desired: 
     let mut unit = prior.cloned().unwrap_or_else(|| WorkloadUnit {
         unit: unit.to_owned(),
         cluster: Some(cluster.to_owned()),
-        state: String::new(),
+        state: state(Some(Cause::Progressing)),
         message: None,
         objects: Vec::new(),
     });
-    word(Some(Cause::Progressing)).clone_into(&mut unit.state);
+    unit.state = state(Some(Cause::Progressing));
     unit.message = Some("objects are about to be applied".to_owned());
     unit.objects.extend(
         new.iter()
@@ -169,7 +169,7 @@ pub fn intent(unit: &str, cluster: &str, prior: Option<&WorkloadUnit>, desired: 
 pub fn pending(mut news: UnitNews) -> UnitNews {
     if news.cause.is_none() {
         news.cause = Some(Cause::Progressing);
-        word(news.cause).clone_into(&mut news.unit.state);
+        news.unit.state = state(news.cause);
         news.unit.message = Some("the latest change is about to be applied".to_owned());
     }
     news
@@ -206,21 +206,21 @@ pub(super) mod tests {
         let silent = Trouble::new(Cause::Unreachable, "no answer");
         let prior = looked("east-1", "east", &[found("x", None)]);
         for (seconds, state, cause) in [
-            (0, "Ready", None),
-            (29, "Ready", None),
-            (30, "Unknown", Some(Cause::Unreachable)),
+            (0, WorkloadState::Ready, None),
+            (29, WorkloadState::Ready, None),
+            (30, WorkloadState::Unknown, Some(Cause::Unreachable)),
         ] {
             let news = not_looked("east-1", "east", Some(&prior), &silent, Duration::from_secs(seconds));
-            assert_eq!(
-                (news.unit.state.as_str(), news.cause),
-                (state, cause),
-                "after {seconds} s"
-            );
+            assert_eq!((news.unit.state, news.cause), (state, cause), "after {seconds} s");
             assert_eq!(news.unit.objects, prior.unit.objects, "nothing recorded is forgotten");
         }
         let refused = Trouble::new(Cause::AccountMissing, "no account");
         let news = not_looked("east-1", "east", Some(&prior), &refused, Duration::ZERO);
-        assert_eq!(news.unit.state, "Failed", "what the member says counts at once");
+        assert_eq!(
+            news.unit.state,
+            WorkloadState::Failed,
+            "what the member says counts at once"
+        );
         assert_eq!(news.unit.objects, prior.unit.objects);
     }
 
@@ -231,7 +231,7 @@ pub(super) mod tests {
             Desired::new(id(name), wave, &serde_json::Value::Null)
         };
         let first = intent("east-1", "east", None, &[desired("a")]).unwrap();
-        assert_eq!((first.state.as_str(), first.objects.len()), ("Progressing", 1));
+        assert_eq!((first.state, first.objects.len()), (WorkloadState::Progressing, 1));
         assert_eq!(intent("east-1", "east", Some(&first), &[desired("a")]), None);
         let both = intent("east-1", "east", Some(&first), &[desired("a"), desired("b")]).unwrap();
         assert_eq!(both.objects.len(), 2);
@@ -246,8 +246,8 @@ pub(super) mod tests {
     fn news_of_an_earlier_wish_make_nothing_ready() {
         let good = pending(looked("a", "east", &[found("x", None)]));
         assert_eq!(
-            (good.cause, good.unit.state.as_str()),
-            (Some(Cause::Progressing), "Progressing")
+            (good.cause, good.unit.state),
+            (Some(Cause::Progressing), WorkloadState::Progressing)
         );
         let bad = looked("a", "east", &[found("x", Some(Cause::Failed))]);
         assert_eq!(pending(bad.clone()), bad, "a cause stays until the next look");

@@ -138,29 +138,30 @@ mod tests {
     use super::super::news::looked;
     use super::super::news::tests::found;
     use super::*;
+    use multiactive_api::WorkloadState;
 
     #[test]
     fn the_gravest_cause_is_told_first() {
         for (causes, state, message) in [
-            (vec![None, None], "Ready", None),
+            (vec![None, None], WorkloadState::Ready, None),
             (
                 vec![None, Some(Cause::Progressing)],
-                "Progressing",
+                WorkloadState::Progressing,
                 Some("ConfigMap 1: 1 is wrong"),
             ),
             (
                 vec![Some(Cause::Progressing), Some(Cause::Conflict)],
-                "Failed",
+                WorkloadState::Failed,
                 Some("ConfigMap 1: 1 is wrong"),
             ),
             (
                 vec![Some(Cause::Conflict), Some(Cause::MissingRight)],
-                "Failed",
+                WorkloadState::Failed,
                 Some("ConfigMap 1: 1 is wrong"),
             ),
             (
                 vec![Some(Cause::Unreachable), Some(Cause::Progressing)],
-                "Unknown",
+                WorkloadState::Unknown,
                 Some("ConfigMap 0: 0 is wrong"),
             ),
         ] {
@@ -171,7 +172,7 @@ mod tests {
                 .collect();
             let news = looked("east-1", "east", &list);
             assert_eq!(
-                (news.unit.state.as_str(), news.unit.message.as_deref()),
+                (news.unit.state, news.unit.message.as_deref()),
                 (state, message),
                 "{causes:?}"
             );
