@@ -13,7 +13,8 @@ pub enum SpanState {
     Unowned,
     /// The owner reads and writes.
     Serving,
-    /// The owner's routers hold new writes; its database still takes those under way.
+    /// The owner's routers hold new writes; its database takes those under way and is fenced once there are none. The table
+    /// does not say when that is.
     Held,
     /// The owner's database refuses writes.
     Fenced,
@@ -40,7 +41,8 @@ impl SpanState {
         }
     }
 
-    /// Whether the owner's database takes writes in this state.
+    /// Whether the owner's database may take writes in this state. Where an operation holds them, the owner fences by itself
+    /// and does not go by this.
     pub fn is_open(self) -> bool {
         match self {
             Self::Serving | Self::Held | Self::Opening => true,

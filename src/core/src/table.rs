@@ -150,12 +150,16 @@ impl RoutingTable {
             .collect()
     }
 
-    /// The units that a running operation moves slots of the keyspace from or to.
+    /// The units that a running operation moves slots of the keyspace from or to; from only before its commit point, for
+    /// afterwards a source has none of them to lose.
     pub fn moved_between(&self, keyspace: &KeyspaceName) -> BTreeSet<&UnitName> {
         let moves = |op: &&Operation| op.moves.iter().any(|slot_move| slot_move.keyspace == *keyspace);
         let operations = self.operations.iter().filter(moves);
         operations
-            .flat_map(|op| op.sources().into_iter().chain([&op.target]))
+            .flat_map(|op| {
+                let sources = op.sources().into_iter().filter(|_| op.step.may_abort());
+                sources.chain([&op.target])
+            })
             .collect()
     }
 

@@ -112,9 +112,20 @@ fn a_refusal_says_what_to_do() {
         name: "other".to_owned(),
         ..request()
     };
-    let busy = admit(&admitted(), &busy, at(0)).unwrap_err();
-    let want = "slots 0-3 of users are being moved by move: wait for its end or abort it";
-    assert_eq!(busy.to_string(), want);
+    let mut table_of = admitted();
+    let said = admit(&table_of, &busy, at(0)).unwrap_err();
+    let want = "slots 0-3 of users are being moved by move, at Check: wait for its end or abort it";
+    assert_eq!(said.to_string(), want);
+    // After the commit there is no way back.
+    table_of.operations[0].step = Step::Settle;
+    for (request, begin) in [
+        (&busy, "slots 0-3 of users are being moved by move, at Settle: "),
+        (&request(), "move runs already, at Settle: "),
+    ] {
+        let said = admit(&table_of, request, at(0)).unwrap_err().to_string();
+        let end = "the owner has changed, so it cannot be aborted; its status.waitingFor says what holds up its end";
+        assert_eq!(said, format!("{begin}{end}"));
+    }
     let stale = Request {
         expected_epoch: 3,
         ..request()

@@ -83,13 +83,15 @@ pub enum Refusal {
         last: u32,
     },
     /// An operation of this name or uid runs already.
-    #[error("{operation} runs already: wait for its end or abort it")]
+    #[error("{operation} runs already, at {step}: {}", way_out(*.step))]
     Running {
         /// Its name.
         operation: String,
+        /// Where it stands.
+        step: Step,
     },
     /// Another operation moves some of the slots.
-    #[error("slots {slots} of {keyspace} are being moved by {operation}: wait for its end or abort it")]
+    #[error("slots {slots} of {keyspace} are being moved by {operation}, at {step}: {}", way_out(*.step))]
     Busy {
         /// The keyspace.
         keyspace: KeyspaceName,
@@ -97,6 +99,8 @@ pub enum Refusal {
         slots: SlotSet,
         /// The name of the operation that has them.
         operation: String,
+        /// Where it stands.
+        step: Step,
     },
     /// Some slots have no owner to move them from, or their owner has not opened them yet.
     #[error("slots {slots} of {keyspace} are not served by any unit yet: wait until their ShardRange is Ready")]
@@ -126,6 +130,15 @@ impl Refusal {
     }
 }
 
+/// What who wants the slots of an operation at `step` can do.
+fn way_out(step: Step) -> &'static str {
+    if step.may_abort() {
+        "wait for its end or abort it"
+    } else {
+        "the owner has changed, so it cannot be aborted; its status.waitingFor says what holds up its end"
+    }
+}
+
 /// Turns a request into an operation at [`Step::Check`], or says why it may not begin.
 ///
 /// # Errors
@@ -142,8 +155,8 @@ pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<
     let mut running = table.operations.iter();
     let same_name = |op: &Operation| op.kind == OperationKind::Promotion && op.name == request.name;
     if let Some(op) = running.find(|op| same_name(op) || op.uid == request.uid) {
-        let operation = op.name.clone();
-        return Err(Refusal::Running { operation });
+        let (operation, step) = (op.name.clone(), op.step);
+        return Err(Refusal::Running { operation, step });
     }
     if !table.units.iter().any(|unit| unit.name == request.target) {
         return Err(Refusal::UnknownUnit(request.target.clone()));
@@ -239,6 +252,7 @@ fn moves_of(
                 keyspace: name.clone(),
                 slots,
                 operation: other.name.clone(),
+                step: other.step,
             });
         }
     }

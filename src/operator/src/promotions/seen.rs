@@ -206,7 +206,8 @@ fn source(
         unit: unit.clone(),
         routers,
         fence,
-        links: if inputs.answers(unit) == Some(false) {
+        // After the commit point a person may have taken the lost source's member away: then it has no links.
+        links: if inputs.answers(unit) == Some(false) && stores.iter().any(|store| store.has(unit)) {
             Some(Err("its member cluster does not answer".to_owned()))
         } else {
             links(unit, inputs, stores, false, &bystanders(op, stores, away))

@@ -421,6 +421,27 @@ fn an_edit_of_a_store_changes_nothing_of_what_is_fenced_before_the_commit_and_is
         !seen_then.members.iter().any(|member| member.unit.as_str() == "c"),
         "{seen_then:?}"
     );
+    // So a source that was lost right after it holds up the end only as long as the store has a member there.
+    op.step = Step::Settle;
+    let settle = |members: &[&str]| {
+        let mut lost = edited.clone();
+        let all = serde_json::to_value(&lost.stores[0].spec.members).unwrap();
+        let all = all
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|m| members.contains(&m["unit"].as_str().unwrap()));
+        let mut kept: Vec<Value> = all.cloned().collect();
+        if members.contains(&"b") {
+            kept.push(json!({"unit": "b", "address": "h:1", "credentials": "s"}));
+        }
+        Arc::make_mut(&mut lost.stores[0]).spec.members = serde_json::from_value(kept.into()).unwrap();
+        lost.reachable.remove(&UnitName::from("a"));
+        lost.away.insert("a".into());
+        format!("{:?}", seen(&op, &lost).sources[0].links)
+    };
+    assert_eq!(settle(&["a", "b"]), "Some(Err(\"its member cluster does not answer\"))");
+    assert_eq!(settle(&["b"]), "Some(Ok(()))");
     // One that cannot be read is not gone.
     let mut unreadable = edited;
     unreadable.stores.clear();

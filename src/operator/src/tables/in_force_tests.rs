@@ -89,6 +89,15 @@ fn unowned() -> RoutingTable {
     table
 }
 
+/// The same, once the owner has changed.
+fn moved() -> RoutingTable {
+    let mut table = moving();
+    table.operations[0].step = Step::Settle;
+    let all = table.keyspaces[0].slots_where(|_| true);
+    table.keyspaces[0].set(&all, Some(&"b".into()), SpanState::Serving, Epoch::new(1, 9));
+    table
+}
+
 fn members(stores: &Stores) -> Vec<&str> {
     stores
         .all
@@ -108,6 +117,9 @@ fn a_member_that_is_taken_away_stays_while_slots_depend_on_it() {
         (&["b"], unowned(), vec!["b"], vec![]),
         // The target of an operation is about to own slots.
         (&["a"], moving(), vec!["a", "b"], vec![("b", 0)]),
+        (&["b"], moving(), vec!["b", "a"], vec![("a", 8)]),
+        // A source that was lost right after the commit has nothing of it to lose.
+        (&["b"], moved(), vec!["b"], vec![]),
     ] {
         let stores = stores(&[store(declared, "user_id")], &reports(json!([])), Some(&table));
         assert_eq!(members(&stores), want, "{declared:?}");
