@@ -84,15 +84,25 @@ impl Error {
     }
 }
 
-/// An error with its causes, in one line, without repeating what a cause says again.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+/// An error with its causes, in one line, without repeating what a cause says again; of an API server's answer its message
+/// alone.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let (mut text, mut cause) = (String::new(), Some(error));
     while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
+        let boxed = || error.downcast_ref::<Box<kube::Error>>().map(|boxed| &**boxed);
+        let said = match error.downcast_ref::<kube::Error>().or_else(boxed) {
+            Some(kube::Error::Api(status)) if !status.message.is_empty() => Some(&status.message),
+            Some(_) | None => None,
+        };
+        let next = said.cloned().unwrap_or_else(|| error.to_string());
+        if text.is_empty() {
+            text = next;
+        } else if !text.contains(&next) {
             text.push_str(": ");
             text.push_str(&next);
+        }
+        if said.is_some() {
+            break;
         }
         cause = error.source();
     }

@@ -190,6 +190,7 @@ async fn a_member(world: &World) {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "north", "namespace": SYSTEM},
         "data": {"kubeconfig": broken}});
     world.apply(secret).await;
-    let not_ready = "Warning MemberNotReady: the kubeconfig cannot be read…";
+    let not_ready =
+        "Warning MemberNotReady: key kubeconfig of Secret multiactive-system/north: the kubeconfig cannot be read…";
     told(world, "MemberCluster/north", &[ready, not_ready]).await;
 }

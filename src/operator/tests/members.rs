@@ -114,7 +114,9 @@ async fn every_wrong_member_says_why_and_delays_nobody() {
 
     let expired = says(&world, "ending", "False CredentialsExpired").await;
     let (until, message) = (expired.credentials_until.unwrap().0, &expired.conditions[0].message);
-    let want = format!("the credentials ended at {until}; put new credentials into the kubeconfig Secret");
+    let want = format!(
+        "the credentials ended at {until}; put new credentials into key kubeconfig of Secret multiactive-system/ending"
+    );
     assert!(message.contains(&want), "{message}");
     operator.stop().await;
 }

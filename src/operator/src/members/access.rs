@@ -67,7 +67,7 @@ pub struct Access {
 /// [`AccessError`] where it must not or cannot be used.
 pub async fn from_kubeconfig(text: &str) -> Result<Access, AccessError> {
     let kubeconfig = parse(text)?;
-    let malformed = |error: &dyn std::error::Error| AccessError::Malformed(crate::error::chain(error));
+    let malformed = |error: &(dyn std::error::Error + 'static)| AccessError::Malformed(crate::error::chain(error));
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(|error| malformed(&error))?;
@@ -82,7 +82,7 @@ pub async fn from_kubeconfig(text: &str) -> Result<Access, AccessError> {
 ///
 /// [`AccessError`] where there is neither a `$KUBECONFIG` nor a ServiceAccount.
 pub async fn in_cluster() -> Result<Access, AccessError> {
-    let malformed = |error: &dyn std::error::Error| AccessError::Malformed(crate::error::chain(error));
+    let malformed = |error: &(dyn std::error::Error + 'static)| AccessError::Malformed(crate::error::chain(error));
     let config = Config::infer().await.map_err(|error| malformed(&error))?;
     let (_, config) = connect(config).map_err(|error| malformed(&error))?;
     // This client reads a renewed token again.

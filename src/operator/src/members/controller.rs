@@ -117,9 +117,11 @@ impl Controller {
                 Ok(new) => *connection = Some(new),
                 // The last good connection goes on serving; the verdict says what is wrong with the new one.
                 Err(error) => {
+                    let from = secret(&object, &self.ctx.namespace);
+                    let from = from.map_or_else(String::new, |secret| format!("{secret}: "));
                     return Probe::Misconfigured {
                         reason: error.reason(),
-                        message: error.to_string(),
+                        message: format!("{from}{error}"),
                     };
                 }
             }
@@ -145,7 +147,10 @@ impl Controller {
                 connection.uid = Some(uid);
                 Probe::Answered
             }
-            Err(error) => probe::failed(&error, connection.access.until, Timestamp::now()),
+            Err(error) => {
+                let secret = secret(&object, &self.ctx.namespace);
+                probe::failed(&error, secret.as_deref(), connection.access.until, Timestamp::now())
+            }
         }
     }
 
@@ -302,6 +307,17 @@ fn next_status(
         false => status.last_seen.or(answered.map(Time)),
     };
     status
+}
+
+/// Where the kubeconfig of a member is, for people; `None` where it has none.
+fn secret(object: &MemberCluster, namespace: &str) -> Option<String> {
+    let access = &object.spec.access;
+    let wanted = match access.kind {
+        AccessType::InCluster => return None,
+        AccessType::Kubeconfig => access.kubeconfig.as_ref()?,
+    };
+    let namespace = wanted.namespace.as_deref().unwrap_or(namespace);
+    Some(format!("key {} of Secret {namespace}/{}", wanted.key, wanted.secret))
 }
 
 fn failed(reason: &'static str, message: String) -> Probe {

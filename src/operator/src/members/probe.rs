@@ -86,8 +86,9 @@ pub fn health(readiness: &Readiness) -> Health {
 }
 
 /// What an error of a probe means, where the credentials are good `until` then, as far as they say so themselves.
-pub fn failed(error: &crate::Error, until: Option<Timestamp>, now: Timestamp) -> Probe {
-    let renew = "; put new credentials into the kubeconfig Secret";
+/// `secret` names the kubeconfig's Secret and key, where there is one.
+pub fn failed(error: &crate::Error, secret: Option<&str>, until: Option<Timestamp>, now: Timestamp) -> Probe {
+    let renew = secret.map_or_else(String::new, |secret| format!("; put new credentials into {secret}"));
     let expired = until.filter(|until| *until <= now);
     let (reason, hint) = match (error, error.status()) {
         (crate::Error::Timeout { .. }, _) => ("NotAnswering", String::new()),
@@ -96,7 +97,7 @@ pub fn failed(error: &crate::Error, until: Option<Timestamp>, now: Timestamp) ->
                 "CredentialsExpired",
                 format!("; the credentials ended at {until}{renew}"),
             ),
-            None => ("CredentialsRejected", renew.to_owned()),
+            None => ("CredentialsRejected", renew),
         },
         (_, Some(status)) if status.is_forbidden() => ("Forbidden", "; install the chart in the member".to_owned()),
         (_, Some(_)) => ("ErrorAnswer", String::new()),
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn credentials_that_ended_and_are_refused_have_expired() {
         let answer = |code: u16| {
-            let status = serde_json::json!({"code": code, "reason": "R", "message": "m", "status": "Failure"});
+            let status = serde_json::json!({"code": code, "reason": "R", "message": "not you", "status": "Failure"});
             crate::Error::Read {
                 kind: "Namespace".into(),
                 name: "kube-system".to_owned(),
@@ -153,8 +154,18 @@ mod tests {
             (401, Some(100), "CredentialsExpired"),
             (500, Some(99), "ErrorAnswer"),
         ] {
-            match failed(&answer(code), until.map(at), at(100)) {
-                Probe::Failed { reason, .. } => assert_eq!(reason, want, "{code} {until:?}"),
+            let secret = "key config of Secret system/north";
+            match failed(&answer(code), Some(secret), until.map(at), at(100)) {
+                Probe::Failed { reason, message } => {
+                    assert_eq!(reason, want, "{code} {until:?}");
+                    assert!(
+                        message.starts_with("reading Namespace kube-system: not you"),
+                        "{message}"
+                    );
+                    assert!(!message.contains("Status"), "only the server's message: {message}");
+                    let renew = "; put new credentials into key config of Secret system/north";
+                    assert_eq!(message.ends_with(renew), code == 401, "{message}");
+                }
                 other @ (Probe::Answered | Probe::Misconfigured { .. }) => panic!("{other:?}"),
             }
         }
