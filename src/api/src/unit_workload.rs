@@ -160,7 +160,7 @@ pub struct WorkloadObject {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::uid")]
     pub uid: Option<String>,
-    /// Current, InProgress, Failed, Conflict or Unknown (kstatus).
+    /// Current, InProgress, Failed, Conflict or Unknown (kstatus), or Refused: nothing of it was ever sent to the member.
     #[schemars(schema_with = "schema::word")]
     pub state: String,
     /// Why, where it is not Current.

@@ -12,8 +12,8 @@ use std::fmt::Debug;
 /// The annotation with which a person stops all writes for an object.
 pub const PAUSED: &str = "multiactive.io/paused";
 
-/// The annotation with which a person gives up a Keyspace or DataStore that is being deleted and that slots depend on;
-/// its value is the object's name.
+/// The annotation with which a person gives up what is being deleted: a Keyspace or DataStore that slots depend on, a
+/// UnitWorkload whose objects cannot be deleted; its value is the object's name.
 pub const GIVE_UP: &str = "multiactive.io/give-up";
 
 /// The annotation with which a person accepts that a MemberCluster is another cluster now; its value is the uid of that

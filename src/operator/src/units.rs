@@ -60,7 +60,8 @@ fn readiness(unit: &Unit, name: &UnitName, view: &View) -> Readiness {
                 reason: "OwnsSlots",
                 message: format!(
                     "it is being deleted, but owns {slots} slots: move them with a Promotion (select type Unit, unit {name}) \
-                     and it goes"
+                     and it goes. To keep it, take its finalizer {UNIT_FINALIZER} off and apply it again unchanged: what \
+                     runs in it stays meanwhile"
                 ),
             }
         } else {

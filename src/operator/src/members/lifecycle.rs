@@ -31,7 +31,8 @@ pub(super) fn holders(ctx: &Context, name: &str) -> Option<String> {
     (!holders.is_empty()).then(|| {
         format!(
             "it is being deleted, but units in it own slots or take part in a Promotion: {}; move the slots with \
-             Promotions and it goes",
+             Promotions and it goes. To keep it, take its finalizer {MEMBER_FINALIZER} off and apply it again unchanged: \
+             nothing in it is deleted meanwhile",
             holders.join(", ")
         )
     })

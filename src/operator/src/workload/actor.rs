@@ -4,7 +4,8 @@
 use super::marks::Owner;
 use super::news::{UnitNews, intent, pending, remembered};
 use super::pass::Job;
-use super::render::{Desired, Invalid, render};
+use super::refused::refused;
+use super::render::{Desired, Id, Invalid, render};
 use super::runner::Runner;
 use super::select::select;
 use super::shared::Shared;
@@ -16,10 +17,13 @@ use crate::status::is_paused;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use multiactive_api::{Unit, UnitWorkload, UnitWorkloadStatus, WorkloadUnit};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+
+/// How often it is looked whether a unit that is gone is still needed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Unit and member.
 pub type Place = (String, String);
@@ -51,6 +55,10 @@ pub struct Actor {
     pub(super) written: Option<Written>,
     /// What was rendered last, and of what: the uid, the generation, and the units as they were then.
     rendered: Option<(Rendered, Wanted)>,
+    /// Units that are not there, and whose objects stay all the same.
+    pub(super) stays: BTreeSet<String>,
+    /// What this process recorded for the first time, and so before anybody tried to make it.
+    fresh: BTreeMap<Place, Arc<HashSet<Id>>>,
     waiting_since: Option<Instant>,
 }
 
@@ -68,6 +76,8 @@ impl Actor {
             runners: BTreeMap::new(),
             written: None,
             rendered: None,
+            stays: BTreeSet::new(),
+            fresh: BTreeMap::new(),
             waiting_since: None,
         }
     }
@@ -116,14 +126,21 @@ impl Actor {
             return Ok(if unread { Next::Wait(None) } else { Next::Gone });
         };
         if is_paused(&*workload) {
-            self.runners.clear();
+            self.forget_runners();
             return Ok(Next::Wait(None));
         }
         let old = self.known_status(&workload);
         if workload.metadata.deletion_timestamp.is_some() {
             return self.leave(&workload, &old).await;
         }
-        self.keep(&workload, old).await
+        let next = self.keep(&workload, old).await?;
+        Ok(match next {
+            // Nothing tells that a unit which is gone owns nothing any more.
+            Next::Wait(pause) if !self.stays.is_empty() => {
+                Next::Wait(Some(pause.map_or(LOOK_AGAIN, |pause| pause.min(LOOK_AGAIN))))
+            }
+            other @ (Next::Wait(_) | Next::Gone) => other,
+        })
     }
 
     /// The status as it was written last, or as the hub has it.
@@ -133,7 +150,7 @@ impl Actor {
             Some(written) if written.uid == uid => written.status.clone(),
             _ => {
                 // Another object of the same name, or the first look.
-                self.runners.clear();
+                self.forget_runners();
                 let mut status = workload.status.clone().unwrap_or_default();
                 if status.observed_generation.is_none() {
                     status.units = intended(workload);
@@ -164,8 +181,12 @@ impl Actor {
         let mut news = false;
         for ((unit, cluster), desired) in &places {
             let at = old.units.iter().position(|known| is_at(known, unit, cluster));
-            if let Some(entry) = intent(unit, cluster, at.map(|at| &old.units[at]), desired) {
+            let prior = at.map(|at| &old.units[at]);
+            if let Some(entry) = intent(unit, cluster, prior, desired) {
                 news = true;
+                let known = prior.map_or(0, |prior| prior.objects.len());
+                let fresh = self.fresh.entry((unit.clone(), cluster.clone())).or_default();
+                Arc::make_mut(fresh).extend(entry.objects.iter().skip(known).map(Id::from));
                 match at {
                     Some(at) => old.units[at] = entry,
                     None => old.units.push(entry),
@@ -178,6 +199,7 @@ impl Actor {
             old.observed_generation = workload.metadata.generation;
             self.put(workload, &old).await?;
         }
+        self.stays = self.staying(&places, &old).await;
         self.hand_out(workload, &places, &old);
         self.report(workload, &old, problem).await
     }
@@ -229,12 +251,10 @@ impl Actor {
             let prior = old.units.iter().find(|known| is_at(known, &place.0, &place.1));
             self.assign(workload, place, Arc::clone(desired), prior.cloned());
         }
-        let unread = self.shared.ctx.hub.units.invalid(&self.namespace);
         for known in &old.units {
             let Some(cluster) = known.cluster.clone() else { continue };
             let place = (known.unit.clone(), cluster);
-            // A Unit that cannot be parsed is not gone.
-            if wanted.contains_key(&place) || unread.iter().any(|(name, _)| *name == known.unit) {
+            if wanted.contains_key(&place) || self.stays.contains(&known.unit) {
                 continue;
             }
             let mut prior = known.clone();
@@ -256,12 +276,19 @@ impl Actor {
         prior: Option<WorkloadUnit>,
     ) {
         let owner = self.owner(workload, &place.0);
-        let same = |job: &Job| job.owner == owner && (Arc::ptr_eq(&job.desired, &desired) || job.desired == desired);
+        let recorded = refused(prior.as_ref());
+        let same = |job: &Job| {
+            job.owner == owner
+                && (Arc::ptr_eq(&job.desired, &desired) || job.desired == desired)
+                && refused(job.prior.as_ref()) == recorded
+        };
+        let fresh = self.fresh.get(place).cloned().unwrap_or_default();
         let job = || Job {
             owner: owner.clone(),
             cluster: place.1.clone(),
             desired: Arc::clone(&desired),
             prior,
+            fresh,
         };
         match self.runners.get(place) {
             Some(runner) => runner.give(same, job),
@@ -291,6 +318,9 @@ impl Actor {
         for known in &old.units {
             let place = (known.unit.clone(), known.cluster.clone().unwrap_or_default());
             let Some(runner) = self.runners.get(&place) else {
+                if self.stays.contains(&known.unit) {
+                    news.push(remembered(known));
+                }
                 continue;
             };
             let (latest, present) = runner.latest();
@@ -337,7 +367,21 @@ impl Actor {
         }
         self.waiting_since = None;
         self.put(workload, &status).await?;
+        let refusals = |status: &UnitWorkloadStatus| -> Vec<_> {
+            let units = status.units.iter();
+            units.map(|unit| refused(Some(unit))).collect()
+        };
+        if refusals(old) != refusals(&status) {
+            // The runners wait to hear that it is recorded.
+            self.told.notify_one();
+        }
         Ok(Next::Wait(None))
+    }
+
+    /// Ends all work. What they sent is forgotten with them, so nothing counts as never sent any more.
+    pub(super) fn forget_runners(&mut self) {
+        self.runners.clear();
+        self.fresh.clear();
     }
 }
 

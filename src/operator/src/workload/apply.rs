@@ -10,6 +10,7 @@ use super::kstatus::{State, verdict};
 use super::marks::{Owner, marks_of};
 use super::pass::{Found, Job, entry, recorded_uid};
 use super::plan::{Act, Removal, act, removal};
+use super::refused::{Turn, Untried};
 use super::render::{Desired, Id};
 use super::shared::Shared;
 use super::trouble::{Cause, Tried, Trouble, explain};
@@ -36,6 +37,8 @@ pub struct Hand<'a> {
     pub client: Client,
     /// What earlier passes found to be as wanted.
     pub judged: &'a Judged,
+    /// What was never sent.
+    pub untried: &'a Untried,
     /// The watches that were needed.
     pub held: Mutex<Vec<Arc<Watch>>>,
 }
@@ -45,7 +48,14 @@ impl Hand<'_> {
     pub async fn settle(&self, desired: &Desired, targets: Option<&[ScaleTarget]>) -> Found {
         match self.try_settle(desired, targets).await {
             Ok(found) => found,
-            Err(trouble) => Found::troubled(&desired.id, recorded_uid(self.job, &desired.id), &trouble),
+            Err(trouble) => {
+                let uid = recorded_uid(self.job, &desired.id);
+                let refused = trouble.cause == Cause::MissingRight && uid.is_none();
+                match refused && self.untried.never_sent(&desired.id) {
+                    true => Found::refused(&desired.id, &trouble),
+                    false => Found::troubled(&desired.id, uid, &trouble),
+                }
+            }
         }
     }
 
@@ -81,6 +91,12 @@ impl Hand<'_> {
             }
             (Act::Conflict(message), _) => Err(Trouble::new(Cause::Conflict, message)),
             (decision @ (Act::Keep | Act::Create | Act::Update | Act::PutBack(_)), live) => {
+                let about = || Trouble::new(Cause::Progressing, "it is about to be applied");
+                match self.untried.turn(id) {
+                    Turn::Send => {}
+                    Turn::TakeBack => return Err(about()),
+                    Turn::Wait => return Ok(Found::refused(id, &about())),
+                }
                 if let Some(live) = live.as_ref().filter(|_| scaled) {
                     keep_owned_replicas(&mut sealed, live, applied_by(live, &self.job.owner.manager()));
                 }
@@ -167,6 +183,10 @@ impl Hand<'_> {
     /// Removes one object, if it is provably ours; `None` where nothing is left to be recorded.
     pub async fn remove(&self, recorded: &WorkloadObject) -> Option<Found> {
         let id = Id::from(recorded);
+        if recorded.uid.is_none() && self.untried.never_sent(&id) {
+            tracing::info!(member = self.job.cluster, %id, "not looked for: it was never sent");
+            return None;
+        }
         match self.try_remove(recorded, &id).await {
             Ok(found) => found,
             Err(trouble) => Some(Found::troubled(&id, recorded.uid.clone(), &trouble)),

@@ -6,6 +6,7 @@ use super::judged::Judged;
 use super::kstatus::State;
 use super::marks::Owner;
 use super::order::Wave;
+use super::refused::{REFUSED, Untried};
 use super::render::{Desired, Id};
 use super::shared::Shared;
 use super::trouble::{Cause, Trouble};
@@ -13,6 +14,7 @@ use super::watches::Watch;
 use crate::members::Member;
 use futures::StreamExt;
 use multiactive_api::{WorkloadObject, WorkloadUnit};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many objects of one unit are worked on at a time.
@@ -29,6 +31,8 @@ pub struct Job {
     pub desired: Arc<Vec<Desired>>,
     /// What was known of the unit when the job was made.
     pub prior: Option<WorkloadUnit>,
+    /// What of it this process recorded for the first time.
+    pub fresh: Arc<HashSet<Id>>,
 }
 
 /// What a pass found of one object.
@@ -60,11 +64,19 @@ impl Found {
         }
     }
 
+    /// An object that was refused before anything of it was sent.
+    pub fn refused(id: &Id, trouble: &Trouble) -> Self {
+        let mut found = Self::troubled(id, None, trouble);
+        REFUSED.clone_into(&mut found.object.state);
+        found
+    }
+
     /// Whether what comes after it in the order has to wait for it.
     fn blocks(&self, wave: Wave) -> bool {
         match self.cause {
             None | Some(Cause::Conflict | Cause::Failed) => false,
-            Some(Cause::Progressing) => wave == Wave::Definitions,
+            // Without a uid it is not even there yet.
+            Some(Cause::Progressing) => wave == Wave::Definitions || self.object.uid.is_none(),
             Some(
                 Cause::NamespaceNotAllowed
                 | Cause::AccountMissing
@@ -102,7 +114,12 @@ pub struct Report {
 /// # Errors
 ///
 /// What keeps the unit as a whole from being looked at; nothing was written then.
-pub async fn pass(shared: &Shared, job: &Job, judged: &Judged) -> Result<Report, Trouble> {
+pub async fn pass(shared: &Shared, job: &Job, judged: &Judged, untried: &Untried) -> Result<Report, Trouble> {
+    let recorded = job.prior.as_ref().map(|unit| unit.objects.as_slice());
+    if job.desired.is_empty() && untried.never_sent_any(recorded.unwrap_or_default()) {
+        let (found, held) = (Vec::new(), Vec::new());
+        return Ok(Report { found, held });
+    }
     let member = shared.member(&job.cluster)?;
     let namespace = &job.owner.namespace;
     if !member.allows(namespace) {
@@ -121,6 +138,7 @@ pub async fn pass(shared: &Shared, job: &Job, judged: &Judged) -> Result<Report,
         member: &member,
         client,
         judged,
+        untried,
         held: Mutex::default(),
     };
     judged.keep(&job.desired);

@@ -3,6 +3,7 @@
 use super::judged::Judged;
 use super::news::{UNKNOWN_AFTER, UnitNews, bridge, looked, not_looked, remembered};
 use super::pass::{Job, Report, pass};
+use super::refused::{Sent, Untried, refused};
 use super::render::Id;
 use super::shared::{RunnerKey, Shared};
 use super::trouble::{Cause, Trouble};
@@ -45,6 +46,8 @@ impl Runner {
         let (jobs, receiver) = watch::channel((1, Arc::new(job)));
         let name = format!("{} in {}", key.1, key.0);
         let (of, told, shown) = (Arc::clone(shared), Arc::clone(told), Arc::clone(&latest));
+        // It outlives a panic: what was sent is not to be forgotten.
+        let sent: Arc<Sent> = Arc::default();
         let begin = move || {
             let work = Work {
                 shared: Arc::clone(&of),
@@ -53,6 +56,7 @@ impl Runner {
                 latest: Arc::clone(&shown),
                 held: Vec::new(),
                 judged: Judged::default(),
+                sent: Arc::clone(&sent),
                 news: None,
                 silent_since: None,
             };
@@ -102,6 +106,7 @@ struct Work {
     latest: Arc<Mutex<Option<Latest>>>,
     held: Vec<Arc<Watch>>,
     judged: Judged,
+    sent: Arc<Sent>,
     news: Option<UnitNews>,
     silent_since: Option<Instant>,
 }
@@ -131,9 +136,15 @@ impl Work {
         if self.news.is_none() {
             self.news = job.prior.as_ref().map(remembered);
         }
+        let untried = Untried {
+            fresh: Arc::clone(&job.fresh),
+            recorded: refused(job.prior.as_ref()),
+            told: refused(self.news.as_ref().map(|news| &news.unit)),
+            sent: Arc::clone(&self.sent),
+        };
         let mut job = job.clone();
         job.prior = known(job.prior.as_ref(), self.news.as_ref().map(|news| &news.unit));
-        let result = pass(&self.shared, &job, &self.judged).await;
+        let result = pass(&self.shared, &job, &self.judged, &untried).await;
         let (unit, cluster) = (job.owner.unit.as_str(), job.cluster.as_str());
         let silent_for = self.silence(&result);
         let (news, empty, retry) = match result {
@@ -149,7 +160,10 @@ impl Work {
                 if let (Some(before), Some(prior)) = (&mut before, &job.prior) {
                     before.unit.objects.clone_from(&prior.objects);
                 }
-                let news = not_looked(unit, cluster, before.as_ref(), &trouble, silent_for);
+                let mut news = not_looked(unit, cluster, before.as_ref(), &trouble, silent_for);
+                if trouble.is_refusal() {
+                    untried.mark(&mut news.unit.objects);
+                }
                 (news, false, retry_of(&trouble))
             }
         };

@@ -75,11 +75,29 @@ impl Trouble {
     }
 }
 
+impl Trouble {
+    /// Whether it is an answer that keeps the team out, until somebody changes that.
+    pub fn is_refusal(&self) -> bool {
+        match self.cause {
+            Cause::NamespaceNotAllowed | Cause::AccountMissing | Cause::MissingRight => true,
+            Cause::UnknownKind
+            | Cause::Refused
+            | Cause::Conflict
+            | Cause::Failed
+            | Cause::Unreachable
+            | Cause::Progressing => false,
+        }
+    }
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
+
+/// How the API server says that a right is asked for in no namespace.
+const CLUSTER_SCOPE: &str = "at the cluster scope";
 
 /// What was tried, for the words of a trouble.
 #[derive(Clone, Copy, Debug)]
@@ -116,8 +134,13 @@ pub fn explain(error: &kube::Error, tried: Tried<'_>) -> Trouble {
             Cause::MissingRight,
             format!(
                 "ServiceAccount multiactive-deployer in namespace {namespace} of member {cluster} has no right to {}; \
-                 give it that right there by a Role",
-                missing_right(said).unwrap_or_else(|| format!("{verb} {id}"))
+                 give it that right there by {}",
+                missing_right(said).unwrap_or_else(|| format!("{verb} {id}")),
+                if said.contains(CLUSTER_SCOPE) {
+                    "a ClusterRole and a ClusterRoleBinding"
+                } else {
+                    "a Role and a RoleBinding"
+                }
             ),
         ),
         404 => Trouble::new(
@@ -141,7 +164,7 @@ fn missing_right(said: &str) -> Option<String> {
         .split_once("API group \"")
         .and_then(|(_, rest)| rest.split_once('"'))
         .map_or("", |(group, _)| group);
-    let scope = if rest.contains("at the cluster scope") {
+    let scope = if rest.contains(CLUSTER_SCOPE) {
         " at the cluster scope"
     } else {
         ""
@@ -179,7 +202,7 @@ mod tests {
                     "deployments.apps \"web\" is forbidden: {user} cannot patch resource \"deployments\" in API group \"apps\" in the namespace \"shop\""
                 ),
                 Cause::MissingRight,
-                "patch deployments.apps; give",
+                "patch deployments.apps; give it that right there by a Role and a RoleBinding",
             ),
             (
                 403,
@@ -187,7 +210,7 @@ mod tests {
                     "x is forbidden: {user} cannot create resource \"namespaces\" in API group \"\" at the cluster scope"
                 ),
                 Cause::MissingRight,
-                "create namespaces at the cluster scope;",
+                "create namespaces at the cluster scope; give it that right there by a ClusterRole and a ClusterRoleBinding",
             ),
             (
                 403,
