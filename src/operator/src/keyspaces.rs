@@ -4,6 +4,8 @@
 use crate::Context;
 use crate::conditions::{Readiness, set_readiness};
 use crate::finalizers;
+use crate::served::{self, Unserved};
+use crate::shard_ranges::spans;
 use crate::status::GIVE_UP;
 use crate::tables::{Claim, View, canonical, lost};
 use jiff::Timestamp;
@@ -24,7 +26,7 @@ pub const KEYSPACE_FINALIZER: &str = "multiactive.io/keyspace";
 const SHOWN: usize = 10;
 
 /// The status that the view asks for.
-pub fn status(keyspace: &Keyspace, view: &View, now: Timestamp) -> KeyspaceStatus {
+pub fn status(keyspace: &Keyspace, view: &View, unserved: &Unserved, now: Timestamp) -> KeyspaceStatus {
     let mut status = keyspace.status.clone().unwrap_or_default();
     let name = keyspace.name_any().into();
     let table = view.table.as_deref().and_then(|table| table.keyspace(&name));
@@ -42,12 +44,12 @@ pub fn status(keyspace: &Keyspace, view: &View, now: Timestamp) -> KeyspaceStatu
         }
     }
     status.observed_generation = keyspace.metadata.generation;
-    let readiness = readiness(keyspace, table, view);
+    let readiness = readiness(keyspace, table, view, unserved);
     set_readiness(&mut status.conditions, &readiness, keyspace.metadata.generation, now);
     status
 }
 
-fn readiness(keyspace: &Keyspace, table: Option<&KeyspaceTable>, view: &View) -> Readiness {
+fn readiness(keyspace: &Keyspace, table: Option<&KeyspaceTable>, view: &View, unserved: &Unserved) -> Readiness {
     let name = keyspace.name_any();
     if let Some(problem) = &view.record_problem {
         let (reason, message) = (problem.reason, problem.message.clone());
@@ -118,6 +120,11 @@ fn readiness(keyspace: &Keyspace, table: Option<&KeyspaceTable>, view: &View) ->
             reason: "Opening",
             message: format!("the databases of the owners open slots {opening}"),
         };
+    }
+    let ranges = view.inputs.ranges.iter().filter(|range| range.spec.keyspace == name);
+    if let Some(message) = unserved.of_ranges(ranges.map(|range| (&**range, spans(range, view)))) {
+        let reason = served::REASON;
+        return Readiness::Reconciling { reason, message };
     }
     let taken: String = rivals(keyspace, view)
         .into_iter()

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod promotions;
 pub mod protection;
+pub mod served;
 pub mod shard_ranges;
 pub mod status;
 pub mod supervise;

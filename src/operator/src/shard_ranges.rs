@@ -1,6 +1,7 @@
 //! What a ShardRange's status says: who owns its slots now, in which state, since when. Pure.
 
 use crate::conditions::{Readiness, set_readiness};
+use crate::served::{self, Unserved};
 use crate::tables::View;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -41,7 +42,13 @@ impl Problems {
 }
 
 /// The status that the view asks for.
-pub fn status(range: &ShardRange, view: &View, problems: &Problems, now: Timestamp) -> ShardRangeStatus {
+pub fn status(
+    range: &ShardRange,
+    view: &View,
+    problems: &Problems,
+    unserved: &Unserved,
+    now: Timestamp,
+) -> ShardRangeStatus {
     let mut status = range.status.clone().unwrap_or_default();
     let spans = spans(range, view);
     let home = &range.spec.home_unit;
@@ -60,13 +67,13 @@ pub fn status(range: &ShardRange, view: &View, problems: &Problems, now: Timesta
     status.epoch = newest.and_then(|epoch| i64::try_from(epoch).ok());
     status.away = owners.iter().any(|owner| owner.is_some_and(|owner| owner != home));
     status.observed_generation = range.metadata.generation;
-    let readiness = readiness(range, spans, problems);
+    let readiness = readiness(range, spans, problems, unserved);
     set_readiness(&mut status.conditions, &readiness, range.metadata.generation, now);
     status
 }
 
 /// The spans of the table that hold a slot of the range; they are in the order of their slots.
-fn spans<'a>(range: &ShardRange, view: &'a View) -> &'a [Span] {
+pub fn spans<'a>(range: &ShardRange, view: &'a View) -> &'a [Span] {
     let name = range.spec.keyspace.as_str().into();
     let table = view.table.as_deref().and_then(|table| table.keyspace(&name));
     let spans = table.map(|table| table.spans.as_slice()).unwrap_or_default();
@@ -85,7 +92,7 @@ fn one_of<'a>(mut values: impl Iterator<Item = &'a str>) -> Option<String> {
     Some(if values.next().is_some() { MIXED } else { first }.to_owned())
 }
 
-fn readiness(range: &ShardRange, spans: &[Span], problems: &Problems) -> Readiness {
+fn readiness(range: &ShardRange, spans: &[Span], problems: &Problems, unserved: &Unserved) -> Readiness {
     let name = range.name_any();
     let keyspace = &range.spec.keyspace;
     let Some(problems) = problems.0.get(keyspace) else {
@@ -115,6 +122,11 @@ fn readiness(range: &ShardRange, spans: &[Span], problems: &Problems) -> Readine
             reason: "Moving",
             message: "slots are opening or being moved".to_owned(),
         };
+    }
+    let said = range.status.as_ref().map(|status| status.conditions.as_slice());
+    if let Some(message) = unserved.message(spans, said.unwrap_or_default()) {
+        let reason = served::REASON;
+        return Readiness::Reconciling { reason, message };
     }
     Readiness::Ready {
         reason: "Serving",

@@ -9,6 +9,7 @@ use crate::failpoints::hit;
 use crate::metrics::{EndLabels, NamespaceLabels};
 use crate::promotions::status::pause;
 use crate::protection::Protection;
+use crate::served::Unserved;
 use crate::{datastores, keyspaces, links, promotions, shard_ranges, status, units};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -191,6 +192,7 @@ impl After {
         let labelled = self.protection.keep(&self.ctx, &self.namespace, view).await;
         let labelled = &labelled;
         let now = Timestamp::now();
+        let unserved = &Unserved::of(view, now);
         let inputs = &view.inputs;
         self.owner_changed.retain(|uid, _| {
             inputs
@@ -213,7 +215,7 @@ impl After {
             }));
         }
         for object in &inputs.keyspaces {
-            let wanted = keyspaces::status(object, view, now);
+            let wanted = keyspaces::status(object, view, unserved, now);
             let known = !view.awaits_keyspace(object);
             work.push(Box::pin(async move {
                 let settled = keyspaces::finalizer(&this.ctx, object, view).await;
@@ -248,12 +250,18 @@ impl After {
             work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
         }
         let results: Vec<bool> = futures::stream::iter(work).buffer_unordered(WIDTH).collect().await;
-        let ranges = self.write_ranges(view, now, overtaken).await;
-        ranges && labelled.failed.is_empty() && results.into_iter().all(|ok| ok)
+        let ranges = self.write_ranges(view, (unserved, now), overtaken).await;
+        // What has not lasted yet is looked at again.
+        ranges && !unserved.fresh && labelled.failed.is_empty() && results.into_iter().all(|ok| ok)
     }
 
     /// Whether the statuses of all ranges were written, or need not be. Interrupted where the view is `overtaken`.
-    async fn write_ranges(&mut self, view: &View, now: Timestamp, overtaken: impl Fn() -> bool) -> bool {
+    async fn write_ranges(
+        &mut self,
+        view: &View,
+        (unserved, now): (&Unserved, Timestamp),
+        overtaken: impl Fn() -> bool,
+    ) -> bool {
         let problems = shard_ranges::Problems::of(view);
         let mut sweep = std::mem::replace(&mut self.sweep, Sweep::new(Instant::now()));
         let this = &*self;
@@ -275,7 +283,7 @@ impl After {
                 (newest.uid(), newest.metadata.generation) == (object.uid(), object.metadata.generation)
             };
             let object = newest.filter(same).unwrap_or_else(|| Arc::clone(object));
-            let wanted = shard_ranges::status(&object, view, &problems, now);
+            let wanted = shard_ranges::status(&object, view, &problems, unserved, now);
             if object.status.as_ref() == Some(&wanted) {
                 this.caught_up(&*object);
             } else if sweep.puts_off(&object, &wanted, Instant::now()) {

@@ -7,14 +7,17 @@ use multiactive_core::table::RoutingTable;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+/// A keyspace and a slot of it.
+type Slot = (String, u16);
+
 /// The databases of all units; they outlive their agents and the operator.
 #[derive(Clone, Default)]
 pub struct Databases(Arc<Mutex<Rows>>);
 
 #[derive(Default)]
 struct Rows {
-    /// For each unit and slot: whether it is open, and the epoch of its last change.
-    slots: BTreeMap<(String, u16), (bool, Epoch)>,
+    /// For each unit and slot of a keyspace: whether it is open, and the epoch of its last change.
+    slots: BTreeMap<(String, Slot), (bool, Epoch)>,
     /// Slots that two units held open at once.
     twice: Vec<String>,
 }
@@ -24,9 +27,9 @@ impl Databases {
     pub fn apply(&self, unit: &str, table: &RoutingTable) -> bool {
         let mut rows = self.0.lock().unwrap();
         let wanted = wanted(unit, table);
-        let row = |rows: &Rows, slot: u16| rows.slots.get(&(unit.to_owned(), slot)).copied();
+        let row = |rows: &Rows, slot: &Slot| rows.slots.get(&(unit.to_owned(), slot.clone())).copied();
         let forbidden = wanted.iter().any(|(slot, open, epoch)| {
-            let (is_open, at) = row(&rows, *slot).unwrap_or_default();
+            let (is_open, at) = row(&rows, slot).unwrap_or_default();
             match open {
                 true => !is_open && at >= *epoch,
                 false => is_open && at > *epoch,
@@ -36,19 +39,23 @@ impl Databases {
             return false;
         }
         for (slot, open, epoch) in wanted {
-            let is_open = row(&rows, slot).unwrap_or_default().0;
+            let is_open = row(&rows, &slot).unwrap_or_default().0;
             if is_open == open {
                 continue;
             }
-            rows.slots.insert((unit.to_owned(), slot), (open, epoch));
+            rows.slots.insert((unit.to_owned(), slot.clone()), (open, epoch));
             let others = rows
                 .slots
                 .iter()
                 .filter(|((_, other), (open, _))| *other == slot && *open);
             let holders: Vec<_> = others.map(|((unit, _), _)| unit.clone()).collect();
             if holders.len() > 1 {
-                rows.twice
-                    .push(format!("slot {slot} at {epoch}: {}", holders.join(" and ")));
+                rows.twice.push(format!(
+                    "slot {} of {} at {epoch}: {}",
+                    slot.1,
+                    slot.0,
+                    holders.join(" and ")
+                ));
             }
         }
         true
@@ -68,7 +75,7 @@ impl Databases {
 }
 
 /// For each slot: whether it is to be open, and at what epoch; those that close first. At Hold a source fences at once.
-fn wanted(unit: &str, table: &RoutingTable) -> Vec<(u16, bool, Epoch)> {
+fn wanted(unit: &str, table: &RoutingTable) -> Vec<(Slot, bool, Epoch)> {
     let mut all = Vec::new();
     for keyspace in &table.keyspaces {
         for span in &keyspace.spans {
@@ -78,7 +85,11 @@ fn wanted(unit: &str, table: &RoutingTable) -> Vec<(u16, bool, Epoch)> {
                     let mut moves = op.moves.iter();
                     op.step == Step::Hold && moves.any(|m| m.keyspace == keyspace.name && m.slots.contains(slot))
                 });
-                all.push((slot, owned && span.state.is_open() && !leaves, span.epoch));
+                all.push((
+                    (keyspace.name.to_string(), slot),
+                    owned && span.state.is_open() && !leaves,
+                    span.epoch,
+                ));
             }
         }
     }
