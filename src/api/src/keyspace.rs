@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "FUNCTION", type_ = "string", json_path = ".spec.function.type"),
     printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "EPOCH", type_ = "string", json_path = ".status.epoch"),
-    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
+    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "SEEN", type_ = "date", json_path = ".status.lastSeen"),
     printcolumn(name = "CREDENTIALS-UNTIL", type_ = "string", json_path = ".status.credentialsUntil"),
     printcolumn(name = "VERSION", type_ = "string", json_path = ".status.version", priority = 1),
-    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
+    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "STATE", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "EPOCH", type_ = "integer", json_path = ".status.epoch"),
     printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
+    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(

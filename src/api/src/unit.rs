@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "APPLIED", type_ = "string", json_path = ".status.applied"),
     printcolumn(name = "CORDONED", type_ = "boolean", json_path = ".spec.cordoned"),
     printcolumn(name = "ROUTERS", type_ = "integer", json_path = ".status.routers", priority = 1),
-    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
+    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

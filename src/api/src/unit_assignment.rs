@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "CLUSTER", type_ = "string", json_path = ".spec.cluster"),
     printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "APPLIED-EPOCH", type_ = "integer", json_path = ".status.applied.epoch"),
-    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
+    printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -9,7 +9,10 @@ mod kubernetes;
 pub use election::{Election, Ended};
 pub use kubernetes::KubernetesLedger;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use multiactive_api::RoutingTable as Stored;
 use multiactive_core::table::RoutingTable;
 use std::future::Future;
 
@@ -24,6 +27,18 @@ impl Version {
     /// Its text, such as a resourceVersion; equal texts are the same write.
     pub fn as_str(&self) -> &str {
         self.0.resource_version.as_deref().unwrap_or_default()
+    }
+
+    /// The record's object, for events about it.
+    pub fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(Stored::api_version(&()).into_owned()),
+            kind: Some(Stored::kind(&()).into_owned()),
+            name: self.0.name.clone(),
+            namespace: self.0.namespace.clone(),
+            uid: self.0.uid.clone(),
+            ..ObjectReference::default()
+        }
     }
 }
 

@@ -4,8 +4,9 @@
 
 mod support;
 
+use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use multiactive_api::{self as api, ROUTING_TABLE};
 use serde_json::json;
 use support::{NAMESPACE, Operator, World, condition, eventually, keyspace, namespaced, range, show, unit_object};
@@ -299,4 +300,14 @@ async fn a_deleted_record_comes_back_above_all_epochs(world: &World) {
         table.spec.term,
         table.spec.epoch
     );
+    let events: Api<Event> = world.namespaced();
+    eventually("it is told", async || {
+        let all = events.list(&ListParams::default()).await.ok()?.items;
+        let restored = |event: &Event| {
+            let about = event.regarding.as_ref().and_then(|about| about.uid.as_ref());
+            event.reason.as_deref() == Some("RecordRestored") && about == table.metadata.uid.as_ref()
+        };
+        all.iter().any(restored).then_some(())
+    })
+    .await;
 }

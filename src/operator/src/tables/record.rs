@@ -172,6 +172,13 @@ impl Namespace {
         tracing::warn!(namespace = self.name, epoch = %table.epoch, "the record was lost, it is put together again");
         match self.ledger.commit(&self.name, None, &table).await {
             Commit::Committed(version) => {
+                let note = format!(
+                    "the record was gone, and is put together again from what the members hold: every slot has the owner that \
+                     it had, at epoch {} of a new term",
+                    table.epoch
+                );
+                self.ctx
+                    .event_for(version.reference(), EventType::Warning, "RecordRestored", note);
                 self.take(Recorded::own(table, *version));
                 Ok(())
             }

@@ -147,7 +147,7 @@ async fn make(
         });
         let why = format!(
             "made again ({lost}): rows that {from} wrote before may be missing here; compare the rows with {from}'s and \
-             repair, then UPDATE multiactive.link SET gap = NULL WHERE from_unit = '{from}' in this database",
+             repair",
             from = from.unit
         );
         let sql = "UPDATE multiactive.link SET gap = coalesce(gap, $2), made = clock_timestamp() WHERE name = $1";
