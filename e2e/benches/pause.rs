@@ -56,6 +56,7 @@ async fn measure(arguments: Arguments) -> Result<()> {
     let rounds = arguments.rounds.unwrap_or(ROUNDS);
     let options = Options {
         logs: arguments.filter(),
+        fsync: true,
         ..Options::default()
     };
     let stage = Stage::up_with(options).await?;

@@ -33,6 +33,9 @@ pub struct Options {
     pub logs: Option<String>,
     /// Whether each API server notes every write and who made it.
     pub audit: bool,
+    /// Whether databases flush to the disk, as whoever measures them must. One disk stands for those of three cities, and
+    /// what is killed is processes, never the machine.
+    pub fsync: bool,
 }
 
 /// A fleet of this process with the shop on it. Dropping it ends everything.
@@ -76,7 +79,7 @@ impl Stage {
         let scratch = tempfile::tempdir()?;
         let audit = options.audit.then(|| Audit::new(scratch.path())).transpose()?;
         let args = |region: &str| audit.as_ref().map_or_else(Vec::new, |audit| audit.args(region));
-        let world = World::start_with(&REGIONS, network, None, args).await?;
+        let world = World::start_with(&REGIONS, network, None, options.fsync, args).await?;
         let install = Install {
             regions: world.regions.clone(),
             network,

@@ -107,10 +107,11 @@ impl World {
     ///
     /// Where one of them does not start; the others are ended.
     pub async fn start(names: &[&str], network: Network, dir: Option<&Path>) -> Result<Self> {
-        Self::start_with(names, network, dir, |_| Vec::new()).await
+        Self::start_with(names, network, dir, true, |_| Vec::new()).await
     }
 
-    /// As [`World::start`]; `api_server_args` gives more flags for the API server of a region.
+    /// As [`World::start`]; `fsync` says whether databases flush to the disk, which the death of a process does not need,
+    /// and `api_server_args` gives more flags for the API server of a region.
     ///
     /// # Errors
     ///
@@ -119,6 +120,7 @@ impl World {
         names: &[&str],
         network: Network,
         dir: Option<&Path>,
+        fsync: bool,
         api_server_args: impl Fn(&str) -> Vec<String>,
     ) -> Result<Self> {
         let programs = programs()?;
@@ -139,7 +141,7 @@ impl World {
             Postgres::start(postgres::Options {
                 dir,
                 password: password.clone(),
-                fsync: true,
+                fsync,
                 port,
                 settings,
             })

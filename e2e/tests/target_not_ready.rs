@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
-use multiactive_api::{DataStore, ROUTING_TABLE, RoutingTable, UnitWorkload};
+use multiactive_api::{DataStore, ROUTING_TABLE, RoutingTable, UnitWorkload, WorkloadState};
 use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::promotion::{create, ended};
 use multiactive_e2e::region::{NAMESPACE, SYSTEM};
@@ -65,7 +65,7 @@ async fn without_its_service(stage: &Stage, load: &Load) -> Result<()> {
     wait_for(&workloads, "shop", LIMIT, |workload| {
         let units = &workload.status.as_ref()?.units;
         let north = units.iter().find(|entry| entry.unit == "north-1")?;
-        (north.state != "Ready").then_some(())
+        (north.state != WorkloadState::Ready).then_some(())
     })
     .await?;
     refused(stage, load, "without-its-service", &["UnitWorkload shop"]).await?;

@@ -37,6 +37,7 @@ impl Scene {
         let options = Options {
             logs: arguments.filter(),
             audit: true,
+            fsync: true,
             ..Options::default()
         };
         let stage = Stage::up_with(options).await?;

@@ -23,11 +23,10 @@ const SETTLE: Duration = Duration::from_millis(400);
 /// How long the worker of a link may take to end: it may wait at an opening, or for a lock.
 const STOPS: Duration = Duration::from_secs(6);
 
-/// One worker applies a link, one transaction after the other, where the peer's clients commit side by side: were each
-/// flushed by itself, a busy link would fall behind without end. What was applied and not flushed comes again after a crash,
-/// for the slot moves with what is flushed; and whoever asks how far a link has come (`PROGRESS`, `hold_back`) has it
-/// flushed up to there first.
-const OPTIONS: &str = "origin = none, synchronous_commit = 'off', disable_on_error = false";
+/// Every transaction that a link applies is flushed by itself, though one worker applies them one after the other. Were it
+/// not, a worker that is started again begins from what is only in memory, tells the peer at once that all of it is flushed,
+/// and the slot moves: a crash within the moment before the next flush then loses rows, and nothing tells that it did.
+const OPTIONS: &str = "origin = none, synchronous_commit = 'on', disable_on_error = false";
 
 pub(super) async fn link(pg: &Postgres, peer: &Peer) -> Result<Link, Error> {
     let name = names::link(&pg.spec, &peer.unit, &pg.spec.unit);

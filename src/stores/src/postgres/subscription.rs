@@ -25,7 +25,7 @@ const LOCKED: Duration = Duration::from_secs(10);
 /// $1 the name, $2 the publication, $3 the published tables but for those of $4, of which it must miss nothing.
 const LOOK: &str = "
     SELECT s.subenabled, s.subconninfo, s.subslotname::text,
-           s.suborigin = 'none' AND s.subsynccommit = 'off' AND NOT s.subdisableonerr,
+           s.suborigin = 'none' AND s.subsynccommit = 'on' AND NOT s.subdisableonerr,
            s.subpublications = ARRAY[$2],
            NOT EXISTS (SELECT FROM unnest($3::text[]) n
                        WHERE to_regclass(n)::oid NOT IN (SELECT r.srrelid FROM pg_subscription_rel r WHERE r.srsubid = s.oid)),
