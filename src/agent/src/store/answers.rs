@@ -4,7 +4,7 @@
 
 use super::waiting::told_meanwhile;
 use super::wish::{Asked, Wish};
-use super::{LONGEST_PAUSE, Store, identity, tell_ended, timed};
+use super::{LONGEST_PAUSE, Store, tell_ended, timed};
 use crate::backoff::Backoff;
 use crate::facts::{Checksums, Problem};
 use crate::failpoints::hit;
@@ -102,6 +102,10 @@ async fn work<D: Driver>(store: &Store<D>, asked: &Asked) {
 
 /// One attempt; `None` when the answer stays, else the pause before the next.
 async fn once<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<Option<Duration>, Error> {
+    // What another database says would be of other rows; and an older state would not be known for one any more, were a
+    // verb of the newest epoch the first that it hears.
+    // The sender lives as long as the store.
+    let _ = store.judged.subscribe().wait_for(|judged| *judged).await;
     match &asked.ask {
         Ask::Nothing => Ok(None),
         Ask::Fence { slots, budget } => fence(store, asked, slots, *budget).await,
@@ -150,10 +154,6 @@ async fn fence<D: Driver>(
     let known = known.and_then(|answer| answer.fenced.as_ref());
     if known.is_some_and(|(epoch, _)| *epoch == asked.epoch) {
         return Ok(None);
-    }
-    // The position of another database would say nothing of the rows that move.
-    if facts.problem.is_some_and(|problem| identity::says(&problem)) {
-        return Ok(Some(BEAT));
     }
     hit("fence-before");
     let verb = store.driver.fence(&asked.operation, asked.epoch, slots, limits(budget));

@@ -78,6 +78,7 @@ pub(super) async fn keep<D: Driver>(
             Err(trouble) => {
                 // Whatever was true of the server may not be true any more.
                 standing = None;
+                store.judged.send_replace(false);
                 report(store, target, trouble);
                 backoff.pause()
             }
@@ -127,6 +128,7 @@ async fn pass<D: Driver>(
             look(store, target, None).await?
         }
     };
+    store.judged.send_replace(true);
     installed.send_replace(true);
     let is_there = |stands: &Standing, table: &RoutingTable| {
         let at = stands.at.as_ref();

@@ -31,6 +31,8 @@ struct Store<D> {
     board: Board,
     metrics: Metrics,
     token: CancellationToken,
+    /// Whether the server that answers now is known to hold the database that it should: see `identity`.
+    judged: watch::Sender<bool>,
 }
 
 /// Keeps a store as it is wished until `token` is cancelled; the verb under way is finished then.
@@ -45,6 +47,7 @@ pub async fn run(mut wish: watch::Receiver<Wish>, board: Board, metrics: Metrics
                     board: board.clone(),
                     metrics: metrics.clone(),
                     token: token.clone(),
+                    judged: watch::Sender::new(false),
                 };
                 // Another database or other credentials: every verb may be cancelled.
                 tokio::select! {

@@ -339,8 +339,11 @@ impl Actor {
     ) -> Result<Next, Error> {
         let (mut news, complete) = self.gather(old);
         if self.runners.is_empty() {
-            // Nothing is worked on since the spec is invalid: what was known stays.
-            news = old.units.iter().map(remembered).filter(|_| problem.is_some()).collect();
+            // Nothing is worked on since the spec is invalid: what was known stays, and so do units that outlive theirs.
+            let known = old.units.iter().map(remembered);
+            news = known
+                .filter(|known| problem.is_some() || self.stays.contains(&known.unit.unit))
+                .collect();
         }
         let readiness = readiness(&news, problem.as_ref(), false);
         self.report_when_due(workload, old, &news, &readiness, complete).await

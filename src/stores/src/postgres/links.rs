@@ -187,6 +187,19 @@ async fn advance(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str) 
 
 /// Brings an existing link to what it should be.
 async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, known: &Known) -> Result<Change, Error> {
+    if !known.receives_all {
+        // Made again, over its own slot, before it goes on: what is added to a link that runs may come before it is added,
+        // and is skipped.
+        match peer::look(pg, from, name).await {
+            Ok(seen) if seen.publishes_all => {
+                remove(session, name).await?;
+                return make(pg, session, from, name, None).await;
+            }
+            // It has nothing yet that could be skipped: the link goes on as it was.
+            Ok(_) => {}
+            Err(error) => return Ok(Change::Waits(error.explain())),
+        }
+    }
     let mut changed = Change::None;
     let mut alter = Vec::new();
     let conninfo = peer::conninfo(pg, from);
@@ -213,18 +226,10 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
         changed = Change::Made;
     }
     if !known.receives_all {
-        // Made again, over its own slot: what is added to a link that runs may come before it is added, and is skipped.
-        return match peer::look(pg, from, name).await {
-            Ok(seen) if seen.publishes_all => {
-                remove(session, name).await?;
-                make(pg, session, from, name, None).await
-            }
-            Ok(_) => Ok(Change::Waits(format!(
-                "{} does not publish its openings, breaches and new tables yet",
-                from.unit
-            ))),
-            Err(error) => Ok(Change::Waits(error.explain())),
-        };
+        return Ok(Change::Waits(format!(
+            "{} does not publish its openings, breaches and new tables yet",
+            from.unit
+        )));
     }
     let joined = match &known.awaits {
         Some(Awaits::Table { number, table, .. }) => Some((*number, table.as_str())),

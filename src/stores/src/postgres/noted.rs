@@ -46,8 +46,9 @@ pub(super) fn other(from: &Peer, seen: &PeerSeen, known: &Noted) -> Option<Strin
     (seen.incarnation != *known).then(|| {
         format!(
             "{from}'s database is another one ({seen}) than the one whose rows are here ({known}): nothing is taken from \
-             it, and nothing opens there, before a person has brought the rows back into it and says so in that database, \
-             by the statement in the status of its store",
+             it, and nothing opens there, before a person has brought the rows back into it and says so in that database: \
+             UPDATE multiactive.store SET incarnation = '{known}' (with the epochs that the status of its store names, \
+             where it says more). The link is then made with a gap until the rows were compared",
             from = from.unit,
             seen = seen.incarnation
         )
