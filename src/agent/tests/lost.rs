@@ -6,6 +6,9 @@
 mod support;
 
 use multiactive_api::{AssignedStoreStatus, LinkState};
+use multiactive_core::promotion::Step;
+use multiactive_core::slots::SlotSet;
+use std::path::Path;
 use support::world::World;
 use support::{TABLES, admin, session, shared_cluster, until};
 
@@ -130,6 +133,51 @@ async fn a_database_that_went_back_is_not_opened_and_no_promotion_counts_on_it()
             .unwrap();
     }
     world.settled().await;
+    for agent in agents {
+        agent.stop().await;
+    }
+}
+
+/// Copies everything of a server that does not run.
+async fn copy(from: &Path, to: &Path) {
+    let _ = tokio::fs::remove_dir_all(to).await;
+    let done = tokio::process::Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(done.await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_is_not_the_first_that_an_older_state_hears() {
+    let world = World::new(shared_cluster().await, "older", &["east-1", "north-1"]).await;
+    let agents = [world.agent("east-1").await, world.agent("north-1").await];
+    world.publish(world.table()).await;
+    world.all_to("east-1").await;
+    let server = world.database("east-1");
+    let data = server.log().parent().unwrap().join("data");
+    let scratch = tempfile::tempdir().unwrap();
+    let snapshot = scratch.path().join("data");
+    server.stop().await;
+    copy(&data, &snapshot).await;
+    server.restart().await.unwrap();
+    until("the store to open again", || world.accepts("east-1", "u")).await;
+
+    let uid = world.begin("move", "north-1", SlotSet::range(0, 255)).await;
+    world.enter(&uid, Step::Prepare).await;
+    world.hold(&uid).await;
+    world.applied("east-1").await;
+    server.stop().await;
+    copy(&snapshot, &data).await;
+    // Asked while the database is away, and again and again until it answers.
+    world.enter(&uid, Step::Fence).await;
+    world
+        .store_says("east-1", "that its database is away", |store| {
+            store.reason.as_deref() == Some("Unreachable")
+        })
+        .await;
+    server.restart().await.unwrap();
+    let how = "born = gen_random_uuid()";
+    world.store_says("east-1", "WentBack", says("WentBack", how)).await;
+    let report = world.status("east-1").await.operations;
+    assert!(report.iter().all(|report| report.fenced.is_none()), "{report:?}");
     for agent in agents {
         agent.stop().await;
     }
