@@ -182,3 +182,36 @@ async fn what_serves_slots_stays_though_its_unit_is_gone() {
     team.until("web", "True", "Current").await;
     assert_eq!(team.get("web").await.status.unwrap().units.len(), 1);
 }
+
+#[tokio::test]
+async fn what_outlives_its_unit_is_not_forgotten_by_who_looks_anew() {
+    let team = team("looked-anew").await;
+    owned_by(&team, "east-1").await;
+    let units: Api<Unit> = Api::namespaced(team.hub.clone(), &team.namespace);
+    edit(&units, "east-1", json!({"metadata": {"labels": {"only": "east"}}})).await;
+    let lone =
+        |manifests: serde_json::Value| json!({"selector": {"matchLabels": {"only": "east"}}, "manifests": manifests});
+    team.declare("lone", lone(json!([config_map("c", "x")]))).await;
+    team.until("lone", "True", "Current").await;
+    delete(&units, "east-1").await;
+    until_gone(&units, "east-1").await;
+
+    // As after a restart: who was paused has forgotten what it knew.
+    let paused = |value: serde_json::Value| json!({"metadata": {"annotations": {"multiactive.io/paused": value}}});
+    edit(&team.workloads(), "lone", paused(json!("true"))).await;
+    team.declare("lone", lone(json!([config_map("c", "x"), config_map("d", "x")])))
+        .await;
+    edit(&team.workloads(), "lone", paused(json!(null))).await;
+    let seen = eventually("the new spec is looked at", || async {
+        let workload = team.get("lone").await;
+        let status = workload.status?;
+        (status.observed_generation == workload.metadata.generation).then_some(status)
+    })
+    .await;
+    let made = |unit: &multiactive_api::WorkloadUnit| unit.objects.iter().any(|object| object.name == "c");
+    assert!(seen.units.iter().any(made), "{:?}", seen.units);
+
+    // Without slots what is recorded goes.
+    owned_by(&team, "home-1").await;
+    until_gone(&team.config_maps(EAST).await, "c").await;
+}
