@@ -8,6 +8,7 @@ pub mod diff;
 pub mod epoch;
 pub mod hash;
 pub mod ids;
+pub mod incarnation;
 pub mod key;
 pub mod keyspace;
 pub mod lookup;

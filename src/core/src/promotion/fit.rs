@@ -2,9 +2,9 @@
 //! which may have taken hours. And whether the stores are still those that it was admitted with.
 
 use super::drain;
-use super::next::WaitFor;
 use super::operation::{MovingStore, Operation, SlotMove, Step};
 use super::seen::{MemberSeen, Seen, UnitReady};
+use super::wait::WaitFor;
 use crate::ids::UnitName;
 use jiff::{SignedDuration, Timestamp};
 

@@ -12,10 +12,13 @@ mod next;
 mod operation;
 mod record;
 mod seen;
+mod timers;
+mod verify;
+mod wait;
 
 pub use admit::{Refusal, Request, admit};
 pub use fit::{is_unfit, no_member};
-pub use next::{Move, WaitFor, looks_again_at, next, wake_at};
+pub use next::{Move, next};
 pub use operation::{
     Budgets, Finished, MovingStore, Operation, OperationKind, Outcome, SlotMove, Step, StepRecord, StorePosition,
     UnitPosition, Verify,
@@ -25,3 +28,5 @@ pub use seen::{
     FenceSeen, MemberSeen, Reach, RouterBehind, RoutersSeen, Seen, Since, SourceSeen, StoreCompared, TargetSeen,
     Uncompared, UnitReady,
 };
+pub use timers::wake_at;
+pub use wait::WaitFor;

@@ -3,29 +3,13 @@
 use super::drain;
 use super::fit::{self, Unfit, unfit};
 use super::operation::{Operation, Outcome, Step, StorePosition, Verify};
-use super::seen::{RouterBehind, Seen, StoreCompared, Uncompared};
+use super::seen::{RouterBehind, Seen};
+use super::timers::{BROKEN, FOLLOWING, SETTLE, overdue};
+use super::verify::verify;
+use super::wait::WaitFor;
 use crate::ids::{KeyspaceName, UnitName};
 use crate::slots::SlotSet;
-use jiff::{SignedDuration, Timestamp};
-use std::fmt;
-
-/// For how long a link must have been broken in Drain before that ends a promotion: writes are held meanwhile.
-const BROKEN: SignedDuration = SignedDuration::from_secs(5);
-
-/// How long Settle waits for links and routers of units that are neither source nor target.
-const SETTLE: SignedDuration = SignedDuration::from_secs(30);
-
-/// How many rounds Verify compares the slots that differ, before it calls them different. Rows in flight differ for
-/// a moment in a comparison of running stores, and how long that is depends on the load: so the rounds keep ever more
-/// time between them, 25 s in all.
-const VERIFY_ROUNDS: u32 = 10;
-
-/// The time between the first two rounds of Verify; it doubles with each.
-const VERIFY_PAUSE: SignedDuration = SignedDuration::from_millis(100);
-
-/// How long after the entry of Hold members may say that they followed the fences by themselves, before their positions
-/// are published for them: a round through the record more, while writes are held.
-const FOLLOWING: SignedDuration = SignedDuration::from_millis(500);
+use jiff::Timestamp;
 
 /// What one pass does about an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,48 +39,6 @@ pub enum Move {
     EndWithout(Vec<String>),
 }
 
-/// What an operation waits for; its text is the column WAITING-FOR.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum WaitFor {
-    /// The target's state is not known.
-    TargetReport,
-    /// The target is not ready.
-    Target(String),
-    /// A unit's links are not known to run.
-    Links(String),
-    /// A member's lag is unknown or too large.
-    Lag(String),
-    /// Sides that have not answered the comparison of this round, or the next round of what differs.
-    Comparison(String),
-    /// A source's routers have not all taken the table.
-    Routers(String),
-    /// Writes under way at a source.
-    InFlight(String),
-    /// A source's fence.
-    Fence(String),
-    /// A member that has not applied the positions.
-    Reach(String),
-    /// The target's databases to open.
-    Opened(String),
-}
-
-impl fmt::Display for WaitFor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TargetReport => f.write_str("the target's report"),
-            Self::Target(detail) => write!(f, "the target: {detail}"),
-            Self::Links(detail) => write!(f, "links: {detail}"),
-            Self::Lag(detail) => write!(f, "lag: {detail}"),
-            Self::Comparison(detail) => write!(f, "the comparison of rows: {detail}"),
-            Self::Routers(detail) => write!(f, "routers: {detail}"),
-            Self::InFlight(detail) => write!(f, "writes in flight: {detail}"),
-            Self::Fence(unit) => write!(f, "the fence of {unit}"),
-            Self::Reach(detail) => write!(f, "the last writes at {detail}"),
-            Self::Opened(unit) => write!(f, "the databases to open of {unit}"),
-        }
-    }
-}
-
 fn enter(step: Step) -> Move {
     Move::Enter {
         step,
@@ -114,7 +56,7 @@ fn refused(reason: &str, message: String) -> Move {
     })
 }
 
-fn aborted(reason: &str, message: String) -> Move {
+pub(super) fn aborted(reason: &str, message: String) -> Move {
     Move::End(Outcome::Aborted {
         reason: reason.to_owned(),
         message,
@@ -142,11 +84,6 @@ pub fn next(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     }
 }
 
-/// Whether `budget` has passed since `since`; an unknown start has not passed.
-fn overdue(since: Option<Timestamp>, budget: SignedDuration, now: Timestamp) -> bool {
-    since.is_some_and(|since| now.duration_since(since) >= budget)
-}
-
 fn check(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     if let Some((reason, message)) = fit::no_member(op) {
         return refused(reason, message);
@@ -167,7 +104,7 @@ fn unless_unready(op: &Operation, seen: &Seen, now: Timestamp, movement: Move) -
 }
 
 /// Before Hold: the wait, or the end once patience is over, where something keeps the operation from holding writes.
-fn not_fit(op: &Operation, seen: &Seen, now: Timestamp) -> Option<Move> {
+pub(super) fn not_fit(op: &Operation, seen: &Seen, now: Timestamp) -> Option<Move> {
     let unfit = unfit(op, seen)?;
     let over = fit::patience_ends(op, seen, &unfit).is_some_and(|end| end <= now);
     Some(match unfit {
@@ -196,27 +133,6 @@ fn given_up(op: &Operation, reason: &str, message: String) -> Move {
     }
 }
 
-/// When `next` may say something else although nothing changes but the time.
-pub fn wake_at(op: &Operation, seen: &Seen) -> Option<Timestamp> {
-    let after = |since: Option<Timestamp>, patience| since.and_then(|since| since.checked_add(patience).ok());
-    let entered = |step| seen.entered(op, step);
-    let unready = |op, seen: &Seen| fit::unready(op, seen).and_then(|_| after(seen.since.unready, fit::UNREADY));
-    match op.step {
-        Step::Check | Step::Prepare | Step::Verify => fit::patience_ends(op, seen, &unfit(op, seen)?),
-        Step::Hold | Step::Fence => {
-            let budget = after(entered(Step::Hold), op.budgets.fence);
-            budget.into_iter().chain(unready(op, seen)).min()
-        }
-        Step::Drain => {
-            let broken = seen.since.broken.values().min().copied();
-            let (budget, broken) = (after(entered(Step::Drain), op.budgets.drain), after(broken, BROKEN));
-            budget.into_iter().chain(broken).chain(unready(op, seen)).min()
-        }
-        Step::Settle => after(entered(Step::Settle), SETTLE),
-        Step::Commit | Step::Open => None,
-    }
-}
-
 fn prepare(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     // Fit a moment ago is not fit now: a target that died meanwhile must not hold anybody's writes.
     if let Some(movement) = not_fit(op, seen, now) {
@@ -230,7 +146,7 @@ fn prepare(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
 
 /// Who is away now is not waited for later: a member that comes back while writes are held would stretch the pause by
 /// all that it has missed.
-fn enter_hold(op: &Operation, seen: &Seen, not_needed: Vec<(Step, String)>) -> Move {
+pub(super) fn enter_hold(op: &Operation, seen: &Seen, not_needed: Vec<(Step, String)>) -> Move {
     let away = seen.members.iter().filter(|member| drain::excused(op, member));
     Move::Enter {
         step: Step::Hold,
@@ -239,61 +155,6 @@ fn enter_hold(op: &Operation, seen: &Seen, not_needed: Vec<(Step, String)>) -> M
         positions: Vec::new(),
         behind: away.map(|member| member.unit.clone()).collect(),
     }
-}
-
-fn verify(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
-    if seen.target.as_ref().is_some_and(|target| target.cordoned) {
-        return aborted("TargetCordoned", format!("{} was cordoned", op.target));
-    }
-    let Some(compared) = &seen.compared else {
-        // A comparison has no budget of its own: it holds nobody up, and a person may abort it.
-        return Move::Wait(WaitFor::Comparison(missing(&seen.uncompared)));
-    };
-    let differing = differing(compared);
-    if differing.is_empty() {
-        // It may have taken hours.
-        return not_fit(op, seen, now).unwrap_or_else(|| enter_hold(op, seen, Vec::new()));
-    }
-    if op.round + 1 >= VERIFY_ROUNDS {
-        let slots: Vec<_> = differing
-            .iter()
-            .map(|(keyspace, slots)| format!("{keyspace} {slots}"))
-            .collect();
-        let message = format!("rows differ between source and target in slots {}", slots.join("; "));
-        return aborted("RowsDiffer", message);
-    }
-    match looks_again_at(op, seen) {
-        Some(at) if now < at => {
-            let round = op.round + 2;
-            let slots: usize = differing.iter().map(|(_, slots)| slots.len()).sum();
-            Move::Wait(WaitFor::Comparison(format!(
-                "round {round} of at most {VERIFY_ROUNDS}, of {slots} slots that differ or whose rows are under way"
-            )))
-        }
-        Some(_) | None => Move::CompareAgain(differing),
-    }
-}
-
-/// Whose answers are missing, those first who say why.
-fn missing(uncompared: &[Uncompared]) -> String {
-    let (said, silent): (Vec<_>, Vec<_>) = uncompared.iter().partition(|side| side.why.is_some());
-    let all: Vec<_> = said.iter().chain(&silent).map(ToString::to_string).collect();
-    match all.is_empty() {
-        true => "no side has answered".to_owned(),
-        false => all.join("; "),
-    }
-}
-
-/// The slots that differ in any store, by keyspace.
-fn differing(compared: &[StoreCompared]) -> Vec<(KeyspaceName, SlotSet)> {
-    let mut all: Vec<(KeyspaceName, SlotSet)> = Vec::new();
-    for store in compared.iter().filter(|store| !store.differing.is_empty()) {
-        match all.iter_mut().find(|(keyspace, _)| *keyspace == store.keyspace) {
-            Some((_, slots)) => *slots = slots.union(&store.differing),
-            None => all.push((store.keyspace.clone(), store.differing.clone())),
-        }
-    }
-    all
 }
 
 /// Each source fences by itself once its routers hold and have no write under way. That shows in its report, and where it
@@ -383,20 +244,6 @@ fn fenced(op: &Operation, seen: &Seen, now: Timestamp, positions: Vec<StorePosit
         positions,
         behind: if step == Step::Commit { behind } else { Vec::new() },
     }
-}
-
-/// When the present step is to be looked at again though nothing new is seen, its budgets apart: in Verify for the next
-/// round, in Hold and Fence when members have had the time to follow by themselves.
-pub fn looks_again_at(op: &Operation, seen: &Seen) -> Option<Timestamp> {
-    let (since, pause) = match op.step {
-        Step::Verify => {
-            let pauses = 2_i32.saturating_pow(op.round).saturating_sub(1);
-            (seen.entered(op, Step::Verify), VERIFY_PAUSE.saturating_mul(pauses))
-        }
-        Step::Hold | Step::Fence => (seen.entered(op, Step::Hold), FOLLOWING),
-        Step::Check | Step::Prepare | Step::Drain | Step::Commit | Step::Open | Step::Settle => return None,
-    };
-    since.and_then(|since| since.checked_add(pause).ok())
 }
 
 fn drain(op: &Operation, seen: &Seen, now: Timestamp) -> Move {

@@ -3,7 +3,7 @@
 use super::common::{at, slots, unit, well};
 use super::{EPOCH, after, check, op, short, unready, without_routers};
 use jiff::SignedDuration;
-use multiactive_core::promotion::{Seen, Step, StoreCompared, Uncompared, Verify, looks_again_at, next, wake_at};
+use multiactive_core::promotion::{Seen, Step, StoreCompared, Uncompared, Verify, next, wake_at};
 
 #[test]
 fn check_refuses_what_is_wrong_and_what_does_not_become_well_in_time() {
@@ -81,7 +81,7 @@ fn a_target_is_unready_only_once_that_has_lasted() {
         }
         let mut seen = well(EPOCH);
         unready(&mut seen, 20);
-        assert_eq!(wake_at(&op(step), &seen), Some(at(25)), "{step}");
+        assert_eq!(wake_at(&op(step), &seen, at(20)), Some(at(25)), "{step}");
     }
 }
 
@@ -241,10 +241,7 @@ fn verify_compares_again_what_differs_until_it_agrees_or_ten_rounds_are_over_whi
             want,
             "round {round} after {milliseconds} ms"
         );
-        assert_eq!(
-            looks_again_at(&op, &seen).is_some_and(|at| at > now),
-            want.starts_with("wait")
-        );
+        assert_eq!(wake_at(&op, &seen, now).is_some(), want.starts_with("wait"));
     }
     let missing: fn(&mut Seen) = |seen| {
         let side = |unit: &str, why: Option<&str>| Uncompared {

@@ -3,7 +3,7 @@
 use super::common::{at, position, unit, well};
 use super::{EPOCH, after, check, op, short, south_away, unready, without_routers};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::promotion::{Move, Outcome, Reach, RoutersSeen, Seen, Step, looks_again_at, wake_at};
+use multiactive_core::promotion::{Move, Outcome, Reach, RoutersSeen, Seen, Step, wake_at};
 
 fn no_fence(seen: &mut Seen) {
     seen.sources[0].fence = None;
@@ -120,7 +120,7 @@ fn members_may_follow_the_fence_by_themselves_for_a_moment_and_then_the_position
             ],
         );
     }
-    let until = looks_again_at(&op(Step::Hold), &well(EPOCH)).unwrap();
+    let until = wake_at(&op(Step::Hold), &well(EPOCH), at(0)).unwrap();
     assert!(at(0) < until && until < at(1));
 }
 
@@ -185,7 +185,7 @@ fn while_writes_are_held_a_target_that_stays_unready_gets_neither_time_nor_slots
         let mut seen = well(EPOCH);
         waits(&mut seen);
         unready(&mut seen, 2);
-        assert_eq!(wake_at(&op(step), &seen), Some(at(7)), "{step}");
+        assert_eq!(wake_at(&op(step), &seen, at(6)), Some(at(7)), "{step}");
         // Nor does it get the slots: it could not open them, and nobody could take them back.
         for (now, want) in [(6, "Commit"), (7, "Aborted/TargetNotReady")] {
             let got = short(&after(step, now, |seen| unready(seen, 2)));
@@ -232,7 +232,7 @@ fn drain_gives_up_early_only_for_what_has_been_broken_for_long() {
     assert_eq!(short(&away), "Commit");
     let mut seen = well(EPOCH);
     broken(&mut seen, Some(3));
-    assert_eq!(wake_at(&op(Step::Drain), &seen), Some(at(8)));
+    assert_eq!(wake_at(&op(Step::Drain), &seen, at(3)), Some(at(8)));
 }
 
 #[test]

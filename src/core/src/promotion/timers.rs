@@ -1,0 +1,59 @@
+//! How long each step waits for what, and when it is to be looked at again though nothing changes but the time.
+
+use super::fit::{self, unfit};
+use super::operation::{Operation, Step};
+use super::seen::Seen;
+use jiff::{SignedDuration, Timestamp};
+
+/// For how long a link must have been broken in Drain before that ends a promotion: writes are held meanwhile.
+pub(super) const BROKEN: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long Settle waits for links and routers of units that are neither source nor target.
+pub(super) const SETTLE: SignedDuration = SignedDuration::from_secs(30);
+
+/// The time between the first two rounds of Verify; it doubles with each.
+const VERIFY_PAUSE: SignedDuration = SignedDuration::from_millis(100);
+
+/// How long after the entry of Hold members may say that they followed the fences by themselves, before their positions
+/// are published for them: a round through the record more, while writes are held.
+pub(super) const FOLLOWING: SignedDuration = SignedDuration::from_millis(500);
+
+/// Whether `budget` has passed since `since`; an unknown start has not passed.
+pub(super) fn overdue(since: Option<Timestamp>, budget: SignedDuration, now: Timestamp) -> bool {
+    since.is_some_and(|since| now.duration_since(since) >= budget)
+}
+
+/// When the time for `patience` since `since` is over.
+fn after(since: Option<Timestamp>, patience: SignedDuration) -> Option<Timestamp> {
+    since.and_then(|since| since.checked_add(patience).ok())
+}
+
+/// When the slots that differed in this round of Verify may be compared again.
+pub(super) fn next_round(op: &Operation, seen: &Seen) -> Option<Timestamp> {
+    let pauses = 2_i32.saturating_pow(op.round).saturating_sub(1);
+    after(seen.entered(op, Step::Verify), VERIFY_PAUSE.saturating_mul(pauses))
+}
+
+/// When, after `now`, `next` may say something else although nothing changes but the time.
+pub fn wake_at(op: &Operation, seen: &Seen, now: Timestamp) -> Option<Timestamp> {
+    let entered = |step| seen.entered(op, step);
+    let unfit = || unfit(op, seen).and_then(|unfit| fit::patience_ends(op, seen, &unfit));
+    let unready = || fit::unready(op, seen).and_then(|_| after(seen.since.unready, fit::UNREADY));
+    let at = match op.step {
+        Step::Check | Step::Prepare => [unfit(), None, None],
+        Step::Verify => [unfit(), next_round(op, seen), None],
+        Step::Hold | Step::Fence => [
+            after(entered(Step::Hold), op.budgets.fence),
+            after(entered(Step::Hold), FOLLOWING),
+            unready(),
+        ],
+        Step::Drain => [
+            after(entered(Step::Drain), op.budgets.drain),
+            after(seen.since.broken.values().min().copied(), BROKEN),
+            unready(),
+        ],
+        Step::Settle => [after(entered(Step::Settle), SETTLE), None, None],
+        Step::Commit | Step::Open => [None; 3],
+    };
+    at.into_iter().flatten().filter(|at| *at > now).min()
+}

@@ -1,0 +1,45 @@
+//! What an operation waits for.
+
+use std::fmt;
+
+/// What an operation waits for; its text is the column WAITING-FOR.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum WaitFor {
+    /// The target's state is not known.
+    TargetReport,
+    /// The target is not ready.
+    Target(String),
+    /// A unit's links are not known to run.
+    Links(String),
+    /// A member's lag is unknown or too large.
+    Lag(String),
+    /// Sides that have not answered the comparison of this round, or the next round of what differs.
+    Comparison(String),
+    /// A source's routers have not all taken the table.
+    Routers(String),
+    /// Writes under way at a source.
+    InFlight(String),
+    /// A source's fence.
+    Fence(String),
+    /// A member that has not applied the positions.
+    Reach(String),
+    /// The target's databases to open.
+    Opened(String),
+}
+
+impl fmt::Display for WaitFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TargetReport => f.write_str("the target's report"),
+            Self::Target(detail) => write!(f, "the target: {detail}"),
+            Self::Links(detail) => write!(f, "links: {detail}"),
+            Self::Lag(detail) => write!(f, "lag: {detail}"),
+            Self::Comparison(detail) => write!(f, "the comparison of rows: {detail}"),
+            Self::Routers(detail) => write!(f, "routers: {detail}"),
+            Self::InFlight(detail) => write!(f, "writes in flight: {detail}"),
+            Self::Fence(unit) => write!(f, "the fence of {unit}"),
+            Self::Reach(detail) => write!(f, "the last writes at {detail}"),
+            Self::Opened(unit) => write!(f, "the databases to open of {unit}"),
+        }
+    }
+}
