@@ -72,6 +72,8 @@ pub struct StoreFacts {
     pub applied: Option<Epoch>,
     /// What keeps it from being in hand; `None` too while the first attempt runs.
     pub problem: Option<Problem>,
+    /// How its database is known not to be the one that it should be: nobody may count on its rows.
+    pub mistaken: Option<Problem>,
     /// Which server it is.
     pub server: Option<String>,
     /// Which database it was when it was in hand last, maybe by an earlier agent.

@@ -189,6 +189,15 @@ fn writes_in_flight_are_said_in_hold_by_the_source_alone() {
     }
 }
 
+/// A source that is asked for its checksums, and for heartbeats.
+fn verifying() -> Duty {
+    let mut verify = duty(Step::Verify, Role::Source, &["a", "a"]);
+    let slots = multiactive_core::slots::SlotSet::range(0, 1);
+    verify.stores[0].ask = Ask::Checksums { round: 2, slots };
+    verify.stores[1].ask = Ask::Beat;
+    verify
+}
+
 #[test]
 fn checksums_are_eight_bytes_a_slot_big_endian_in_base64() {
     let sums = facts::Checksums {
@@ -201,10 +210,7 @@ fn checksums_are_eight_bytes_a_slot_big_endian_in_base64() {
         ..Answer::default()
     };
     let stores = Stores::from([("a".into(), store(None, answer))]);
-    let mut verify = duty(Step::Verify, Role::Source, &["a", "a"]);
-    let slots = multiactive_core::slots::SlotSet::range(0, 1);
-    verify.stores[0].ask = Ask::Checksums { round: 2, slots };
-    verify.stores[1].ask = Ask::Beat;
+    let verify = verifying();
     let report = said(verify, &stores);
     assert_eq!(report.checksums.len(), 1);
     let said = &report.checksums[0];
@@ -222,10 +228,7 @@ fn a_store_whose_checksums_fail_says_why_once() {
         ..Answer::default()
     };
     let stores = Stores::from([("a".into(), store(None, answer))]);
-    let mut verify = duty(Step::Verify, Role::Source, &["a", "a"]);
-    let slots = multiactive_core::slots::SlotSet::range(0, 1);
-    verify.stores[0].ask = Ask::Checksums { round: 2, slots };
-    verify.stores[1].ask = Ask::Beat;
+    let verify = verifying();
     let problems = said(verify, &stores).problems;
     let told: Vec<_> = problems
         .iter()

@@ -15,10 +15,7 @@ use support::{admin, shared_cluster, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aborted_promotion_is_waited_for_no_longer_and_its_slots_are_served_again() {
-    let world = World::new(shared_cluster().await, "aborted", &["east-1", "north-1"]).await;
-    let agents = [world.agent("east-1").await, world.agent("north-1").await];
-    world.publish(world.table()).await;
-    world.all_to("east-1").await;
+    let (world, agents) = World::pair(shared_cluster().await, "aborted").await;
     let mut router = Router::of(&world, agents[0].routers, "east-1").await;
     router.told_of(world.table().epoch).await;
     // A session of a superuser is beyond the agent's rights.
@@ -63,10 +60,7 @@ async fn an_aborted_promotion_is_waited_for_no_longer_and_its_slots_are_served_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fence_that_waits_holds_up_no_other_operation_of_its_store() {
-    let world = World::new(shared_cluster().await, "beside", &["east-1", "north-1"]).await;
-    let agents = [world.agent("east-1").await, world.agent("north-1").await];
-    world.publish(world.table()).await;
-    world.all_to("east-1").await;
+    let (world, agents) = World::pair(shared_cluster().await, "beside").await;
     let slot = |user: &str| Function::Crc32.slot(user.as_bytes(), 256);
     let stays = slot("user-0");
     // Of another lock: writers of one lock wait for each other.

@@ -8,7 +8,6 @@ mod support;
 use multiactive_api::{AssignedStoreStatus, LinkState};
 use multiactive_core::promotion::Step;
 use multiactive_core::slots::SlotSet;
-use std::path::Path;
 use support::world::World;
 use support::{TABLES, admin, session, shared_cluster, until};
 
@@ -91,10 +90,7 @@ async fn an_empty_database_is_not_opened_as_though_it_had_all_rows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_went_back_is_not_opened_and_no_promotion_counts_on_it() {
-    let world = World::new(shared_cluster().await, "back", &["east-1", "north-1"]).await;
-    let agents = [world.agent("east-1").await, world.agent("north-1").await];
-    world.publish(world.table()).await;
-    world.all_to("east-1").await;
+    let (world, agents) = World::pair(shared_cluster().await, "back").await;
     let seen = world.status("east-1").await.stores[0].seen.unwrap();
     // As an older state has it: the epochs in it are lower.
     let older = "UPDATE multiactive.store SET seen_epoch = seen_epoch - 1;
@@ -138,25 +134,13 @@ async fn a_database_that_went_back_is_not_opened_and_no_promotion_counts_on_it()
     }
 }
 
-/// Copies everything of a server that does not run.
-async fn copy(from: &Path, to: &Path) {
-    let _ = tokio::fs::remove_dir_all(to).await;
-    let done = tokio::process::Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(done.await.unwrap().success());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fence_is_not_the_first_that_an_older_state_hears() {
-    let world = World::new(shared_cluster().await, "older", &["east-1", "north-1"]).await;
-    let agents = [world.agent("east-1").await, world.agent("north-1").await];
-    world.publish(world.table()).await;
-    world.all_to("east-1").await;
+    let (world, agents) = World::pair(shared_cluster().await, "older").await;
     let server = world.database("east-1");
-    let data = server.log().parent().unwrap().join("data");
     let scratch = tempfile::tempdir().unwrap();
     let snapshot = scratch.path().join("data");
-    server.stop().await;
-    copy(&data, &snapshot).await;
+    server.save(&snapshot).await.unwrap();
     server.restart().await.unwrap();
     until("the store to open again", || world.accepts("east-1", "u")).await;
 
@@ -164,8 +148,7 @@ async fn a_fence_is_not_the_first_that_an_older_state_hears() {
     world.enter(&uid, Step::Prepare).await;
     world.hold(&uid).await;
     world.applied("east-1").await;
-    server.stop().await;
-    copy(&snapshot, &data).await;
+    server.bring_back(&snapshot).await.unwrap();
     // Asked while the database is away, and again and again until it answers.
     world.enter(&uid, Step::Fence).await;
     world

@@ -16,10 +16,7 @@ fn broken(status: &UnitAssignmentStatus) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trigger_that_a_migration_disabled_is_put_back_and_told_with_what_it_may_have_let_in() {
-    let world = World::new(shared_cluster().await, "repaired", &["east-1", "north-1"]).await;
-    let agents = [world.agent("east-1").await, world.agent("north-1").await];
-    world.publish(world.table()).await;
-    world.all_to("east-1").await;
+    let (world, agents) = World::pair(shared_cluster().await, "repaired").await;
     assert_eq!(world.accepts("north-1", "u").await, Err("MA001".to_owned()));
     let there = admin(world.database("north-1")).await;
     // A write past the fence, in the very transaction that takes it away, so that no look comes in between.

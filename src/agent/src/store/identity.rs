@@ -1,63 +1,73 @@
-//! Whether a store's database is the one that this unit had: another one, an empty one and an older state of the same are
-//! told apart from it, and never opened as though they had all rows. Pure.
+//! In words, how a store's database is not the one that this unit had, and what a person can do: see
+//! [`multiactive_core::incarnation`]. Pure.
 //!
-//! What is remembered is in the unit's status, outside of the database, and in the databases of its peers. A store that
-//! nothing is remembered of is a first one.
+//! What is remembered is in the unit's status, outside of the database, and in the databases of its peers.
 
 use crate::facts::{Problem, StoreFacts};
+use multiactive_core::incarnation::{Found, Mistaken, Remembered, mistaken};
 use multiactive_stores::driver::Inspected;
 
-/// The reasons of problems with which a store's rows are not what others take them for.
-const REASONS: [&str; 3] = ["StoreLost", "NewIncarnation", "WentBack"];
-
-/// Whether a problem says that the database is not the one that it should be.
-pub(super) fn says(problem: &Problem) -> bool {
-    REASONS.contains(&problem.reason.as_str())
+/// Compares what is seen with what the unit's status remembers, and with what peers prove, in their words.
+pub(super) fn judge(known: &StoreFacts, seen: &Inspected, beyond: &[String]) -> Result<(), Problem> {
+    let remembered = Remembered {
+        incarnation: known.incarnation.as_deref(),
+        epoch: known.seen,
+    };
+    let found = Found {
+        incarnation: &seen.incarnation,
+        epoch: seen.seen,
+        opened: seen.opened,
+    };
+    let Some(mistaken) = mistaken(remembered, found, !beyond.is_empty()) else {
+        return Ok(());
+    };
+    Err(match mistaken {
+        Mistaken::Empty => Problem::new(
+            "StoreLost",
+            another(known, seen, "it is new, and no slot was ever open in it"),
+        ),
+        Mistaken::Another => Problem::new(
+            "NewIncarnation",
+            another(known, seen, "other rows may have been written in it"),
+        ),
+        Mistaken::Older(epoch) => Problem::new(
+            "WentBack",
+            format!(
+                "the database was at epoch {epoch} and is at {now} now: it was restored from an older state, and rows that \
+                 were acknowledged since may be missing, though others have them. Nothing opens in it. Bring them back \
+                 from a member whose rows are newest, and then say so in it: UPDATE multiactive.store SET seen_term = \
+                 {term}, seen_epoch = {number}, born = gen_random_uuid(). The links from and to here then have a gap until \
+                 the rows were compared",
+                now = seen.seen,
+                term = epoch.term,
+                number = epoch.epoch
+            ),
+        ),
+        Mistaken::Behind => Problem::new(
+            "WentBack",
+            format!(
+                "{}: this database was restored from an older state, and rows that were acknowledged since are missing \
+                 here. Nothing opens in it, for what it writes up to there would never come to them. Bring the rows back \
+                 from there, and then say so in it: UPDATE multiactive.store SET born = gen_random_uuid(). The links from \
+                 and to here then have a gap until the rows were compared",
+                beyond.join("; ")
+            ),
+        ),
+    })
 }
 
-/// Compares what is seen with what the unit's status remembers, and with what peers prove.
-pub(super) fn judge(known: &StoreFacts, seen: &Inspected, beyond: &[String]) -> Result<(), Problem> {
-    if let Some(incarnation) = known.incarnation.as_ref().filter(|known| **known != seen.incarnation) {
-        let (reason, what) = if seen.opened {
-            ("NewIncarnation", "other rows may have been written in it")
-        } else {
-            ("StoreLost", "it is new, and no slot was ever open in it")
-        };
-        let at = known.seen.map_or_else(String::new, |epoch| {
-            format!(", seen_term = {}, seen_epoch = {}", epoch.term, epoch.epoch)
-        });
-        let message = format!(
-            "the database ({}) is not the one that this unit had ({incarnation}): {what}. Nothing opens in it, and nothing \
-             is taken from it. Bring that database back; or bring all its rows into this one, from a backup or from a \
-             member whose rows are newest, and then say so in it: UPDATE multiactive.store SET incarnation = \
-             '{incarnation}'{at}. The links from here then have a gap until the rows were compared",
-            seen.incarnation
-        );
-        return Err(Problem::new(reason, message));
-    }
-    if let Some(epoch) = known.seen.filter(|epoch| *epoch > seen.seen) {
-        let message = format!(
-            "the database was at epoch {epoch} and is at {now} now: it was restored from an older state, and rows that \
-             were acknowledged since may be missing, though others have them. Nothing opens in it. Bring them back from \
-             a member whose rows are newest, and then say so in it: UPDATE multiactive.store SET seen_term = {term}, \
-             seen_epoch = {number}, born = gen_random_uuid(). The links from and to here then have a gap until the rows \
-             were compared",
-            now = seen.seen,
-            term = epoch.term,
-            number = epoch.epoch
-        );
-        return Err(Problem::new("WentBack", message));
-    }
-    if let Some(first) = beyond.first() {
-        let message = format!(
-            "{first}: this database was restored from an older state, and rows that were acknowledged since are missing \
-             here. Nothing opens in it, for what it writes up to there would never come to them. Bring the rows back from \
-             there, and then say so in it: UPDATE multiactive.store SET born = gen_random_uuid(). The links from and to \
-             here then have a gap until the rows were compared"
-        );
-        return Err(Problem::new("WentBack", message));
-    }
-    Ok(())
+fn another(known: &StoreFacts, seen: &Inspected, what: &str) -> String {
+    let incarnation = known.incarnation.as_deref().unwrap_or_default();
+    let at = known.seen.map_or_else(String::new, |epoch| {
+        format!(", seen_term = {}, seen_epoch = {}", epoch.term, epoch.epoch)
+    });
+    format!(
+        "the database ({}) is not the one that this unit had ({incarnation}): {what}. Nothing opens in it, and nothing is \
+         taken from it. Bring that database back; or bring all its rows into this one, from a backup or from a member whose \
+         rows are newest, and then say so in it: UPDATE multiactive.store SET incarnation = '{incarnation}'{at}. The links \
+         from here then have a gap until the rows were compared",
+        seen.incarnation
+    )
 }
 
 #[cfg(test)]

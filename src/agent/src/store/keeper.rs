@@ -98,6 +98,7 @@ fn report<D: Driver>(store: &Store<D>, target: &Target, trouble: Trouble) {
         Trouble::Failed(error) => Problem::new(error.reason(), error.explain()),
         Trouble::Another(problem) => {
             // What the others have of it, and it of them, is not to be counted on: promotions see that by the links.
+            store.board.change(|facts| facts.mistaken = Some(problem.clone()));
             for peer in &target.peers {
                 links::note(store, &peer.unit, links::not_its_own(&problem));
             }
@@ -223,6 +224,7 @@ async fn look<D: Driver>(store: &Store<D>, target: &Target, before: Option<Stand
         Problem::new(error.reason(), error.explain())
     });
     store.board.change(|facts| {
+        facts.mistaken = None;
         facts.server = Some(server.clone());
         facts.incarnation = Some(incarnation);
         facts.seen = Some(epoch);

@@ -2,7 +2,6 @@
 //!
 //! A link whose peer is not in the assignment any more is left as it is: nothing is deleted here.
 
-use super::identity;
 use super::wish::{Target, Wish};
 use super::{LONGEST_PAUSE, Store, timed};
 use crate::backoff::Backoff;
@@ -79,9 +78,8 @@ async fn converge<D: Driver>(store: &Store<D>, target: &Target) -> bool {
             None => timed(&store.metrics, "link", store.driver.link(peer)).await,
         };
         // A store whose rows are not what others take them for has no link that anybody may count on.
-        let problem = store.board.facts().problem;
-        let another = problem.filter(identity::says);
-        let fact = another.map_or_else(|| fact(&target.spec.unit, link), |problem| not_its_own(&problem));
+        let mistaken = store.board.facts().mistaken;
+        let fact = mistaken.map_or_else(|| fact(&target.spec.unit, link), |problem| not_its_own(&problem));
         let runs = fact.state == Reported::Running;
         note(store, &peer.unit, fact);
         runs

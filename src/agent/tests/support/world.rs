@@ -88,6 +88,15 @@ impl World {
         world
     }
 
+    /// Two units, `east-1` and `north-1`, with an agent each; the first owns every slot.
+    pub async fn pair(cluster: &Cluster, name: &str) -> (World, [Running; 2]) {
+        let world = World::new(cluster, name, &["east-1", "north-1"]).await;
+        let agents = [world.agent("east-1").await, world.agent("north-1").await];
+        world.publish(world.table()).await;
+        world.all_to("east-1").await;
+        (world, agents)
+    }
+
     pub fn database(&self, unit: &str) -> &Server {
         let index = self.units.iter().position(|known| known == unit).unwrap();
         &self.databases[index]
