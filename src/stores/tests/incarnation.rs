@@ -115,26 +115,16 @@ async fn a_receiver_that_is_new_has_a_gap_where_rows_were_written_before_and_els
     }
 }
 
-/// Copies everything of a server that does not run.
-async fn copy(from: &std::path::Path, to: &std::path::Path) {
-    let _ = tokio::fs::remove_dir_all(to).await;
-    let done = tokio::process::Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(done.await.unwrap().success());
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_was_restored_from_an_older_state_is_told_by_what_its_peers_have_of_it() {
     let members = mesh(&["east-1", "north-1"]).await;
     let [east, north] = &members[..] else { unreachable!() };
     set_all(&east.driver, true, 1).await;
     let peers = [peer(north)];
-    let data = east.server.log().parent().unwrap().join("data");
-    assert!(data.join("PG_VERSION").exists(), "{}", data.display());
     let snapshot = tempfile::tempdir().unwrap();
     let snapshot = snapshot.path().join("data");
 
-    east.server.stop().await;
-    copy(&data, &snapshot).await;
+    east.server.save(&snapshot).await.unwrap();
     east.server.restart().await.unwrap();
     set_all(&east.driver, true, 1).await;
     running(north, east).await;
@@ -157,8 +147,7 @@ async fn a_database_that_was_restored_from_an_older_state_is_told_by_what_its_pe
     assert_eq!(east.driver.went_back(&peers).await.unwrap(), Vec::<String>::new());
     running(north, east).await;
 
-    east.server.stop().await;
-    copy(&snapshot, &data).await;
+    east.server.bring_back(&snapshot).await.unwrap();
     east.server.restart().await.unwrap();
     let beyond = east.driver.went_back(&peers).await.unwrap();
     assert!(

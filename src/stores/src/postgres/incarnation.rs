@@ -48,19 +48,13 @@ impl Introduction {
     }
 }
 
-/// The comment that the publication of this store should have, as SQL on the row of `multiactive.store`.
-pub(super) const COMMENT: &str = "format('multiactive: %s, %s, %s', s.incarnation, s.born,
-    CASE WHEN s.opened OR s.incarnation <> s.born THEN 'opened' ELSE 'never opened' END)";
-
 /// Says on the publication which database this is. Only where it does not say so: it takes a lock.
 pub(super) async fn introduce(session: &Session<'_>, spec: &StoreSpec) -> Result<(), Error> {
-    let sql = format!(
-        "SELECT {COMMENT} FROM multiactive.store s
-         WHERE {COMMENT} IS DISTINCT FROM (SELECT obj_description(p.oid, 'pg_publication') FROM pg_publication p
-                                           WHERE p.pubname = $1)"
-    );
+    let sql = "SELECT told FROM multiactive.introduction() told
+               WHERE told IS DISTINCT FROM (SELECT obj_description(p.oid, 'pg_publication') FROM pg_publication p
+                                            WHERE p.pubname = $1)";
     let rows = session
-        .rows("reading which database this is", &sql, &[&publication(spec)])
+        .rows("reading which database this is", sql, &[&publication(spec)])
         .await?;
     let Some(row) = rows.first() else { return Ok(()) };
     let comment: String = row.get(0);

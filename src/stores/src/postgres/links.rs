@@ -12,6 +12,7 @@ use super::{Postgres, names};
 use crate::driver::{Link, LinkState, Peer, Unlinked};
 use crate::error::Error;
 use multiactive_core::ids::UnitName;
+use multiactive_core::incarnation::{LinkPast, may_lack_rows};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -133,13 +134,13 @@ async fn make(
     };
     // Before the slot: what has a slot and no note, another database than this one had made.
     note(session, name, from, &seen).await?;
-    // A slot that was kept for this very database has all; else rows may have come before it, unless nobody could write.
-    let written = || seen.introduction.as_ref().map_or(known.made, |told| told.opened);
-    let missed = match (&adopt, known.made) {
-        (Some(_), true) => false,
-        (Some(_), false) | (None, _) => reborn(&seen, &known) || written(),
+    let past = LinkPast {
+        made: known.made,
+        kept: adopt.is_some(),
+        reborn: reborn(&seen, &known),
+        opened: seen.introduction.as_ref().map(|told| told.opened),
     };
-    if missed {
+    if may_lack_rows(past) {
         let lost = lost.unwrap_or(match known.made {
             true => "it was dropped with its slot",
             false => "this database had none",

@@ -5,6 +5,7 @@ use super::peer::PeerSeen;
 use super::wait::lsn;
 use crate::driver::Peer;
 use crate::error::Error;
+use multiactive_core::incarnation::is_another;
 use tokio_postgres::types::ToSql;
 
 /// Notes that nothing before `position` is still to come by the link: it was applied, or it is missing for good, which is
@@ -42,24 +43,24 @@ pub(super) async fn noted(session: &Session<'_>, name: &str) -> Result<Noted, Er
 
 /// Why nothing is taken from the peer: it is another database than the one whose rows are here.
 pub(super) fn other(from: &Peer, seen: &PeerSeen, known: &Noted) -> Option<String> {
-    let (seen, known) = (seen.introduction.as_ref()?, known.incarnation.as_ref()?);
-    (seen.incarnation != *known).then(|| {
+    let told = seen.introduction.as_ref().map(|told| told.incarnation.as_str());
+    let known = known.incarnation.as_deref();
+    is_another(known, told).then(|| {
+        let (seen, known) = (told.unwrap_or_default(), known.unwrap_or_default());
         format!(
             "{from}'s database is another one ({seen}) than the one whose rows are here ({known}): nothing is taken from \
              it, and nothing opens there, before a person has brought the rows back into it and says so in that database: \
              UPDATE multiactive.store SET incarnation = '{known}' (with the epochs that the status of its store names, \
              where it says more). The link is then made with a gap until the rows were compared",
-            from = from.unit,
-            seen = seen.incarnation
+            from = from.unit
         )
     })
 }
 
-/// Whether the peer is another database by now, of which a person says that it has all rows of the one before.
+/// Whether the peer goes on with rows that a person brought back into it since the link was made.
 pub(super) fn reborn(seen: &PeerSeen, known: &Noted) -> bool {
-    let told = seen.introduction.as_ref();
-    told.zip(known.born.as_ref())
-        .is_some_and(|(told, born)| told.born != *born)
+    let told = seen.introduction.as_ref().map(|told| told.born.as_str());
+    is_another(known.born.as_deref(), told)
 }
 
 /// Remembers that the link is made, and with which database: if it has to be made again, rows may be missing.

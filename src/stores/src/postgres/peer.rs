@@ -3,7 +3,7 @@
 
 use super::connect::{Access, Server};
 use super::incarnation::Introduction;
-use super::{Postgres, names};
+use super::{Postgres, names, noted};
 use crate::driver::Peer;
 use crate::error::Error;
 use std::time::Duration;
@@ -152,9 +152,5 @@ pub(super) async fn drop_slot(pg: &Postgres, peer: &Peer, slot: &str) -> Result<
 pub(super) async fn progress_of(pg: &Postgres, peer: &Peer, name: &str) -> Result<Option<String>, Error> {
     let server = server(pg, peer);
     let session = server.session().await?;
-    let sql = "SELECT pg_replication_origin_progress('pg_' || s.oid, true)::text
-               FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-               WHERE d.datname = current_database() AND s.subname = $1::text::name";
-    let rows = session.rows("asking a peer how far it has come", sql, &[&name]).await?;
-    Ok(rows.first().and_then(|row| row.get(0)))
+    noted::applied(&session, name).await
 }

@@ -153,10 +153,10 @@ pub(super) async fn confess(pg: &Postgres, session: &Session<'_>, amiss: &Amiss)
     session
         .change("noting a breach", sql, &[&pg.spec.unit.as_str(), &amiss.fence, &words])
         .await?;
-    let sql = "UPDATE multiactive.link SET gap = left(concat_ws('; ', gap, $2::text), 4000) WHERE $1::boolean";
-    session
-        .change("noting gaps of links", sql, &[&amiss.fence, &words])
-        .await?;
+    if amiss.fence {
+        let sql = "SELECT multiactive.add_gap(l.from_unit, $1) FROM multiactive.link l";
+        session.rows("noting gaps of links", sql, &[&words]).await?;
+    }
     Ok(())
 }
 
@@ -206,8 +206,10 @@ fn parts(spec: &StoreSpec) -> Vec<Part> {
         "refuse_truncate",
         "hold_back",
         "heed",
+        "add_gap",
         "await_table",
         "tell_birth",
+        "introduction",
     ] {
         parts.push(("function", String::new(), name.to_owned()));
     }

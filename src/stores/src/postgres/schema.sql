@@ -227,6 +227,13 @@ CREATE TABLE IF NOT EXISTS multiactive.breach (
 -- The unit's database went on as another one since then, with rows that a person brought back: its new `born`.
 ALTER TABLE multiactive.breach ADD COLUMN IF NOT EXISTS reborn text;
 
+-- Adds to why rows of a unit may be missing or wrong here; the first word stays the first.
+CREATE OR REPLACE FUNCTION multiactive.add_gap(unit text, why text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $add_gap$
+    UPDATE multiactive.link l SET gap = left(concat_ws('; ', l.gap, add_gap.why), 4000)
+    WHERE l.from_unit = add_gap.unit AND add_gap.why IS NOT NULL
+$add_gap$;
+
 -- Runs in the worker that applies a link: what the link brought, or did not bring, may be wrong, which is its gap. So it
 -- reaches every receiver, one that is away too, whatever the agents do.
 CREATE OR REPLACE FUNCTION multiactive.heed() RETURNS trigger
@@ -285,8 +292,7 @@ BEGIN
         END IF;
         PERFORM pg_sleep(0.02);
     END LOOP;
-    UPDATE multiactive.link SET gap = left(concat_ws('; ', gap, NEW.gap), 4000)
-    WHERE from_unit = NEW.unit AND NEW.gap IS NOT NULL;
+    PERFORM multiactive.add_gap(NEW.unit, NEW.gap);
     RETURN NULL;
 END
 $await$;
@@ -295,6 +301,14 @@ CREATE OR REPLACE TRIGGER await_table BEFORE INSERT ON multiactive.joined
 FOR EACH ROW EXECUTE FUNCTION multiactive.await_table();
 ALTER TABLE multiactive.joined ENABLE REPLICA TRIGGER await_table;
 
+-- What this database says of itself to peers, as the publication's comment.
+CREATE OR REPLACE FUNCTION multiactive.introduction() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $introduction$
+    SELECT format('multiactive: %s, %s, %s', s.incarnation, s.born,
+                  CASE WHEN s.opened OR s.incarnation <> s.born THEN 'opened' ELSE 'never opened' END)
+    FROM multiactive.store s
+$introduction$;
+
 -- A person says that rows were brought back: every receiver is told, in the log and by the publication's comment at once,
 -- and what others wrote since the older state may be missing here.
 CREATE OR REPLACE FUNCTION multiactive.tell_birth() RETURNS trigger
@@ -302,20 +316,19 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $tell
 DECLARE
     told text := format('rows were brought back into %s''s database by hand at %s', NEW.unit,
                         to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'));
-    publication record;
+    publication name;
 BEGIN
     INSERT INTO multiactive.breach (unit, at, fence, words, reborn)
     VALUES (NEW.unit, clock_timestamp(), false,
             told || format(': rows that %s wrote before may be missing here; compare the rows and repair', NEW.unit),
             NEW.born::text);
-    UPDATE multiactive.link
-    SET gap = left(concat_ws('; ', gap, told || format(': rows of %s may be missing here; compare the rows and repair',
-                                                       from_unit)), 4000);
-    FOR publication IN SELECT pubname, replace(obj_description(oid, 'pg_publication'), OLD.born::text, NEW.born::text) AS words
-                       FROM pg_publication
+    PERFORM multiactive.add_gap(l.from_unit, told || format(': rows of %s may be missing here; compare the rows and repair',
+                                                            l.from_unit))
+    FROM multiactive.link l;
+    FOR publication IN SELECT pubname FROM pg_publication
                        WHERE obj_description(oid, 'pg_publication') LIKE 'multiactive: ' || OLD.incarnation || ', %'
     LOOP
-        EXECUTE format('COMMENT ON PUBLICATION %I IS %L', publication.pubname, publication.words);
+        EXECUTE format('COMMENT ON PUBLICATION %I IS %L', publication, multiactive.introduction());
     END LOOP;
     RETURN NULL;
 END
