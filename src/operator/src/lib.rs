@@ -9,6 +9,8 @@ pub mod datastores;
 pub mod error;
 pub mod failpoints;
 pub mod finalizers;
+#[cfg(test)]
+mod fixtures;
 pub mod hub;
 pub mod keyspaces;
 pub mod links;

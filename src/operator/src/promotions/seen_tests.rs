@@ -1,41 +1,22 @@
 //! Tests of what the step machine is shown.
 
 use super::*;
+use crate::fixtures::{self, object};
 use multiactive_api::{DataStore, Unit, UnitAssignment};
-use multiactive_core::promotion::{Budgets, OperationKind, SlotMove, Step, Verify};
+use multiactive_core::promotion::Step;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-fn from<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> T {
-    serde_json::from_value(json!({"apiVersion": "multiactive.io/v1alpha1", "kind": kind,
-        "metadata": {"name": name, "namespace": "shop", "uid": name, "generation": 1}, "spec": spec}))
-    .unwrap()
-}
+#[path = "seen_tests_away.rs"]
+mod away;
+#[path = "seen_tests_compared.rs"]
+mod compared;
 
 fn operation() -> Operation {
     Operation {
-        kind: OperationKind::Promotion,
-        uid: "move".into(),
-        name: "move".into(),
-        target: "b".into(),
-        moves: vec![SlotMove {
-            keyspace: "users".into(),
-            source: "a".into(),
-            slots: SlotSet::range(0, 1),
-        }],
         stores: vec![orders(&["a", "b"])],
-        verify: Verify::Full,
-        budgets: Budgets {
-            fence: SignedDuration::from_secs(10),
-            drain: SignedDuration::from_secs(30),
-        },
-        step: Step::Hold,
-        epoch: Epoch::new(1, 7),
         round: 2,
-        remaining: Vec::new(),
-        positions: Vec::new(),
-        behind: Vec::new(),
-        history: Vec::new(),
+        ..fixtures::operation(Step::Hold, Epoch::new(1, 7))
     }
 }
 
@@ -56,7 +37,7 @@ fn three() -> Operation {
 }
 
 fn report(unit: &str, status: Value) -> (UnitName, Arc<UnitAssignment>) {
-    let mut assignment: UnitAssignment = from("UnitAssignment", unit, json!({"unit": unit, "cluster": "c"}));
+    let mut assignment: UnitAssignment = object("UnitAssignment", unit, json!({"unit": unit, "cluster": "c"}));
     assignment.status = Some(serde_json::from_value(status).unwrap());
     (unit.into(), Arc::new(assignment))
 }
@@ -65,10 +46,10 @@ fn report(unit: &str, status: Value) -> (UnitName, Arc<UnitAssignment>) {
 fn inputs(a: Value, b: Value) -> Inputs {
     let unit = |name: &str| {
         let spec = json!({"cluster": "c", "role": "Sharded", "router": "https://r:1"});
-        Arc::new(from::<Unit>("Unit", name, spec))
+        Arc::new(object::<Unit>("Unit", name, spec))
     };
     let member = |unit: &str| json!({"unit": unit, "address": "h:1", "credentials": "s"});
-    let store: DataStore = from(
+    let store: DataStore = object(
         "DataStore",
         "orders",
         json!({"topology": "Sharded", "keyspace": "users", "engine": {"type": "PostgreSQL"}, "tables": [],
@@ -78,7 +59,7 @@ fn inputs(a: Value, b: Value) -> Inputs {
         namespace: "shop".to_owned(),
         units: vec![unit("a"), unit("b")],
         stores: vec![Arc::new(store)],
-        promotions: vec![Arc::new(from(
+        promotions: vec![Arc::new(object(
             "Promotion",
             "move",
             json!({"targetUnit": "b", "mode": "Execute", "select": {"type": "Unit", "unit": "a"}}),
@@ -159,66 +140,6 @@ fn a_reach_is_taken_as_it_is_reported_and_only_for_the_operations_own_epoch() {
     }
 }
 
-#[test]
-fn a_comparison_needs_both_sides_and_the_round() {
-    let sums = |round: i32, sums: &[u64]| {
-        let bytes: Vec<u8> = sums.iter().flat_map(|sum| sum.to_be_bytes()).collect();
-        let sums = base64::engine::general_purpose::STANDARD.encode(bytes);
-        let checksums = json!([{"store": "orders", "round": round, "rows": 5, "sums": sums}]);
-        json!({"operations": [{"uid": "move", "term": 0, "epoch": 0, "checksums": checksums}]})
-    };
-    for (a, b, want) in [
-        (sums(2, &[1, 2]), sums(2, &[1, 2]), Some("")),
-        (sums(2, &[1, 2]), sums(2, &[1, 3]), Some("1")),
-        (sums(2, &[1, 2]), sums(1, &[1, 2]), None),
-        (sums(2, &[1]), sums(2, &[1, 2]), None),
-        (sums(2, &[1, 2]), json!({}), None),
-    ] {
-        let seen = seen(&operation(), &inputs(a, b));
-        let differing = seen.compared.map(|compared| compared[0].differing.to_string());
-        assert_eq!(differing.as_deref(), want);
-    }
-}
-
-#[test]
-fn whose_answer_to_a_comparison_is_missing_is_named_with_what_its_agent_says() {
-    let mut op = operation();
-    op.step = Step::Verify;
-    let sums = base64::engine::general_purpose::STANDARD.encode([0; 16]);
-    let answered = json!({"operations": [{"uid": "move", "term": 0, "epoch": 0,
-        "checksums": [{"store": "orders", "round": 2, "rows": 5, "sums": sums}]}]});
-    let failed = json!({"operations": [{"uid": "move", "term": 0, "epoch": 0,
-        "problems": [{"store": "orders", "message": "permission denied"}]}]});
-    let under_way = json!({"operations": [{"uid": "move", "term": 0, "epoch": 0}]});
-    let broken = json!({"operations": [{"uid": "move", "term": 0, "epoch": 0}],
-        "stores": [{"name": "orders", "ready": false, "message": "no answer"}]});
-    for (a, b, away, want) in [
-        (answered.clone(), answered.clone(), false, ""),
-        (answered.clone(), failed, false, "orders at b: permission denied"),
-        (answered.clone(), under_way.clone(), false, "orders at b"),
-        (answered.clone(), broken, false, "orders at b: store orders: no answer"),
-        (
-            answered.clone(),
-            under_way,
-            true,
-            "orders at b: its member cluster does not answer",
-        ),
-        (json!({}), answered, false, "orders at a: its agent has not reported"),
-    ] {
-        let mut inputs = inputs(a, b);
-        if away {
-            inputs.reachable.remove(&UnitName::from("b"));
-            inputs.away.insert("b".into());
-        }
-        let sides = seen(&op, &inputs).uncompared;
-        let told: Vec<_> = sides.iter().map(ToString::to_string).collect();
-        assert_eq!(told.join("; "), want);
-    }
-    // Nobody asks in another step.
-    op.step = Step::Hold;
-    assert_eq!(seen(&op, &inputs(json!({}), json!({}))).uncompared, []);
-}
-
 /// A fourth cell in a cluster that answers, whose agent was never installed or cannot start.
 #[test]
 fn a_unit_that_never_reported_is_named_and_makes_nothing_of_the_others_unknown() {
@@ -228,7 +149,7 @@ fn a_unit_that_never_reported_is_named_and_makes_nothing_of_the_others_unknown()
     };
     let mut inputs = inputs(router(7), router(6));
     inputs.reachable.extend(["c".into(), "d".into()]);
-    let assignment: UnitAssignment = from("UnitAssignment", "d", json!({"unit": "d", "cluster": "d"}));
+    let assignment: UnitAssignment = object("UnitAssignment", "d", json!({"unit": "d", "cluster": "d"}));
     inputs.reports.insert("d".into(), Arc::new(assignment));
     let behind = seen(&operation(), &inputs).routers_behind.unwrap();
     let behind: Vec<_> = behind.iter().map(|b| (b.unit.as_str(), b.router.as_deref())).collect();
@@ -256,7 +177,7 @@ fn a_link_that_nobody_reported_is_unknown_and_a_broken_one_is_named() {
 /// A third unit c with a member of the store, and what its agent said last.
 fn with_third(mut inputs: Inputs, c: Value) -> Inputs {
     let spec = json!({"cluster": "c", "role": "Sharded", "router": "https://r:1"});
-    inputs.units.push(Arc::new(from("Unit", "c", spec)));
+    inputs.units.push(Arc::new(object("Unit", "c", spec)));
     let member = serde_json::from_value(json!({"unit": "c", "address": "h:1", "credentials": "s"}));
     Arc::make_mut(&mut inputs.stores[0]).spec.members.push(member.unwrap());
     inputs.reports.extend([report("c", c)]);
@@ -267,86 +188,6 @@ fn with_third(mut inputs: Inputs, c: Value) -> Inputs {
 fn links_from(units: &[(&str, &str)]) -> Value {
     let link = |(from, state): &(&str, &str)| json!({"store": "orders", "from": from, "state": state});
     json!({"links": units.iter().map(link).collect::<Vec<_>>()})
-}
-
-#[test]
-fn links_with_a_unit_that_is_away_do_not_count_and_it_is_said_to_be_away() {
-    // C is gone: its last words are old, and nobody hears from it.
-    let gone = || {
-        let a = links_from(&[("b", "Running"), ("c", "Broken")]);
-        let b = links_from(&[("a", "Running"), ("c", "Broken")]);
-        with_third(inputs(a, b), links_from(&[("a", "Running"), ("b", "Running")]))
-    };
-    let unknown = gone();
-    let mut away = gone();
-    away.away.insert("c".into());
-    for (inputs, reachable, links) in [
-        (unknown, None, "Some(Err(\"link orders from c to a is broken\"))"),
-        (away, Some(false), ""),
-    ] {
-        let seen = seen(&three(), &inputs);
-        let of = |unit: &str| seen.members.iter().find(|member| member.unit.as_str() == unit).unwrap();
-        assert_eq!((of("b").reachable, of("c").reachable), (Some(true), reachable));
-        // The third unit tells of all its links; source and target tell of those between them.
-        assert!(format!("{:?}", of("c").links).starts_with(links), "{:?}", of("c").links);
-        assert_eq!(of("b").links, Some(Ok(())));
-        assert_eq!(seen.sources[0].links, Some(Ok(())));
-    }
-}
-
-#[test]
-fn a_member_that_was_away_when_writes_began_to_be_held_holds_up_no_link_either() {
-    let a = links_from(&[("b", "Running"), ("c", "Running")]);
-    let b = links_from(&[("a", "Running"), ("c", "Running")]);
-    let mut inputs = with_third(inputs(a, b), links_from(&[("a", "Running"), ("b", "Starting")]));
-    inputs.reachable.insert("c".into());
-    let spec = json!({"cluster": "d", "role": "Sharded", "router": "https://r:1"});
-    inputs.units.push(Arc::new(from("Unit", "d", spec)));
-    let member = serde_json::from_value(json!({"unit": "d", "address": "h:1", "credentials": "s"}));
-    Arc::make_mut(&mut inputs.stores[0]).spec.members.push(member.unwrap());
-    let d = links_from(&[("a", "Running"), ("b", "Running"), ("c", "Starting")]);
-    inputs.reports.extend([report("d", d)]);
-    for unit in ["a", "b", "c"] {
-        let mut links = inputs.reports[&UnitName::from(unit)].status.clone().unwrap();
-        let link = json!({"store": "orders", "from": "d", "state": "Running"});
-        links.links.push(serde_json::from_value(link).unwrap());
-        Arc::make_mut(inputs.reports.get_mut(&UnitName::from(unit)).unwrap()).status = Some(links);
-    }
-    let mut op = operation();
-    op.stores = vec![orders(&["a", "b", "c", "d"])];
-    let links = |op: &Operation| {
-        let seen = seen(op, &inputs);
-        let of = |unit: &str| {
-            seen.members
-                .iter()
-                .find(|member| member.unit.as_str() == unit)
-                .unwrap()
-                .links
-                .clone()
-        };
-        format!("{:?} {:?}", of("b"), of("d"))
-    };
-    assert_eq!(
-        links(&op),
-        "Some(Ok(())) Some(Err(\"link orders from c to d is starting\"))"
-    );
-    op.behind = vec!["c".into()];
-    assert_eq!(links(&op), "Some(Ok(())) Some(Ok(()))");
-}
-
-#[test]
-fn source_and_target_are_waited_for_though_they_are_away() {
-    let (a, b) = (links_from(&[("b", "Running")]), links_from(&[("a", "Running")]));
-    for away in ["a", "b"] {
-        let mut inputs = inputs(a.clone(), b.clone());
-        inputs.reachable.remove(&UnitName::from(away));
-        inputs.away.insert(away.into());
-        let seen = seen(&operation(), &inputs);
-        let source = format!("{:?}", seen.sources[0].links);
-        assert_eq!(source.contains("does not answer"), away == "a", "{source}");
-        assert_eq!(seen.members[0].reachable, Some(away != "b"));
-        assert_eq!(format!("{:?}", seen.members[0].links), "Some(Ok(()))");
-    }
 }
 
 #[test]
@@ -448,23 +289,6 @@ fn an_edit_of_a_store_changes_nothing_of_what_is_fenced_before_the_commit_and_is
     assert_eq!(seen(&operation(), &unreadable).stores, Some(Vec::new()));
     unreadable.unreadable_stores.insert("orders".to_owned());
     assert_eq!(seen(&operation(), &unreadable).stores, None);
-}
-
-#[test]
-fn a_member_whose_database_is_silent_for_long_is_as_good_as_away_and_source_and_target_are_not() {
-    let a = links_from(&[("b", "Running"), ("c", "Running")]);
-    let b = links_from(&[("a", "Running"), ("c", "Running")]);
-    for unit in ["a", "b", "c"] {
-        let mut inputs = with_third(inputs(a.clone(), b.clone()), json!({}));
-        inputs.reachable.insert("c".into());
-        inputs.silent_stores.insert((unit.into(), "orders".into()));
-        inputs.silent_stores.insert(("c".into(), "another".into()));
-        let seen = seen(&three(), &inputs);
-        for member in &seen.members {
-            let away = member.unit.as_str() == unit && unit == "c";
-            assert_eq!(member.away(), away, "{unit} silent: {member:?}");
-        }
-    }
 }
 
 #[test]

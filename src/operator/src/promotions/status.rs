@@ -221,6 +221,7 @@ pub fn pause(history: &[StepRecord]) -> Option<SignedDuration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::{object, operation};
     use crate::tables::RecordProblem;
     use multiactive_core::promotion::OperationKind;
 
@@ -257,31 +258,10 @@ mod tests {
 
     #[test]
     fn what_holds_up_the_record_is_said_by_promotions_that_run_and_by_those_that_wait() {
-        let promotion: Promotion = serde_json::from_value(serde_json::json!({
-            "apiVersion": "multiactive.io/v1alpha1", "kind": "Promotion", "metadata": {"name": "move", "uid": "move"},
-            "spec": {"targetUnit": "b", "mode": "Execute", "select": {"type": "Unit", "unit": "a"}, "expectedEpoch": 1},
-        }))
-        .unwrap();
-        let operation = Operation {
-            kind: OperationKind::Promotion,
-            uid: "move".into(),
-            name: "move".into(),
-            target: "b".into(),
-            moves: Vec::new(),
-            stores: Vec::new(),
-            verify: multiactive_core::promotion::Verify::None,
-            budgets: multiactive_core::promotion::Budgets {
-                fence: SignedDuration::from_secs(10),
-                drain: SignedDuration::from_secs(30),
-            },
-            step: Step::Hold,
-            epoch: Epoch::new(1, 3),
-            round: 0,
-            remaining: Vec::new(),
-            positions: Vec::new(),
-            behind: Vec::new(),
-            history: Vec::new(),
-        };
+        let spec = serde_json::json!({"targetUnit": "b", "mode": "Execute", "select": {"type": "Unit", "unit": "a"},
+            "expectedEpoch": 1});
+        let promotion: Promotion = object("Promotion", "move", spec);
+        let operation = operation(Step::Hold, Epoch::new(1, 3));
         let table = |operations| {
             let table = multiactive_core::table::RoutingTable {
                 operations,

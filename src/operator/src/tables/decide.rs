@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use multiactive_api::{Promotion, PromotionMode};
 use multiactive_core::ids::OperationUid;
 use multiactive_core::ownership::{OwnershipProblem, manage};
-use multiactive_core::promotion::{Move, Operation, Seen, Step, WaitFor, looks_again_at, next, record, wake_at};
+use multiactive_core::promotion::{Move, Operation, Seen, Step, WaitFor, next, record, wake_at};
 use multiactive_core::table::RoutingTable;
 use std::collections::BTreeMap;
 
@@ -217,8 +217,7 @@ fn step(
     let Some(attempt) = Attempt::of(&movement) else {
         if let Move::Wait(wait) = movement {
             decided.waits.insert(op.uid.clone(), wait);
-            decided.wake(wake_at(op, &facts).filter(|at| *at > now));
-            decided.wake(looks_again_at(op, &facts).filter(|at| *at > now));
+            decided.wake(wake_at(op, &facts, now));
         }
         return None;
     };

@@ -1,6 +1,7 @@
 //! Whether the Promotion of a running operation is gone. A copy that does not show it proves nothing: the server is asked,
 //! by name, and the uid compared. In tasks of their own: they must not stand between two steps.
 
+use super::asking;
 use crate::apply::within;
 use crate::error::Error;
 use kube::{Api, Client, ResourceExt};
@@ -8,12 +9,8 @@ use multiactive_api::Promotion;
 use multiactive_core::ids::OperationUid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
-
-/// How soon the server is asked again about an object that it has and the copy does not show.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// What is known of operations whose object the copy does not show.
 #[derive(Default)]
@@ -56,20 +53,18 @@ async fn ask(
     answers: Arc<Mutex<BTreeSet<OperationUid>>>,
     wake: Arc<Notify>,
 ) {
-    loop {
-        match uid_of(&api, &name).await {
-            Ok(found) if found.as_deref() == Some(uid.as_str()) => tokio::time::sleep(AGAIN).await,
-            Ok(_) => {
-                answers.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
-                wake.notify_one();
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(promotion = name, error = error.chain(), "was it deleted? asking again");
-                tokio::time::sleep(error.retry()).await;
-            }
-        }
-    }
+    let (api, uid, name) = (&api, &uid, &name);
+    let gone = || async move {
+        let found = uid_of(api, name).await?;
+        Ok((found.as_deref() != Some(uid.as_str())).then_some(()))
+    };
+    let settle = |()| {
+        answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid.clone());
+    };
+    asking::ask(&format!("was Promotion {name} deleted?"), gone, settle, &wake).await;
 }
 
 /// The uid of the object of this name, of whatever else it may consist.
@@ -87,6 +82,7 @@ async fn uid_of(api: &Api<Promotion>, name: &str) -> Result<Option<String>, Erro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::answer;
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::json;
@@ -95,12 +91,6 @@ mod tests {
     async fn only_the_server_says_that_a_promotion_is_gone() {
         let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
         let (client, wake) = (Client::new(service, "ns"), Arc::new(Notify::new()));
-        let answer = |code: u16, body: serde_json::Value| {
-            Response::builder()
-                .status(code)
-                .body(Body::from(body.to_string().into_bytes()))
-                .unwrap()
-        };
         let object = |uid: &str| {
             json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
                 "metadata": {"name": "move", "uid": uid}})
@@ -120,7 +110,7 @@ mod tests {
             assert!(look().is_empty(), "the copy alone says nothing");
             for (code, body) in [(500, failure.clone()), (200, object("one"))] {
                 let (_, reply) = server.next_request().await.unwrap();
-                reply.send_response(answer(code, body));
+                reply.send_response(answer(code, &body));
                 assert!(look().is_empty(), "{code}");
             }
             let (request, reply) = server.next_request().await.unwrap();
@@ -130,7 +120,7 @@ mod tests {
                 request.uri()
             );
             assert!(look().is_empty(), "it was there when it answered last");
-            reply.send_response(answer(last, body));
+            reply.send_response(answer(last, &body));
             wake.notified().await;
             assert_eq!(look(), ["one".into()].into(), "{last}");
             assert!(gone.look(&client, "shop", &BTreeMap::new(), &wake).is_empty());

@@ -1,19 +1,14 @@
 //! Tests of what stays in force.
 
 use super::*;
+use crate::fixtures::{object, operation};
 use crate::tables::Inputs;
 use crate::tables::assign::assignment;
 use multiactive_api::Unit;
 use multiactive_core::epoch::Epoch;
-use multiactive_core::promotion::{Budgets, Operation, SlotMove, Step, Verify};
+use multiactive_core::promotion::Step;
 use multiactive_core::span::SpanState;
 use serde_json::{Value, json};
-
-fn object<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> T {
-    serde_json::from_value(json!({"apiVersion": "multiactive.io/v1alpha1", "kind": kind,
-        "metadata": {"name": name, "namespace": "shop", "uid": name}, "spec": spec}))
-    .unwrap()
-}
 
 fn store(members: &[&str], shard_key: &str) -> Arc<DataStore> {
     let member = |unit: &&str| json!({"unit": unit, "address": format!("{unit}:1"), "credentials": "s"});
@@ -53,32 +48,8 @@ fn table() -> RoutingTable {
 }
 
 fn moving() -> RoutingTable {
-    let operation = Operation {
-        kind: multiactive_core::promotion::OperationKind::Promotion,
-        uid: "move".into(),
-        name: "move".into(),
-        target: "b".into(),
-        moves: vec![SlotMove {
-            keyspace: "users".into(),
-            source: "a".into(),
-            slots: SlotSet::range(0, 1),
-        }],
-        stores: Vec::new(),
-        verify: Verify::None,
-        budgets: Budgets {
-            fence: jiff::SignedDuration::from_secs(10),
-            drain: jiff::SignedDuration::from_secs(30),
-        },
-        step: Step::Drain,
-        epoch: Epoch::new(1, 3),
-        round: 0,
-        remaining: Vec::new(),
-        positions: Vec::new(),
-        behind: Vec::new(),
-        history: Vec::new(),
-    };
     RoutingTable {
-        operations: vec![operation],
+        operations: vec![operation(Step::Drain, Epoch::new(1, 3))],
         ..table()
     }
 }

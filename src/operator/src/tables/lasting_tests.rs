@@ -1,10 +1,10 @@
 //! Tests of what has lasted.
 
 use super::*;
+use crate::fixtures::{object, operation};
 use multiactive_api::{Unit, UnitAssignment};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::promotion::{Budgets, OperationKind, SlotMove, Step, StepRecord, Verify};
-use multiactive_core::slots::SlotSet;
+use multiactive_core::promotion::{Step, StepRecord};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -12,40 +12,10 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1000 + second).unwrap()
 }
 
-fn from<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> T {
-    serde_json::from_value(json!({"apiVersion": "multiactive.io/v1alpha1", "kind": kind,
-        "metadata": {"name": name, "namespace": "shop", "uid": name, "generation": 1}, "spec": spec}))
-    .unwrap()
-}
-
 /// Slots of a go to b; no store moves.
 fn table(step: Step) -> RoutingTable {
-    let operation = Operation {
-        kind: OperationKind::Promotion,
-        uid: "move".into(),
-        name: "move".into(),
-        target: "b".into(),
-        moves: vec![SlotMove {
-            keyspace: "users".into(),
-            source: "a".into(),
-            slots: SlotSet::range(0, 1),
-        }],
-        stores: Vec::new(),
-        verify: Verify::Full,
-        budgets: Budgets {
-            fence: SignedDuration::from_secs(10),
-            drain: SignedDuration::from_secs(30),
-        },
-        step,
-        epoch: Epoch::new(1, 7),
-        round: 0,
-        remaining: Vec::new(),
-        positions: Vec::new(),
-        behind: Vec::new(),
-        history: Vec::new(),
-    };
     RoutingTable {
-        operations: vec![operation],
+        operations: vec![operation(step, Epoch::new(1, 7))],
         ..RoutingTable::default()
     }
 }
@@ -54,7 +24,7 @@ fn table(step: Step) -> RoutingTable {
 fn inputs(b: Value) -> Inputs {
     let router = json!([{"name": "r", "connected": true, "table": {"term": 1, "epoch": 7}}]);
     let report = |unit: &str, status: Value| {
-        let mut assignment: UnitAssignment = from("UnitAssignment", unit, json!({"unit": unit, "cluster": "c"}));
+        let mut assignment: UnitAssignment = object("UnitAssignment", unit, json!({"unit": unit, "cluster": "c"}));
         assignment.status = Some(serde_json::from_value(status).unwrap());
         (UnitName::from(unit), Arc::new(assignment))
     };
@@ -63,7 +33,7 @@ fn inputs(b: Value) -> Inputs {
     b["observedGeneration"] = json!(1);
     let unit = |name: &str| {
         let spec = json!({"cluster": "c", "role": "Sharded", "router": "https://r:1"});
-        Arc::new(from::<Unit>("Unit", name, spec))
+        Arc::new(object::<Unit>("Unit", name, spec))
     };
     Inputs {
         namespace: "shop".to_owned(),

@@ -1,6 +1,7 @@
 //! The record of each namespace: one task a namespace owns it, decides, commits and publishes.
 
 mod after;
+mod asking;
 mod assign;
 mod assignments;
 pub mod decide;

@@ -51,23 +51,18 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::object;
     use crate::tables::{Inputs, RecordProblem};
     use multiactive_core::epoch::Epoch;
     use multiactive_core::span::SpanState;
     use multiactive_core::table::{KeyspaceTable, RoutingTable};
-    use serde_json::{Value, json};
+    use serde_json::json;
     use std::sync::Arc;
-
-    fn from<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> T {
-        serde_json::from_value(json!({"apiVersion": "multiactive.io/v1alpha1", "kind": kind,
-            "metadata": {"name": name, "namespace": "shop"}, "spec": spec}))
-        .unwrap()
-    }
 
     fn store(units: &[&str]) -> DataStore {
         let member = |unit: &&str| json!({"unit": unit, "address": "h:1", "credentials": "s"});
         let members: Vec<_> = units.iter().map(member).collect();
-        from(
+        object(
             "DataStore",
             "orders",
             json!({"topology": "Sharded", "keyspace": "users", "engine": {"type": "PostgreSQL"}, "tables": [],
@@ -77,7 +72,7 @@ mod tests {
 
     fn promotion(mode: &str, target: &str) -> Promotion {
         let select = json!({"type": "Unit", "unit": "b"});
-        from(
+        object(
             "Promotion",
             "move",
             json!({"targetUnit": target, "mode": mode, "select": select}),
@@ -85,7 +80,7 @@ mod tests {
     }
 
     fn keyspace() -> Keyspace {
-        from(
+        object(
             "Keyspace",
             "users",
             json!({"slots": 2, "function": {"type": "Crc32"}, "routes": [{"pathPrefix": "/", "backend": "shop"}],
@@ -102,7 +97,7 @@ mod tests {
         let range = json!({"keyspace": "users", "firstSlot": 0, "lastSlot": 1, "homeUnit": "a"});
         View {
             inputs: Inputs {
-                ranges: vec![Arc::new(from("ShardRange", "users-0", range))],
+                ranges: vec![Arc::new(object("ShardRange", "users-0", range))],
                 ..Inputs::default()
             },
             table: Some(Arc::new(RoutingTable {
@@ -121,7 +116,7 @@ mod tests {
         assert!(all.awaits_store(&store(&["b", "a"])) && !all.awaits_store(&store(&["b", "c"])));
         let link = |from_unit: &str, to: &str| {
             let spec = json!({"store": "orders", "from": from_unit, "to": to});
-            from("ReplicationLink", "l", spec)
+            object("ReplicationLink", "l", spec)
         };
         assert!(all.awaits_link(&link("b", "a")) && !all.awaits_link(&link("a", "b")));
         assert!(!all.awaits_promotion(&promotion("Execute", "a")));

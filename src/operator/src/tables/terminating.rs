@@ -1,6 +1,7 @@
 //! Whether a namespace is being deleted. Asked of the server when a Unit begins to leave, in a task of its own: it
 //! must not stand between two steps.
 
+use super::asking;
 use crate::apply::read;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
@@ -46,29 +47,21 @@ impl Terminating {
 }
 
 async fn ask(api: Api<Namespace>, name: String, answer: Arc<Mutex<Option<bool>>>, wake: Arc<Notify>) {
-    loop {
-        match read(&api, &name).await {
-            Ok(found) => {
-                let going = found.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some());
-                *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(going);
-                wake.notify_one();
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(
-                    namespace = name,
-                    error = error.chain(),
-                    "is it being deleted? asking again"
-                );
-                tokio::time::sleep(error.retry()).await;
-            }
-        }
-    }
+    let (api, name) = (&api, &name);
+    let going = || async move {
+        let found = read(api, name).await?;
+        Ok(Some(found.is_none_or(|namespace| {
+            namespace.metadata.deletion_timestamp.is_some()
+        })))
+    };
+    let settle = |going| *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(going);
+    asking::ask(&format!("is namespace {name} being deleted?"), going, settle, &wake).await;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::answer;
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::json;
@@ -77,12 +70,6 @@ mod tests {
     async fn nobody_waits_for_the_answer_and_each_unit_that_leaves_asks_anew() {
         let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
         let (client, wake) = (Client::new(service, "ns"), Arc::new(Notify::new()));
-        let answer = |code: u16, body: serde_json::Value| {
-            Response::builder()
-                .status(code)
-                .body(Body::from(body.to_string().into_bytes()))
-                .unwrap()
-        };
         let namespace = |going: bool| {
             let deleted = going.then_some("2026-01-01T00:00:00Z");
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "deletionTimestamp": deleted}})
@@ -98,10 +85,10 @@ mod tests {
         assert_eq!(look(&["a"]), None);
         let (_, reply) = server.next_request().await.unwrap();
         assert_eq!(look(&["a"]), None, "the server has not answered");
-        reply.send_response(answer(500, failure));
+        reply.send_response(answer(500, &failure));
         let (_, reply) = server.next_request().await.unwrap();
         assert_eq!(look(&["a"]), None, "an error says nothing");
-        reply.send_response(answer(200, namespace(false)));
+        reply.send_response(answer(200, &namespace(false)));
         wake.notified().await;
         assert_eq!(look(&["a"]), Some(false));
 
@@ -111,7 +98,7 @@ mod tests {
             "what was true before b began to leave says nothing of it"
         );
         let (_, reply) = server.next_request().await.unwrap();
-        reply.send_response(answer(200, namespace(true)));
+        reply.send_response(answer(200, &namespace(true)));
         wake.notified().await;
         assert_eq!(look(&["b"]), Some(true));
     }
