@@ -1,12 +1,14 @@
-//! Processes of pods, found by what they were started with, and ended by their id.
+//! Processes of pods of this process's fleet, found by what they were started with, and ended by their id.
 
 use anyhow::{Context, Result};
+use multiactive_fleet::process::parent_of;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::Duration;
 use tokio::time::interval;
 
-/// The processes of `program` one of whose arguments contains `argument`.
+/// The processes of `program` one of whose arguments contains `argument`, of those that this process has started: another
+/// fleet on this machine has the same.
 pub fn find(program: &str, argument: &str) -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
@@ -21,8 +23,19 @@ pub fn find(program: &str, argument: &str) -> Vec<i32> {
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(matches)
+        .filter(|pid| matches(pid) && is_ours(*pid))
         .collect()
+}
+
+/// Whether a process descends from this one.
+fn is_ours(mut pid: i32) -> bool {
+    while pid > 1 {
+        if u32::try_from(pid) == Ok(std::process::id()) {
+            return true;
+        }
+        pid = parent_of(pid).unwrap_or(0);
+    }
+    false
 }
 
 /// Kills the one process that [`find`] finds, as `kill -9` does; gives its id.

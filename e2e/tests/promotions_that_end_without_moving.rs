@@ -1,5 +1,5 @@
-//! Promotions that are aborted, by a decision, by a deletion, or because the rows differ, move nothing and cost the
-//! client nothing; the same slots move afterwards.
+//! Promotions that are aborted, by a decision, by a deletion, because rows differ or a link stands still, move nothing and
+//! cost the client nothing; the same slots move afterwards.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -160,6 +160,22 @@ async fn aborted_where_rows_differ(stage: &Stage) -> Result<()> {
     planted(stage, "- interval '1 hour'").await
 }
 
+/// A transaction at the target that lets no row in: its link does not get on, and long before Drain's budget is over it is
+/// said who holds it.
+async fn aborted_where_a_link_stands_still(stage: &Stage) -> Result<()> {
+    let session = session(stage, "north").await?;
+    session.batch_execute("BEGIN; LOCK TABLE orders IN SHARE MODE").await?;
+    begin(stage, "standing-still", "None").await?;
+    let status = ended(&stage.hub, "standing-still", LIMIT).await?;
+    let end = (status.outcome.as_deref(), status.reason.as_deref());
+    ensure!(end == (Some("Aborted"), Some("LinkBroken")), "{status:?}");
+    let message = status.message.clone().unwrap_or_default();
+    ensure!(message.contains("north-1 cannot follow"), "it says who: {message}");
+    session.batch_execute("ROLLBACK").await?;
+    stage.install.ready(|_| {}).await?;
+    nothing_moved(stage, "after the link stood still").await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_aborted_promotion_moves_nothing_and_costs_no_request() -> Result<()> {
     let stage = Stage::up().await?;
@@ -170,6 +186,8 @@ async fn an_aborted_promotion_moves_nothing_and_costs_no_request() -> Result<()>
     aborted_by_a_deletion(&stage).await?;
     orders(&load, 50).await;
     aborted_where_rows_differ(&stage).await?;
+    orders(&load, 50).await;
+    aborted_where_a_link_stands_still(&stage).await?;
     orders(&load, 50).await;
 
     let range = json!({"type": "Ranges", "ranges": ["users-0"]});

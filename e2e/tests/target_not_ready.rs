@@ -119,8 +119,13 @@ async fn without_its_database(stage: &Stage, load: &Load) -> Result<()> {
     })
     .await?;
     refused(stage, load, "without-its-database", &["store orders"]).await?;
+    // It is nobody's target here: it holds up no move between others, and has the rows once it is back.
+    let status = stage.moved("past-it", "south-1", range(), "None").await?;
+    ensure!(status.behind == ["north-1"], "{status:?}");
+    orders(load, 30).await;
     database.restart().await?;
-    stage.install.ready(|_| {}).await
+    stage.install.ready(|_| {}).await?;
+    stage.moved("and-back", "east-1", range(), "Full").await.map(drop)
 }
 
 /// The database of north dies while writes are held for it, and stays away: that ends the promotion long before its budget.

@@ -158,6 +158,28 @@ impl Postgres {
         self.launch().await
     }
 
+    /// Stops it cleanly and copies all its data to `to`, a folder that is not there yet: a state to bring back.
+    ///
+    /// # Errors
+    ///
+    /// Where the data cannot be copied.
+    pub async fn save(&self, to: &Path) -> Result<()> {
+        self.stop().await;
+        copy(&self.data(), to).await
+    }
+
+    /// Stops it and replaces all its data by what was saved in `from`, as from a backup.
+    ///
+    /// # Errors
+    ///
+    /// Where the data cannot be replaced.
+    pub async fn bring_back(&self, from: &Path) -> Result<()> {
+        self.stop().await;
+        let data = self.data();
+        std::fs::remove_dir_all(&data).map_err(Error::io("removing", &data))?;
+        copy(from, &data).await
+    }
+
     fn data(&self) -> PathBuf {
         self.dir.join("data")
     }
@@ -266,6 +288,20 @@ impl Drop for Postgres {
         free_shared_memory(&self.data());
         let _ = std::fs::remove_dir_all(&self.dir);
         janitor::forget(&self.dir);
+    }
+}
+
+/// Copies a folder with owners and rights.
+async fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = tokio::process::Command::new("cp").arg("-a").args([from, to]).status();
+    let status = status.await.map_err(Error::io("copying", from))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Build {
+            tool: format!("a copy of {}", from.display()),
+            detail: format!("cp: {status}"),
+        })
     }
 }
 

@@ -236,13 +236,24 @@ pub fn log_tail(path: &Path, lines: usize) -> String {
 ///
 /// Together with the pid it names a process for good: pids are used again, start times with them are not.
 pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; the fields after the last one are fixed. The state is field 3.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    if fields.first() == Some(&"Z") {
+    let fields = stat(pid)?;
+    if fields.first().map(String::as_str) == Some("Z") {
         return None; // ended, only not reaped by its parent yet
     }
     fields.get(19)?.parse().ok()
+}
+
+/// The id of a process's parent; `None` when there is no such process.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// What the kernel says of a process, from its state on, which is field 3: the name in parentheses before that may hold
+/// anything.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some(fields.map(str::to_owned).collect())
 }
 
 /// Writes down which process this is, beside its log: whoever finds the folder after a crash can end it.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::files::write_private;
 use crate::process::RunAs;
+use crate::process::parent_of;
 use crate::{Error, Result};
 
 /// Makes the server's folder: `asked`, or a new one in the system's temporary folder.
@@ -99,13 +100,9 @@ pub(super) fn children_of(pid: i32) -> Vec<i32> {
     let Ok(all) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
-    let parent = |child: i32| -> Option<i32> {
-        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
     all.flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|child| parent(*child) == Some(pid))
+        .filter(|child| parent_of(*child) == Some(pid))
         .collect()
 }
 
