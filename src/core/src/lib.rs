@@ -1,5 +1,5 @@
 //! The pure heart of multiactive: epochs, slots, hashing, key extraction, the routing table and the step machine of
-//! a promotion.
+//! a promotion, the write lease.
 //!
 //! Nothing here reads a clock, draws a random number or does I/O: time enters as an argument, what is unknown is
 //! `None`, and the same functions run in the operator, the agent, the router and the model checker.
@@ -11,6 +11,7 @@ pub mod ids;
 pub mod incarnation;
 pub mod key;
 pub mod keyspace;
+pub mod lease;
 pub mod lookup;
 pub mod ownership;
 pub mod path;

@@ -1,15 +1,11 @@
 //! The ledger in the hub's API server: the RoutingTable object `routing`, compared by its resourceVersion.
 
-use crate::{Commit, Ledger, MAX_BYTES, ReadError, Recorded, Version};
+use crate::{Commit, LIMIT, Ledger, MAX_BYTES, ReadError, Recorded, Version};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use multiactive_api::{ROUTING_TABLE, RoutingTable as RoutingTableObject, RoutingTableSpec};
 use multiactive_core::table::RoutingTable;
-use std::time::Duration;
-
-/// How long one call may take.
-const LIMIT: Duration = Duration::from_secs(5);
 
 /// The ledger of one hub. Its client must not retry by itself: a hidden retry turns an unknown outcome into a wrong one.
 #[derive(Clone)]
@@ -54,7 +50,7 @@ impl Ledger for KubernetesLedger {
         Ok(Some(Recorded {
             table,
             writers: writers(&object.metadata),
-            version: version(object.metadata),
+            version: Version::of(object.metadata),
         }))
     }
 
@@ -85,17 +81,11 @@ impl Ledger for KubernetesLedger {
             }
         };
         match answer {
-            Ok(Ok(written)) => Commit::Committed(Box::new(version(written.metadata))),
+            Ok(Ok(written)) => Commit::Committed(Box::new(Version::of(written.metadata))),
             Ok(Err(error)) => outcome(&error),
             Err(_) => Commit::Unknown(format!("no answer within {LIMIT:?}")),
         }
     }
-}
-
-/// What the next replace sends: identity, version, and what others may have put on the object.
-fn version(mut metadata: ObjectMeta) -> Version {
-    metadata.managed_fields = None;
-    Version(metadata)
 }
 
 /// The field managers of the latest change of the spec; several where it took place within one second.
@@ -116,7 +106,7 @@ fn writers(metadata: &ObjectMeta) -> Vec<String> {
 }
 
 /// A refusal is known, everything else is not.
-fn outcome(error: &kube::Error) -> Commit {
+pub(crate) fn outcome(error: &kube::Error) -> Commit {
     let kube::Error::Api(status) = error else {
         return Commit::Unknown(text(error));
     };
@@ -192,7 +182,7 @@ mod tests {
 
     fn version_of(text: &str) -> Version {
         let object: RoutingTableObject = serde_json::from_value(object(text, 7)).unwrap();
-        super::version(object.metadata)
+        Version::of(object.metadata)
     }
 
     #[tokio::test]

@@ -5,9 +5,11 @@
 
 mod election;
 mod kubernetes;
+mod leases;
 
 pub use election::{Election, Ended};
 pub use kubernetes::KubernetesLedger;
+pub use leases::{HeldLease, KubernetesLeases, LABEL as LEASE_LABEL, LeaseLedger, held, lease_name};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,6 +17,10 @@ use kube::Resource;
 use multiactive_api::RoutingTable as Stored;
 use multiactive_core::table::RoutingTable;
 use std::future::Future;
+use std::time::Duration;
+
+/// How long one call may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// The largest record that is written, in bytes of JSON: etcd takes 1.5 MiB a request.
 pub const MAX_BYTES: usize = 1024 * 1024;
@@ -24,6 +30,12 @@ pub const MAX_BYTES: usize = 1024 * 1024;
 pub struct Version(ObjectMeta);
 
 impl Version {
+    /// What the next replace sends: identity, version, and what others may have put on the object.
+    pub(crate) fn of(mut metadata: ObjectMeta) -> Self {
+        metadata.managed_fields = None;
+        Self(metadata)
+    }
+
     /// Its text, such as a resourceVersion; equal texts are the same write.
     pub fn as_str(&self) -> &str {
         self.0.resource_version.as_deref().unwrap_or_default()
