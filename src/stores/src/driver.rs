@@ -3,6 +3,8 @@
 //! Every verb may be repeated, and compares epochs inside the database. None waits without a limit of time: an outcome
 //! that is not known in time is [`Error::TimedOut`]. What could not be read is `None`.
 
+pub use crate::lease::{HeldLease, StoreClock, StoreLease};
+
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::hash::Function;
@@ -79,8 +81,10 @@ pub struct Inspected {
     pub version: String,
     /// The highest epoch that was asked for here.
     pub seen: Epoch,
-    /// The slots that take writes now.
+    /// The slots that take writes now, while the lease is valid.
     pub open: SlotSet,
+    /// The write lease that is valid now; `None` too where something is amiss.
+    pub lease: Option<HeldLease>,
     /// What is not as [`Driver::install`] left it: install again.
     pub amiss: Vec<String>,
     /// What was found of the tables for which the store would be refused now.
@@ -309,6 +313,36 @@ pub trait Driver: Send + Sync {
         grants: &[Grant],
         limits: FenceLimits,
     ) -> impl Future<Output = Result<Applied, Error>> + Send;
+
+    /// The database's own clock.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn clock(&self) -> impl Future<Output = Result<StoreClock, Error>> + Send;
+
+    /// Lets writes of open slots pass while the database's clock is within the lease; read at each write, and again when
+    /// its transaction commits. It does not matter how late a call arrives, and a lease that is valid is never shortened.
+    /// From the first one on, nothing passes without. It survives no restart, and no copy.
+    ///
+    /// The answer is the lease that is valid afterwards: `None` where this one came too late, or was asked for before the
+    /// last [`Driver::expire`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotBrought`] before [`Driver::apply`] has brought the running server to the table of `granted`: slots that
+    /// left this unit may be open here; [`Error::ClockWentBack`] where `from` is in the future: read the clock again;
+    /// [`Error::LeaseLength`].
+    fn extend(&self, lease: StoreLease) -> impl Future<Output = Result<Option<HeldLease>, Error>> + Send;
+
+    /// Ends the lease: nothing is written from now on, and who wrote before does not commit, but for commits that are under
+    /// way. Only a lease whose `from` was read after this is valid again. Whoever sees that the clock was changed calls it:
+    /// on a clock that was set back after this, no lease is valid until that moment has come again, or this is repeated.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn expire(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Fences slots for an operation. Returns only when no transaction that wrote them can still commit, with the
     /// position after the last of them. It survives restarts; a repeated call gives the same position.

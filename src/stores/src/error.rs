@@ -1,6 +1,6 @@
 //! What can go wrong with a store: what was being done, to what, and one word for a condition.
 
-use crate::driver::{Blocker, TableFinding};
+use crate::driver::{Blocker, StoreClock, StoreLease, TableFinding};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::OperationUid;
 use multiactive_core::reasons;
@@ -113,6 +113,34 @@ pub enum Error {
         /// What, in words.
         found: Vec<String>,
     },
+    /// The write lease may be extended only where the slots are as the table says that it was granted with.
+    #[error(
+        "the store was not brought to table {granted} since its server started, but to {}",
+        .held.map_or("none".to_owned(), |held| held.to_string())
+    )]
+    NotBrought {
+        /// The newest table that it was brought to.
+        held: Option<Epoch>,
+        /// The lease's.
+        granted: Epoch,
+    },
+    /// The database's clock was set back after it was read.
+    #[error("the database's clock went back: it was {read} when it was read, and is {now}")]
+    ClockWentBack {
+        /// As it was read.
+        read: StoreClock,
+        /// As it is.
+        now: StoreClock,
+    },
+    /// A lease that is too short or too long to keep.
+    #[error(
+        "a write lease of {asked:?} cannot be kept: it must be of 1 ms to {:?}",
+        StoreLease::LONGEST
+    )]
+    LeaseLength {
+        /// Its length.
+        asked: Duration,
+    },
     /// A value that the driver cannot work with.
     #[error("{what} `{value}` is malformed")]
     Malformed {
@@ -140,6 +168,9 @@ impl Error {
             Self::KeyspaceChanged { .. } => "KeyspaceChanged",
             Self::NotInstalled { .. } => "NotInstalled",
             Self::NotInPlace { .. } => "NotInPlace",
+            Self::NotBrought { .. } => "NotBrought",
+            Self::ClockWentBack { .. } => "ClockWentBack",
+            Self::LeaseLength { .. } => "LeaseLength",
             Self::Malformed { .. } => "Malformed",
         }
     }

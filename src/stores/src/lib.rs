@@ -5,6 +5,7 @@
 
 pub mod driver;
 pub mod error;
+mod lease;
 pub mod postgres;
 
 pub use driver::Driver;

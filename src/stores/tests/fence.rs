@@ -286,6 +286,7 @@ async fn a_restarted_server_is_fenced_until_it_is_opened_again_at_the_same_epoch
         assert_ne!(before.server, after.server, "{how}");
         let applied = member.driver.apply(epoch(1), &[open(all(), 1)], LIMITS).await.unwrap();
         assert_eq!(applied.opened, u64::from(SLOTS), "{how}");
+        lease(&member.driver).await;
         insert(&app, how, "u1").await.unwrap();
     }
     // But what was fenced stays fenced.

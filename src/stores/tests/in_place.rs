@@ -84,6 +84,44 @@ async fn a_fence_that_somebody_took_away_is_put_back_and_told_everywhere() {
             "function multiactive.admit was gone",
         ),
         (
+            "the check of changes disabled",
+            "ALTER TABLE orders DISABLE TRIGGER \"~multiactive_changes\"",
+            "trigger ~multiactive_changes of table \"public\".\"orders\" was disabled",
+        ),
+        (
+            "the check at commit disabled",
+            "ALTER TABLE multiactive.writing DISABLE TRIGGER check_lease",
+            "trigger check_lease of table multiactive.writing was disabled",
+        ),
+        (
+            "the check at commit made one at once",
+            "DROP TRIGGER check_lease ON multiactive.writing;
+             CREATE TRIGGER check_lease AFTER INSERT ON multiactive.writing
+             FOR EACH ROW EXECUTE FUNCTION multiactive.check_lease()",
+            "trigger check_lease of table multiactive.writing was changed",
+        ),
+        (
+            "the check at commit dropped with its table",
+            "DROP TABLE multiactive.writing",
+            "trigger check_lease of table multiactive.writing was gone",
+        ),
+        (
+            "the check replaced",
+            "CREATE OR REPLACE FUNCTION multiactive.in_lease() RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+            "function multiactive.in_lease was changed",
+        ),
+        (
+            "the lease dropped",
+            "DROP SEQUENCE multiactive.lease",
+            "sequence multiactive.lease was gone",
+        ),
+        (
+            "the lease created again, as if none had ever been extended",
+            "DROP SEQUENCE multiactive.lease; CREATE SEQUENCE multiactive.lease MINVALUE 0 START 0;
+             ALTER SEQUENCE multiactive.lease OWNER TO multiactive_agent",
+            "sequence multiactive.lease was changed",
+        ),
+        (
             "the table created again",
             AGAIN,
             "trigger ~multiactive_guard of table \"public\".\"orders\" was gone",

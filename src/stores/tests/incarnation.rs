@@ -127,6 +127,7 @@ async fn a_database_that_was_restored_from_an_older_state_is_told_by_what_its_pe
     east.server.save(&snapshot).await.unwrap();
     east.server.restart().await.unwrap();
     set_all(&east.driver, true, 1).await;
+    lease(&east.driver).await;
     running(north, east).await;
     let writer = app(&east.server).await;
     // More than a server writes by itself when it starts.
@@ -179,6 +180,7 @@ async fn a_database_that_was_restored_from_an_older_state_is_told_by_what_its_pe
     .await;
     assert!(link.gap.is_some(), "{link:?}");
     set_all(&east.driver, true, 1).await;
+    lease(&east.driver).await;
     insert(&app(&east.server).await, "after", "u1").await.unwrap();
     until("what is written afterwards", async || {
         let row = here

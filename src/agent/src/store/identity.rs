@@ -104,6 +104,7 @@ mod tests {
                 version: "18".to_owned(),
                 seen: at(epoch),
                 open: SlotSet::default(),
+                lease: None,
                 amiss: Vec::new(),
                 refused: Vec::new(),
                 warnings: Vec::new(),

@@ -200,6 +200,7 @@ async fn look<D: Driver>(store: &Store<D>, target: &Target, before: Option<Stand
         incarnation,
         opened: _,
         open,
+        lease: _,
         refused,
         warnings,
         version: _,

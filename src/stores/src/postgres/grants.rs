@@ -6,7 +6,7 @@
 
 use super::connect::Session;
 use super::inspect::{epoch, numbers};
-use super::{Postgres, fence, incarnation, names, placed};
+use super::{Postgres, fence, incarnation, lease, names, placed};
 use crate::driver::{Applied, FenceLimits, Grant};
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
@@ -139,6 +139,7 @@ pub(super) async fn apply(
     let wanted = Wanted::new(grants);
     let session = pg.server.session().await?;
     raise(&session, table, true).await?;
+    lease::begin(&session).await?;
     let mut found = look(pg, &session, table, &wanted).await?;
     session.keep();
     let mut applied = Applied::default();
@@ -151,6 +152,10 @@ pub(super) async fn apply(
     }
     if found.opening > 0 {
         applied.opened = open(pg, table, &wanted).await?;
+    } else {
+        let session = pg.server.session().await?;
+        lease::brought(&session, table).await?;
+        session.keep();
     }
     Ok(applied)
 }
@@ -268,6 +273,7 @@ async fn open(pg: &Postgres, table: Epoch, wanted: &Wanted) -> Result<u64, Error
         incarnation::introduce(&session, &pg.spec).await?;
     }
     let opened = session.change("opening slots", OPEN, params!(keyspace, wanted)).await?;
+    lease::brought(&session, table).await?;
     session.batch("opening slots", "COMMIT").await?;
     session.keep();
     Ok(opened)

@@ -29,6 +29,9 @@ DECLARE
     doubtful integer;
     admitted boolean;
 BEGIN
+    IF cardinality(slots) = 0 THEN
+        RETURN NULL;
+    END IF;
     -- All at once where a plain read is right, locks first, as `admit` does it; what is not open goes there and fails.
     IF cardinality(slots) > 1 AND current_setting('transaction_isolation') = 'read committed' THEN
         PERFORM pg_advisory_xact_lock_shared(27969, b)
@@ -40,6 +43,11 @@ BEGIN
     FOREACH doubtful IN ARRAY slots LOOP
         admitted := multiactive.admit($keyspace$, doubtful);
     END LOOP;
+    IF admitted IS NULL THEN
+        admitted := multiactive.in_lease();
+    END IF;
+    -- And once more at commit.
+    INSERT INTO multiactive.writing DEFAULT VALUES;
     RETURN NULL;
 END
 $body$;
@@ -48,8 +56,12 @@ CREATE OR REPLACE TRIGGER "~multiactive_guard" BEFORE UPDATE OR DELETE ON $table
 FOR EACH ROW EXECUTE FUNCTION multiactive.$guard$();
 CREATE OR REPLACE TRIGGER "~multiactive_inserts" AFTER INSERT ON $table$
 REFERENCING NEW TABLE AS multiactive_inserted FOR EACH STATEMENT EXECUTE FUNCTION multiactive.$guard_inserts$();
+-- Whoever changed or deleted rows meets the lease again at commit; so does who would have, and found none.
+CREATE OR REPLACE TRIGGER "~multiactive_changes" AFTER UPDATE OR DELETE ON $table$
+FOR EACH STATEMENT EXECUTE FUNCTION multiactive.arm();
 CREATE OR REPLACE TRIGGER "~multiactive_truncate" BEFORE TRUNCATE ON $table$
 FOR EACH STATEMENT EXECUTE FUNCTION multiactive.refuse_truncate();
 ALTER TABLE $table$ ENABLE TRIGGER "~multiactive_guard";
 ALTER TABLE $table$ ENABLE TRIGGER "~multiactive_inserts";
+ALTER TABLE $table$ ENABLE TRIGGER "~multiactive_changes";
 ALTER TABLE $table$ ENABLE TRIGGER "~multiactive_truncate";

@@ -1,6 +1,6 @@
 //! What a server says of itself, and the settings without which it can be no member.
 
-use super::{Postgres, placed, tables};
+use super::{Postgres, lease, placed, tables};
 use crate::driver::Inspected;
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
@@ -28,6 +28,11 @@ pub(super) async fn inspect(pg: &Postgres) -> Result<Inspected, Error> {
     if amiss.is_empty() {
         placed::whole(pg, &amiss);
     }
+    // Where its parts are not whole it may not be there.
+    let held = match amiss.is_empty() {
+        true => lease::held(&session).await?,
+        false => None,
+    };
     warnings.extend(placed::breaches(pg, &session).await?);
     session.keep();
     Ok(Inspected {
@@ -40,6 +45,7 @@ pub(super) async fn inspect(pg: &Postgres) -> Result<Inspected, Error> {
             .iter()
             .filter_map(|row| Slot::try_from(row.get::<_, i32>(0)).ok())
             .collect(),
+        lease: held,
         amiss: amiss.found,
         refused,
         warnings,

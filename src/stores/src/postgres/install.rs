@@ -12,9 +12,10 @@ use crate::error::Error;
 use multiactive_core::hash::Function;
 use tokio_postgres::types::ToSql;
 
-const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA: &str = concat!(include_str!("schema.sql"), include_str!("lease.sql"));
 const KEYSPACE: &str = include_str!("keyspace.sql");
 const GUARD: &str = include_str!("guard.sql");
+const AT_COMMIT: &str = include_str!("at_commit.sql");
 
 /// Whether this very fence is installed, $1 its digest and $2 the number of its parts, and the publication $3 has no more
 /// tables than it should have. Whether each part is as it was left is a matter of `placed`.
@@ -228,7 +229,7 @@ fn script(spec: &StoreSpec) -> String {
         .replace("$slots$", &keyspace.slots.to_string())
         .replace("$expression$", &expression);
     let guards = spec.tables.iter().map(|table| guard(spec, table));
-    format!("{filled}{}", guards.collect::<String>())
+    format!("{filled}{}{AT_COMMIT}", guards.collect::<String>())
 }
 
 fn fill(template: &str, spec: &StoreSpec) -> String {

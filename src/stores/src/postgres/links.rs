@@ -93,6 +93,9 @@ fn is_refusal(error: &Error) -> bool {
         | Error::KeyspaceChanged { .. }
         | Error::NotInstalled { .. }
         | Error::NotInPlace { .. }
+        | Error::NotBrought { .. }
+        | Error::ClockWentBack { .. }
+        | Error::LeaseLength { .. }
         | Error::Malformed { .. } => false,
     }
 }

@@ -1,5 +1,5 @@
 //! PostgreSQL 18: one folder, a file for each verb or two. `roles.sql` beside this file lists the rights that are
-//! needed; `schema.sql` and `guard.sql` are the fence.
+//! needed; `schema.sql`, `lease.sql`, `guard.sql` and `at_commit.sql` are the fence.
 //!
 //! The application's user must own no sharded table: an owner can disable triggers. [`Driver::check_tables`] warns.
 
@@ -11,6 +11,7 @@ mod incarnation;
 mod inspect;
 mod install;
 mod lag;
+mod lease;
 mod links;
 mod names;
 mod noted;
@@ -24,8 +25,8 @@ mod wait;
 pub use connect::Access;
 
 use crate::driver::{
-    Applied, Blocker, Checksums, Driver, FenceLimits, Fenced, Grant, Inspected, KeyRange, Lag, Link, Peer, StoreSpec,
-    TableFinding, Unlinked, Waited,
+    Applied, Blocker, Checksums, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected, KeyRange, Lag, Link, Peer,
+    StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
 };
 use crate::error::Error;
 use connect::Server;
@@ -36,8 +37,11 @@ use multiactive_core::slots::SlotSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// The SQLSTATE with which the fence refuses a write.
+/// The SQLSTATE with which the fence refuses a write: the slot is not open here.
 pub const REFUSED: &str = "MA001";
+
+/// The SQLSTATE with which a write or a commit is refused outside of the unit's write lease.
+pub const UNLEASED: &str = "MA004";
 
 /// The member of a store that is a PostgreSQL database.
 pub struct Postgres {
@@ -78,6 +82,18 @@ impl Driver for Postgres {
 
     async fn apply(&self, table: Epoch, grants: &[Grant], limits: FenceLimits) -> Result<Applied, Error> {
         grants::apply(self, table, grants, limits).await
+    }
+
+    async fn clock(&self) -> Result<StoreClock, Error> {
+        lease::clock(self).await
+    }
+
+    async fn extend(&self, lease: StoreLease) -> Result<Option<HeldLease>, Error> {
+        lease::extend(self, lease).await
+    }
+
+    async fn expire(&self) -> Result<(), Error> {
+        lease::expire(self).await
     }
 
     async fn fence(

@@ -17,12 +17,17 @@ macro_rules! state {
     () => {
         "CASE p.kind
             WHEN 'trigger' THEN (
-                SELECT concat_ws('|', t.tgenabled, t.tgtype, t.tgfoid::regproc, t.tgqual IS NULL, t.tgattr, t.tgnewtable)
+                SELECT concat_ws('|', t.tgenabled, t.tgtype, t.tgfoid::regproc, t.tgqual IS NULL, t.tgattr, t.tgnewtable,
+                                 CASE WHEN t.tgdeferrable THEN CASE WHEN t.tginitdeferred THEN 'deferred' ELSE 'deferrable' END END)
                 FROM pg_trigger t WHERE t.tgrelid = to_regclass(p.object) AND t.tgname = p.name)
             WHEN 'function' THEN (
                 SELECT string_agg(concat_ws('|', f.prosecdef, f.provolatile, f.proisstrict, f.proconfig, f.prosrc), '|'
                                   ORDER BY f.pronargs, f.oid)
                 FROM pg_proc f WHERE f.pronamespace = to_regnamespace('multiactive') AND f.proname = p.name)
+            WHEN 'sequence' THEN (
+                SELECT concat_ws('|', c.relkind, CASE WHEN s.leased AND pg_sequence_last_value(c.oid::regclass) IS NULL
+                                                      THEN 'never set' END)
+                FROM pg_class c, multiactive.store s WHERE c.oid = to_regclass(p.object))
             WHEN 'publication' THEN (
                 SELECT concat_ws('|', q.pubinsert, q.pubupdate, q.pubdelete, q.pubtruncate)
                 FROM pg_publication q WHERE q.pubname = p.name)
@@ -39,6 +44,7 @@ const AMISS: &str = concat!(
     "SELECT coalesce(array_agg(kind), '{}'),
             coalesce(array_agg(CASE kind WHEN 'trigger' THEN format('trigger %s of table %s', name, object)
                                          WHEN 'function' THEN format('function multiactive.%s', name)
+                                         WHEN 'sequence' THEN format('sequence %s', object)
                                          WHEN 'publication' THEN format('publication %s', name)
                                          ELSE format('table %s in publication %s', object, name) END), '{}'),
             coalesce(array_agg(CASE WHEN now IS NULL THEN 'gone' WHEN kind = 'trigger' AND now LIKE 'D%' THEN 'disabled'
@@ -76,7 +82,9 @@ impl Amiss {
         let found = things.iter().zip(&how).map(|(thing, how)| format!("{thing} was {how}"));
         Self {
             found: found.collect(),
-            fence: kinds.iter().any(|kind| kind == "trigger" || kind == "function"),
+            fence: kinds
+                .iter()
+                .any(|kind| ["trigger", "function", "sequence"].contains(&kind.as_str())),
             at: row.get(3),
         }
     }
@@ -198,6 +206,8 @@ fn parts(spec: &StoreSpec) -> Vec<Part> {
         ("trigger", ours("breach"), "heed".to_owned()),
         ("trigger", ours("joined"), "await_table".to_owned()),
         ("trigger", ours("store"), "tell_birth".to_owned()),
+        ("trigger", ours("writing"), "check_lease".to_owned()),
+        ("sequence", ours("lease"), String::new()),
         ("publication", String::new(), publication(spec)),
         ("function", String::new(), super::install::slot_function(&spec.keyspace)),
     ];
@@ -210,6 +220,14 @@ fn parts(spec: &StoreSpec) -> Vec<Part> {
         "await_table",
         "tell_birth",
         "introduction",
+        "in_lease",
+        "arm",
+        "check_lease",
+        "extend",
+        "expire",
+        "begin_server",
+        "clock",
+        "held",
     ] {
         parts.push(("function", String::new(), name.to_owned()));
     }
@@ -219,7 +237,12 @@ fn parts(spec: &StoreSpec) -> Vec<Part> {
     for sharded in &spec.tables {
         let (schema, name) = table(&sharded.name);
         let object = qualified(&sharded.name);
-        for trigger in ["~multiactive_guard", "~multiactive_inserts", "~multiactive_truncate"] {
+        for trigger in [
+            "~multiactive_guard",
+            "~multiactive_inserts",
+            "~multiactive_changes",
+            "~multiactive_truncate",
+        ] {
             parts.push(("trigger", object.clone(), trigger.to_owned()));
         }
         for function in ["guard", "inserts"] {

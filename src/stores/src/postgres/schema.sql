@@ -105,6 +105,7 @@ CREATE TABLE IF NOT EXISTS multiactive.applied (
 --   The shared lock comes first: the fencing side waits for its holders to end before it closes a slot.
 --   Then the row: in READ COMMITTED a plain read sees every fence that was committed before the lock was granted. In
 --   the other levels the snapshot may be older, so FOR SHARE makes it fail with 40001 where the row has changed since.
+--   The unit's write lease last: it is read now, and nothing may stand between it and the write that waits long.
 CREATE OR REPLACE FUNCTION multiactive.admit(the_keyspace text, the_slot integer) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $admit$
 DECLARE
@@ -119,7 +120,7 @@ BEGIN
         FROM multiactive.slot s WHERE s.keyspace = the_keyspace AND s.slot = the_slot FOR SHARE;
     END IF;
     IF granted THEN
-        RETURN true;
+        RETURN multiactive.in_lease();
     END IF;
     RAISE EXCEPTION USING
         ERRCODE = 'MA001',

@@ -97,6 +97,7 @@ async fn every_verb_survives_the_death_of_a_server_in_the_middle() {
         north.driver.apply(epoch(3), &[brought], LIMITS).await.unwrap().opened,
         u64::from(SLOTS)
     );
+    lease(&north.driver).await;
     running(north, east).await;
     running(east, north).await;
     insert(&app(&north.server).await, "moved", "u1").await.unwrap();

@@ -7,7 +7,9 @@ use multiactive_core::hash::Function;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::slots::SlotSet;
 use multiactive_fleet::postgres::{Options, Postgres as Server};
-use multiactive_stores::driver::{FenceLimits, Grant, KeyspaceSpec, Link, LinkState, Peer, StoreSpec, TableSpec};
+use multiactive_stores::driver::{
+    FenceLimits, Grant, HeldLease, KeyspaceSpec, Link, LinkState, Peer, StoreLease, StoreSpec, TableSpec,
+};
 use multiactive_stores::postgres::Access;
 use multiactive_stores::{Driver, Postgres};
 use std::collections::BTreeMap;
@@ -125,6 +127,7 @@ pub async fn alone_durable() -> Member {
 async fn installed(server: Server) -> Member {
     let driver = driver(&server, "east-1", &[]);
     driver.install().await.unwrap();
+    lease(&driver).await;
     Member {
         server,
         driver,
@@ -140,6 +143,7 @@ pub async fn mesh(units: &[&str]) -> Vec<Member> {
         let peers: Vec<_> = units.iter().filter(|peer| *peer != unit).copied().collect();
         let driver = driver(&server, unit, &peers);
         driver.install().await.unwrap();
+        lease(&driver).await;
         members.push(Member {
             server,
             driver,
@@ -232,6 +236,23 @@ pub const LIMITS: FenceLimits = FenceLimits {
     deadline: Duration::from_secs(5),
     grace: Duration::from_millis(500),
 };
+
+/// Brings a new or restarted server to no table and extends its lease for half an hour.
+pub async fn lease(driver: &Postgres) {
+    let seen = driver.inspect().await.unwrap().seen;
+    driver.apply(seen, &[], LIMITS).await.unwrap();
+    extend(driver, Duration::from_secs(1800)).await.expect("a lease");
+}
+
+/// Extends the lease from now on.
+pub async fn extend(driver: &Postgres, length: Duration) -> Option<HeldLease> {
+    let lease = StoreLease {
+        from: driver.clock().await.unwrap(),
+        length,
+        granted: Epoch::NEVER,
+    };
+    driver.extend(lease).await.unwrap()
+}
 
 /// Opens or closes all slots at a table's epoch.
 pub async fn set_all(driver: &Postgres, is_open: bool, at: u64) {
