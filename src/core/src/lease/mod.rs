@@ -11,11 +11,13 @@
 //! caller's business; it must run during sleep, or a machine that slept would count too little.
 
 mod challenge;
+mod holder;
 mod record;
 mod steady;
 
 pub use challenge::Challenge;
-pub use record::{Lease, NotRenewed};
+pub use holder::{Act, Heard, Memory, Standing};
+pub use record::{Lease, NotRenewed, Seal};
 pub use steady::{Reading, steady};
 
 use jiff::SignedDuration;

@@ -16,10 +16,19 @@ pub struct Lease {
     pub renewals: u64,
     /// The table at which it was granted: a database lets nothing pass by it before it was brought to that table.
     pub granted: Epoch,
-    /// The operation that sealed it. A sealed lease is never renewed, only granted anew.
-    pub sealed: Option<OperationUid>,
+    /// Who sealed it. A sealed lease is never renewed, only granted anew.
+    pub sealed: Option<Seal>,
     /// How far the log of each store had come before the last renewal was sent; a store that did not say is missing.
     pub positions: BTreeMap<StoreName, String>,
+}
+
+/// A seal: an operation takes the unit's slots away.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Seal {
+    /// The operation, by its object.
+    pub by: OperationUid,
+    /// The table that asked for it: a grant by an earlier one comes too late.
+    pub at: Epoch,
 }
 
 /// A renewal may not be written.
@@ -65,10 +74,10 @@ impl Lease {
                 asked: unit.clone(),
             });
         }
-        if let Some(by) = &self.sealed {
+        if let Some(seal) = &self.sealed {
             return Err(NotRenewed::Sealed {
                 unit: unit.clone(),
-                by: by.clone(),
+                by: seal.by.clone(),
             });
         }
         Ok(Self {
@@ -78,18 +87,20 @@ impl Lease {
         })
     }
 
-    /// The record once `by` has sealed it; `None` where it has already, or another operation has, which stays so.
-    pub fn sealed_by(&self, by: &OperationUid) -> Option<Self> {
-        self.sealed.is_none().then(|| Self {
-            sealed: Some(by.clone()),
+    /// The record once `seal` is on it; `None` where that is, or where it was granted or sealed by a later table.
+    pub fn sealed_by(&self, seal: &Seal) -> Option<Self> {
+        let overtaken = self.granted > seal.at || self.sealed.as_ref().is_some_and(|known| known.at >= seal.at);
+        (!overtaken).then(|| Self {
+            sealed: Some(seal.clone()),
             ..self.clone()
         })
     }
 
-    /// The record once it is granted anew at table `at`; `None` where it is. Never at an older table.
+    /// The record once it is granted anew at table `at`; `None` where it is, or where a later table has granted or sealed
+    /// it.
     pub fn granted_at(&self, at: Epoch) -> Option<Self> {
-        let changes = self.sealed.is_some() || self.granted < at;
-        (changes && self.granted <= at).then(|| Self {
+        let overtaken = self.granted >= at || self.sealed.as_ref().is_some_and(|known| known.at >= at);
+        (!overtaken).then(|| Self {
             granted: at,
             sealed: None,
             ..self.clone()
@@ -105,23 +116,51 @@ mod tests {
         Epoch::new(1, epoch)
     }
 
+    fn seal(epoch: u64) -> Seal {
+        Seal {
+            by: "op".into(),
+            at: at(epoch),
+        }
+    }
+
     #[test]
-    fn a_sealed_lease_is_never_renewed_only_granted_anew_and_at_no_older_table() {
+    fn a_sealed_lease_is_never_renewed_only_granted_anew() {
         let first = Lease::first("east-1".into(), at(3));
         let renewed = first.renewed(&"east-1".into(), BTreeMap::new()).unwrap();
         assert_eq!((renewed.renewals, renewed.granted), (1, at(3)));
-        let sealed = renewed.sealed_by(&"op".into()).unwrap();
+        let sealed = renewed.sealed_by(&seal(5)).unwrap();
         assert!(sealed.renewed(&"east-1".into(), BTreeMap::new()).is_err());
-        assert_eq!(sealed.sealed_by(&"op".into()), None, "once");
-        assert_eq!(sealed.sealed_by(&"other".into()), None, "the first one stays");
-        assert_eq!(sealed.granted_at(at(2)), None, "an older table gives nothing back");
         let granted = sealed.granted_at(at(9)).unwrap();
         assert_eq!(
             (granted.sealed.as_ref(), granted.granted, granted.renewals),
             (None, at(9), 1)
         );
-        assert_eq!(granted.granted_at(at(9)), None, "once");
         assert!(granted.renewed(&"east-1".into(), BTreeMap::new()).is_ok());
+    }
+
+    #[test]
+    fn what_an_earlier_table_wanted_comes_too_late_and_the_same_again_changes_nothing() {
+        let granted = Lease::first("east-1".into(), at(6));
+        let sealed = granted.sealed_by(&seal(7)).unwrap();
+        for (lease, seal_at, seals, grant_at, grants) in [
+            (&granted, 5, false, 5, false),
+            (&granted, 6, true, 6, false),
+            (&granted, 7, true, 7, true),
+            (&sealed, 6, false, 6, false),
+            (&sealed, 7, false, 7, false),
+            (&sealed, 8, true, 8, true),
+        ] {
+            assert_eq!(
+                lease.sealed_by(&seal(seal_at)).is_some(),
+                seals,
+                "{lease:?} sealed at {seal_at}"
+            );
+            assert_eq!(
+                lease.granted_at(at(grant_at)).is_some(),
+                grants,
+                "{lease:?} granted at {grant_at}"
+            );
+        }
     }
 
     #[test]
