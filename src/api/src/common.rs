@@ -7,6 +7,11 @@ pub const RECONCILING: &str = "Reconciling";
 /// True when the operator cannot go on without a change from outside (kstatus).
 pub const STALLED: &str = "Stalled";
 
+/// The Secret in a member with which its agents reach the hub, for the write leases of its units; the operator writes it.
+pub const HUB_ACCESS_SECRET: &str = "multiactive-hub-access";
+/// Its key: a kubeconfig whose namespace is that of the leases.
+pub const HUB_ACCESS_KEY: &str = "kubeconfig";
+
 /// The longest message in a condition or another status field, in characters.
 pub const MESSAGE_MAX: usize = 32_768;
 

@@ -27,10 +27,15 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "SLOTS", type_ = "integer", json_path = ".status.slots"),
     printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "APPLIED", type_ = "string", json_path = ".status.applied"),
+    printcolumn(name = "LEASE", type_ = "string", json_path = ".status.lease.state"),
     printcolumn(name = "CORDONED", type_ = "boolean", json_path = ".spec.cordoned"),
     printcolumn(name = "ROUTERS", type_ = "integer", json_path = ".status.routers", priority = 1),
     printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(
+    validation = Rule::new("duration(self.leaseDuration) >= duration('5s') && duration(self.leaseDuration) <= duration('5m')")
+        .message("leaseDuration must be at least 5s and at most 5m")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct UnitSpec {
@@ -49,6 +54,32 @@ pub struct UnitSpec {
     /// Never a target of a promotion while true.
     #[serde(default)]
     pub cordoned: bool,
+    /// What it does when its agents cannot renew its write lease.
+    #[serde(default)]
+    pub on_lease_loss: OnLeaseLoss,
+    /// For how long a renewal of its write lease holds, such as 10s: at least 5s, at most 5m. It is renewed every quarter
+    /// of that. A unit that is lost is waited for as long.
+    #[serde(default = "default_lease_duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub lease_duration: String,
+}
+
+/// The default of `spec.leaseDuration`.
+pub fn default_lease_duration() -> String {
+    "10s".to_owned()
+}
+
+/// What a unit does that cannot renew its write lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnLeaseLoss {
+    /// Fence with the etcd ledger, of which only a minority side is cut off; KeepServing with the single-hub ledger,
+    /// because the loss of one hub must not stop every unit.
+    #[default]
+    Auto,
+    /// Its databases refuse writes once the lease is over. A failover needs nobody to say that it is fenced.
+    Fence,
+    /// It goes on while its agent lives. A failover needs a fence that was confirmed.
+    KeepServing,
 }
 
 /// What a unit is for.
@@ -96,4 +127,22 @@ pub struct UnitStatus {
     #[serde(default)]
     #[schemars(schema_with = "schema::count")]
     pub routers: i32,
+    /// Its write lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<UnitLease>,
+}
+
+/// The write lease of a unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UnitLease {
+    /// What applies when it cannot be renewed.
+    pub mode: crate::unit_assignment::LeaseMode,
+    /// How it stands, by the unit's agent; absent while it has not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<crate::unit_assignment::LeaseState>,
+    /// Why it stands so, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
+    pub message: Option<String>,
 }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
         .message("cluster is immutable"),
     printcolumn(name = "CLUSTER", type_ = "string", json_path = ".spec.cluster"),
     printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "LEASE", type_ = "string", json_path = ".status.lease.state"),
     printcolumn(name = "APPLIED-EPOCH", type_ = "integer", json_path = ".status.applied.epoch"),
     printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -48,6 +49,56 @@ pub struct UnitAssignmentSpec {
     #[serde(default)]
     #[schemars(schema_with = "schema::named::<AssignedStore>")]
     pub stores: Vec<AssignedStore>,
+    /// The unit's write lease; absent where the operator is older: then the agent lengthens it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<AssignedLease>,
+}
+
+/// How the agents of a unit keep its write lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AssignedLease {
+    /// What applies when it cannot be renewed.
+    pub mode: LeaseMode,
+    /// For how long a renewal holds, such as 10s.
+    #[schemars(schema_with = "schema::duration")]
+    pub duration: String,
+}
+
+/// What applies to a unit whose write lease cannot be renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LeaseMode {
+    /// Its databases refuse writes once the lease is over.
+    Fence,
+    /// It goes on while its agent lives.
+    KeepServing,
+}
+
+/// How the write lease of a unit stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LeaseState {
+    /// It was renewed in the ledger.
+    Held,
+    /// The ledger does not answer, and the agent goes on by itself.
+    Alone,
+    /// It could not be renewed and is not over yet.
+    Late,
+    /// It is over: the databases refuse writes.
+    Over,
+    /// An operation sealed it, because the unit counts as lost: the databases refuse writes.
+    Sealed,
+}
+
+/// What an agent says of its unit's write lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseReport {
+    /// How it stands.
+    pub state: LeaseState,
+    /// Why, where it is not Held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
+    pub message: Option<String>,
 }
 
 /// A keyspace as agents and routers need it.
@@ -120,6 +171,9 @@ pub struct UnitAssignmentStatus {
     #[serde(default)]
     #[schemars(schema_with = "schema::by_uid::<OperationReport>")]
     pub operations: Vec<OperationReport>,
+    /// The unit's write lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseReport>,
 }
 
 /// A table's version.

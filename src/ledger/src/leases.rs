@@ -13,7 +13,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, StoreName, UnitName};
-use multiactive_core::lease::Lease;
+use multiactive_core::lease::{Lease, Seal};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
@@ -22,6 +22,8 @@ use std::time::Duration;
 pub const GRANTED: &str = "multiactive.io/granted";
 /// The uid of the operation that sealed it.
 pub const SEALED: &str = "multiactive.io/sealed-by";
+/// The table that asked for the seal.
+pub const SEALED_AT: &str = "multiactive.io/sealed-at";
 /// How often it was renewed.
 pub const RENEWALS: &str = "multiactive.io/renewals";
 /// The positions of its stores at the last renewal, as JSON.
@@ -36,7 +38,7 @@ pub struct HeldLease {
     pub lease: Lease,
     /// Which write it is.
     pub version: Version,
-    /// Its length, as it is shown.
+    /// Its length as the holder wrote it, in whole seconds and no shorter than the one that it counts by.
     pub length: SignedDuration,
     /// When it was renewed, by the clock of whoever did: for people.
     pub renewed: Option<Timestamp>,
@@ -156,12 +158,18 @@ fn object(
     annotations.insert(GRANTED.to_owned(), granted.to_string());
     annotations.insert(RENEWALS.to_owned(), renewals.to_string());
     annotations.insert(POSITIONS.to_owned(), serde_json::to_string(positions)?);
-    match sealed {
-        Some(by) => annotations.insert(SEALED.to_owned(), by.to_string()),
-        None => annotations.remove(SEALED),
-    };
-    // Whole seconds are what the field has room for; it is for people.
-    let seconds = i32::try_from(length.as_secs()).unwrap_or(i32::MAX);
+    for (name, value) in [
+        (SEALED, sealed.as_ref().map(|seal| seal.by.to_string())),
+        (SEALED_AT, sealed.as_ref().map(|seal| seal.at.to_string())),
+    ] {
+        match value {
+            Some(value) => annotations.insert(name.to_owned(), value),
+            None => annotations.remove(name),
+        };
+    }
+    // A challenger waits for as long as the holder has written: whole seconds are what the field has room for.
+    let seconds = length.as_millis().saturating_add(999) / 1000;
+    let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
     Ok(LeaseObject {
         metadata,
         spec: Some(LeaseSpec {
@@ -199,13 +207,26 @@ pub fn held(object: &LeaseObject) -> Result<HeldLease, String> {
         Some(text) => serde_json::from_str(text).map_err(|error| format!("annotation {POSITIONS}: {error}"))?,
         None => BTreeMap::new(),
     };
+    // Half a seal is one: what is not understood must not be renewed.
+    let sealed = match (annotation(SEALED), annotation(SEALED_AT)) {
+        (None, None) => None,
+        (by, at) => {
+            let at = at.ok_or(format!("annotation {SEALED_AT} is missing"))?;
+            let at = at.parse().map_err(|error| format!("annotation {SEALED_AT}: {error}"))?;
+            let by = by.ok_or(format!("annotation {SEALED} is missing"))?;
+            Some(Seal {
+                by: OperationUid(by.clone()),
+                at,
+            })
+        }
+    };
     let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
     Ok(HeldLease {
         lease: Lease {
             unit: unit.into(),
             renewals,
             granted,
-            sealed: annotation(SEALED).map(|by| OperationUid(by.clone())),
+            sealed,
             positions,
         },
         version: Version::of(object.metadata.clone()),
@@ -223,7 +244,10 @@ mod tests {
             unit: "east-1".into(),
             renewals: 7,
             granted: Epoch::new(2, 41),
-            sealed: Some("uid-1".into()),
+            sealed: Some(Seal {
+                by: "uid-1".into(),
+                at: Epoch::new(2, 42),
+            }),
             positions: BTreeMap::from([("orders".into(), "0/1A2B3C4".to_owned())]),
         }
     }
@@ -260,6 +284,9 @@ mod tests {
             (GRANTED, Some("soon"), "soon"),
             (RENEWALS, Some("many"), "renewals"),
             (POSITIONS, Some("{"), "positions"),
+            (SEALED, None, "sealed-by is missing"),
+            (SEALED_AT, None, "sealed-at is missing"),
+            (SEALED_AT, Some("then"), "then"),
         ] {
             let mut bad = good.clone();
             let annotations = bad.metadata.annotations.get_or_insert_default();

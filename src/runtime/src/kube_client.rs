@@ -77,6 +77,23 @@ pub async fn own_cluster(patience: Patience) -> Result<Client, ClientError> {
     }
 }
 
+/// The address and the authorities of the cluster that this program runs in, and whether the address is that of a
+/// kubeconfig: the one that pods are given means nothing elsewhere.
+///
+/// # Errors
+///
+/// [`ClientError`] where neither a `$KUBECONFIG` nor a ServiceAccount is usable.
+pub async fn own_address() -> Result<(Config, bool), ClientError> {
+    match std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(Path::new(&path))?;
+            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+            Ok((config, true))
+        }
+        None => Ok((Config::incluster()?, false)),
+    }
+}
+
 /// A client from a kubeconfig file; a token in it that is renewed in place is used from the next request on.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 //! of API servers and watches that never end. No decision about ownership is made here.
 
 pub mod certs;
+pub mod clock;
 pub mod events;
 pub mod failpoint;
 pub mod kube_client;

@@ -9,6 +9,13 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreClock(pub(crate) i64);
 
+impl StoreClock {
+    /// Microseconds since the epoch, by the database.
+    pub fn as_micros(self) -> i64 {
+        self.0
+    }
+}
+
 impl fmt::Display for StoreClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {

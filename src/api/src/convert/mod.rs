@@ -3,12 +3,14 @@
 
 mod duration;
 mod keyspace;
+mod lease;
 mod operation;
 mod promotion;
 mod table;
 
 pub use duration::{format_duration, parse_duration};
 pub use keyspace::{extractor, key_sources};
+pub use lease::lease_terms;
 pub use operation::write_units;
 pub use promotion::{budgets, request, slot_selection};
 

@@ -7,6 +7,7 @@ mod columns;
 mod decisions;
 mod generated;
 mod good;
+mod leases;
 mod lists;
 mod operations;
 mod parts;

@@ -157,8 +157,20 @@ fn a_unit_says_where_it_is_reached() {
         ("/spec/cluster", json!("north"), Some("cluster is immutable")),
         ("/spec/cordoned", json!(true), None),
         ("/spec/router", json!("https://elsewhere:1"), None),
+        ("/spec/onLeaseLoss", json!("Fence"), None),
+        ("/spec/leaseDuration", json!("6s"), None),
     ];
     on_update(good::unit("rules"), rows);
+    let bounds = Some("leaseDuration must be at least 5s and at most 5m");
+    let rows = vec![
+        ("/spec/onLeaseLoss", json!("Stop"), Some("Unsupported value")),
+        ("/spec/leaseDuration", json!("4999ms"), bounds),
+        ("/spec/leaseDuration", json!("5s"), None),
+        ("/spec/leaseDuration", json!("5m"), None),
+        ("/spec/leaseDuration", json!("5m1s"), bounds),
+        ("/spec/leaseDuration", json!("soon"), Some("should match")),
+    ];
+    on_create(good::unit("rules-lease"), rows);
 }
 
 #[test]

@@ -79,9 +79,10 @@ async fn policies_are_in_force(client: &Client) {
     for new in [
         crate::good::unit_assignment("policies"),
         crate::good::replication_link(),
+        crate::leases::lease("policies"),
     ] {
         let create = async || api(client, &new).create(&dry, &object(&new)).await.map(drop);
-        until_refused("only the operator writes", create).await;
+        until_refused("only the operator ", create).await;
     }
 }
 
