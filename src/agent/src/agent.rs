@@ -1,7 +1,9 @@
-//! The agent while it leads: hears which units are its own, and keeps one hand for each.
+//! The agent: hears which units are its own. While it leads it keeps one hand for each, and whether it leads or not their
+//! write leases.
 
 use crate::events::Events;
 use crate::hand;
+use crate::lease;
 use crate::metrics::Metrics;
 use crate::routers::{RouterHub, UnitKey, serve};
 use futures::stream::{BoxStream, StreamExt, select_all};
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -34,6 +36,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The agent's events.
     pub events: Events,
+    /// Where the leases of its units say how they stand.
+    pub leases: lease::Boards,
 }
 
 /// How an agent works.
@@ -47,15 +51,27 @@ pub struct Agent {
     pub tls: TlsFiles,
     /// What its hands share.
     pub shared: Shared,
+    /// What its leases share.
+    pub leases: lease::Shared,
     /// Whether it has its units.
     pub readiness: Readiness,
+}
+
+/// What is done for each unit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Everything that only one replica may do, or that is done once.
+    Hand,
+    /// Its write lease.
+    Lease,
 }
 
 /// A unit that is in hand.
 struct InHand {
     uid: Option<String>,
     assignment: watch::Sender<Arc<UnitAssignment>>,
-    token: CancellationToken,
+    /// Ends what is done for the unit, also where the agent itself is dropped.
+    ends: DropGuard,
 }
 
 type Assigned = Event<DeserializeGuard<UnitAssignment>>;
@@ -64,10 +80,15 @@ impl Agent {
     /// Works until `token` is cancelled: serves routers on `listener` and keeps every unit of its cluster in hand.
     pub async fn run(&self, listener: TcpListener, token: CancellationToken) {
         let serving = serve(listener, self.tls.clone(), self.shared.routers.clone(), token.clone());
-        tokio::join!(serving, self.keep_units(token.clone()));
+        tokio::join!(serving, self.keep_units(Work::Hand, token.clone()));
     }
 
-    async fn keep_units(&self, token: CancellationToken) {
+    /// Keeps the write leases of its units until `token` is cancelled, whether it leads or not.
+    pub async fn keep_leases(&self, token: CancellationToken) {
+        self.keep_units(Work::Lease, token).await;
+    }
+
+    async fn keep_units(&self, work: Work, token: CancellationToken) {
         let hands = TaskTracker::new();
         let mut units = BTreeMap::new();
         let mut listed: BTreeMap<usize, BTreeSet<UnitKey>> = BTreeMap::new();
@@ -82,7 +103,7 @@ impl Agent {
                     listed.entry(source).or_default().insert(key.clone());
                     // What cannot be parsed has been logged: the last good one stays.
                     if let Ok(assignment) = object.0 {
-                        self.take(&mut units, &hands, key, assignment);
+                        self.take(work, &mut units, &hands, key, assignment);
                     }
                 }
                 Event::InitDone => {
@@ -92,17 +113,15 @@ impl Agent {
                         .keys()
                         .filter(|key: &&UnitKey| scope.is_none_or(|scope| *scope == key.namespace));
                     let gone: Vec<_> = gone.filter(|key| !present.contains(*key)).cloned().collect();
-                    gone.iter().for_each(|key| self.leave(&mut units, key));
-                    if listed.len() >= self.namespaces.len().max(1) {
+                    gone.iter().for_each(|key| self.leave(work, &mut units, key));
+                    if work == Work::Hand && listed.len() >= self.namespaces.len().max(1) {
                         self.readiness.set_ready();
                     }
                 }
-                Event::Delete(object) => self.leave(&mut units, &key_of(&object)),
+                Event::Delete(object) => self.leave(work, &mut units, &key_of(&object)),
             }
         }
-        for unit in units.values() {
-            unit.token.cancel();
-        }
+        drop(units);
         hands.close();
         hands.wait().await;
     }
@@ -129,13 +148,14 @@ impl Agent {
 
     fn take(
         &self,
+        work: Work,
         units: &mut BTreeMap<UnitKey, InHand>,
         hands: &TaskTracker,
         key: UnitKey,
         assignment: UnitAssignment,
     ) {
         if assignment.spec.cluster != self.cluster {
-            return self.leave(units, &key);
+            return self.leave(work, units, &key);
         }
         let uid = assignment.uid();
         if let Some(unit) = units.get(&key).filter(|unit| unit.uid == uid) {
@@ -143,16 +163,30 @@ impl Agent {
             return;
         }
         // Created again: its status is empty, so the hand begins anew too.
-        self.leave(units, &key);
+        self.leave(work, units, &key);
         let (sender, receiver) = watch::channel(Arc::new(assignment));
         let token = CancellationToken::new();
-        hands.spawn(hold(key.clone(), self.shared.clone(), receiver, token.clone()));
+        match work {
+            Work::Hand => {
+                let shared = self.shared.clone();
+                let hand = move |key, receiver, token| hand::run(key, shared.clone(), receiver, token);
+                hands.spawn(hold(key.clone(), "hand", hand, receiver, token.clone()))
+            }
+            Work::Lease => {
+                let shared = self.leases.clone();
+                let keep = move |key, receiver, token| lease::keep(key, shared.clone(), receiver, token);
+                hands.spawn(hold(key.clone(), "lease", keep, receiver, token.clone()))
+            }
+        };
         let assignment = sender;
-        units.insert(key, InHand { uid, assignment, token });
+        let ends = token.drop_guard();
+        units.insert(key, InHand { uid, assignment, ends });
     }
 
-    fn leave(&self, units: &mut BTreeMap<UnitKey, InHand>, key: &UnitKey) {
-        if let Some(unit) = units.remove(key) {
+    fn leave(&self, work: Work, units: &mut BTreeMap<UnitKey, InHand>, key: &UnitKey) {
+        let Some(unit) = units.remove(key) else { return };
+        drop(unit.ends);
+        if work == Work::Hand {
             let (namespace, unit_name) = (&key.namespace, &key.unit);
             tracing::info!(
                 namespace,
@@ -168,25 +202,27 @@ impl Agent {
                 .map(|store| store.name.clone())
                 .collect::<Vec<_>>();
             self.shared.metrics.forget(key, stores);
-            unit.token.cancel();
         }
     }
 }
 
-/// Keeps a hand; one that panics begins anew and harms no other.
-async fn hold(
+/// Does something for a unit; where it panics it begins anew and harms no other.
+async fn hold<F>(
     key: UnitKey,
-    shared: Shared,
+    what: &'static str,
+    work: impl Fn(UnitKey, watch::Receiver<Arc<UnitAssignment>>, CancellationToken) -> F,
     assignment: watch::Receiver<Arc<UnitAssignment>>,
     token: CancellationToken,
-) {
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     while !token.is_cancelled() {
-        let hand = hand::run(key.clone(), shared.clone(), assignment.clone(), token.clone());
+        let work = work(key.clone(), assignment.clone(), token.clone());
         // What is logged for a unit names it.
         let (namespace, unit) = (&key.namespace, &key.unit);
         let span = tracing::info_span!("unit", namespace, unit);
-        if let Err(error) = tokio::spawn(hand.instrument(span)).await {
-            tracing::error!(namespace, unit, %error, "the hand of a unit failed, beginning anew");
+        if let Err(error) = tokio::spawn(work.instrument(span)).await {
+            tracing::error!(namespace, unit, what, %error, "what is done for a unit failed, beginning anew");
             let _ = token
                 .run_until_cancelled(tokio::time::sleep(Duration::from_secs(1)))
                 .await;

@@ -2,7 +2,7 @@
 //! routing table says, and reports.
 //!
 //! It decides nothing about ownership. [`plan`] works out what a table asks of a unit, [`store`] does it, [`report`]
-//! says what is, [`routers`] talks with the unit's routers.
+//! says what is, [`routers`] talks with the unit's routers, [`lease`] keeps its write lease.
 
 pub mod agent;
 mod backoff;
@@ -11,6 +11,8 @@ mod events;
 pub mod facts;
 pub mod failpoints;
 mod hand;
+mod inputs;
+pub mod lease;
 pub mod metrics;
 pub mod plan;
 mod publish;

@@ -5,7 +5,7 @@ use clap::Parser;
 use multiactive_agent::failpoints::FAILPOINTS;
 use multiactive_agent::metrics::Metrics;
 use multiactive_agent::routers::RouterHub;
-use multiactive_agent::{Agent, Events, Shared};
+use multiactive_agent::{Agent, Events, Shared, lease};
 use multiactive_ledger::Election;
 use multiactive_runtime::certs::TlsFiles;
 use multiactive_runtime::kube_client::{Patience, own_cluster};
@@ -16,6 +16,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 /// The hands of the units in one member cluster.
 #[derive(Debug, Parser)]
@@ -24,7 +26,7 @@ struct Flags {
     /// The MemberCluster that it runs in.
     #[arg(long, env = "MULTIACTIVE_CLUSTER", required_unless_present = "list_failpoints")]
     cluster: Option<String>,
-    /// Its own namespace: its Lease is there.
+    /// Its own namespace: its Lease is there, and the way to the hub.
     #[arg(long, env = "MULTIACTIVE_NAMESPACE", default_value = "multiactive-system")]
     namespace: String,
     /// The namespaces of the units that it may see, comma-separated; all where empty.
@@ -88,7 +90,16 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let probing = probes::serve_on(probes, Arc::new(registry), readiness.clone(), None, stop.clone());
     let probing = tokio::spawn(probing);
 
+    let (hub, leading) = (watch::Sender::default(), watch::Sender::new(false));
+    let leases = lease::Shared {
+        watches: watches.clone(),
+        hub: hub.subscribe(),
+        leading: leading.subscribe(),
+        boards: lease::Boards::default(),
+        metrics: metrics.clone(),
+    };
     let shared = Shared {
+        leases: leases.boards.clone(),
         events: Events::new(requests.clone(), &identity),
         requests: requests.clone(),
         watches,
@@ -100,8 +111,16 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         namespaces: flags.namespaces.into_iter().filter(|name| !name.is_empty()).collect(),
         tls,
         shared,
+        leases,
         readiness: readiness.clone(),
     };
+    // No election stands between a unit and its lease: whoever leads, every replica keeps it.
+    let way = lease::watch_hub(agent.leases.watches.clone(), flags.namespace.clone(), hub);
+    let way = AbortOnDropHandle::new(tokio::spawn(way));
+    let leases = tokio::spawn({
+        let (agent, stop) = (agent.clone(), stop.clone());
+        async move { agent.keep_leases(stop).await }
+    });
     // Units must go on while the API server is away: only another holder ends the lead.
     let election = Election::new(requests, &flags.namespace, LEASE, &identity).leading_on_when_silent();
     // A standby is ready: it does all that a standby has to do.
@@ -118,6 +137,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         let bound = TcpListener::bind(flags.listen_routers);
         let ended = election.lead(&stop, async |token| {
             metrics.set_leading(true);
+            leading.send_replace(true);
             match bound.await {
                 Ok(listener) => agent.run(listener, token).await,
                 Err(error) => {
@@ -128,8 +148,11 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         });
         let ended = ended.await;
         metrics.set_leading(false);
+        leading.send_replace(false);
         tracing::info!(?ended, "not leading any more");
     }
+    leases.await?;
+    drop(way);
     probing.await?;
     Ok(())
 }

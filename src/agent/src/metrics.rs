@@ -35,6 +35,11 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RenewalLabels {
+    outcome: &'static str,
+}
+
 /// The agent's metrics. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -46,6 +51,7 @@ pub struct Metrics {
     verbs: Family<OutcomeLabels, Counter>,
     writes: Counter,
     failed_writes: Counter,
+    renewals: Family<RenewalLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -59,6 +65,7 @@ impl Default for Metrics {
             verbs: Family::default(),
             writes: Counter::default(),
             failed_writes: Counter::default(),
+            renewals: Family::default(),
         }
     }
 }
@@ -77,6 +84,7 @@ impl Metrics {
             verbs: shown.make("verbs", "Verbs of stores, by outcome"),
             writes: shown.make("status_writes", "Writes of a UnitAssignment's status"),
             failed_writes: shown.make("status_write_failures", "Writes of a status that failed"),
+            renewals: shown.make("lease_renewals", "Attempts at renewing a write lease, by outcome"),
         }
     }
 
@@ -91,6 +99,11 @@ impl Metrics {
             .get_or_create(&VerbLabels { verb })
             .observe(took.as_secs_f64());
         self.verbs.get_or_create(&OutcomeLabels { verb, outcome }).inc();
+    }
+
+    /// Counts an attempt at renewing a lease.
+    pub fn renewal(&self, outcome: &'static str) {
+        self.renewals.get_or_create(&RenewalLabels { outcome }).inc();
     }
 
     /// Counts a write of a status.

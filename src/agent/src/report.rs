@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use multiactive_api::{
-    AnswerProblem, AppliedTable, AssignedStoreStatus, LinkState, LinkStatus, OperationReport, READY, RECONCILING,
-    ReachReport, ReachState, RouterStatus, STALLED, StoreChecksums, TablePosition, UnitAssignmentStatus,
+    AnswerProblem, AppliedTable, AssignedStoreStatus, LeaseReport, LinkState, LinkStatus, OperationReport, READY,
+    RECONCILING, ReachReport, ReachState, RouterStatus, STALLED, StoreChecksums, TablePosition, UnitAssignmentStatus,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{Reach, Step};
@@ -28,6 +28,8 @@ pub struct Known<'a> {
     pub duties: &'a [Duty],
     /// The routers.
     pub routers: &'a Registry,
+    /// The unit's write lease.
+    pub lease: Option<&'a LeaseReport>,
 }
 
 /// The status that says it; conditions keep their times from `before` where nothing changed.
@@ -56,6 +58,7 @@ pub fn status(known: Known<'_>, before: &[Condition], now: Timestamp) -> UnitAss
         stores: known.stores.iter().map(store).collect(),
         links: links(known.stores),
         operations: known.duties.iter().map(|duty| operation(duty, known)).collect(),
+        lease: known.lease.cloned(),
     }
 }
 

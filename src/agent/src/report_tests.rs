@@ -47,6 +47,7 @@ fn said(duty: Duty, stores: &Stores) -> OperationReport {
         stores,
         duties: &[duty],
         routers: &registry,
+        lease: None,
     };
     status(known, &[], Timestamp::UNIX_EPOCH).operations.remove(0)
 }
@@ -277,6 +278,7 @@ fn applied_is_what_every_store_stands_at_and_conditions_name_the_first_cause() {
             stores: &stores,
             duties: &[],
             routers: &registry,
+            lease: None,
         };
         let status = status(known, &[], Timestamp::UNIX_EPOCH);
         assert_eq!(status.applied.map(|table| table.epoch), applied, "{reason}");
@@ -299,6 +301,7 @@ fn a_conditions_time_moves_only_when_its_status_does() {
             stores,
             duties: &[],
             routers: &registry,
+            lease: None,
         };
         let status = status(known, before, Timestamp::from_second(second).unwrap());
         status.conditions

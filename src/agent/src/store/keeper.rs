@@ -55,6 +55,8 @@ struct Standing {
     at: Option<(Epoch, SlotSet)>,
     /// What that table, if there is one, granted.
     grants: Vec<Grant>,
+    /// The last table to which the database itself was told that it is brought.
+    told: Epoch,
     /// Why its tables would be refused now.
     refused: Option<Problem>,
     looked: Instant,
@@ -133,7 +135,7 @@ async fn pass<D: Driver>(
     installed.send_replace(true);
     let is_there = |stands: &Standing, table: &RoutingTable| {
         let at = stands.at.as_ref();
-        at.is_some_and(|(epoch, _)| *epoch >= table.epoch)
+        at.is_some_and(|(epoch, _)| *epoch >= table.epoch) && stands.told >= wish.granted.min(table.epoch)
     };
     let mut behind = wish.table.as_deref().filter(|table| !is_there(&stands, table));
     // Who waits for a new table does not wait for a look: what opens is looked at inside the database.
@@ -157,7 +159,9 @@ async fn pass<D: Driver>(
         match &mut stands.at {
             // Every change of a slot has an epoch of its own, so tables that grant the same, and all between them,
             // ask the same of the store: nothing is done, and whoever is older is refused as before.
-            Some((epoch, _)) if stands.grants == grants => *epoch = table.epoch,
+            Some((epoch, _)) if stands.grants == grants && stands.told >= wish.granted.min(table.epoch) => {
+                *epoch = table.epoch;
+            }
             Some(_) | None => {
                 let Ended::Done(opened) = apply(store, target, wishes, table, &grants).await? else {
                     stands.at = None;
@@ -165,6 +169,7 @@ async fn pass<D: Driver>(
                     return Ok(());
                 };
                 (stands.at, stands.grants) = (Some((table.epoch, opened)), grants);
+                stands.told = table.epoch;
                 // It holds that epoch by now: said at once, it is no write of its own.
                 store
                     .board
@@ -208,6 +213,7 @@ async fn look<D: Driver>(store: &Store<D>, target: &Target, before: Option<Stand
         amiss: _,
     } = seen;
     let before = before.filter(|before| before.server == server);
+    let told = before.as_ref().map_or(Epoch::NEVER, |before| before.told);
     let (at, grants) = before.map(|before| (before.at, before.grants)).unwrap_or_default();
     // Slots that no grant names are fenced by an operation, whenever its writes have ended.
     let granted: SlotSet = grants
@@ -235,6 +241,7 @@ async fn look<D: Driver>(store: &Store<D>, target: &Target, before: Option<Stand
         server,
         at: at.filter(|(_, opened)| *opened == open),
         grants,
+        told,
         refused,
         looked: Instant::now(),
     })

@@ -63,13 +63,18 @@ pub struct Wish {
     pub table: Option<Arc<RoutingTable>>,
     /// What the running operations ask.
     pub asked: Vec<Asked>,
+    /// The table at which the unit's write lease was granted: the store takes no lease before it was brought there.
+    pub granted: Epoch,
 }
 
 /// A table is known by its epoch: it is compared on every change.
 impl PartialEq for Wish {
     fn eq(&self, other: &Self) -> bool {
         let epoch = |wish: &Self| wish.table.as_ref().map(|table| table.epoch);
-        self.target == other.target && epoch(self) == epoch(other) && self.asked == other.asked
+        self.target == other.target
+            && epoch(self) == epoch(other)
+            && self.asked == other.asked
+            && self.granted == other.granted
     }
 }
 

@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use multiactive_agent::metrics::Metrics;
 use multiactive_agent::routers::RouterHub;
-use multiactive_agent::{Agent, Events, Shared};
+use multiactive_agent::{Agent, Events, Shared, lease};
 use multiactive_api::{
     AssignedStoreStatus, ROUTING_TABLE, RoutingTable as StoredTable, RoutingTableSpec, UnitAssignment,
     UnitAssignmentStatus,
@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +46,8 @@ pub struct World {
 pub struct Running {
     pub routers: std::net::SocketAddr,
     pub metrics: Metrics,
+    /// Its way to the ledger: none, until a test gives it one.
+    pub hub: watch::Sender<lease::Hub>,
     token: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -137,9 +140,14 @@ impl World {
         json!({"unit": unit, "address": address, "credentials": format!("{unit}-db")})
     }
 
-    /// Writes the assignment with these stores.
+    /// Writes the assignment with these stores, and without a word about the lease.
     pub async fn assign_with(&self, unit: &str, stores: Value) {
-        let object = json!({
+        self.assign_leased(unit, stores, Value::Null).await;
+    }
+
+    /// Writes the assignment with these stores and this lease.
+    pub async fn assign_leased(&self, unit: &str, stores: Value, lease: Value) {
+        let mut object = json!({
             "apiVersion": "multiactive.io/v1alpha1", "kind": "UnitAssignment", "metadata": {"name": unit},
             "spec": {
                 "unit": unit, "cluster": unit,
@@ -148,6 +156,9 @@ impl World {
                 "stores": stores,
             },
         });
+        if !lease.is_null() {
+            object["spec"]["lease"] = lease;
+        }
         let params = PatchParams::apply(TESTER).force();
         self.assignments()
             .patch(unit, &params, &Patch::Apply(&object))
@@ -182,6 +193,11 @@ impl World {
 
     /// Starts the agent of a cluster in this process.
     pub async fn agent(&self, cluster: &str) -> Running {
+        self.replica(cluster, true, lease::Hub::default()).await
+    }
+
+    /// Starts one replica of an agent in this process, which leads or not, with this way to the ledger.
+    pub async fn replica(&self, cluster: &str, leads: bool, hub: lease::Hub) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let routers = listener.local_addr().unwrap();
         let metrics = Metrics::default();
@@ -191,7 +207,15 @@ impl World {
                 multiactive_runtime::kube_client::Patience::WATCHES,
             )
         };
-        let requests = client().await.unwrap();
+        let (requests, watches) = (client().await.unwrap(), client().await.unwrap());
+        let (hub, leading) = (watch::Sender::new(hub), watch::Sender::new(leads));
+        let leases = lease::Shared {
+            watches: watches.clone(),
+            hub: hub.subscribe(),
+            leading: leading.subscribe(),
+            boards: lease::Boards::default(),
+            metrics: metrics.clone(),
+        };
         let agent = Agent {
             cluster: cluster.to_owned(),
             namespaces: vec![self.namespace.clone()],
@@ -199,17 +223,28 @@ impl World {
             shared: Shared {
                 events: Events::new(requests.clone(), cluster),
                 requests,
-                watches: client().await.unwrap(),
+                watches,
                 routers: RouterHub::default(),
                 metrics: metrics.clone(),
+                leases: leases.boards.clone(),
             },
+            leases,
             readiness: Readiness::not_ready("starting"),
         };
         let token = CancellationToken::new();
         let stop = token.clone();
-        let task = tokio::spawn(async move { agent.run(listener, stop).await });
+        let task = tokio::spawn(async move {
+            let leases = agent.keep_leases(stop.clone());
+            if leads {
+                tokio::join!(agent.run(listener, stop), leases);
+            } else {
+                leases.await;
+            }
+            drop(leading);
+        });
         Running {
             routers,
+            hub,
             metrics,
             token,
             task,

@@ -1,17 +1,16 @@
 //! The hand of one unit: hears of assignment, table and Secrets, tells each store what is wished, tells the routers what
 //! was applied, and says in the status what is.
 
-mod inputs;
-
 use crate::agent::Shared;
 use crate::credentials::credentials;
 use crate::facts::{self, Board, Problem, Stores};
+use crate::inputs::{SecretSeen, Secrets, table_watch};
+use crate::lease;
 use crate::plan::{self, Duty};
 use crate::report::{self, Known};
 use crate::routers::{Registry, UnitKey, UnitRouters, watch_pods, watch_running};
 use crate::store::{self, Wish};
 use crate::{failpoints::hit, publish};
-use inputs::{SecretSeen, Secrets, table_watch};
 use jiff::Timestamp;
 use multiactive_api::{UnitAssignment, UnitAssignmentStatus};
 use multiactive_core::epoch::Epoch;
@@ -48,6 +47,10 @@ struct Hand {
     tracker: TaskTracker,
     routers: UnitRouters,
     duties: Vec<Duty>,
+    /// The unit's write lease.
+    lease: lease::Board,
+    /// The stores that were in hand at the last look, and the server of each.
+    in_hand: BTreeMap<StoreName, Option<String>>,
     /// Operations whose Hold of this epoch found no write under way at this unit's routers. A router that goes away
     /// afterwards changes nothing: the fence is under way.
     quiet: BTreeSet<(OperationUid, Epoch)>,
@@ -91,6 +94,8 @@ pub async fn run(
     ];
     let secrets = Secrets::new(shared.watches.clone(), &key.namespace);
     let hand = Hand {
+        lease: shared.leases.unit(&key),
+        in_hand: BTreeMap::new(),
         key,
         shared,
         assignment,
@@ -135,12 +140,21 @@ fn epoch_of(table: &multiactive_api::AppliedTable) -> Option<Epoch> {
     Some(Epoch::new(term, u64::try_from(table.epoch).ok()?))
 }
 
+/// The stores that are in hand, and the server of each.
+fn in_hand(stores: &Stores) -> BTreeMap<StoreName, Option<String>> {
+    let ready = stores.iter().filter(|(_, facts)| facts.is_ready());
+    ready
+        .map(|(name, facts)| (name.clone(), facts.server.clone()))
+        .collect()
+}
+
 impl Hand {
     async fn run(mut self) {
         tracing::info!("taken in hand");
         let mut board = self.board.subscribe();
         let mut routers = self.routers.subscribe();
         let mut secrets = self.secrets.subscribe();
+        let mut lease = self.lease.subscribe();
         let speak_at = Instant::now() + GRACE;
         self.wish();
         self.tell(&routers.borrow_and_update().clone());
@@ -151,6 +165,7 @@ impl Hand {
                 Ok(()) = self.assignment.changed() => true,
                 Ok(()) = self.table.changed() => true,
                 Ok(()) = secrets.changed() => true,
+                Ok(()) = lease.changed() => true,
                 Ok(()) = board.changed() => false,
                 Ok(()) = routers.changed() => self.hush(),
                 () = tokio::time::sleep_until(speak_at), if !self.speaks => {
@@ -208,6 +223,7 @@ impl Hand {
                     .map(Arc::new),
             };
             let wish = Wish {
+                granted: self.lease.subscribe().borrow().granted.unwrap_or(Epoch::NEVER),
                 target,
                 table: table.clone(),
                 asked: store::asked(&self.duties, &name),
@@ -281,6 +297,20 @@ impl Hand {
     /// Says what is: to the routers first, then in the status and by events.
     fn tell(&mut self, routers: &Registry) {
         let stores = self.board.borrow().clone();
+        // A database that has come into hand, or has begun anew, has no lease yet.
+        let in_hand = in_hand(&stores);
+        if in_hand
+            .iter()
+            .any(|(name, server)| self.in_hand.get(name) != Some(server))
+        {
+            self.lease.nudge();
+        }
+        self.in_hand = in_hand;
+        let (stores, lease) = {
+            let lease = self.lease.subscribe();
+            let lease = lease.borrow();
+            (lease.admitting(&stores), lease.report())
+        };
         let table = self.table.borrow().as_ref().map(|table| table.epoch);
         let assignment = self.assignment.borrow().clone();
         if self
@@ -297,6 +327,7 @@ impl Hand {
             stores: &stores,
             duties: &self.duties,
             routers,
+            lease: lease.as_ref(),
         };
         let status = report::status(known, &self.last.conditions, Timestamp::now());
         self.speaks |= table.is_some() && stores.values().all(facts::StoreFacts::is_settled);

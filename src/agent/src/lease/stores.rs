@@ -1,0 +1,177 @@
+//! The databases of one unit, as its lease reaches them: read before a renewal, told after it. Connections of their own, so
+//! that no verb of the hand stands in the way.
+
+use crate::metrics::Metrics;
+use crate::store::Target;
+use futures::future::join_all;
+use jiff::SignedDuration;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::StoreName;
+use multiactive_core::lease::{Act, Reading, Terms, steady};
+use multiactive_runtime::clock::boottime;
+use multiactive_stores::driver::{StoreClock, StoreLease};
+use multiactive_stores::{Driver, Error, Postgres};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One database.
+struct Database {
+    target: Arc<Target>,
+    driver: Postgres,
+    /// The last reading of its clock.
+    last: Option<Reading>,
+    /// What went wrong last: told once.
+    trouble: Option<&'static str>,
+    /// Whether it ever took a lease.
+    taken: bool,
+}
+
+/// The databases of a unit.
+#[derive(Default)]
+pub(super) struct Databases(BTreeMap<StoreName, Database>);
+
+/// What was read of one database before a renewal.
+pub(super) struct Before {
+    clock: StoreClock,
+    /// How far its log had come.
+    position: Option<String>,
+    /// Whether its clock was set since the last reading.
+    set: bool,
+}
+
+/// What was read of the databases that answered.
+pub(super) type All = BTreeMap<StoreName, Before>;
+
+impl Databases {
+    /// From now on these, and no others.
+    pub(super) fn are(&mut self, targets: BTreeMap<StoreName, Arc<Target>>) {
+        self.0.retain(|name, _| targets.contains_key(name));
+        for (name, target) in targets {
+            if self.0.get(&name).is_some_and(|known| known.target == target) {
+                continue;
+            }
+            let driver = Postgres::new(target.spec.clone(), target.access());
+            let database = Database {
+                target,
+                driver,
+                last: None,
+                trouble: None,
+                taken: false,
+            };
+            self.0.insert(name, database);
+        }
+    }
+
+    /// Those that ever took a lease.
+    pub(super) fn taken(&self) -> BTreeSet<StoreName> {
+        let taken = self.0.iter().filter(|(_, database)| database.taken);
+        taken.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Where a database was found last.
+    pub(super) fn target(&self, name: &StoreName) -> Option<Arc<Target>> {
+        self.0.get(name).map(|database| Arc::clone(&database.target))
+    }
+
+    /// Reads clock and position of each, for at most `limit`; one that does not answer is missing.
+    pub(super) async fn read(&mut self, limit: Duration) -> All {
+        let looks = self.0.iter_mut().map(async |(name, database)| {
+            let look = tokio::time::timeout(limit, look(&database.driver)).await;
+            let (clock, position, reading) = match look {
+                Ok(Ok(found)) => found,
+                Ok(Err(error)) => {
+                    database.tell(name, &error);
+                    return None;
+                }
+                // It is told by the hand, which asks it too.
+                Err(_) => return None,
+            };
+            let set = match (database.last, reading) {
+                (Some(last), Some(now)) => !steady(last, now),
+                (None, _) | (_, None) => false,
+            };
+            if set {
+                let (store, unit) = (&database.target.spec.store, &database.target.spec.unit);
+                tracing::error!(%store, %unit, "the clock of the database was set: its lease ends, and begins anew");
+            }
+            database.last = reading;
+            Some((name.clone(), Before { clock, position, set }))
+        });
+        join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    /// Tells each that was read, for at most `limit`.
+    pub(super) async fn tell(&mut self, all: All, act: &Act, terms: Terms, limit: Duration, metrics: &Metrics) {
+        let told = self.0.iter_mut().map(async |(name, database)| {
+            let before = all.get(name);
+            let call = async {
+                match (act, before) {
+                    (Act::Extend { .. }, Some(before)) if before.set => database.driver.expire().await.map(|()| false),
+                    (Act::Extend { granted }, Some(before)) => extend(&database.driver, before, *granted, terms).await,
+                    (Act::Expire, _) => database.driver.expire().await.map(|()| false),
+                    // What was not read in time has the deadline that it has.
+                    (Act::Extend { .. }, None) | (Act::Leave, _) => Ok(false),
+                }
+            };
+            let began = std::time::Instant::now();
+            let Ok(answer) = tokio::time::timeout(limit, call).await else {
+                metrics.verb("lease", "TimedOut", began.elapsed());
+                return;
+            };
+            let outcome = answer.as_ref().map_or_else(Error::reason, |_| "Done");
+            metrics.verb("lease", outcome, began.elapsed());
+            match answer {
+                Ok(taken) => {
+                    database.trouble = None;
+                    database.taken |= taken;
+                }
+                Err(error) => database.tell(name, &error),
+            }
+        });
+        join_all(told).await;
+    }
+}
+
+/// The position's unit comes first in the vector: its own log.
+async fn look(driver: &Postgres) -> Result<(StoreClock, Option<String>, Option<Reading>), Error> {
+    let position = driver.position().await?.into_iter().next();
+    let asked = boottime();
+    let clock = driver.clock().await?;
+    let reading = asked.zip(boottime()).map(|(asked, answered)| Reading {
+        theirs: SignedDuration::from_micros(clock.as_micros()),
+        asked,
+        answered,
+    });
+    Ok((clock, position.map(|own| own.position), reading))
+}
+
+/// Whether a lease is valid afterwards.
+async fn extend(driver: &Postgres, before: &Before, granted: Epoch, terms: Terms) -> Result<bool, Error> {
+    let lease = StoreLease {
+        from: before.clock,
+        length: terms.window().unsigned_abs(),
+        granted,
+    };
+    driver.extend(lease).await.map(|held| held.is_some())
+}
+
+impl Database {
+    /// Said once for each kind of trouble. What the hand says anyway, or is about to put right, is no news.
+    fn tell(&mut self, name: &StoreName, error: &Error) {
+        let reason = error.reason();
+        if self.trouble != Some(reason) {
+            let (error, unit) = (error.explain(), &self.target.spec.unit);
+            tracing::debug!(store = %name, %unit, reason, error, "the lease did not reach the database");
+        }
+        self.trouble = Some(reason);
+    }
+}
+
+/// The positions that a renewal carries.
+pub(super) fn positions(all: &All) -> BTreeMap<StoreName, String> {
+    let known = all
+        .iter()
+        .filter_map(|(name, before)| Some((name.clone(), before.position.clone()?)));
+    known.collect()
+}

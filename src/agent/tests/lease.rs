@@ -1,0 +1,219 @@
+//! The write lease of a unit, kept by real agents in a real database: who cannot renew it stops writing in time or goes on,
+//! as was asked for, and a seal ends it for good.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+mod support;
+
+use jiff::SignedDuration;
+use multiactive_agent::lease::Hub;
+use multiactive_api::{LeaseReport, LeaseState, UnitAssignmentStatus};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::lease::{Lease, Seal};
+use multiactive_ledger::{Commit, HeldLease, KubernetesLeases, LeaseLedger};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use support::world::World;
+use support::{shared_cluster, until};
+
+const LENGTH: SignedDuration = SignedDuration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A unit with a lease in the ledger, and the ledger.
+struct Leased {
+    world: World,
+    leases: KubernetesLeases,
+    unit: UnitName,
+}
+
+impl Leased {
+    /// The lease is in the namespace of the unit here.
+    async fn new(name: &str, mode: &str) -> Self {
+        let world = World::new(shared_cluster().await, name, &["east-1"]).await;
+        let lease = json!({"mode": mode, "duration": "5s"});
+        world
+            .assign_leased("east-1", json!([world.store("orders", "orders", "east-1")]), lease)
+            .await;
+        let leases = KubernetesLeases::new(world.client.clone(), name);
+        let unit = UnitName::from("east-1");
+        let first = Lease::first(unit.clone(), Epoch::NEVER);
+        let written = leases.write(name, None, &first, LENGTH, LIMIT).await;
+        assert!(matches!(written, Commit::Committed(_)), "{written:?}");
+        Self { world, leases, unit }
+    }
+
+    fn hub(&self) -> Hub {
+        Hub::Leases(Box::new(self.leases.clone()))
+    }
+
+    async fn held(&self) -> HeldLease {
+        self.leases
+            .read(&self.world.namespace, &self.unit)
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
+    /// Writes over the lease, as the operator does: again where an agent came first.
+    async fn change(&self, with: impl Fn(&Lease) -> Option<Lease>) {
+        until("the lease to be written", || async {
+            let held = self.held().await;
+            let Some(next) = with(&held.lease) else { return Ok(()) };
+            let written = self
+                .leases
+                .write(&self.world.namespace, Some(&held.version), &next, LENGTH, LIMIT)
+                .await;
+            match written {
+                Commit::Committed(_) => Ok(()),
+                Commit::Conflict | Commit::Refused(_) | Commit::Unknown(_) => Err(written),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the database answers a write so.
+    async fn answers(&self, want: Result<(), &str>) {
+        until(&format!("writes to be answered by {want:?}"), || async {
+            let got = self.world.accepts("east-1", "u").await;
+            if got == want.map_err(str::to_owned) {
+                Ok(())
+            } else {
+                Err(got)
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the agent says this of the lease.
+    async fn says(&self, state: LeaseState) -> LeaseReport {
+        let says = |status: &UnitAssignmentStatus| status.lease.clone().filter(|lease| lease.state == state);
+        self.world.reported("east-1", &format!("lease {state:?}"), says).await
+    }
+
+    async fn serves(&self) {
+        self.world.publish(self.world.table()).await;
+        self.world.all_to("east-1").await;
+        assert_eq!(
+            self.world.accepts("east-1", "u").await,
+            Ok(()),
+            "who is ready admits writes"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_renew_stops_within_the_lease_and_goes_on_when_it_can() {
+    let leased = Leased::new("lease-fence", "Fence").await;
+    let agent = leased.world.replica("east-1", true, leased.hub()).await;
+    leased.serves().await;
+    leased.says(LeaseState::Held).await;
+    let first = leased.held().await.lease;
+    assert!(first.positions.contains_key(&"orders".into()), "{first:?}");
+    until("a renewal", || async {
+        let now = leased.held().await.lease.renewals;
+        if now > first.renewals + 1 { Ok(()) } else { Err(now) }
+    })
+    .await;
+    let cut = Instant::now();
+    agent.hub.send_replace(Hub::None("cut off".to_owned()));
+    leased.answers(Err("MA004")).await;
+    // From the last renewal, which came before the cut.
+    assert!(cut.elapsed() < LENGTH.unsigned_abs(), "{:?}", cut.elapsed());
+    let told = leased.says(LeaseState::Over).await;
+    assert!(told.message.unwrap_or_default().contains("cut off"));
+    agent.hub.send_replace(leased.hub());
+    leased.answers(Ok(())).await;
+    leased.says(LeaseState::Held).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_keeps_serving_goes_on_without_the_ledger_while_its_agent_lives() {
+    let leased = Leased::new("lease-keep", "KeepServing").await;
+    let agent = leased.world.agent("east-1").await;
+    leased.serves().await;
+    let told = leased.says(LeaseState::Alone).await;
+    assert!(told.message.unwrap_or_default().contains("without the ledger"));
+    agent.hub.send_replace(leased.hub());
+    leased.says(LeaseState::Held).await;
+    agent.hub.send_replace(Hub::None("cut off".to_owned()));
+    leased.says(LeaseState::Alone).await;
+    let began = Instant::now();
+    until("it has gone on for longer than the lease", || async {
+        assert_eq!(leased.world.accepts("east-1", "u").await, Ok(()));
+        if began.elapsed() > LENGTH.unsigned_abs() {
+            Ok(())
+        } else {
+            Err(())
+        }
+    })
+    .await;
+    // A dead agent lengthens nothing.
+    agent.abort().await;
+    leased.answers(Err("MA004")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seal_ends_it_at_once_and_only_a_database_at_the_granted_table_takes_it_again() {
+    for mode in ["Fence", "KeepServing"] {
+        let leased = Leased::new(&format!("lease-seal-{}", mode.to_lowercase()), mode).await;
+        let agent = leased.world.replica("east-1", true, leased.hub()).await;
+        leased.serves().await;
+        let seal = Seal {
+            by: OperationUid("lost-east-1".to_owned()),
+            at: leased.world.table().epoch,
+        };
+        leased.change(|lease| lease.sealed_by(&seal)).await;
+        leased.says(LeaseState::Sealed).await;
+        leased.answers(Err("MA004")).await;
+        // Cut off afterwards, it remembers.
+        agent.hub.send_replace(Hub::None("cut off".to_owned()));
+        let sealed = leased.held().await.lease;
+        agent.hub.send_replace(leased.hub());
+        // Granted at a table that its cluster has not heard of: its database may hold open what is another's by then.
+        let next = leased.world.table().epoch.next();
+        leased.change(|lease| lease.granted_at(next)).await;
+        until("renewals", || async {
+            let now = leased.held().await.lease.renewals;
+            if now > sealed.renewals { Ok(()) } else { Err(now) }
+        })
+        .await;
+        assert_eq!(
+            leased.world.accepts("east-1", "u").await,
+            Err("MA004".to_owned()),
+            "{mode}"
+        );
+        let mut table = leased.world.table();
+        table.epoch = next;
+        leased.world.publish(table).await;
+        leased.answers(Ok(())).await;
+        agent.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_election_stands_between_a_unit_and_its_lease() {
+    let leased = Leased::new("lease-replicas", "Fence").await;
+    let leader = leased.world.replica("east-1", true, leased.hub()).await;
+    let standby = leased.world.replica("east-1", false, leased.hub()).await;
+    leased.serves().await;
+    leader.abort().await;
+    let began = Instant::now();
+    until("it has gone on for longer than the lease", || async {
+        assert_eq!(
+            leased.world.accepts("east-1", "u").await,
+            Ok(()),
+            "after {:?}",
+            began.elapsed()
+        );
+        if began.elapsed() > LENGTH.unsigned_abs() * 2 {
+            Ok(())
+        } else {
+            Err(())
+        }
+    })
+    .await;
+    standby.stop().await;
+    leased.answers(Err("MA004")).await;
+}
