@@ -1,9 +1,12 @@
 //! What every part of the operator shares.
 
 use crate::hub::Hub;
+use crate::leases::HubAddress;
 use crate::members::Members;
 use crate::metrics::Metrics;
+use crate::mirror::Mirror;
 use crate::tables::Checks;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::EventType;
 use kube::{Client, Resource};
@@ -24,6 +27,10 @@ pub struct Context {
     pub members: Members,
     /// Tasks that the process waits for before it ends.
     pub tasks: TaskTracker,
+    /// Copies of the Leases in the operator's namespace: those of units, and its own.
+    pub leases: Mirror<Lease>,
+    /// Where members reach the hub; without it their agents keep no write leases in it.
+    pub hub_address: Option<HubAddress>,
     /// Which Keyspaces can be used.
     pub checks: Checks,
     /// What `/metrics` shows.
@@ -44,7 +51,16 @@ impl Context {
             tasks: TaskTracker::new(),
             checks: Checks::default(),
             metrics,
+            leases: Mirror::default(),
+            hub_address: None,
         }
+    }
+
+    /// The same, for members that reach the hub there.
+    #[must_use]
+    pub fn with_hub_address(mut self, address: Option<HubAddress>) -> Self {
+        self.hub_address = address;
+        self
     }
 
     /// Publishes an event about `object`, in a task of its own: events never hold anything up.

@@ -13,6 +13,7 @@ pub mod finalizers;
 mod fixtures;
 pub mod hub;
 pub mod keyspaces;
+pub mod leases;
 pub mod links;
 pub mod members;
 pub mod metrics;
@@ -84,6 +85,10 @@ async fn lead(ctx: Arc<Context>, token: CancellationToken) {
         token.clone(),
         certs,
     ));
+    let (metrics, here) = (ctx.metrics.clone(), Arc::clone(&ctx));
+    let leases = move |own| leases::run(Arc::clone(&here), own);
+    ctx.tasks
+        .spawn(supervise_with(metrics, "leases", String::new(), token.clone(), leases));
     token.cancelled().await;
     // Writes under way end before the lease is released.
     ctx.tasks.close();

@@ -4,8 +4,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use multiactive_ledger::Ended;
 use multiactive_operator::failpoints::FAILPOINTS;
+use multiactive_operator::leases::HubAddress;
 use multiactive_operator::metrics::Metrics;
-use multiactive_runtime::kube_client::{Patience, own_cluster};
+use multiactive_runtime::kube_client::{Patience, own_address, own_cluster};
 use multiactive_runtime::probes::{self, Readiness};
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
@@ -26,6 +27,11 @@ struct Arguments {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "MULTIACTIVE_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
+
+    /// The URL at which the member clusters reach the hub's API server, such as https://hub.example:6443: their agents renew
+    /// write leases there. That of $KUBECONFIG where there is one; without any there are no leases in the hub.
+    #[arg(long, env = "MULTIACTIVE_HUB_SERVER")]
+    hub_server: Option<String>,
 
     /// The name under which this process holds the lease, unique among those that run; its pod's name by default.
     #[arg(long, env = "MULTIACTIVE_IDENTITY")]
@@ -71,7 +77,15 @@ async fn main() -> anyhow::Result<ExitCode> {
         namespace = arguments.namespace,
         "starting"
     );
+    let (config, known_outside) = own_address().await.context("finding the hub's address")?;
+    let given = arguments.hub_server.filter(|server| !server.is_empty());
+    let reached = given.or_else(|| known_outside.then(|| config.cluster_url.to_string()));
+    if reached.is_none() {
+        tracing::warn!("--hub-server is not given: agents of other clusters keep no write leases in this hub");
+    }
+    let address = reached.map(|server| HubAddress::new(server, &config));
     let context = multiactive_operator::Context::new(client, arguments.namespace, identity, metrics);
+    let context = context.with_hub_address(address);
     let ended = multiactive_operator::run(Arc::new(context), readiness, shutdown.clone()).await;
     shutdown.cancel();
     server.await.context("serving probes")?;

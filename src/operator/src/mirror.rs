@@ -85,6 +85,11 @@ impl<K> Mirror<K> {
         self.with(|objects| objects.good.values().cloned().collect())
     }
 
+    /// How many objects there are, those apart that could not be parsed.
+    pub fn count(&self) -> usize {
+        self.with(|objects| objects.good.len())
+    }
+
     /// The objects of a namespace that could not be parsed: name and reason.
     pub fn invalid(&self, namespace: &str) -> Vec<(String, String)> {
         self.with(|objects| {

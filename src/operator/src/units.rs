@@ -4,10 +4,10 @@ use crate::Context;
 use crate::conditions::{Readiness, set_readiness};
 use crate::finalizers;
 use crate::protection::Labelled;
-use crate::tables::View;
+use crate::tables::{View, mode};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use multiactive_api::{Unit, UnitRole, UnitStatus};
+use multiactive_api::{LeaseState, Unit, UnitLease, UnitRole, UnitStatus};
 use multiactive_core::ids::UnitName;
 use multiactive_core::table::RoutingTable;
 
@@ -46,6 +46,12 @@ pub fn status(unit: &Unit, view: &View, now: Timestamp) -> UnitStatus {
         .applied(&name)
         .map(|epoch| epoch.to_string())
         .or(status.applied);
+    let said = report.and_then(|report| report.lease.clone());
+    status.lease = Some(UnitLease {
+        mode: mode(unit).into(),
+        state: said.as_ref().map(|lease| lease.state),
+        message: said.and_then(|lease| lease.message),
+    });
     status.observed_generation = unit.metadata.generation;
     let readiness = readiness(unit, &name, view);
     set_readiness(&mut status.conditions, &readiness, unit.metadata.generation, now);
@@ -82,6 +88,24 @@ fn readiness(unit: &Unit, name: &UnitName, view: &View) -> Readiness {
         };
     }
     let report = view.inputs.reports.get(name).and_then(|report| report.status.as_ref());
+    if let Some(lease) = report.and_then(|report| report.lease.as_ref()) {
+        let told = || lease.message.clone().unwrap_or_default();
+        match lease.state {
+            LeaseState::Held | LeaseState::Alone | LeaseState::Late => {}
+            LeaseState::Over => {
+                return Readiness::Reconciling {
+                    reason: "LeaseOver",
+                    message: told(),
+                };
+            }
+            LeaseState::Sealed => {
+                return Readiness::Stalled {
+                    reason: "LeaseSealed",
+                    message: told(),
+                };
+            }
+        }
+    }
     let connected = report.is_some_and(|report| report.routers.iter().any(|router| router.connected));
     if !connected {
         return Readiness::Reconciling {

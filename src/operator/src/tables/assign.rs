@@ -5,7 +5,8 @@ use super::in_force::held_keyspace;
 use super::routes::{Claim, lost};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use multiactive_api::{AssignedKeyspace, AssignedStore, Unit, UnitAssignmentSpec};
+use multiactive_api::{AssignedKeyspace, AssignedLease, AssignedStore, Unit, UnitAssignmentSpec};
+use multiactive_core::lease::{LedgerKind, Mode, OnLoss};
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
 
 /// The assignment of one unit. Agents and routers must agree with the table: what it holds is published, as declared
@@ -55,7 +56,16 @@ pub fn assignment(unit: &Unit, inputs: &Inputs, table: &RoutingTable) -> UnitAss
         backends: unit.spec.backends.clone(),
         keyspaces: published.into_iter().map(|(_, keyspace)| keyspace).collect(),
         stores: stores.collect(),
+        lease: Some(AssignedLease {
+            mode: mode(unit).into(),
+            duration: unit.spec.lease_duration.clone(),
+        }),
     }
+}
+
+/// What applies to a unit that cannot renew its write lease: the ledger is the hub.
+pub fn mode(unit: &Unit) -> Mode {
+    OnLoss::from(unit.spec.on_lease_loss).mode(LedgerKind::Kubernetes)
 }
 
 /// What is published of a keyspace to a unit, and when it was created, where it is as declared.

@@ -26,6 +26,8 @@ mod terminating;
 mod trouble;
 mod view;
 
+pub use assign::mode;
+pub use assignments::MANAGED_BY;
 pub use in_force::{Checks, Kept, is_held};
 pub use inputs::Inputs;
 pub use routes::{Claim, canonical, lost};

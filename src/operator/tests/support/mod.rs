@@ -11,12 +11,14 @@ pub mod program;
 use base64::Engine;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams};
+use kube::config::{Config, KubeConfigOptions};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 use multiactive_api as api;
 use multiactive_fleet::Cluster;
 use multiactive_fleet::cluster::Options;
 use multiactive_ledger::Ended;
+use multiactive_operator::leases::HubAddress;
 use multiactive_operator::metrics::Metrics;
 use multiactive_runtime::probes::Readiness;
 use serde_json::{Value, json};
@@ -55,8 +57,23 @@ pub struct Operator {
 
 impl Operator {
     pub async fn start(hub: &Client, identity: &str) -> Self {
-        let token = CancellationToken::new();
         let ctx = multiactive_operator::Context::new(hub.clone(), SYSTEM.into(), identity.into(), Metrics::default());
+        Self::run(ctx)
+    }
+
+    /// The same, which knows where members reach the hub.
+    pub async fn start_with_leases(world: &World, identity: &str) -> Self {
+        let kubeconfig = serde_json::from_value(world.east.kubeconfig().clone()).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        let config = config.unwrap();
+        let address = HubAddress::new(config.cluster_url.to_string(), &config);
+        let (hub, metrics) = (world.hub.clone(), Metrics::default());
+        let ctx = multiactive_operator::Context::new(hub, SYSTEM.into(), identity.into(), metrics);
+        Self::run(ctx.with_hub_address(Some(address)))
+    }
+
+    fn run(ctx: multiactive_operator::Context) -> Self {
+        let token = CancellationToken::new();
         let ctx = Arc::new(ctx);
         let run = multiactive_operator::run(Arc::clone(&ctx), Readiness::not_ready("starting"), token.clone());
         let task = tokio::spawn(run);
