@@ -134,8 +134,11 @@ async fn write(api: &Api<UnitAssignment>, name: &str, status: &UnitAssignmentSta
 
 /// The whole status as a merge patch: lists are replaced whole, and what is not said any more is removed.
 fn merge_patch(status: &UnitAssignmentStatus) -> Result<Value, serde_json::Error> {
-    let mut fields = json!({"observedGeneration": null, "conditions": null, "applied": null});
-    if let (Value::Object(fields), Value::Object(said)) = (&mut fields, serde_json::to_value(status)?) {
+    let mut fields = json!({"observedGeneration": null, "conditions": null, "applied": null, "lease": null});
+    if let (Value::Object(fields), Value::Object(mut said)) = (&mut fields, serde_json::to_value(status)?) {
+        if let Some(Value::Object(lease)) = said.get_mut("lease") {
+            lease.entry("message").or_insert(Value::Null);
+        }
         fields.extend(said);
     }
     Ok(json!({"status": fields}))
@@ -146,7 +149,7 @@ mod tests {
     use super::*;
     use http::{Request, Response};
     use kube::client::Body;
-    use multiactive_api::{AppliedTable, OperationReport, RouterStatus};
+    use multiactive_api::{AppliedTable, LeaseReport, LeaseState, OperationReport, RouterStatus};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
     use tower::BoxError;
@@ -155,6 +158,26 @@ mod tests {
         UnitAssignmentStatus {
             applied: Some(AppliedTable { term: 1, epoch }),
             ..UnitAssignmentStatus::default()
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_any_more_is_removed() {
+        let told = |message: Option<&str>| UnitAssignmentStatus {
+            lease: Some(LeaseReport {
+                state: LeaseState::Held,
+                message: message.map(str::to_owned),
+            }),
+            ..status(7)
+        };
+        for (status, pointer, want) in [
+            (UnitAssignmentStatus::default(), "/status/applied", Value::Null),
+            (UnitAssignmentStatus::default(), "/status/lease", Value::Null),
+            (told(None), "/status/lease/message", Value::Null),
+            (told(Some("late")), "/status/lease/message", json!("late")),
+        ] {
+            let patch = merge_patch(&status).unwrap();
+            assert_eq!(patch.pointer(pointer), Some(&want), "{pointer} of {patch}");
         }
     }
 

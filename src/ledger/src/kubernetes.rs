@@ -123,8 +123,11 @@ pub(crate) fn outcome(error: &kube::Error) -> Commit {
     }
 }
 
-/// An error with its causes.
+/// An error with its causes; of an answer of the server, what it says.
 pub(crate) fn text(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

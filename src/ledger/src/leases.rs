@@ -5,7 +5,7 @@
 //! operation it was sealed, and the positions. `renewTime` is for people; nobody compares it.
 
 use crate::kubernetes::text;
-use crate::{Commit, ReadError, Version};
+use crate::{Commit, Version};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -44,18 +44,29 @@ pub struct HeldLease {
     pub renewed: Option<Timestamp>,
 }
 
+/// A lease cannot be read: nothing is known of it.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The server did not answer, or with an error.
+    #[error("reading the lease: {0}")]
+    Unreachable(String),
+    /// It is there, but makes no sense: never renewed, a person must look.
+    #[error("the lease cannot be understood: {0}")]
+    Damaged(String),
+}
+
 /// Where leases are kept.
 pub trait LeaseLedger: Send + Sync {
     /// The lease of a unit as the server holds it now; `None` where the server says that there is none. Safe to cancel.
     ///
     /// # Errors
     ///
-    /// [`ReadError`]: nothing is known, which is not the same as `None`.
+    /// [`LeaseError`]: nothing is known, which is not the same as `None`.
     fn read(
         &self,
         namespace: &str,
         unit: &UnitName,
-    ) -> impl Future<Output = Result<Option<HeldLease>, ReadError>> + Send;
+    ) -> impl Future<Output = Result<Option<HeldLease>, LeaseError>> + Send;
 
     /// Replaces the lease by `lease` if it still is `expected`; creates it where `expected` is `None`. Where it is
     /// cancelled, or not answered within `limit`, the outcome is unknown.
@@ -90,20 +101,15 @@ impl KubernetesLeases {
 }
 
 impl LeaseLedger for KubernetesLeases {
-    async fn read(&self, namespace: &str, unit: &UnitName) -> Result<Option<HeldLease>, ReadError> {
-        let unreachable = |message: String| ReadError::Unreachable {
-            namespace: namespace.to_owned(),
-            message,
-        };
+    async fn read(&self, namespace: &str, unit: &UnitName) -> Result<Option<HeldLease>, LeaseError> {
         let name = lease_name(namespace, unit);
         match tokio::time::timeout(crate::LIMIT, self.api.get_opt(&name)).await {
-            Ok(Ok(Some(object))) => held(&object).map(Some).map_err(|message| ReadError::Damaged {
-                namespace: namespace.to_owned(),
-                message: format!("Lease {name}: {message}"),
-            }),
+            Ok(Ok(Some(object))) => held(&object)
+                .map(Some)
+                .map_err(|message| LeaseError::Damaged(format!("Lease {name}: {message}"))),
             Ok(Ok(None)) => Ok(None),
-            Ok(Err(error)) => Err(unreachable(text(&error))),
-            Err(_) => Err(unreachable(format!("no answer within {:?}", crate::LIMIT))),
+            Ok(Err(error)) => Err(LeaseError::Unreachable(text(&error))),
+            Err(_) => Err(LeaseError::Unreachable(format!("no answer within {:?}", crate::LIMIT))),
         }
     }
 

@@ -9,7 +9,7 @@ mod leases;
 
 pub use election::{Election, Ended};
 pub use kubernetes::KubernetesLedger;
-pub use leases::{HeldLease, KubernetesLeases, LABEL as LEASE_LABEL, LeaseLedger, held, lease_name};
+pub use leases::{HeldLease, KubernetesLeases, LABEL as LEASE_LABEL, LeaseError, LeaseLedger, held, lease_name};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
