@@ -205,6 +205,10 @@ pub enum LinkState {
     Starting(String),
     /// It does not stream; why.
     Broken(String),
+    /// The unit was lost, and nothing is taken from it before it joins again ([`Driver::cut`]); how far it had come.
+    Cut(String),
+    /// This unit was lost, and takes nothing of who took its slots over ([`Driver::rejoin`]); who, and what to do.
+    Quarantined(String),
 }
 
 /// A link into this member.
@@ -217,6 +221,15 @@ pub struct Link {
     /// Why rows may be missing here that were written there: the link had to be made again. It stays until
     /// [`Driver::compared`] says that the rows are equal.
     pub gap: Option<String>,
+}
+
+/// A lost unit that is cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutAt {
+    /// The unit.
+    pub from: UnitName,
+    /// How far its log is applied here, or was repaired; `None` where nothing ever came.
+    pub position: Option<String>,
 }
 
 /// What a removed link left behind.
@@ -374,8 +387,11 @@ pub trait Driver: Send + Sync {
     fn position(&self) -> impl Future<Output = Result<Vec<UnitPosition>, Error>> + Send;
 
     /// Waits until this member has applied the positions and what the fences of this operation wrote behind them, and
-    /// records that for the operation, so that its slots may open here. `epoch` is the epoch at which this is asked. A member that takes over has reached nothing while one of its peers
-    /// would miss what is written here.
+    /// records that for the operation, so that its slots may open here. `epoch` is the epoch at which this is asked. A
+    /// member that takes over has reached nothing while one of its peers would miss what is written here.
+    ///
+    /// A source that is cut here by this operation, or at `epoch` or later, wrote no fence: its positions alone count. When
+    /// the slots open, that unit is told in the log that they were taken from it.
     ///
     /// # Errors
     ///
@@ -427,6 +443,45 @@ pub trait Driver: Send + Sync {
     ///
     /// Where the server does not answer.
     fn links(&self) -> impl Future<Output = Result<Vec<Link>, Error>> + Send;
+
+    /// Takes nothing more from a lost unit: returns when nothing of its log can be applied here any more, dead or half open as
+    /// its connection may be, and says how far it was. It survives restarts, and whoever makes or enables the link;
+    /// only [`Driver::uncut`] ends it. A repeated call gives the same answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Overtaken`] where it was cut, or joined again, at a newer epoch, or joined again at this one.
+    fn cut(
+        &self,
+        from: &UnitName,
+        op: &OperationUid,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<CutAt, Error>> + Send;
+
+    /// Lets the link from a unit that was cut be made again, once it has joined: it begins with what the unit writes from
+    /// then on, and brings nothing of what it wrote while it was cut. Unless the caller says that the rows were `compared`
+    /// since the unit wrote last, that is the link's gap. Where nothing is cut, nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Overtaken`] where it was cut at a newer epoch.
+    fn uncut(&self, from: &UnitName, epoch: Epoch, compared: bool) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Says that what a lost unit wrote up to a position is here, though its link did not bring it: another member handed
+    /// it on. The writes of the new owner wait for that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotCut`] where the unit is not cut; [`Error::Overtaken`] where it was cut at a newer epoch.
+    fn repaired(&self, epoch: Epoch, upto: &UnitPosition) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// In the unit that was lost: what the operation made differ was compared and accepted. Until then its links wait at
+    /// the row where a new owner opened the slots, and are [`LinkState::Quarantined`].
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn rejoin(&self, op: &OperationUid) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Says that all rows of `from` were compared and are equal here: forgets the link's gap.
     ///

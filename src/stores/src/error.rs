@@ -2,7 +2,7 @@
 
 use crate::driver::{Blocker, StoreClock, StoreLease, TableFinding};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::OperationUid;
+use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::reasons;
 use std::time::Duration;
 
@@ -141,6 +141,12 @@ pub enum Error {
         /// Its length.
         asked: Duration,
     },
+    /// The unit is not cut off here.
+    #[error("{from} is not cut off here")]
+    NotCut {
+        /// The unit.
+        from: UnitName,
+    },
     /// A value that the driver cannot work with.
     #[error("{what} `{value}` is malformed")]
     Malformed {
@@ -171,6 +177,7 @@ impl Error {
             Self::NotBrought { .. } => "NotBrought",
             Self::ClockWentBack { .. } => "ClockWentBack",
             Self::LeaseLength { .. } => "LeaseLength",
+            Self::NotCut { .. } => "NotCut",
             Self::Malformed { .. } => "Malformed",
         }
     }

@@ -129,7 +129,11 @@ async fn who_was_away_applies_a_new_owners_writes_after_all_of_the_owner_before(
     );
     until("the link to wait", async || match state(south, north).await {
         LinkState::Starting(told) if told.contains(&why) => Ok(()),
-        other @ (LinkState::Starting(_) | LinkState::Running | LinkState::Broken(_)) => Err(format!("{other:?}")),
+        other @ (LinkState::Starting(_)
+        | LinkState::Running
+        | LinkState::Broken(_)
+        | LinkState::Cut(_)
+        | LinkState::Quarantined(_)) => Err(format!("{other:?}")),
     })
     .await;
     until("two attempts to end", async || {
@@ -171,7 +175,11 @@ async fn the_writes_of_a_lost_unit_are_waited_for_until_a_person_takes_its_link_
     east.server.kill_9().await;
     until("the link to wait", async || match state(south, north).await {
         LinkState::Starting(told) if told.contains("waits for the writes of east-1") => Ok(()),
-        other @ (LinkState::Starting(_) | LinkState::Running | LinkState::Broken(_)) => Err(format!("{other:?}")),
+        other @ (LinkState::Starting(_)
+        | LinkState::Running
+        | LinkState::Broken(_)
+        | LinkState::Cut(_)
+        | LinkState::Quarantined(_)) => Err(format!("{other:?}")),
     })
     .await;
     let unlinked = south.driver.unlink(&east.unit, None).await.unwrap();
@@ -247,7 +255,8 @@ async fn a_member_whose_schema_is_older_meets_the_opening_too() {
     cut(south, north).await;
     // South is as an older version left it.
     let here = admin(&south.server).await;
-    let older = "DROP TABLE multiactive.opening, multiactive.breach, multiactive.joined, multiactive.placed;
+    let older =
+        "DROP TABLE multiactive.opening, multiactive.breach, multiactive.joined, multiactive.lost, multiactive.placed;
                  UPDATE multiactive.store SET digest = 'older'";
     here.batch_execute(older).await.unwrap();
     insert(&app(&east.server).await, "a", "u1").await.unwrap();
@@ -272,7 +281,11 @@ async fn a_member_whose_schema_is_older_meets_the_opening_too() {
     until("the link to wait", async || {
         match south.driver.link(&peer(north)).await.unwrap().state {
             LinkState::Starting(told) if told.contains("waits for the writes of east-1") => Ok(()),
-            other @ (LinkState::Starting(_) | LinkState::Running | LinkState::Broken(_)) => Err(format!("{other:?}")),
+            other @ (LinkState::Starting(_)
+            | LinkState::Running
+            | LinkState::Broken(_)
+            | LinkState::Cut(_)
+            | LinkState::Quarantined(_)) => Err(format!("{other:?}")),
         }
     })
     .await;

@@ -25,7 +25,11 @@ async fn broken(to: &Member, from: &Member, says: &str) {
     let peer = peer(from);
     until(says, async || match to.driver.link(&peer).await.unwrap().state {
         LinkState::Broken(why) if why.contains(says) => Ok(()),
-        other @ (LinkState::Broken(_) | LinkState::Starting(_) | LinkState::Running) => Err(format!("{other:?}")),
+        other @ (LinkState::Broken(_)
+        | LinkState::Starting(_)
+        | LinkState::Running
+        | LinkState::Cut(_)
+        | LinkState::Quarantined(_)) => Err(format!("{other:?}")),
     })
     .await;
 }

@@ -191,7 +191,11 @@ async fn a_receiver_without_the_table_says_so_and_loses_nothing() {
     until("the cause to be told", async || {
         match north.driver.link(&peer).await.unwrap().state {
             LinkState::Broken(why) if why.contains("there is none in this database: create it here") => Ok(()),
-            other @ (LinkState::Starting(_) | LinkState::Running | LinkState::Broken(_)) => Err(format!("{other:?}")),
+            other @ (LinkState::Starting(_)
+            | LinkState::Running
+            | LinkState::Broken(_)
+            | LinkState::Cut(_)
+            | LinkState::Quarantined(_)) => Err(format!("{other:?}")),
         }
     })
     .await;

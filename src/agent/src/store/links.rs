@@ -117,7 +117,7 @@ fn fact(unit: &UnitName, link: Result<Link, Error>) -> LinkFact {
         Ok(Link { state, .. }) => match state {
             LinkState::Running => (Reported::Running, None),
             LinkState::Starting(why) => (Reported::Starting, Some(why)),
-            LinkState::Broken(why) => (Reported::Broken, Some(why)),
+            LinkState::Broken(why) | LinkState::Cut(why) | LinkState::Quarantined(why) => (Reported::Broken, Some(why)),
         },
         Err(error) => (Reported::Broken, Some(error.explain())),
     };

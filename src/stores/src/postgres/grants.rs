@@ -98,8 +98,8 @@ const MAY_OPEN: &str = wanted!(
      FROM pair WHERE open AND NOT is_open"
 );
 
-/// Opens, and writes an opening for each operation that brings slots, in one transaction: receivers meet it before any
-/// write that it lets in.
+/// Opens, and writes an opening for each operation that brings slots, and the units that were lost to it, in one
+/// transaction: receivers meet them before any write that it lets in.
 const OPEN: &str = wanted!(
     ", announced AS (
          INSERT INTO multiactive.opening (unit, op, term, epoch, units, positions)
@@ -107,6 +107,13 @@ const OPEN: &str = wanted!(
          FROM pair p JOIN multiactive.reached r ON r.op = p.op AND (r.term, r.epoch) < (p.term, p.epoch), multiactive.store o
          WHERE p.open AND NOT p.is_open AND cardinality(r.units) > 0
          ORDER BY r.op, r.term DESC, r.epoch DESC
+         ON CONFLICT DO NOTHING
+     ), bereaved AS (
+         INSERT INTO multiactive.lost (unit, op, term, epoch, lost_unit)
+         SELECT DISTINCT o.unit, r.op, p.term, p.epoch, l.lost
+         FROM pair p JOIN multiactive.reached r ON r.op = p.op AND (r.term, r.epoch) < (p.term, p.epoch), multiactive.store o,
+              unnest(r.lost) AS l(lost)
+         WHERE p.open AND NOT p.is_open
          ON CONFLICT DO NOTHING
      )
      UPDATE multiactive.slot s

@@ -12,7 +12,11 @@ use crate::error::Error;
 use multiactive_core::hash::Function;
 use tokio_postgres::types::ToSql;
 
-const SCHEMA: &str = concat!(include_str!("schema.sql"), include_str!("lease.sql"));
+const SCHEMA: &str = concat!(
+    include_str!("schema.sql"),
+    include_str!("lease.sql"),
+    include_str!("cut.sql")
+);
 const KEYSPACE: &str = include_str!("keyspace.sql");
 const GUARD: &str = include_str!("guard.sql");
 const AT_COMMIT: &str = include_str!("at_commit.sql");

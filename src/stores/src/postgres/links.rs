@@ -8,7 +8,7 @@ use super::names::{ident, literal};
 use super::noted::{applied, begin, forget_gap, note, noted, other, pass, reborn, went_back};
 use super::peer::{self, Slot};
 use super::subscription::{Awaits, Known, judge, look};
-use super::{Postgres, names};
+use super::{Postgres, cut, names};
 use crate::driver::{Link, LinkState, Peer, Unlinked};
 use crate::error::Error;
 use multiactive_core::ids::UnitName;
@@ -21,8 +21,12 @@ pub(super) use super::subscription::Watch;
 /// How long a new or mended link is watched before its state is told.
 const SETTLE: Duration = Duration::from_millis(400);
 
-/// How long the worker of a link may take to end: it may wait at an opening, or for a lock.
+/// How long the worker of a link may take to end.
 const STOPS: Duration = Duration::from_secs(6);
+
+/// How long it may take to end by itself: in the middle of a transaction whose rest does not come, behind a lock, or at an
+/// opening, it does not look whether it should.
+const BY_ITSELF: Duration = Duration::from_millis(1500);
 
 /// Every transaction that a link applies is flushed by itself, though one worker applies them one after the other. Were it
 /// not, a worker that is started again begins from what is only in memory, tells the peer at once that all of it is flushed,
@@ -32,7 +36,15 @@ const OPTIONS: &str = "origin = none, synchronous_commit = 'on', disable_on_erro
 pub(super) async fn link(pg: &Postgres, peer: &Peer) -> Result<Link, Error> {
     let name = names::link(&pg.spec, &peer.unit, &pg.spec.unit);
     let session = pg.server.session().await?;
-    let outcome = match look(pg, &session, &name).await? {
+    let known = look(pg, &session, &name).await?;
+    if cut::standing(&session).await?.contains_key(&peer.unit) {
+        if known.is_some_and(|known| known.enabled) {
+            cut::hold(pg, &session, &peer.unit, &name).await?;
+        }
+        session.keep();
+        return told(pg, &name, &peer.unit, None).await;
+    }
+    let outcome = match known {
         None => make(pg, &session, peer, &name, None).await,
         Some(known) => mend(pg, &session, peer, &name, &known).await,
     };
@@ -96,6 +108,7 @@ fn is_refusal(error: &Error) -> bool {
         | Error::NotBrought { .. }
         | Error::ClockWentBack { .. }
         | Error::LeaseLength { .. }
+        | Error::NotCut { .. }
         | Error::Malformed { .. } => false,
     }
 }
@@ -128,7 +141,7 @@ async fn make(
             )));
         }
         // What it kept of the life before is of another log.
-        Slot::Idle(ref position) if !reborn(&seen, &known) => Some(position.clone()),
+        Slot::Idle(ref position) if !reborn(&seen, &known) && known.anew.is_none() => Some(position.clone()),
         Slot::Missing => None,
         Slot::Idle(_) | Slot::Lost => match peer::drop_slot(pg, from, name).await {
             Ok(()) => None,
@@ -143,8 +156,9 @@ async fn make(
         reborn: reborn(&seen, &known),
         opened: seen.introduction.as_ref().map(|told| told.opened),
     };
-    if may_lack_rows(past) {
+    if may_lack_rows(past) && known.anew != Some(true) {
         let lost = lost.unwrap_or(match known.made {
+            true if known.anew.is_some() => "the unit was lost, and is back",
             true => "it was dropped with its slot",
             false => "this database had none",
         });
@@ -168,12 +182,15 @@ async fn make(
     }
     let sql = format!(
         "CREATE SUBSCRIPTION {0} CONNECTION {1} PUBLICATION {2}
-         WITH ({OPTIONS}, copy_data = false, create_slot = false, slot_name = {0})",
+         WITH ({OPTIONS}, copy_data = false, create_slot = false, enabled = false, slot_name = {0})",
         ident(name),
         literal(&peer::conninfo(pg, from)),
         ident(&names::publication(&pg.spec)),
     );
     session.batch(MAKING, &sql).await?;
+    let sql = "UPDATE multiactive.link SET anew = NULL WHERE name = $1 AND anew IS NOT NULL";
+    session.change(MAKING, sql, &[&name]).await?;
+    enable(session, name, &from.unit).await?;
     let adopted = adopt.is_some();
     tracing::info!(at = %pg.server.at, from = %from.unit, adopted, "link made");
     Ok(Change::Made)
@@ -221,12 +238,13 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
     if !known.publication_fits {
         alter.push(format!("SET PUBLICATION {publication} WITH (refresh = false)"));
     }
-    if !known.enabled || known.slot.as_deref() != Some(name) {
-        alter.push("ENABLE".to_owned());
-    }
     for change in alter {
         let sql = format!("ALTER SUBSCRIPTION {} {change}", ident(name));
         session.batch("mending a link", &sql).await?;
+        changed = Change::Made;
+    }
+    if !known.enabled || known.slot.as_deref() != Some(name) {
+        enable(session, name, &from.unit).await?;
         changed = Change::Made;
     }
     if !known.receives_all {
@@ -237,7 +255,7 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
     }
     let joined = match &known.awaits {
         Some(Awaits::Table { number, table, .. }) => Some((*number, table.as_str())),
-        Some(Awaits::Writes { .. }) | None => None,
+        Some(Awaits::Writes { .. } | Awaits::Rejoin { .. }) | None => None,
     };
     if !known.tables_fit || !known.publication_fits || joined.is_some() {
         let sql = format!(
@@ -288,8 +306,22 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
     make(pg, session, from, name, Some(lost)).await
 }
 
+/// Lets a subscription run, unless its unit was cut off meanwhile: then it stays as it is.
+async fn enable(session: &Session<'_>, name: &str, from: &UnitName) -> Result<(), Error> {
+    let sql = "SELECT multiactive.enable($1, $2)";
+    session.row("enabling a link", sql, &[&name, &from.as_str()]).await?;
+    Ok(())
+}
+
+/// Whether there is such a subscription.
+pub(super) async fn exists(session: &Session<'_>, name: &str) -> Result<bool, Error> {
+    let sql = "SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+               WHERE d.datname = current_database() AND s.subname = $1::text::name";
+    Ok(!session.rows("looking for a link", sql, &[&name]).await?.is_empty())
+}
+
 /// Drops a subscription and leaves its slot alone: works with a dead peer.
-async fn remove(session: &Session<'_>, name: &str) -> Result<(), Error> {
+pub(super) async fn remove(session: &Session<'_>, name: &str) -> Result<(), Error> {
     stop(session, name).await?;
     let sql = "INSERT INTO multiactive.applied (name, progress)
                SELECT s.subname::text, p.progress::text
@@ -308,7 +340,8 @@ async fn remove(session: &Session<'_>, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Disables a subscription and waits until nothing applies for it: what is read of its progress afterwards stays true.
+/// Disables a subscription and waits until nothing applies for it, ending what does not end by itself: what is read of its
+/// progress afterwards stays true.
 pub(super) async fn stop(session: &Session<'_>, name: &str) -> Result<(), Error> {
     let disable = format!("ALTER SUBSCRIPTION {} DISABLE", ident(name));
     session.batch("stopping a link", &disable).await?;
@@ -321,6 +354,12 @@ pub(super) async fn stop(session: &Session<'_>, name: &str) -> Result<(), Error>
     {
         if started.elapsed() > STOPS {
             return Err(session.late("waiting for a link to stop", STOPS));
+        }
+        if started.elapsed() > BY_ITSELF {
+            let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_subscription
+                       WHERE subname = $1::text::name AND pid IS NOT NULL";
+            session.rows("ending the worker of a link", sql, &[&name]).await?;
+            sleep(Duration::from_millis(90)).await;
         }
         sleep(Duration::from_millis(10)).await;
     }
@@ -356,17 +395,20 @@ pub(super) async fn unlink(pg: &Postgres, from: &UnitName, peer: Option<&Peer>) 
 async fn told(pg: &Postgres, name: &str, from: &UnitName, why: Option<String>) -> Result<Link, Error> {
     let session = pg.server.session().await?;
     let known = look(pg, &session, name).await?;
+    let cuts = cut::standing(&session).await?;
     session.keep();
-    Ok(judge(pg, name, from, known.as_ref(), why))
+    Ok(cut::told(judge(pg, name, from, known.as_ref(), why), &cuts))
 }
 
 pub(super) async fn links(pg: &Postgres) -> Result<Vec<Link>, Error> {
     let session = pg.server.session().await?;
     let mut links = Vec::new();
+    let cuts = cut::standing(&session).await?;
     for from in &pg.spec.peers {
         let name = names::link(&pg.spec, from, &pg.spec.unit);
-        if let Some(known) = look(pg, &session, &name).await? {
-            links.push(judge(pg, &name, from, Some(&known), None));
+        let known = look(pg, &session, &name).await?;
+        if known.is_some() || cuts.contains_key(from) {
+            links.push(cut::told(judge(pg, &name, from, known.as_ref(), None), &cuts));
         }
     }
     session.keep();

@@ -5,6 +5,7 @@
 
 mod checksum;
 mod connect;
+mod cut;
 mod fence;
 mod grants;
 mod incarnation;
@@ -25,8 +26,8 @@ mod wait;
 pub use connect::Access;
 
 use crate::driver::{
-    Applied, Blocker, Checksums, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected, KeyRange, Lag, Link, Peer,
-    StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
+    Applied, Blocker, Checksums, CutAt, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected, KeyRange, Lag, Link,
+    Peer, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
 };
 use crate::error::Error;
 use connect::Server;
@@ -146,6 +147,22 @@ impl Driver for Postgres {
 
     async fn links(&self) -> Result<Vec<Link>, Error> {
         links::links(self).await
+    }
+
+    async fn cut(&self, from: &UnitName, op: &OperationUid, epoch: Epoch) -> Result<CutAt, Error> {
+        cut::cut(self, from, op, epoch).await
+    }
+
+    async fn uncut(&self, from: &UnitName, epoch: Epoch, compared: bool) -> Result<(), Error> {
+        cut::uncut(self, from, epoch, compared).await
+    }
+
+    async fn repaired(&self, epoch: Epoch, upto: &UnitPosition) -> Result<(), Error> {
+        cut::repaired(self, epoch, upto).await
+    }
+
+    async fn rejoin(&self, op: &OperationUid) -> Result<(), Error> {
+        cut::rejoin(self, op).await
     }
 
     async fn compared(&self, from: &UnitName) -> Result<(), Error> {

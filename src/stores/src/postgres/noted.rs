@@ -26,11 +26,13 @@ pub(super) struct Noted {
     /// The incarnation that it was made with.
     pub(super) incarnation: Option<String>,
     born: Option<String>,
+    /// It was cut and is to begin with what the peer writes from now on; whether all before was compared.
+    pub(super) anew: Option<bool>,
 }
 
 pub(super) async fn noted(session: &Session<'_>, name: &str) -> Result<Noted, Error> {
     // Of a link that was removed, only how far it had come is left.
-    let sql = "SELECT l.name IS NOT NULL OR a.name IS NOT NULL, l.incarnation, l.born
+    let sql = "SELECT l.name IS NOT NULL OR a.name IS NOT NULL, l.incarnation, l.born, l.anew
                FROM (SELECT $1::text AS name) n
                LEFT JOIN multiactive.link l USING (name) LEFT JOIN multiactive.applied a USING (name)";
     let row = session.row("reading what is known of a link", sql, &[&name]).await?;
@@ -38,6 +40,7 @@ pub(super) async fn noted(session: &Session<'_>, name: &str) -> Result<Noted, Er
         made: row.get(0),
         incarnation: row.get(1),
         born: row.get(2),
+        anew: row.get(3),
     })
 }
 

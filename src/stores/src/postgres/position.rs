@@ -18,11 +18,15 @@ use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
 
-/// How far each of the links $1 has come; flushed, so that it is true after a crash too.
+/// How far each of the links $1, from the units $2, has come; flushed, so that it is true after a crash too. One that is cut
+/// counts though it may not exist any more, and what was repaired behind it.
 const PROGRESS: &str = "
-    SELECT s.subname::text, pg_replication_origin_progress('pg_' || s.oid, true)::text
-    FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-    WHERE d.datname = current_database() AND s.subname = ANY ($1::text[])";
+    SELECT n.name, greatest(pg_replication_origin_progress('pg_' || s.oid, true), c.applied, c.repaired)::text
+    FROM unnest($1::text[], $2::text[]) AS n(name, unit)
+    LEFT JOIN pg_subscription s ON s.subname = n.name::name
+         AND s.subdbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+    LEFT JOIN multiactive.cut c ON c.from_unit = n.unit AND c.stands
+    WHERE s.oid IS NOT NULL OR c.stands";
 
 /// Slots of the operation: how many there are, the buckets of the open ones, the newest epoch beyond ours.
 const LOOK: &str = wanted!(
@@ -177,7 +181,7 @@ async fn read(pg: &Postgres, session: &Session<'_>) -> Result<Vec<UnitPosition>,
     Ok(vector)
 }
 
-/// Each link that exists, with how far it has come; `None` before its first transaction.
+/// Each link that exists or is cut, with how far it has come; `None` before its first transaction.
 pub(super) async fn progress(pg: &Postgres, session: &Session<'_>) -> Result<Vec<(UnitName, Option<String>)>, Error> {
     let spec = &pg.spec;
     let links: Vec<_> = spec
@@ -186,8 +190,9 @@ pub(super) async fn progress(pg: &Postgres, session: &Session<'_>) -> Result<Vec
         .map(|peer| (peer, names::link(spec, peer, &spec.unit)))
         .collect();
     let subscriptions: Vec<_> = links.iter().map(|(_, name)| name.as_str()).collect();
+    let units: Vec<_> = links.iter().map(|(peer, _)| peer.as_str()).collect();
     let rows = session
-        .rows("reading how far links have come", PROGRESS, &[&subscriptions])
+        .rows("reading how far links have come", PROGRESS, &[&subscriptions, &units])
         .await?;
     let found = links.iter().filter_map(|(peer, name)| {
         let row = rows.iter().find(|row| row.get::<_, &str>(0) == name)?;

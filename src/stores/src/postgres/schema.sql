@@ -1,5 +1,5 @@
 -- The schema of multiactive in a store's database. Local to the server: of all this only `marker`, `fenced`, `opening`,
--- `breach` and `joined` are replicated.
+-- `breach`, `joined` and `lost` are replicated.
 -- Run in one transaction by `install`, under its advisory lock; every statement may be repeated.
 
 CREATE SCHEMA IF NOT EXISTS multiactive;
@@ -164,8 +164,8 @@ CREATE TABLE IF NOT EXISTS multiactive.opening (
 --   It waits less than half of the peer's wal_sender_timeout (10 s, see `conninfo`), within which the worker must answer,
 --   and fails: the worker starts again and meets the same row, until the writes are there. `links` reads what it waits
 --   for from the worker's application_name.
---   A unit counts while `link` knows a link from it, whatever its state: who says that the writes of a lost unit will
---   never come removes that link and its row.
+--   A unit counts while `link` knows a link from it, whatever its state. What a lost unit wrote, and its link that is cut
+--   will never bring, is there once `cut` says that it was repaired; who gives it up removes that link and its row.
 CREATE OR REPLACE FUNCTION multiactive.hold_back() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $hold_back$
 DECLARE
@@ -180,7 +180,8 @@ BEGIN
         LEFT JOIN pg_subscription s ON s.subname = l.name::name
              AND s.subdbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
         CROSS JOIN LATERAL (
-            SELECT greatest(pg_replication_origin_progress('pg_' || s.oid, true), a.progress::pg_lsn) AS applied) p
+            SELECT greatest(pg_replication_origin_progress('pg_' || s.oid, true), a.progress::pg_lsn,
+                            (SELECT c.repaired FROM multiactive.cut c WHERE c.from_unit = w.unit AND c.stands)) AS applied) p
         WHERE w.unit <> NEW.unit AND w.unit <> (SELECT o.unit FROM multiactive.store o)
           AND (p.applied >= w.position::pg_lsn) IS NOT TRUE
         ORDER BY w.unit LIMIT 1;

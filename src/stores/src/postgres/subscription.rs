@@ -223,6 +223,8 @@ pub(super) enum Awaits {
         /// It is not in this database.
         missing: bool,
     },
+    /// `quarantine`: that what an operation made differ is accepted, which took slots from this unit.
+    Rejoin { op: String },
 }
 
 impl Awaits {
@@ -238,6 +240,7 @@ impl Awaits {
         let table = match what.split_once(' ') {
             Some(("table", rest)) => joined(rest, false),
             Some(("missing", rest)) => joined(rest, true),
+            Some(("rejoin", op)) => Some(Self::Rejoin { op: op.to_owned() }),
             Some(_) | None => None,
         };
         let (position, unit) = what.split_once(" of ").unwrap_or((what, "another unit"));
@@ -254,6 +257,10 @@ impl Awaits {
             Self::Writes { position, unit } => LinkState::Starting(format!(
                 "slots moved there while this member was away: it waits for the writes of {unit} up to {position}, which \
                  {unit}'s link has not brought yet"
+            )),
+            Self::Rejoin { op } => LinkState::Quarantined(format!(
+                "operation {op} took slots over there while this unit was lost: nothing of what is written there is applied \
+                 before the rows are compared and what differs is accepted"
             )),
             Self::Table {
                 table, missing: false, ..

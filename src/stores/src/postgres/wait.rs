@@ -31,6 +31,11 @@ const FENCES: &str = "SELECT unit, units, positions FROM multiactive.fenced
 const NOT_COME: &str = "SELECT min(u) FROM unnest($2::text[]) u
                         WHERE NOT EXISTS (SELECT FROM multiactive.fenced f WHERE f.op = $1 AND f.unit = u)";
 
+/// Those of the units $2 that are cut here by operation $1, or at ($3, $4) or later: they write no fence any more.
+const LOST: &str = "SELECT from_unit FROM multiactive.cut
+                    WHERE from_unit = ANY ($2::text[]) AND stands AND (op = $1 OR (term, epoch) >= ($3, $4))
+                    ORDER BY from_unit";
+
 pub(super) async fn follow(
     pg: &Postgres,
     op: &OperationUid,
@@ -97,13 +102,21 @@ pub(super) async fn wait_for(
     timeout: Duration,
 ) -> Result<Waited, Error> {
     let wanted = wanted(&pg.spec.unit, positions)?;
-    let sources: Vec<_> = positions.iter().map(|position| position.source.as_str()).collect();
+    let (term, number) = numbers(epoch);
+    let mut sources: Vec<_> = positions.iter().map(|position| position.source.as_str()).collect();
     let mut why = String::new();
     let started = Instant::now();
     // What is on its way arrives before the first look.
     let mut looked = started;
     let mut pause = Duration::from_millis(2);
     let session = pg.server.session().await?;
+    let lost: Vec<String> = session
+        .rows("looking for cuts", LOST, &[&op.as_str(), &sources, &term, &number])
+        .await?
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    sources.retain(|source| !lost.iter().any(|lost| lost == source));
     loop {
         let behind = behind(&wanted, &progress(pg, &session).await?)?;
         let not_yet = match behind.first() {
@@ -137,7 +150,7 @@ pub(super) async fn wait_for(
     if let Some(why) = gaps(pg, &session, wanted.keys(), takes_over).await? {
         return Ok(Waited::LinkBroken(why));
     }
-    record(&session, op, epoch, &wanted).await?;
+    record(&session, op, epoch, &wanted, &lost).await?;
     session.keep();
     Ok(Waited::Reached)
 }
@@ -211,7 +224,13 @@ async fn trouble(pg: &Postgres, behind: &[(UnitName, String)]) -> Result<Option<
             return Ok(Some(Trouble::Broken(format!("there is no link from {unit}: {words}"))));
         };
         match (&link.state, &link.gap) {
-            (LinkState::Broken(why), _) | (LinkState::Running | LinkState::Starting(_), Some(why)) => {
+            (LinkState::Cut(why), _) => {
+                return Ok(Some(Trouble::Broken(format!(
+                    "{words}, and it will not come by its link: {why}"
+                ))));
+            }
+            (LinkState::Broken(why) | LinkState::Quarantined(why), _)
+            | (LinkState::Running | LinkState::Starting(_), Some(why)) => {
                 return Ok(Some(Trouble::Broken(format!("link from {unit}: {why}"))));
             }
             (LinkState::Starting(why), None) => {
@@ -257,20 +276,24 @@ async fn record(
     op: &OperationUid,
     epoch: Epoch,
     reached: &BTreeMap<UnitName, u64>,
+    lost: &[String],
 ) -> Result<(), Error> {
     let (term, number) = numbers(epoch);
     let (units, positions): (Vec<_>, Vec<_>) = reached.iter().map(|(unit, at)| (unit.as_str(), words(*at))).unzip();
-    let sql = "INSERT INTO multiactive.reached (op, term, epoch, units, positions) VALUES ($1, $2, $3, $4, $5)
-               ON CONFLICT (op, term, epoch) DO UPDATE SET units = excluded.units, positions = excluded.positions";
+    let sql =
+        "INSERT INTO multiactive.reached (op, term, epoch, units, positions, lost) VALUES ($1, $2, $3, $4, $5, $6)
+               ON CONFLICT (op, term, epoch) DO UPDATE
+               SET units = excluded.units, positions = excluded.positions, lost = excluded.lost";
     session
         .change(
             "recording that the position is reached",
             sql,
-            &[&op.as_str(), &term, &number, &units, &positions],
+            &[&op.as_str(), &term, &number, &units, &positions, &lost],
         )
         .await?;
     // Of openings receivers have no row to delete: what is replicated of this changes nothing there.
-    let sql = "WITH openings AS (DELETE FROM multiactive.opening WHERE at < clock_timestamp() - interval '30 days')
+    let sql = "WITH openings AS (DELETE FROM multiactive.opening WHERE at < clock_timestamp() - interval '30 days'),
+                    losses AS (DELETE FROM multiactive.lost WHERE at < clock_timestamp() - interval '30 days')
                DELETE FROM multiactive.reached WHERE at < clock_timestamp() - interval '30 days'";
     session.change("forgetting old operations", sql, &[]).await?;
     Ok(())
