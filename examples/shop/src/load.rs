@@ -109,6 +109,11 @@ impl Load {
         self.record.lock().await.acknowledged().count()
     }
 
+    /// What happened so far.
+    pub async fn record(&self) -> Record {
+        self.record.lock().await.clone()
+    }
+
     /// Lets every user finish the order that is under way, and hands over the record.
     pub async fn stop(mut self) -> Record {
         self.token.cancel();

@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use multiactive_api::UnitAssignment;
 use multiactive_api::convert::lease_terms;
 use multiactive_core::ids::{StoreName, UnitName};
-use multiactive_core::lease::{Heard, Memory, Mode, NotRenewed, Terms};
+use multiactive_core::lease::{Heard, Lengths, Memory, Mode, NotRenewed, Terms};
 use multiactive_ledger::{Commit, HeldLease, KubernetesLeases, LeaseLedger};
 use multiactive_runtime::clock::boottime;
 use std::collections::BTreeMap;
@@ -32,6 +32,9 @@ struct Keeper {
     databases: Databases,
     /// The lease as it was read or written last.
     held: Option<HeldLease>,
+    /// Whether this replica wrote it so.
+    own: bool,
+    lengths: Lengths,
     /// Where this replica does not lead: how often the lease had been renewed at the last look.
     watched: Option<u64>,
 }
@@ -54,6 +57,8 @@ pub async fn keep(
         memory: Memory::default(),
         databases: Databases::default(),
         held: None,
+        own: false,
+        lengths: Lengths::default(),
         watched: None,
     };
     let nudge = Arc::clone(&keeper.board.nudge);
@@ -132,7 +137,7 @@ impl Keeper {
         let all = self.databases.read(limit).await;
         let heard = match &hub {
             Hub::None(why) => Heard::Silent(why.clone()),
-            Hub::Leases(leases) => self.renew(leases, &all, terms, limit).await,
+            Hub::Leases(leases) => self.renew(leases, &all, terms, (begun, limit)).await,
         };
         let outcome = match &heard {
             Heard::Renewed { .. } => "Renewed",
@@ -165,7 +170,7 @@ impl Keeper {
         let renewals = held.lease.renewals;
         let another = self.watched.is_none_or(|watched| watched < renewals);
         self.watched = Some(renewals);
-        self.held = Some(held);
+        (self.held, self.own) = (Some(held), false);
         another
     }
 
@@ -175,10 +180,11 @@ impl Keeper {
         leases: &KubernetesLeases,
         all: &super::stores::All,
         terms: Terms,
-        limit: Duration,
+        (begun, limit): (SignedDuration, Duration),
     ) -> Heard {
         for _ in 0..2 {
             if self.held.is_none() {
+                self.own = false;
                 let read = leases.read(&self.key.namespace, &self.unit);
                 self.held = match tokio::time::timeout(limit, read).await {
                     Ok(Ok(Some(held))) => Some(held),
@@ -195,8 +201,9 @@ impl Keeper {
                 Err(error @ NotRenewed::Another { .. }) => return Heard::Silent(error.to_string()),
             };
             let namespace = &self.key.namespace;
+            let length = self.lengths.next(terms, held.length, self.own, begun);
             let written = leases
-                .write(namespace, Some(&held.version), &renewed, terms.length(), limit)
+                .write(namespace, Some(&held.version), &renewed, length, limit)
                 .await;
             match written {
                 Commit::Committed(version) => {
@@ -205,8 +212,10 @@ impl Keeper {
                     self.held = Some(HeldLease {
                         lease: renewed,
                         version: *version,
+                        length,
                         ..held
                     });
+                    self.own = true;
                     return Heard::Renewed { granted };
                 }
                 // Another replica, or the operator.

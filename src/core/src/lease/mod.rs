@@ -12,11 +12,13 @@
 
 mod challenge;
 mod holder;
+mod lengths;
 mod record;
 mod steady;
 
 pub use challenge::Challenge;
 pub use holder::{Act, Heard, Memory, Standing};
+pub use lengths::Lengths;
 pub use record::{Lease, NotRenewed, Seal};
 pub use steady::{Reading, steady};
 
@@ -141,9 +143,14 @@ impl Terms {
     /// For how long a challenger must have seen no newer renewal: L (1 + ρ) / (1 - ρ), by its own clock, which may run
     /// fast, where the holder's runs slow.
     pub fn patience(self) -> SignedDuration {
-        // One millisecond more than what the division leaves away.
-        self.length * (100 + RATE_ERROR) / (100 - RATE_ERROR) + SignedDuration::from_millis(1)
+        allow_for_rates(self.length)
     }
+}
+
+/// How long a fast clock must count, where a slow one counts `time`.
+fn allow_for_rates(time: SignedDuration) -> SignedDuration {
+    // One millisecond more than what the division leaves away.
+    time * (100 + RATE_ERROR) / (100 - RATE_ERROR) + SignedDuration::from_millis(1)
 }
 
 #[cfg(test)]
