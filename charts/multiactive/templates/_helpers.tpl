@@ -128,4 +128,8 @@ affinity: {{- toYaml . | nindent 2 }}
   - unitassignments
   - promotions
   verbs: [get, list, watch]
+# What happened.
+- apiGroups: ["", events.k8s.io]
+  resources: [events]
+  verbs: [get, list, watch]
 {{- end }}

@@ -2,9 +2,12 @@
 
 use super::state::{self, state_dir};
 use crate::install::Install;
+use crate::world::programs;
 use anyhow::{Context, Result};
 use multiactive_fleet::tools::Tool;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
 /// The example with which a reader moves a range by hand, back to where it began. `moves` has taken it away.
 const HOME: &str = "users-1-home";
@@ -19,9 +22,19 @@ pub fn around(dir: &Path, install: &Install) -> Result<()> {
     let bin = kubectl.parent().context("kubectl lies in no folder")?.display();
     let kubeconfig = dir.join("kubeconfig");
     let (router, admin) = (install.hub()?.router(), install.hub()?.router_admin());
-    println!("  export PATH=\"{bin}:$PATH\" KUBECONFIG=\"{}\"", kubeconfig.display());
+    let plugin = plugin(dir)?;
+    println!(
+        "  export PATH=\"{}:{bin}:$PATH\" KUBECONFIG=\"{}\"",
+        plugin.display(),
+        kubeconfig.display()
+    );
     let commands = [
         ("kubectl config get-contexts", "east is the hub"),
+        (
+            "kubectl multiactive status -n shop",
+            "what a person on call looks at first",
+        ),
+        ("kubectl multiactive route alice -n shop", "who serves alice"),
         ("kubectl -n shop get shardranges,units,promotions,replicationlinks", ""),
         (
             "kubectl -n shop get routingtable routing -o yaml",
@@ -58,6 +71,32 @@ pub fn around(dir: &Path, install: &Install) -> Result<()> {
     }
     println!("\n  {:<66}{}", down_command(dir), comment("remove all of it"));
     Ok(())
+}
+
+/// A folder in the demo's own with kubectl's plugin and what completes it: they are on the PATH, and nothing else of the
+/// build is.
+fn plugin(dir: &Path) -> Result<PathBuf> {
+    let bin = dir.join("bin");
+    std::fs::create_dir_all(&bin).with_context(|| format!("creating {}", bin.display()))?;
+    let program = programs()?.join("kubectl-multiactive");
+    let link = bin.join("kubectl-multiactive");
+    let completion = bin.join("kubectl_complete-multiactive");
+    for old in [&link, &completion] {
+        match std::fs::remove_file(old) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", old.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    symlink(&program, &link).with_context(|| format!("linking {}", link.display()))?;
+    let script = std::process::Command::new(&program)
+        .args(["completion", "kubectl-plugin"])
+        .output();
+    let script = script.with_context(|| format!("running {}", program.display()))?.stdout;
+    std::fs::write(&completion, script).with_context(|| format!("writing {}", completion.display()))?;
+    std::fs::set_permissions(&completion, std::fs::Permissions::from_mode(0o755))?;
+    Ok(bin)
 }
 
 fn comment(text: &str) -> String {

@@ -1,0 +1,216 @@
+//! What each verb takes.
+
+use crate::text;
+use clap::{Args as ClapArgs, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which namespaces.
+#[derive(Clone, Copy, Debug, ClapArgs)]
+pub struct Namespaces {
+    /// All namespaces.
+    #[arg(short = 'A', long = "all-namespaces")]
+    pub all: bool,
+}
+
+/// `status`.
+#[derive(Debug, ClapArgs)]
+pub struct StatusArgs {
+    /// Units and ranges to show; all without a name.
+    #[arg(value_name = "UNIT|RANGE")]
+    pub names: Vec<String>,
+    /// Which namespaces.
+    #[command(flatten)]
+    pub namespaces: Namespaces,
+}
+
+/// `route`.
+#[derive(Debug, ClapArgs)]
+pub struct RouteArgs {
+    /// The key, as the text of the shard column.
+    pub key: String,
+    /// The keyspace; needed where the namespace has several.
+    #[arg(long, value_name = "NAME")]
+    pub keyspace: Option<String>,
+}
+
+/// Which slots; one of them.
+#[derive(Clone, Debug, Default, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub struct Select {
+    /// A ShardRange; may be given several times, or with commas.
+    #[arg(long = "range", value_name = "NAME", value_delimiter = ',')]
+    pub ranges: Vec<String>,
+    /// Slots by number, such as users=0-511,600.
+    #[arg(long, value_name = "KEYSPACE=SLOTS", value_parser = text::slots)]
+    pub slots: Option<(String, String)>,
+    /// All that this unit owns.
+    #[arg(long, value_name = "NAME")]
+    pub unit: Option<String>,
+    /// The one slot of this key.
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+}
+
+/// How it is moved.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Move {
+    /// The unit that shall own the slots.
+    #[arg(long, value_name = "UNIT")]
+    pub to: String,
+    /// Which slots.
+    #[command(flatten)]
+    pub select: Select,
+    /// The keyspace of --key; needed where the namespace has several.
+    #[arg(long, value_name = "NAME", requires = "key")]
+    pub keyspace: Option<String>,
+    /// Compare the rows before: None or Full.
+    #[arg(long, default_value = "None", value_parser = text::verify_mode, value_name = "MODE")]
+    pub verify: multiactive_api::VerifyMode,
+    /// The longest time that writes may be held until the sources are fenced.
+    #[arg(long, default_value = "10s", value_parser = text::budget, value_name = "DURATION")]
+    pub fence: String,
+    /// The longest time until the others have applied the last writes.
+    #[arg(long, default_value = "30s", value_parser = text::budget, value_name = "DURATION")]
+    pub drain: String,
+}
+
+/// `plan`.
+#[derive(Debug, ClapArgs)]
+pub struct PlanArgs {
+    /// What and where.
+    #[command(flatten)]
+    pub movement: Move,
+    /// The name of the Promotion in the manifest; one that fits by default.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Do not ask the operator: say what the objects say.
+    #[arg(long, conflicts_with = "keep")]
+    pub local: bool,
+    /// Leave the Promotion of mode Plan by which the operator was asked.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `promote`.
+#[derive(Debug, ClapArgs)]
+pub struct PromoteArgs {
+    /// The name of the Promotion; one that was never used in the namespace.
+    pub name: String,
+    /// What and where.
+    #[command(flatten)]
+    pub movement: Move,
+    /// The newest epoch that you have seen, as `plan` prints it: a slot that changed later ends it as Refused/Stale.
+    #[arg(long, value_name = "EPOCH")]
+    pub expected_epoch: Option<i64>,
+    /// Return once it is created.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Ask the API server whether it would take it, and create nothing.
+    #[arg(long, value_name = "server", value_enum)]
+    pub dry_run: Option<DryRun>,
+}
+
+/// Who tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DryRun {
+    /// The API server.
+    Server,
+}
+
+/// `failback`.
+#[derive(Debug, ClapArgs)]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["ranges", "all"])))]
+pub struct FailbackArgs {
+    /// The ranges.
+    #[arg(value_name = "RANGE")]
+    pub ranges: Vec<String>,
+    /// Every range of the namespace that is away.
+    #[arg(long)]
+    pub all: bool,
+    /// Return once the promotions are created.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Ask the API server whether it would take them, and create nothing.
+    #[arg(long, value_name = "server", value_enum)]
+    pub dry_run: Option<DryRun>,
+}
+
+/// `decide`.
+#[derive(Debug, ClapArgs)]
+pub struct DecideArgs {
+    /// The operation, such as users-1-to-south or promotion/users-1-to-south.
+    pub operation: String,
+    /// What you decide.
+    #[arg(value_parser = crate::decisions::parser(), ignore_case = true)]
+    pub decision: String,
+    /// Why, for those who read it later.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// `watch`.
+#[derive(Debug, ClapArgs)]
+pub struct WatchArgs {
+    /// Which namespaces.
+    #[command(flatten)]
+    pub namespaces: Namespaces,
+}
+
+/// `events`.
+#[derive(Debug, ClapArgs)]
+pub struct EventsArgs {
+    /// Which namespaces.
+    #[command(flatten)]
+    pub namespaces: Namespaces,
+    /// Only those about this object, such as promotion/users-1-to-south or unit/east-1.
+    #[arg(long = "for", value_name = "KIND/NAME")]
+    pub about: Option<String>,
+    /// Only those of the last time, such as 30m or 1h.
+    #[arg(long, value_name = "DURATION", value_parser = text::patience)]
+    pub since: Option<Duration>,
+}
+
+/// `support-bundle`.
+#[derive(Debug, ClapArgs)]
+pub struct BundleArgs {
+    /// The file to write; by default one named after the time.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The context of a member cluster whose side shall be in it; may be given several times.
+    #[arg(long = "member-context", value_name = "NAME")]
+    pub member_contexts: Vec<String>,
+    /// How many lines of each container's log.
+    #[arg(long, default_value_t = 5000, value_name = "LINES")]
+    pub tail: i64,
+}
+
+/// `completion`.
+#[derive(Debug, ClapArgs)]
+pub struct CompletionArgs {
+    /// For whom.
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// Who completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// Bash.
+    Bash,
+    /// Zsh.
+    Zsh,
+    /// Fish.
+    Fish,
+    /// kubectl's own completion.
+    KubectlPlugin,
+}
+
+/// `version`.
+#[derive(Debug, ClapArgs)]
+pub struct VersionArgs {
+    /// Only this program's; no cluster is asked.
+    #[arg(long)]
+    pub client: bool,
+}

@@ -1,0 +1,96 @@
+//! Tests of `problems`.
+
+use super::problems::*;
+use crate::fetch::World;
+use crate::view::fixtures::{cluster, link, object as made, operation, range_that, region, stored_table, unit, world};
+use serde_json::json;
+
+/// `object reason` of each, with the cause.
+fn of_world(change: impl Fn(&mut World)) -> Vec<String> {
+    let mut world = world();
+    change(&mut world);
+    let text = |problem: Problem| match problem.because {
+        None => format!("{} {}", problem.object, problem.reason),
+        Some(because) => format!("{} {} <- {because}", problem.object, problem.reason),
+    };
+    problems(&world).into_iter().map(text).collect()
+}
+
+#[test]
+fn first_causes_come_first_and_what_follows_names_them() {
+    assert!(of_world(|_| {}).is_empty());
+    let lost = of_world(|world| {
+        world.regions[1] = region("north", "False");
+        world.clusters[1] = cluster("north", "False", "Unreachable");
+        world.units[1] = unit("north-1", "north", "False", "MemberNotReady");
+        world.links = vec![
+            link("orders", "east-1", "north-1", "Unknown"),
+            link("orders", "north-1", "east-1", "Broken"),
+        ];
+        let mut range = range_that("users-1", 8, 15, "north-1", "north-1", "False", "OwnerNotReady");
+        range.status.as_mut().unwrap().conditions[0].message = "north-1 is not ready: no answer".to_owned();
+        world.ranges[1] = range;
+    });
+    assert_eq!(
+        lost,
+        [
+            "MemberCluster north Unreachable",
+            "Unit shop/north-1 MemberNotReady <- MemberCluster north",
+            "ReplicationLink shop/orders-east-1-north-1 Unknown <- MemberCluster north",
+            "ReplicationLink shop/orders-north-1-east-1 Broken <- MemberCluster north",
+            "ShardRange shop/users-1 OwnerNotReady <- Unit shop/north-1",
+            "Region north MembersReady <- MemberCluster north",
+        ]
+    );
+}
+
+#[test]
+fn what_moves_as_planned_is_no_problem_and_what_stands_still_is() {
+    let moving = |world: &mut World| {
+        world.ranges[0] = range_that("users-0", 0, 7, "east-1", "east-1", "False", "Moving");
+    };
+    let running = json!({"step": "Hold", "conditions": [{"type": "Ready", "status": "False", "reason": "Running",
+        "message": "at Hold", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    let mut stuck = running.clone();
+    stuck["conditions"] = json!([
+        {"type": "Ready", "status": "False", "reason": "RecordMisfit", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        {"type": "Stalled", "status": "True", "reason": "RecordMisfit", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    for (status, want) in [
+        (None, vec!["ShardRange shop/users-0 Moving"]),
+        (Some(running), vec![]),
+        (
+            Some(stuck),
+            vec!["Promotion shop/move RecordMisfit", "ShardRange shop/users-0 Moving"],
+        ),
+    ] {
+        let got = of_world(|world| {
+            moving(world);
+            world.operations = status.iter().map(|status| operation("move", status.clone())).collect();
+        });
+        assert_eq!(got, want, "{status:?}");
+    }
+}
+
+#[test]
+fn what_was_never_reported_or_cannot_be_read_is_a_problem_and_not_taken_for_well() {
+    let silent = of_world(|world| {
+        world.units[0] = made(
+            "Unit",
+            "east-1",
+            json!({"cluster": "east", "role": "Sharded", "router": "https://e:1"}),
+            json!(null),
+        )
+    });
+    assert_eq!(silent, ["Unit shop/east-1 NotReported"]);
+    let broken = of_world(|world| world.tables = vec![stored_table(6, "8s0@1.4,8s7@1.6")]);
+    assert_eq!(broken, ["RoutingTable shop/routing Unreadable"]);
+    let unreadable = of_world(|world| {
+        world.unreadable = vec![crate::fetch::Unreadable {
+            kind: "Unit".to_owned(),
+            namespace: Some("shop".to_owned()),
+            name: "new-1".to_owned(),
+            error: "unknown variant `Center`".to_owned(),
+        }];
+    });
+    assert_eq!(unreadable, ["Unit shop/new-1 Unreadable"]);
+}

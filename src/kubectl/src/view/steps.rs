@@ -1,0 +1,172 @@
+//! What changed of an operation between two looks at it, as lines in the order in which it happened.
+
+use super::object;
+use crate::operations::{Operation, between};
+use crate::print::Tone;
+use crate::text;
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// A change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// When, where that was recorded; else when it was seen.
+    pub at: String,
+    /// `Operation`, `Step`, `Wait`, `Outcome`, `Owner` or `Readiness`.
+    pub what: &'static str,
+    /// The object.
+    pub object: String,
+    /// What happened.
+    pub text: String,
+    /// How it looks.
+    #[serde(skip)]
+    pub tone: Tone,
+}
+
+/// The changes of one operation; `before` is `None` where it was not known.
+pub fn operation(before: Option<&Operation>, after: &Operation, now: Timestamp) -> Vec<Change> {
+    let name = object(after.kind.name, after.metadata.namespace.as_deref(), after.name());
+    let change = |at: String, what, text: String, tone| Change {
+        at,
+        what,
+        object: name.clone(),
+        text,
+        tone,
+    };
+    let mut changes = Vec::new();
+    if before.is_none() {
+        let to = after
+            .spec
+            .target_unit
+            .as_deref()
+            .map(|to| format!(", to {to}"))
+            .unwrap_or_default();
+        let at = after.created().unwrap_or(now);
+        changes.push(change(at.to_string(), "Operation", format!("created{to}"), Tone::Bold));
+    }
+    let known = before.map_or(0, |before| before.status.history.len());
+    let history = &after.status.history;
+    for (index, record) in history.iter().enumerate().skip(known) {
+        let since = index
+            .checked_sub(1)
+            .and_then(|last| history.get(last))
+            .and_then(|last| {
+                let (last, this): (Timestamp, Timestamp) = (last.at.parse().ok()?, record.at.parse().ok()?);
+                Some(this.duration_since(last))
+            });
+        let took = since
+            .map(|since| format!(" (after {})", text::span(since)))
+            .unwrap_or_default();
+        let text = match &record.not_needed {
+            Some(why) => format!("{} not needed: {why}", record.step),
+            None => format!("{}{took}", record.step),
+        };
+        changes.push(change(record.at.clone(), "Step", text, Tone::Plain));
+    }
+    let (old, new) = (
+        before.and_then(|before| before.status.waiting_for.as_ref()),
+        after.status.waiting_for.as_ref(),
+    );
+    if let Some(wait) = new.filter(|_| old != new) {
+        changes.push(change(
+            now.to_string(),
+            "Wait",
+            format!("waiting for {wait}"),
+            Tone::Warn,
+        ));
+    }
+    let ended_before = before.is_some_and(|before| before.status.outcome.is_some());
+    if let Some(outcome) = after.status.outcome.as_ref().filter(|_| !ended_before) {
+        let tone = if outcome == "Succeeded" { Tone::Good } else { Tone::Bad };
+        changes.push(change(now.to_string(), "Outcome", ending(after, outcome), tone));
+    }
+    changes
+}
+
+/// Changes of several objects in the order of their times.
+pub fn in_order(mut changes: Vec<Change>) -> Vec<Change> {
+    // Stable: what has the same time stays as it was told.
+    changes.sort_by_key(|change| change.at.parse::<Timestamp>().ok());
+    changes
+}
+
+/// How it ended, in one line.
+fn ending(operation: &Operation, outcome: &str) -> String {
+    let status = &operation.status;
+    let reason = status
+        .reason
+        .as_ref()
+        .map(|reason| format!("/{reason}"))
+        .unwrap_or_default();
+    let message = status
+        .message
+        .as_ref()
+        .map(|message| format!(": {message}"))
+        .unwrap_or_default();
+    let slots = status
+        .slots
+        .map(|slots| format!(", {}", text::count(usize::try_from(slots).unwrap_or(0), "slot")));
+    let pause = status
+        .pause
+        .as_ref()
+        .map(|pause| format!(", writes held for {pause}"))
+        .unwrap_or_default();
+    let epoch = status
+        .epoch
+        .as_ref()
+        .map(|epoch| format!(", owner changed at epoch {epoch}"))
+        .unwrap_or_default();
+    let whole = between(&status.history, "Check", "Settle").map(|took| format!(", {} in all", text::span(took)));
+    let facts = match outcome {
+        "Succeeded" => format!(
+            "{}{pause}{epoch}{}",
+            slots.unwrap_or_default(),
+            whole.unwrap_or_default()
+        ),
+        _ => String::new(),
+    };
+    format!("{outcome}{reason}{facts}{message}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::fixtures::operation as object;
+    use serde_json::json;
+
+    #[test]
+    fn each_step_is_told_once_with_the_time_since_the_one_before() {
+        let at = |step: &str, at: &str| json!({"step": step, "at": at});
+        let check = at("Check", "2026-01-01T00:00:00Z");
+        let hold = at("Hold", "2026-01-01T00:00:01.5Z");
+        let skipped = json!({"step": "Verify", "at": "2026-01-01T00:00:01Z", "notNeeded": "not asked for"});
+        let first = object("move", json!({"step": "Check", "history": [check]}));
+        let second = object(
+            "move",
+            json!({"step": "Hold", "history": [check, skipped, hold], "waitingFor": "routers of east-1"}),
+        );
+        let texts = |before: Option<&Operation>, after: &Operation| -> Vec<String> {
+            let changes = operation(before, after, Timestamp::UNIX_EPOCH);
+            changes
+                .into_iter()
+                .map(|change| format!("{} {}", change.what, change.text))
+                .collect()
+        };
+        assert_eq!(texts(None, &first), ["Operation created, to north-1", "Step Check"]);
+        assert_eq!(
+            texts(Some(&first), &second),
+            [
+                "Step Verify not needed: not asked for",
+                "Step Hold (after 500ms)",
+                "Wait waiting for routers of east-1"
+            ]
+        );
+        assert!(texts(Some(&second), &second).is_empty());
+        let ended = object(
+            "move",
+            json!({"history": [check, skipped, hold], "outcome": "Aborted", "reason": "FenceLate", "message": "over"}),
+        );
+        assert_eq!(texts(Some(&second), &ended), ["Outcome Aborted/FenceLate: over"]);
+    }
+}
