@@ -54,7 +54,8 @@ pub fn cluster(name: &str, ready: &str, reason: &str) -> MemberCluster {
 /// A Unit.
 pub fn unit(name: &str, cluster: &str, ready: &str, reason: &str) -> Unit {
     let spec = json!({"cluster": cluster, "role": "Sharded", "router": format!("https://{name}.example:8443")});
-    let status = json!({"conditions": conditions(ready, reason), "slots": 8, "applied": "1.6", "routers": 1});
+    let status = json!({"conditions": conditions(ready, reason), "slots": 8, "applied": "1.6", "routers": 1,
+        "lease": {"mode": "Fence", "state": "Held"}});
     object("Unit", name, spec, status)
 }
 

@@ -3,6 +3,7 @@
 use super::Readiness;
 use super::problems::Problem;
 use crate::operations::OperationView;
+use multiactive_api::{LeaseMode, LeaseState};
 use serde::Serialize;
 
 /// The whole of it.
@@ -79,6 +80,10 @@ pub struct UnitView {
     pub applied: Option<String>,
     /// Whether that is older than the record; absent where either is not known.
     pub behind: Option<bool>,
+    /// How its write lease stands, by its agent; absent where it has not said.
+    pub lease: Option<LeaseState>,
+    /// What it does when the lease cannot be renewed.
+    pub lease_mode: Option<LeaseMode>,
     /// How many routers are connected; absent where nothing was reported.
     pub routers: Option<i32>,
     /// Whether it is never a target.

@@ -169,6 +169,8 @@ fn unit_view(world: &World, unit: &Unit) -> UnitView {
         slots: status.map(|status| status.slots),
         applied,
         behind,
+        lease: status.and_then(|status| status.lease.as_ref()?.state),
+        lease_mode: status.and_then(|status| Some(status.lease.as_ref()?.mode)),
         routers: status.map(|status| status.routers),
         cordoned: unit.spec.cordoned,
         readiness: of(status.map(|status| &status.conditions)),

@@ -4,6 +4,8 @@ use super::Readiness;
 use super::shapes::{ClusterView, RangeView, RegionView, StatusView, UnitView};
 use crate::operations::OperationView;
 use crate::print::{Cell, Paint, Tone, columns};
+use crate::text::word;
+use multiactive_api::LeaseState;
 
 fn ready(readiness: &Readiness) -> Cell {
     let tone = match readiness.ready.as_str() {
@@ -41,7 +43,11 @@ pub(super) fn tree(view: &StatusView, paint: Paint, wide: bool, many: bool) -> S
             }
         }
     }
-    columns(paint, &["", "READY", "SLOTS", "APPLIED", "ROUTERS", "WHY"], &rows)
+    columns(
+        paint,
+        &["", "READY", "SLOTS", "APPLIED", "LEASE", "ROUTERS", "WHY"],
+        &rows,
+    )
 }
 
 fn region_row(region: &RegionView, wide: bool) -> Vec<Cell> {
@@ -61,12 +67,14 @@ fn region_row(region: &RegionView, wide: bool) -> Vec<Cell> {
             "".into(),
             "".into(),
             "".into(),
+            "".into(),
             "no cluster".into(),
         ];
     }
     vec![
         text,
         ready(&region.readiness),
+        "".into(),
         "".into(),
         "".into(),
         "".into(),
@@ -80,6 +88,7 @@ fn cluster_row(cluster: &ClusterView, branch: &str, wide: bool) -> Vec<Cell> {
     vec![
         name.into(),
         ready(&cluster.readiness),
+        "".into(),
         "".into(),
         "".into(),
         "".into(),
@@ -103,6 +112,7 @@ fn unit_row(unit: &UnitView, branch: &str, wide: bool, many: bool) -> Vec<Cell> 
         ready(&unit.readiness),
         number(unit.slots).into(),
         applied(unit),
+        lease(unit, wide),
         routers,
         why(&unit.readiness, wide),
     ]
@@ -119,6 +129,20 @@ fn applied(unit: &UnitView) -> Cell {
     match unit.behind {
         Some(true) => Cell::of(Tone::Warn, format!("{text} (behind)")),
         Some(false) | None => text.into(),
+    }
+}
+
+/// How its write lease stands; on wide screens, what it does when it is lost.
+fn lease(unit: &UnitView, wide: bool) -> Cell {
+    let (tone, state) = match unit.lease {
+        Some(state @ LeaseState::Held) => (Tone::Plain, word(&state)),
+        Some(state @ (LeaseState::Alone | LeaseState::Late)) => (Tone::Warn, word(&state)),
+        Some(state @ (LeaseState::Over | LeaseState::Sealed)) => (Tone::Bad, word(&state)),
+        None => (Tone::Warn, "?".to_owned()),
+    };
+    match unit.lease_mode.filter(|_| wide) {
+        Some(mode) => Cell::of(tone, format!("{state} ({})", word(&mode))),
+        None => Cell::of(tone, state),
     }
 }
 

@@ -21,16 +21,16 @@ fn all_is_well_on_one_screen() {
         "\
 healthy, shop at epoch 1.6
 
-                         READY   SLOTS   APPLIED   ROUTERS   WHY
-Region east              True                                MembersReady
-└─ MemberCluster east    True                                Answering
-   └─ Unit east-1        True    8       1.6       1         Serving
-Region north             True                                MembersReady
-└─ MemberCluster north   True                                Answering
-   └─ Unit north-1       True    8       1.6       1         Serving
-Region south             True                                MembersReady
-└─ MemberCluster south   True                                Answering
-   └─ Unit south-1       True    8       1.6       1         Serving
+                         READY   SLOTS   APPLIED   LEASE   ROUTERS   WHY
+Region east              True                                        MembersReady
+└─ MemberCluster east    True                                        Answering
+   └─ Unit east-1        True    8       1.6       Held    1         Serving
+Region north             True                                        MembersReady
+└─ MemberCluster north   True                                        Answering
+   └─ Unit north-1       True    8       1.6       Held    1         Serving
+Region south             True                                        MembersReady
+└─ MemberCluster south   True                                        Answering
+   └─ Unit south-1       True    8       1.6       Held    1         Serving
 
 RANGE     KEYSPACE   SLOTS   HOME      ACTIVE    STATE     EPOCH   WHY
 users-0   users      0-7     east-1    east-1    Serving   6       Serving

@@ -60,7 +60,8 @@ pub async fn fleet() {
 
 pub fn unit(namespace: &str, name: &str, cluster: &str, conditions: Value) -> Value {
     let spec = json!({"cluster": cluster, "role": "Sharded", "router": format!("https://{name}.example:8443")});
-    let status = json!({"conditions": conditions, "slots": 8, "applied": "1.6", "routers": 1});
+    let status = json!({"conditions": conditions, "slots": 8, "applied": "1.6", "routers": 1,
+        "lease": {"mode": "Fence", "state": "Held"}});
     object("Unit", namespace, name, spec, status)
 }
 
