@@ -378,7 +378,7 @@ async fn a_link_whose_worker_waits_for_a_lock_says_who_holds_it() {
     insert(&app(&east.server).await, "a", "u1").await.unwrap();
     let told = until("the cause to be told", async || match state(north, east).await {
         LinkState::Starting(why) | LinkState::Broken(why) => Ok(why),
-        LinkState::Running => Err("running".to_owned()),
+        other @ (LinkState::Running | LinkState::Cut(_) | LinkState::Quarantined(_)) => Err(format!("{other:?}")),
     })
     .await;
     let holds = format!("held by process {pid} of postgres, idle in transaction");

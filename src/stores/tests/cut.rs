@@ -54,6 +54,11 @@ async fn state(at: &Member, from: &Member) -> LinkState {
     links.into_iter().find(|link| link.from == from.unit).unwrap().state
 }
 
+/// Whether the state is as wanted, else what it is.
+fn is(state: &LinkState, wanted: impl Fn(&LinkState) -> bool) -> Result<(), String> {
+    wanted(state).then_some(()).ok_or_else(|| format!("{state:?}"))
+}
+
 async fn gap(at: &Member, from: &Member) -> Option<String> {
     let links = at.driver.links().await.unwrap();
     links.into_iter().find(|link| link.from == from.unit).unwrap().gap
@@ -109,6 +114,9 @@ async fn nothing_of_a_lost_units_tail_is_taken_and_it_takes_nothing_before_it_is
         .await
         .unwrap();
     east.server.kill_9().await;
+    // The network is back, for whoever comes back.
+    by_hand(north, east, "ENABLE").await;
+    by_hand(south, east, "ENABLE").await;
 
     // Each survivor cuts it off, says how far it is, and says so again, after a restart too.
     let uid = op("failover");
@@ -171,9 +179,11 @@ async fn nothing_of_a_lost_units_tail_is_taken_and_it_takes_nothing_before_it_is
     insert(&new_owner, "new", "u1").await.unwrap();
 
     // South waits with the new owner's writes for what it lacks, until another member has handed it on.
-    until("south to wait", async || match state(south, north).await {
-        LinkState::Starting(why) if why.contains("waits for the writes of east-1") => Ok(()),
-        other => Err(format!("{other:?}")),
+    until("south to wait", async || {
+        is(
+            &state(south, north).await,
+            |state| matches!(state, LinkState::Starting(why) if why.contains("waits for the writes of east-1")),
+        )
     })
     .await;
     let here = admin(&south.server).await;
@@ -207,9 +217,11 @@ async fn nothing_of_a_lost_units_tail_is_taken_and_it_takes_nothing_before_it_is
 
     // It comes back, with its tail: nobody takes that, and it takes nothing.
     east.server.restart().await.unwrap();
-    let quarantined = async || match state(east, north).await {
-        LinkState::Quarantined(why) if why.contains("operation failover") => Ok(()),
-        other => Err(format!("{other:?}")),
+    let quarantined = async || {
+        is(
+            &state(east, north).await,
+            |state| matches!(state, LinkState::Quarantined(why) if why.contains("operation failover")),
+        )
     };
     until("the quarantine", quarantined).await;
     insert(&new_owner, "newer", "u1").await.unwrap();
@@ -318,10 +330,9 @@ async fn a_cut_changes_at_a_higher_epoch_only_and_needs_no_link() {
         LinkState::Cut(_)
     ));
     until("the quarantine", async || {
-        match east.driver.link(&peer(north)).await.unwrap().state {
-            LinkState::Quarantined(_) => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
+        is(&east.driver.link(&peer(north)).await.unwrap().state, |state| {
+            matches!(state, LinkState::Quarantined(_))
+        })
     })
     .await;
     assert_eq!(count(&admin(&east.server).await).await, 0);
@@ -376,10 +387,9 @@ async fn a_worker_that_hangs_in_a_dead_connection_is_ended() {
         ..peer(east)
     };
     until("the link through the proxy", async || {
-        match north.driver.link(&through).await.unwrap().state {
-            LinkState::Running => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
+        is(&north.driver.link(&through).await.unwrap().state, |state| {
+            matches!(state, LinkState::Running)
+        })
     })
     .await;
     let writer = app(&east.server).await;
