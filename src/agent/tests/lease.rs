@@ -5,17 +5,20 @@
 
 mod support;
 
+use http::Uri;
 use jiff::SignedDuration;
 use multiactive_agent::lease::Hub;
 use multiactive_api::{LeaseReport, LeaseState, UnitAssignmentStatus};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
-use multiactive_core::lease::{Lease, Seal};
+use multiactive_core::lease::{Lease, Seal, Terms};
 use multiactive_ledger::{Commit, HeldLease, KubernetesLeases, LeaseLedger};
+use multiactive_runtime::kube_client::{Patience, from_kubeconfig};
 use serde_json::json;
 use std::time::{Duration, Instant};
+use support::slow::Slow;
 use support::world::World;
-use support::{shared_cluster, until};
+use support::{admin, shared_cluster, until};
 
 const LENGTH: SignedDuration = SignedDuration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(5);
@@ -29,9 +32,9 @@ struct Leased {
 
 impl Leased {
     /// The lease is in the namespace of the unit here.
-    async fn new(name: &str, mode: &str) -> Self {
+    async fn new(name: &str, mode: &str, duration: &str) -> Self {
         let world = World::new(shared_cluster().await, name, &["east-1"]).await;
-        let lease = json!({"mode": mode, "duration": "5s"});
+        let lease = json!({"mode": mode, "duration": duration});
         world
             .assign_leased("east-1", json!([world.store("orders", "orders", "east-1")]), lease)
             .await;
@@ -85,6 +88,15 @@ impl Leased {
         .await;
     }
 
+    /// How long the lease still lets writes pass, by the database's own clock.
+    async fn left(&self) -> Duration {
+        let superuser = admin(self.world.database("east-1")).await;
+        let sql = "SELECT greatest(0, (last_value >> 21) - extract(epoch FROM clock_timestamp()) * 1000)::float8
+                   FROM multiactive.lease";
+        let left: f64 = superuser.query_one(sql, &[]).await.unwrap().get(0);
+        Duration::from_secs_f64(left / 1000.0)
+    }
+
     /// Waits until the agent says this of the lease.
     async fn says(&self, state: LeaseState) -> LeaseReport {
         let says = |status: &UnitAssignmentStatus| status.lease.clone().filter(|lease| lease.state == state);
@@ -104,7 +116,7 @@ impl Leased {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_renew_stops_within_the_lease_and_goes_on_when_it_can() {
-    let leased = Leased::new("lease-fence", "Fence").await;
+    let leased = Leased::new("lease-fence", "Fence", "5s").await;
     let agent = leased.world.replica("east-1", true, leased.hub()).await;
     leased.serves().await;
     leased.says(LeaseState::Held).await;
@@ -130,7 +142,7 @@ async fn who_cannot_renew_stops_within_the_lease_and_goes_on_when_it_can() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_keeps_serving_goes_on_without_the_ledger_while_its_agent_lives() {
-    let leased = Leased::new("lease-keep", "KeepServing").await;
+    let leased = Leased::new("lease-keep", "KeepServing", "5s").await;
     let agent = leased.world.agent("east-1").await;
     leased.serves().await;
     let told = leased.says(LeaseState::Alone).await;
@@ -157,7 +169,7 @@ async fn who_keeps_serving_goes_on_without_the_ledger_while_its_agent_lives() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seal_ends_it_at_once_and_only_a_database_at_the_granted_table_takes_it_again() {
     for mode in ["Fence", "KeepServing"] {
-        let leased = Leased::new(&format!("lease-seal-{}", mode.to_lowercase()), mode).await;
+        let leased = Leased::new(&format!("lease-seal-{}", mode.to_lowercase()), mode, "5s").await;
         let agent = leased.world.replica("east-1", true, leased.hub()).await;
         leased.serves().await;
         let seal = Seal {
@@ -194,7 +206,7 @@ async fn a_seal_ends_it_at_once_and_only_a_database_at_the_granted_table_takes_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_election_stands_between_a_unit_and_its_lease() {
-    let leased = Leased::new("lease-replicas", "Fence").await;
+    let leased = Leased::new("lease-replicas", "Fence", "5s").await;
     let leader = leased.world.replica("east-1", true, leased.hub()).await;
     let standby = leased.world.replica("east-1", false, leased.hub()).await;
     leased.serves().await;
@@ -216,4 +228,54 @@ async fn no_election_stands_between_a_unit_and_its_lease() {
     .await;
     standby.stop().await;
     leased.answers(Err("MA004")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_is_late_lengthens_nothing() {
+    let leased = Leased::new("lease-late", "Fence", "40s").await;
+    let cluster = shared_cluster().await;
+    let mut kubeconfig = cluster.kubeconfig().clone();
+    let server: Uri = kubeconfig["clusters"][0]["cluster"]["server"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let slow = Slow::to(server.authority().unwrap().as_str().parse().unwrap()).await;
+    kubeconfig["clusters"][0]["cluster"]["server"] = json!(format!("https://{}", slow.address));
+    let kubeconfig = serde_json::from_value(kubeconfig).unwrap();
+    let client = from_kubeconfig(kubeconfig, Patience::REQUESTS).await.unwrap();
+    let hub = Hub::Leases(Box::new(KubernetesLeases::new(client, &leased.world.namespace)));
+    let agent = leased.world.replica("east-1", true, hub).await;
+    leased.serves().await;
+
+    // The renewal is written at once, and the reply comes late; what it gives is asked of the database itself.
+    let late = Duration::from_secs(3);
+    slow.answers_after(late);
+    let before = leased.held().await.lease.renewals;
+    let written = until("a renewal", || async {
+        let held = leased.held().await;
+        if held.lease.renewals > before {
+            Ok(Instant::now())
+        } else {
+            Err(before)
+        }
+    })
+    .await;
+    let window = Terms::new(SignedDuration::from_secs(40))
+        .unwrap()
+        .window()
+        .unsigned_abs();
+    let first = leased.left().await;
+    let left = until("the lease to be lengthened", || async {
+        let left = leased.left().await;
+        if left > first + late { Ok(left) } else { Err(left) }
+    })
+    .await;
+    let since = written.elapsed();
+    assert!(since >= late / 2, "the reply was late: {since:?}");
+    assert!(
+        left + since < window + late / 2,
+        "{left:?} are left {since:?} after it was written, of {window:?}"
+    );
+    agent.stop().await;
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 pub mod router;
+pub mod slow;
 pub mod steps;
 pub mod world;
 pub mod writes;
