@@ -4,7 +4,7 @@ use super::Mover;
 use anyhow::{Context, Result, ensure};
 use kube::Api;
 use multiactive_api::{ROUTING_TABLE, RoutingTable};
-use multiactive_core::promotion::Step;
+use multiactive_core::promotion::{OperationKind, Step};
 use multiactive_core::table::RoutingTable as Owners;
 use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::region::NAMESPACE;
@@ -26,7 +26,7 @@ enum Stand {
 fn stand(step: Step) -> Stand {
     match step {
         // Fence and Drain are recorded by themselves only where they take their time: see to that.
-        Step::Check | Step::Hold | Step::Fence | Step::Drain | Step::Open => Stand::Entered,
+        Step::Check | Step::Hold | Step::Fence | Step::Cut | Step::Drain | Step::Open => Stand::Entered,
         // Commit and Open are one record: the owner has changed, and no member knows.
         Step::Prepare | Step::Verify | Step::Commit | Step::Settle => Stand::Recorded,
     }
@@ -37,7 +37,7 @@ pub(super) async fn kill_databases(stage: &Stage, mover: &mut Mover<'_>) -> Resu
     let load = stage.load_of(super::users("databases"))?;
     orders(&load, 50).await;
     let mut ends = Vec::new();
-    for step in Step::ALL {
+    for step in OperationKind::Promotion.steps() {
         stage.install.ready(|_| {}).await?;
         if step == Step::Commit && mover.target().await? == "east-1" {
             // In the hub the record is its own copy: a target there would be told by the commit itself.
@@ -53,7 +53,7 @@ pub(super) async fn kill_databases(stage: &Stage, mover: &mut Mover<'_>) -> Resu
                     Step::Fence => Some(holds_up_the_fence(stage, target).await?),
                     Step::Drain => Some(holds_up_the_drain(stage, target).await?),
                     Step::Check | Step::Prepare | Step::Verify | Step::Hold => None,
-                    Step::Commit | Step::Open | Step::Settle => None,
+                    Step::Cut | Step::Commit | Step::Open | Step::Settle => None,
                 };
                 let name = mover.begin(target, "None").await?;
                 let stood = entered(stage, &name, step).await?;
@@ -121,7 +121,7 @@ async fn killed_as_recorded(
     let first = match step {
         Step::Check | Step::Prepare => 1,
         Step::Verify | Step::Hold => 2,
-        Step::Fence | Step::Drain | Step::Commit | Step::Open | Step::Settle => 3,
+        Step::Fence | Step::Cut | Step::Drain | Step::Commit | Step::Open | Step::Settle => 3,
     };
     let operator = stage.install.failpoint("operator", &stage.install.hub()?.name);
     std::fs::write(&operator, format!("step-after-commit:{first}"))?;

@@ -201,7 +201,7 @@ fn duty(op: &Operation, unit: &UnitName, stores: &[(StoreName, KeyspaceName)], q
         }
         (Step::Hold | Step::Fence | Step::Drain, Role::Source)
         | (
-            Step::Check | Step::Prepare | Step::Verify | Step::Commit | Step::Open | Step::Settle,
+            Step::Check | Step::Prepare | Step::Verify | Step::Cut | Step::Commit | Step::Open | Step::Settle,
             Role::Source | Role::Target | Role::Member,
         ) => Vec::new(),
     };
@@ -257,7 +257,9 @@ fn ask(
         (Step::Verify, Role::Member)
         | (Step::Hold | Step::Fence, Role::Target | Role::Member)
         | (Step::Drain, Role::Source)
-        | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => Ask::Nothing,
+        | (Step::Cut | Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => {
+            Ask::Nothing
+        }
     }
 }
 
@@ -274,6 +276,7 @@ fn ask_besides(op: &Operation, unit: &UnitName, role: Role) -> Option<Ask> {
             | Step::Prepare
             | Step::Hold
             | Step::Fence
+            | Step::Cut
             | Step::Drain
             | Step::Commit
             | Step::Open

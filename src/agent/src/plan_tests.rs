@@ -2,7 +2,7 @@
 
 use super::*;
 use jiff::Timestamp;
-use multiactive_core::promotion::{Budgets, Move, MovingStore, Request, Verify, admit, record};
+use multiactive_core::promotion::{Budgets, Evidence, Move, MovingStore, Request, Verify, admit, record};
 use multiactive_core::span::SpanState;
 use multiactive_core::table::{KeyspaceTable, TableUnit};
 
@@ -81,6 +81,7 @@ fn promoted_to(step: Step) -> (RoutingTable, OperationUid) {
             passed: Vec::new(),
             positions,
             behind: Vec::new(),
+            evidence: Evidence::None,
         };
         table = record(&table, &uid, &movement, now).unwrap().unwrap();
     }

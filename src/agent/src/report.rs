@@ -195,7 +195,9 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
             report.fenced = fenced(duty, &answers, known);
         }
         (Step::Hold | Step::Fence | Step::Drain, Role::Target | Role::Member) => report.reach = reach(duty, &answers),
-        (Step::Check | Step::Prepare | Step::Drain, Role::Source)
+        // What a survivor has received once it has cut off a lost unit is not reported yet.
+        (Step::Cut, Role::Source | Role::Target | Role::Member)
+        | (Step::Check | Step::Prepare | Step::Drain, Role::Source)
         | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => {}
     }
     report

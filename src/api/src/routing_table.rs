@@ -1,6 +1,7 @@
 //! RoutingTable: the committed owner of every slot of a namespace. The operator alone writes it.
 
 use crate::schema;
+use crate::table_failover::{TableFailover, TableLoss};
 use kube::CustomResource;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -50,6 +51,50 @@ pub struct RoutingTableSpec {
     #[serde(default)]
     #[schemars(schema_with = "schema::ordered_256::<TableFinished>")]
     pub finished: Vec<TableFinished>,
+    /// Units whose slots were given to others without their word: they serve nothing before they have rejoined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::by_unit::<TableQuarantined>")]
+    pub quarantined: Vec<TableQuarantined>,
+    /// Write leases that were granted anew after they had been sealed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::by_unit::<TableLease>")]
+    pub leases: Vec<TableLease>,
+}
+
+/// A unit in quarantine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TableQuarantined {
+    /// The unit's name.
+    #[schemars(schema_with = "schema::label")]
+    pub unit: String,
+    /// The term of the table that did it.
+    #[schemars(schema_with = "schema::term")]
+    pub term: i64,
+    /// The epoch of that table.
+    #[schemars(schema_with = "schema::grows")]
+    pub epoch: i64,
+    /// The uid of the Failover.
+    #[schemars(schema_with = "schema::uid")]
+    pub by: String,
+    /// The name of the Failover.
+    #[schemars(schema_with = "schema::object_name")]
+    pub name: String,
+}
+
+/// A write lease that was granted anew: the unit extends its deadline only once its databases stand at this table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TableLease {
+    /// The unit's name.
+    #[schemars(schema_with = "schema::label")]
+    pub unit: String,
+    /// The term of the table that granted it.
+    #[schemars(schema_with = "schema::term")]
+    pub term: i64,
+    /// The epoch of that table.
+    #[schemars(schema_with = "schema::grows")]
+    pub epoch: i64,
 }
 
 /// A unit, as routers need it.
@@ -105,6 +150,8 @@ pub struct TableMove {
 pub enum OperationKind {
     /// A planned move of ownership.
     Promotion,
+    /// An unplanned move of ownership away from a lost unit.
+    Failover,
 }
 
 /// A store whose rows move, as it was when the operation was admitted.
@@ -128,7 +175,7 @@ pub struct TableStore {
 pub struct TableOperation {
     /// What it is.
     pub kind: OperationKind,
-    /// The uid of its object.
+    /// The uid of its object; a Failover has one operation for each target, whose uids end in a dot and their number.
     #[schemars(schema_with = "schema::uid")]
     pub uid: String,
     /// The name of its object.
@@ -182,6 +229,9 @@ pub struct TableOperation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub behind: Vec<String>,
+    /// What only a failover has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Box<TableFailover>>,
     /// Every step that was entered, in order.
     #[serde(default)]
     #[schemars(schema_with = "schema::ordered_64::<StepHistory>")]
@@ -267,6 +317,9 @@ pub struct TableFinished {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::messages")]
     pub unsettled: Vec<String>,
+    /// Of a failover: what might be lost at most, and what was found later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<TableLoss>,
     /// Every step that was entered, in order.
     #[serde(default)]
     #[schemars(schema_with = "schema::ordered_64::<StepHistory>")]

@@ -71,6 +71,8 @@ texts! {
     joined {"maxLength": 4352}
     /// A position in the log of an engine.
     position {"maxLength": 1024}
+    /// A number that may be larger than what JSON keeps exactly.
+    digits {"minLength": 1, "maxLength": 20, "pattern": "^[0-9]{1,20}$"}
     /// Spans of a whole keyspace.
     spans {"minLength": 1, "maxLength": 1_048_576}
     /// Checksums of up to 16384 slots.
@@ -105,6 +107,12 @@ integers! {
 pub fn labels(generator: &mut SchemaGenerator) -> Schema {
     let item = label(generator);
     json_schema!({"type": "array", "maxItems": 64, "items": item, "x-kubernetes-list-type": "atomic"})
+}
+
+/// Names of ShardRanges, in order: as many as there may be slots.
+pub fn range_names(generator: &mut SchemaGenerator) -> Schema {
+    let item = object_name(generator);
+    json_schema!({"type": "array", "maxItems": 16384, "items": item, "x-kubernetes-list-type": "atomic"})
 }
 
 /// Names, each once, at most 64 and at least one.

@@ -9,9 +9,11 @@ use multiactive_core::ids::UnitName;
 use multiactive_core::key::Given;
 use multiactive_core::keyspace::Keyspace;
 use multiactive_core::promotion::{
-    Budgets, Finished, MovingStore, Operation, OperationKind, Outcome, SlotMove, Step, StepRecord, StorePosition,
+    Accepted, Budgets, Failover, FenceProof, FencedBy, Finished, Found, Heard, Landmark, Loss, MovingStore, Operation,
+    OperationKind, Outcome, Progress, Retargeted, SlotMove, Step, StepRecord, StoreLoss, StorePosition, Superseded,
     UnitPosition, Verify,
 };
+use multiactive_core::quarantine::{LeaseGrant, Quarantined};
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
 use multiactive_core::table::{KeyspaceTable, RoutingTable, TableUnit};
@@ -59,6 +61,7 @@ fn table() -> RoutingTable {
         epoch: Epoch::new(1, 30),
         behind: vec!["south".into()],
         unsettled: vec!["west/r1 routes by an older table".into()],
+        loss: None,
         history: history.clone(),
     };
     let why = || ("Stale".to_owned(), "look again".to_owned());
@@ -109,7 +112,18 @@ fn table() -> RoutingTable {
                 }],
             }],
             behind: vec!["south".into(), "west".into()],
+            failover: None,
             history: history.clone(),
+        }],
+        quarantined: vec![Quarantined {
+            unit: "west".into(),
+            since: Epoch::new(2, 30),
+            by: "uid-9".into(),
+            name: "lost-west".into(),
+        }],
+        leases: vec![LeaseGrant {
+            unit: "north".into(),
+            at: Epoch::new(1, 12),
         }],
         finished: vec![
             finished("a", Outcome::Succeeded),
@@ -123,6 +137,127 @@ fn table() -> RoutingTable {
             }),
         ],
     }
+}
+
+/// The table with a failover in it that has all that one can have, and one that ended with what was found.
+fn with_failover() -> RoutingTable {
+    let mut table = table();
+    let at: Timestamp = "2026-11-26T08:00:00.123456789Z".parse().unwrap();
+    let confirmed = || FencedBy::Confirmed {
+        by: "alice".into(),
+        reason: "INC-7".into(),
+    };
+    let loss = Loss {
+        fenced_by: confirmed(),
+        stores: vec![
+            StoreLoss {
+                store: "orders".into(),
+                bound: Some(SignedDuration::from_millis(1500)),
+            },
+            StoreLoss {
+                store: "carts".into(),
+                bound: None,
+            },
+        ],
+        bound: None,
+        given_up: vec!["west".into()],
+        accepted: Some(Accepted {
+            by: "bob".into(),
+            reason: "INC-8".into(),
+        }),
+        found: Some(Found {
+            rows: 7,
+            span: Some(SignedDuration::from_millis(900)),
+            at,
+        }),
+    };
+    let op = &mut table.operations[0];
+    op.kind = OperationKind::Failover;
+    op.uid = "uid-1.2".into();
+    op.verify = Verify::None;
+    op.failover = Some(Box::new(Failover {
+        lost: "east".into(),
+        ranges: vec!["users-0".into()],
+        max_data_loss: SignedDuration::from_secs(5),
+        named: true,
+        superseded: Some(Superseded {
+            uid: "uid-0".into(),
+            sources: vec!["west".into()],
+            behind: vec!["south".into()],
+        }),
+        fence: Epoch::new(2, 40),
+        proof: Some(FenceProof {
+            by: confirmed(),
+            at,
+            landmarks: vec![Landmark {
+                store: "orders".into(),
+                progress: Progress {
+                    log: "7213".into(),
+                    at: u64::MAX,
+                },
+                until_end: SignedDuration::from_millis(2500),
+            }],
+            heard: vec![Heard {
+                unit: "north".into(),
+                until_end: SignedDuration::ZERO,
+            }],
+        }),
+        loss: Some(loss.clone()),
+        retargeted: vec![Retargeted {
+            from: "south".into(),
+            to: "north".into(),
+            why: "it had received more".into(),
+            at,
+        }],
+    }));
+    for (done, by) in table
+        .finished
+        .iter_mut()
+        .zip([FencedBy::Lease, FencedBy::Report, confirmed()])
+    {
+        done.kind = OperationKind::Failover;
+        done.loss = Some(Loss {
+            fenced_by: by,
+            ..loss.clone()
+        });
+    }
+    let (reason, message) = ("Superseded".to_owned(), "by lost-north".to_owned());
+    table.finished[2].outcome = Outcome::Failed { reason, message };
+    table
+}
+
+#[test]
+fn a_failover_reads_back_as_it_was_written_and_a_bound_is_never_rounded_down() {
+    let mut table = with_failover();
+    let stored = RoutingTableSpec::try_from(&table).unwrap();
+    let json = serde_json::to_value(&stored).unwrap();
+    let stored: RoutingTableSpec = serde_json::from_value(json).unwrap();
+    assert_eq!(RoutingTable::try_from(&stored).unwrap(), table);
+    let failover = table.operations[0].failover.as_mut().unwrap();
+    failover.loss.as_mut().unwrap().bound = Some(SignedDuration::new(1, 1));
+    let stored = RoutingTableSpec::try_from(&table).unwrap();
+    let loss = stored.operations[0].failover.as_ref().unwrap().loss.clone().unwrap();
+    assert_eq!(loss.bound_ms, Some(1001));
+}
+
+#[test]
+fn a_table_of_an_older_version_has_no_failover_and_nobody_in_quarantine() {
+    let mut json = serde_json::to_value(RoutingTableSpec::try_from(&table()).unwrap()).unwrap();
+    for field in ["quarantined", "leases"] {
+        assert!(json.as_object_mut().unwrap().remove(field).is_some());
+    }
+    let stored: RoutingTableSpec = serde_json::from_value(json).unwrap();
+    let read = RoutingTable::try_from(&stored).unwrap();
+    assert!(read.quarantined.is_empty() && read.leases.is_empty());
+    assert_eq!(read.operations, table().operations);
+    // A failover without its part is damaged, not a promotion.
+    let mut json = serde_json::to_value(RoutingTableSpec::try_from(&with_failover()).unwrap()).unwrap();
+    json["operations"][0].as_object_mut().unwrap().remove("failover");
+    let stored: RoutingTableSpec = serde_json::from_value(json).unwrap();
+    assert_eq!(
+        RoutingTable::try_from(&stored).unwrap_err().field,
+        "spec.operations[0].failover"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, UnitName};
 use crate::promotion::{Operation, Outcome, Step};
+use crate::quarantine::is_quarantined;
 use crate::slots::SlotSet;
 use crate::span::{Span, SpanState};
 use crate::table::{KeyspaceTable, RoutingTable};
@@ -74,6 +75,26 @@ pub enum Change {
         /// How; `None` where the table does not remember it.
         outcome: Option<Outcome>,
     },
+    /// Another unit shall own the slots of a failover.
+    OperationTarget {
+        /// Its name.
+        operation: String,
+        /// The target before.
+        before: UnitName,
+        /// The target now.
+        after: UnitName,
+        /// Why.
+        why: String,
+    },
+    /// A unit is in quarantine.
+    Quarantined {
+        /// The unit.
+        unit: UnitName,
+        /// The name of the Failover.
+        by: String,
+    },
+    /// A unit is in quarantine no more.
+    Rejoined(UnitName),
 }
 
 /// Owner and state as a person reads them.
@@ -90,13 +111,16 @@ impl Change {
         match self {
             Self::OperationBegan { operation, .. }
             | Self::OperationStep { operation, .. }
+            | Self::OperationTarget { operation, .. }
             | Self::OperationEnded { operation, .. } => Some(operation),
             Self::UnitAdded(_)
             | Self::UnitRemoved(_)
             | Self::UnitRouter { .. }
             | Self::KeyspaceAdded { .. }
             | Self::KeyspaceRemoved(_)
-            | Self::Slots { .. } => None,
+            | Self::Slots { .. }
+            | Self::Quarantined { .. }
+            | Self::Rejoined(_) => None,
         }
     }
 }
@@ -151,8 +175,17 @@ impl fmt::Display for Change {
                 Some(Outcome::Succeeded) => write!(f, "{operation} succeeded"),
                 Some(Outcome::Refused { reason, message }) => write!(f, "{operation} refused ({reason}): {message}"),
                 Some(Outcome::Aborted { reason, message }) => write!(f, "{operation} aborted ({reason}): {message}"),
+                Some(Outcome::Failed { reason, message }) => write!(f, "{operation} failed ({reason}): {message}"),
                 None => write!(f, "{operation} ended"),
             },
+            Self::OperationTarget {
+                operation,
+                before,
+                after,
+                why,
+            } => write!(f, "{operation}: target {before} -> {after}: {why}"),
+            Self::Quarantined { unit, by } => write!(f, "unit {unit} is in quarantine, by {by}"),
+            Self::Rejoined(unit) => write!(f, "unit {unit} is in quarantine no more"),
         }
     }
 }
@@ -174,6 +207,26 @@ pub fn diff(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
         .filter(|old| after.keyspace(&old.name).is_none());
     changes.extend(gone.map(|old| Change::KeyspaceRemoved(old.name.clone())));
     changes.extend(operations(before, after));
+    changes.extend(quarantined(before, after));
+    changes
+}
+
+fn quarantined(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
+    let new = after
+        .quarantined
+        .iter()
+        .filter(|known| !is_quarantined(before, &known.unit));
+    let mut changes: Vec<_> = new
+        .map(|known| Change::Quarantined {
+            unit: known.unit.clone(),
+            by: known.name.clone(),
+        })
+        .collect();
+    let gone = before
+        .quarantined
+        .iter()
+        .filter(|known| !is_quarantined(after, &known.unit));
+    changes.extend(gone.map(|known| Change::Rejoined(known.unit.clone())));
     changes
 }
 
@@ -251,6 +304,15 @@ fn operations(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
     let mut changes = Vec::new();
     for op in &after.operations {
         let operation = op.name.clone();
+        if let Some(old) = before.operation(&op.uid).filter(|old| old.target != op.target) {
+            let last = op.failover.as_ref().and_then(|failover| failover.retargeted.last());
+            changes.push(Change::OperationTarget {
+                operation: operation.clone(),
+                before: old.target.clone(),
+                after: op.target.clone(),
+                why: last.map(|last| last.why.clone()).unwrap_or_default(),
+            });
+        }
         match before.operation(&op.uid) {
             None => changes.push(Change::OperationBegan {
                 operation,
@@ -268,6 +330,7 @@ fn operations(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
                     | Step::Verify
                     | Step::Hold
                     | Step::Fence
+                    | Step::Cut
                     | Step::Drain
                     | Step::Settle => Vec::new(),
                 },

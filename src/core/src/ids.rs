@@ -49,3 +49,18 @@ name!(
     /// The uid of the object that asked for an operation: an object that is created again has another one.
     OperationUid
 );
+
+impl OperationUid {
+    /// The uid of the operation number `number` of this object, which has several. A short number, not the name of a
+    /// target: a target may change, and databases and objects keep this text.
+    pub fn part(&self, number: usize) -> Self {
+        Self(format!("{self}.{number}"))
+    }
+
+    /// The uid of the object: uids of objects have no dot.
+    pub fn object(&self) -> Self {
+        self.0
+            .split_once('.')
+            .map_or_else(|| self.clone(), |(object, _)| object.into())
+    }
+}

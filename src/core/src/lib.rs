@@ -1,5 +1,6 @@
 //! The pure heart of multiactive: epochs, slots, hashing, key extraction, the routing table and the step machine of
-//! a promotion, the write lease.
+//! The pure heart of multiactive: epochs, slots, hashing, key extraction, the routing table, the write lease and the step
+//! machine of promotions and failovers.
 //!
 //! Nothing here reads a clock, draws a random number or does I/O: time enters as an argument, what is unknown is
 //! `None`, and the same functions run in the operator, the agent, the router and the model checker.
@@ -16,6 +17,7 @@ pub mod lookup;
 pub mod ownership;
 pub mod path;
 pub mod promotion;
+pub mod quarantine;
 pub mod ranges;
 pub mod reasons;
 pub mod recover;

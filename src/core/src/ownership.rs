@@ -4,6 +4,7 @@
 
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, UnitName};
+use crate::quarantine;
 use crate::ranges::Homes;
 use crate::slots::{MAX_SLOTS, SlotSet};
 use crate::span::SpanState;
@@ -291,7 +292,7 @@ fn serve_opened(table: &mut RoutingTable, seen: &BTreeMap<UnitName, UnitSeen>) {
     }
 }
 
-/// Slots that were never owned go to their home unit, where it is declared and known to be ready, once no database of the
+/// Slots that were never owned go to their home unit, where it is declared, not lost and known to be ready, once no database of the
 /// keyspace can still hold them open.
 fn open_unowned(
     table: &mut RoutingTable,
@@ -300,9 +301,10 @@ fn open_unowned(
     problems: &mut Vec<OwnershipProblem>,
 ) {
     let epoch = table.epoch;
+    let lost = quarantine::lost(table);
     let may_open = |unit: &UnitName| {
         let ready = seen.get(unit).and_then(|seen| seen.may_open) == Some(true);
-        ready && declared.units.iter().any(|known| known.name == *unit)
+        ready && !lost.contains(unit) && declared.units.iter().any(|known| known.name == *unit)
     };
     for wanted in &declared.keyspaces {
         let Some(homes) = &wanted.homes else { continue };

@@ -6,6 +6,7 @@
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, UnitName};
 use crate::promotion::{Finished, Operation};
+use crate::quarantine::{LeaseGrant, Quarantined};
 use crate::slots::{Slot, SlotSet};
 use crate::span::{Span, SpanState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,11 @@ pub struct RoutingTable {
     pub operations: Vec<Operation>,
     /// The last operations that ended, oldest first, at most [`FINISHED_REMEMBERED`].
     pub finished: Vec<Finished>,
+    /// Units whose slots were given to others without their word, sorted by name: they serve nothing before they have
+    /// rejoined.
+    pub quarantined: Vec<Quarantined>,
+    /// Leases that were granted anew after they had been sealed, sorted by unit.
+    pub leases: Vec<LeaseGrant>,
 }
 
 /// A unit as routers need it.

@@ -73,6 +73,7 @@ fn what_ended_once_does_nothing_when_it_comes_again() {
         epoch: table.epoch,
         behind: Vec::new(),
         unsettled: Vec::new(),
+        loss: None,
         history: Vec::new(),
     });
     let refusal = admit(&table, &request(), at(1)).unwrap_err();

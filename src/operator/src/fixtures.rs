@@ -38,6 +38,7 @@ pub fn operation(step: Step, epoch: Epoch) -> Operation {
         remaining: Vec::new(),
         positions: Vec::new(),
         behind: Vec::new(),
+        failover: None,
         history: Vec::new(),
     }
 }

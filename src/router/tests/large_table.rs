@@ -49,6 +49,8 @@ fn table(world: &World) -> Owners {
         }],
         operations: Vec::new(),
         finished: Vec::new(),
+        quarantined: Vec::new(),
+        leases: Vec::new(),
     }
 }
 

@@ -5,7 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use multiactive_api::{OperationReport, ReachState};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
-use multiactive_core::promotion::{Budgets, Move, Outcome, Request, Step, StorePosition, Verify, admit, record};
+use multiactive_core::promotion::{
+    Budgets, Evidence, Move, Outcome, Request, Step, StorePosition, Verify, admit, record,
+};
 use multiactive_core::slots::SlotSet;
 
 impl World {
@@ -55,6 +57,7 @@ impl World {
             passed,
             positions,
             behind: Vec::new(),
+            evidence: Evidence::None,
         };
         self.record(uid, &movement).await;
     }
@@ -89,6 +92,7 @@ impl World {
             passed: Vec::new(),
             positions: Vec::new(),
             behind: Vec::new(),
+            evidence: Evidence::None,
         };
         self.record(uid, &hold).await;
     }

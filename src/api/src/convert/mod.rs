@@ -2,6 +2,7 @@
 //! field, never a default.
 
 mod duration;
+mod failover;
 mod keyspace;
 mod lease;
 mod operation;

@@ -1,5 +1,6 @@
 //! Operations of the table, running and ended.
 
+use super::failover::{read_failover, read_loss, write_failover, write_loss};
 use super::{ConvertError, number};
 use crate::routing_table::{
     OperationKind as StoredKind, StepHistory, TableFinished, TableMove, TableOperation, TablePosition, TableSlots,
@@ -46,7 +47,7 @@ fn read_history(field: &str, history: &[StepHistory]) -> Read<Vec<StepRecord>> {
     read.collect()
 }
 
-fn read_units(units: &[String]) -> Vec<UnitName> {
+pub(super) fn read_units(units: &[String]) -> Vec<UnitName> {
     units.iter().map(|unit| unit.as_str().into()).collect()
 }
 
@@ -71,6 +72,7 @@ impl From<OperationKind> for StoredKind {
     fn from(kind: OperationKind) -> Self {
         match kind {
             OperationKind::Promotion => Self::Promotion,
+            OperationKind::Failover => Self::Failover,
         }
     }
 }
@@ -79,6 +81,7 @@ impl From<StoredKind> for OperationKind {
     fn from(kind: StoredKind) -> Self {
         match kind {
             StoredKind::Promotion => Self::Promotion,
+            StoredKind::Failover => Self::Failover,
         }
     }
 }
@@ -198,8 +201,16 @@ pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Opera
         remaining,
         positions,
         behind,
+        failover,
         history,
     } = stored;
+    let failover = failover
+        .as_ref()
+        .map(|failover| read_failover(&format!("{field}.failover"), failover));
+    let failover = failover.transpose()?.map(Box::new);
+    if (*kind == StoredKind::Failover) != failover.is_some() {
+        return Err(ConvertError::new(format!("{field}.failover"), "does not fit its kind"));
+    }
     let moves = moves.iter().enumerate().map(|(index, m)| {
         Ok(SlotMove {
             keyspace: m.keyspace.as_str().into(),
@@ -238,6 +249,7 @@ pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Opera
         remaining: remaining.collect::<Read<_>>()?,
         positions: positions.iter().map(StorePosition::from).collect(),
         behind: read_units(behind),
+        failover,
         history: read_history(&format!("{field}.history"), history)?,
     })
 }
@@ -258,8 +270,12 @@ pub(super) fn write_operation(field: &str, op: &Operation) -> Read<TableOperatio
         remaining,
         positions,
         behind,
+        failover,
         history,
     } = op;
+    let failover = failover
+        .as_ref()
+        .map(|failover| write_failover(&format!("{field}.failover"), failover));
     Ok(TableOperation {
         kind: (*kind).into(),
         uid: uid.to_string(),
@@ -286,6 +302,7 @@ pub(super) fn write_operation(field: &str, op: &Operation) -> Read<TableOperatio
             .collect(),
         positions: positions.iter().map(TablePosition::from).collect(),
         behind: write_units(behind),
+        failover: failover.transpose()?.map(Box::new),
         history: history.iter().map(StepHistory::from).collect(),
     })
 }
@@ -303,8 +320,10 @@ pub(super) fn read_finished(field: &str, stored: &TableFinished) -> Read<Finishe
         epoch,
         behind,
         unsettled,
+        loss,
         history,
     } = stored;
+    let loss = loss.as_ref().map(|loss| read_loss(&format!("{field}.loss"), loss));
     let why = || {
         let reason = reason
             .clone()
@@ -315,6 +334,7 @@ pub(super) fn read_finished(field: &str, stored: &TableFinished) -> Read<Finishe
         "Succeeded" => Outcome::Succeeded,
         "Refused" => why().map(|(reason, message)| Outcome::Refused { reason, message })?,
         "Aborted" => why().map(|(reason, message)| Outcome::Aborted { reason, message })?,
+        "Failed" => why().map(|(reason, message)| Outcome::Failed { reason, message })?,
         other => {
             return Err(ConvertError::new(
                 format!("{field}.outcome"),
@@ -331,6 +351,7 @@ pub(super) fn read_finished(field: &str, stored: &TableFinished) -> Read<Finishe
         epoch: read_epoch(field, *term, *epoch)?,
         behind: read_units(behind),
         unsettled: unsettled.clone(),
+        loss: loss.transpose()?,
         history: read_history(&format!("{field}.history"), history)?,
     })
 }
@@ -345,12 +366,15 @@ pub(super) fn write_finished(field: &str, finished: &Finished) -> Read<TableFini
         epoch,
         behind,
         unsettled,
+        loss,
         history,
     } = finished;
+    let loss = loss.as_ref().map(|loss| write_loss(&format!("{field}.loss"), loss));
     let (outcome, reason, message) = match outcome {
         Outcome::Succeeded => ("Succeeded", None, None),
         Outcome::Refused { reason, message } => ("Refused", Some(reason.clone()), Some(message.clone())),
         Outcome::Aborted { reason, message } => ("Aborted", Some(reason.clone()), Some(message.clone())),
+        Outcome::Failed { reason, message } => ("Failed", Some(reason.clone()), Some(message.clone())),
     };
     Ok(TableFinished {
         kind: (*kind).into(),
@@ -364,6 +388,7 @@ pub(super) fn write_finished(field: &str, finished: &Finished) -> Read<TableFini
         epoch: number(&format!("{field}.epoch"), epoch.epoch)?,
         behind: write_units(behind),
         unsettled: unsettled.clone(),
+        loss: loss.transpose()?,
         history: history.iter().map(StepHistory::from).collect(),
     })
 }

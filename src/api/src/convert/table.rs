@@ -1,6 +1,7 @@
 //! The RoutingTable, both ways. Writing can fail too: a span whose owner `units` does not list has no text, and must
 //! never be published.
 
+use super::failover::{read_lease, read_quarantined, write_lease, write_quarantined};
 use super::operation::{read_epoch, read_finished, read_operation, write_finished, write_operation};
 use super::{ConvertError, number};
 use crate::routing_table::{RoutingTableSpec, TableKeyspace};
@@ -19,6 +20,8 @@ impl TryFrom<&RoutingTableSpec> for RoutingTable {
             keyspaces,
             operations,
             finished,
+            quarantined,
+            leases,
         } = stored;
         let names: Vec<UnitName> = units.iter().map(|unit| unit.name.as_str().into()).collect();
         let keyspaces = keyspaces.iter().enumerate().map(|(index, keyspace)| {
@@ -51,6 +54,14 @@ impl TryFrom<&RoutingTableSpec> for RoutingTable {
             finished: finished
                 .map(|(index, done)| read_finished(&format!("spec.finished[{index}]"), done))
                 .collect::<Result<_, _>>()?,
+            quarantined: quarantined
+                .iter()
+                .map(|known| read_quarantined("spec.quarantined", known))
+                .collect::<Result<_, _>>()?,
+            leases: leases
+                .iter()
+                .map(|grant| read_lease("spec.leases", grant))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -65,6 +76,8 @@ impl TryFrom<&RoutingTable> for RoutingTableSpec {
             keyspaces,
             operations,
             finished,
+            quarantined,
+            leases,
         } = table;
         let names: Vec<UnitName> = units.iter().map(|unit| unit.name.clone()).collect();
         let keyspaces = keyspaces.iter().enumerate().map(|(index, keyspace)| {
@@ -97,6 +110,14 @@ impl TryFrom<&RoutingTable> for RoutingTableSpec {
                 .collect::<Result<_, _>>()?,
             finished: finished
                 .map(|(index, done)| write_finished(&format!("spec.finished[{index}]"), done))
+                .collect::<Result<_, _>>()?,
+            quarantined: quarantined
+                .iter()
+                .map(|known| write_quarantined("spec.quarantined", known))
+                .collect::<Result<_, _>>()?,
+            leases: leases
+                .iter()
+                .map(|grant| write_lease("spec.leases", grant))
                 .collect::<Result<_, _>>()?,
         })
     }

@@ -1,8 +1,10 @@
 //! Whether a promotion may begin: the rules that need nothing but the table.
 
 use super::operation::{Budgets, Finished, MovingStore, Operation, OperationKind, SlotMove, Step, StepRecord, Verify};
+use super::record::RecordError;
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, OperationUid, UnitName};
+use crate::quarantine;
 use crate::slots::SlotSet;
 use crate::span::SpanState;
 use crate::table::RoutingTable;
@@ -110,6 +112,31 @@ pub enum Refusal {
         /// The slots.
         slots: SlotSet,
     },
+    /// A unit is lost: it can neither give slots by its own word nor take any.
+    #[error("unit {unit} is lost: {why}")]
+    Lost {
+        /// The unit.
+        unit: UnitName,
+        /// What that means here, and what to do.
+        why: String,
+    },
+    /// A lost unit that owns nothing.
+    #[error("unit {0} owns no slots: there is nothing to fail over")]
+    NothingOwned(UnitName),
+    /// Nobody may take anything of a lost unit.
+    #[error(
+        "no unit may take over what {unit} owns. {why}. Bring one of these units back or make it usable, name another one \
+         as spec.targetUnit, or add it to the failoverUnits"
+    )]
+    NoTarget {
+        /// The lost unit.
+        unit: UnitName,
+        /// Range by range, who was asked and why not.
+        why: String,
+    },
+    /// The table holds an operation that does not fit its slots.
+    #[error("the routing table is damaged: {0}")]
+    Damaged(#[from] RecordError),
 }
 
 impl Refusal {
@@ -126,6 +153,10 @@ impl Refusal {
             Self::Stale { .. } => "Stale",
             Self::Busy { .. } => "SlotsBusy",
             Self::NotServing { .. } => "NotServing",
+            Self::Lost { .. } => "UnitLost",
+            Self::NothingOwned(_) => "NothingOwned",
+            Self::NoTarget { .. } => "NoTarget",
+            Self::Damaged(_) => "TableDamaged",
         }
     }
 }
@@ -144,7 +175,7 @@ fn way_out(step: Step) -> &'static str {
 /// # Errors
 ///
 /// [`Refusal`], in this order: done before or running, unknown target, nothing selected; then for each keyspace unknown
-/// names and slots, busy slots, stale epoch, slots that are not served; at last present owner.
+/// names and slots, busy slots, stale epoch, slots of a lost unit, slots that are not served; at last present owner.
 pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<Operation, Refusal> {
     if let Some(done) = table.finished.iter().find(|done| is_named(done, request)) {
         return Err(Refusal::AlreadyDone {
@@ -160,6 +191,10 @@ pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<
     }
     if !table.units.iter().any(|unit| unit.name == request.target) {
         return Err(Refusal::UnknownUnit(request.target.clone()));
+    }
+    let lost = quarantine::lost(table);
+    if lost.contains(&request.target) {
+        return Err(gone(table, &request.target));
     }
     // A keyspace that was selected twice must not be moved twice.
     let mut selected: BTreeMap<&KeyspaceName, SlotSet> = BTreeMap::new();
@@ -197,12 +232,29 @@ pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<
         remaining: Vec::new(),
         positions: Vec::new(),
         behind: Vec::new(),
+        failover: None,
         history: vec![StepRecord {
             step: Step::Check,
             at: now,
             not_needed: None,
         }],
     })
+}
+
+/// Why a unit that is lost takes part in no promotion.
+fn gone(table: &RoutingTable, unit: &UnitName) -> Refusal {
+    let why = match table.quarantined.iter().find(|known| known.unit == *unit) {
+        Some(known) => format!(
+            "it is in quarantine since epoch {}, by the Failover {}: bring it back and accept what it holds beyond, then \
+             promote",
+            known.since, known.name
+        ),
+        None => "a Failover of it runs: wait for its end".to_owned(),
+    };
+    Refusal::Lost {
+        unit: unit.clone(),
+        why,
+    }
 }
 
 /// Whether this is what became of an earlier promotion of the name.
@@ -270,6 +322,13 @@ fn moves_of(
                 changed: span.epoch,
                 expected,
             });
+        }
+        if let Some(owner) = span
+            .owner
+            .as_ref()
+            .filter(|owner| quarantine::lost(table).contains(owner))
+        {
+            return Err(gone(table, owner));
         }
         let Some(source) = span.owner.as_ref().filter(|_| span.state == SpanState::Serving) else {
             return Err(Refusal::NotServing {

@@ -5,9 +5,11 @@ use super::seen::{MemberSeen, Reach, Seen};
 use crate::ids::UnitName;
 use jiff::{SignedDuration, Timestamp};
 
-/// Whether nothing is asked of a member: it is away, or was when writes began to be held. Never the target.
-pub(super) fn excused(op: &Operation, member: &MemberSeen) -> bool {
-    member.unit != op.target && (member.away() || op.behind.contains(&member.unit))
+/// Whether nothing is asked of a member: it is away, or was when writes began to be held, or it is lost or in quarantine.
+/// Never the target.
+pub(super) fn excused(op: &Operation, seen: &Seen, member: &MemberSeen) -> bool {
+    let out = member.away() || op.behind.contains(&member.unit) || seen.lost.contains(&member.unit);
+    member.unit != op.target && out
 }
 
 /// A source's position vector without what it had applied from units that are away: a server that died may have sent
@@ -18,7 +20,7 @@ pub(super) fn excused(op: &Operation, member: &MemberSeen) -> bool {
 pub(super) fn awaited(op: &Operation, seen: &Seen, position: &StorePosition) -> StorePosition {
     let away = |unit: &UnitName| {
         let mut members = seen.members.iter();
-        members.any(|member| member.unit == *unit && excused(op, member))
+        members.any(|member| member.unit == *unit && excused(op, seen, member))
     };
     let mut position = position.clone();
     position.vector.retain(|at| !away(&at.unit));
@@ -38,7 +40,7 @@ pub(super) fn arrivals(op: &Operation, seen: &Seen) -> (Vec<UnitName>, Option<St
         if reached && (!is_target || member.reachable == Some(true)) {
             continue;
         }
-        if excused(op, member) {
+        if excused(op, seen, member) {
             behind.push(member.unit.clone());
         } else {
             let store = seen.target.as_ref().filter(|_| is_target);
@@ -56,7 +58,7 @@ pub(super) fn broken(op: &Operation, seen: &Seen, patience: SignedDuration, now:
         since.is_some_and(|since| now.duration_since(*since) >= patience)
     };
     seen.members.iter().find_map(|member| match &member.reach {
-        Some(Reach::Broken(why)) if !excused(op, member) && lasts(&member.unit) => {
+        Some(Reach::Broken(why)) if !excused(op, seen, member) && lasts(&member.unit) => {
             Some(format!("{} cannot follow since {patience:#}: {why}", member.unit))
         }
         Some(Reach::Broken(_) | Reach::Reached | Reach::Waiting(_)) | None => None,
@@ -64,7 +66,7 @@ pub(super) fn broken(op: &Operation, seen: &Seen, patience: SignedDuration, now:
 }
 
 /// Why a member is waited for; `store` is what its agent says keeps its stores.
-fn missing<'a>(member: &'a MemberSeen, store: Option<&'a str>) -> &'a str {
+pub(super) fn missing<'a>(member: &'a MemberSeen, store: Option<&'a str>) -> &'a str {
     if member.away() {
         return "its member cluster does not answer";
     }

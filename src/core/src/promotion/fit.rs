@@ -100,7 +100,7 @@ fn lag_problem(op: &Operation, seen: &Seen) -> Option<Unfit> {
 
 /// The members that something is asked of before Hold and in Settle.
 pub(super) fn counted<'a>(op: &'a Operation, seen: &'a Seen) -> impl Iterator<Item = &'a MemberSeen> {
-    seen.members.iter().filter(|member| !drain::excused(op, member))
+    seen.members.iter().filter(|member| !drain::excused(op, seen, member))
 }
 
 /// The first link of source, target or a counted member that is not known to run.
@@ -114,12 +114,20 @@ pub(super) fn own_links_problem(op: &Operation, seen: &Seen) -> Option<String> {
     let target = members
         .find(|member| member.unit == op.target)
         .map(|member| &member.links);
-    let sources = op.sources().into_iter().map(|unit| {
+    // A source that was lost after the commit point has no links to wait for.
+    let sources = op.sources().into_iter().filter(|unit| !seen.lost.contains(unit));
+    let sources = sources.map(|unit| {
         let source = seen.sources.iter().find(|source| source.unit == *unit);
         (unit, source.map(|source| &source.links))
     });
     let mut all = std::iter::once((&op.target, target)).chain(sources);
     all.find_map(|(unit, links)| link_problem(unit, links.and_then(Option::as_ref)))
+}
+
+/// What does not run of the target's links, where it has reported them.
+pub(super) fn target_links(op: &Operation, seen: &Seen) -> Option<String> {
+    let target = seen.members.iter().find(|member| member.unit == op.target)?;
+    link_problem(&target.unit, target.links.as_ref())
 }
 
 /// What does not run of the links of the others that something is asked of.
@@ -146,9 +154,14 @@ pub(super) fn patience_ends(op: &Operation, seen: &Seen, unfit: &Unfit) -> Optio
         Unfit::Still(..) => match op.step {
             // They are left as soon as it is fit, so it has not been since they were entered.
             Step::Check | Step::Prepare => (seen.entered(op, op.step), PATIENCE),
-            Step::Verify | Step::Hold | Step::Fence | Step::Drain | Step::Commit | Step::Open | Step::Settle => {
-                (seen.since.unfit, PATIENCE)
-            }
+            Step::Verify
+            | Step::Hold
+            | Step::Fence
+            | Step::Cut
+            | Step::Drain
+            | Step::Commit
+            | Step::Open
+            | Step::Settle => (seen.since.unfit, PATIENCE),
         },
     };
     since.and_then(|since| since.checked_add(patience).ok())
@@ -195,12 +208,22 @@ pub fn no_member(op: &Operation) -> Option<(&'static str, String)> {
             return Some(("SourceHasNoMember", message));
         }
         if !store.has(&op.target) {
-            let message = format!(
-                "DataStore {} has no member in {}: add one first",
-                store.store, op.target
-            );
-            return Some(("TargetHasNoMember", message));
+            return Some(target_lacks(op, store));
         }
     }
     None
+}
+
+/// The first store whose rows the target would get and of which it has no member: a word, and what to do.
+pub(super) fn target_has_no_member(op: &Operation) -> Option<(&'static str, String)> {
+    let lacked = op.stores.iter().find(|store| !store.has(&op.target))?;
+    Some(target_lacks(op, lacked))
+}
+
+fn target_lacks(op: &Operation, store: &MovingStore) -> (&'static str, String) {
+    let message = format!(
+        "DataStore {} has no member in {}: add one first",
+        store.store, op.target
+    );
+    ("TargetHasNoMember", message)
 }

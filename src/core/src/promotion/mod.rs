@@ -6,7 +6,9 @@
 //! a pass and never skips one.
 
 mod admit;
+mod decision;
 mod drain;
+mod failover;
 mod fit;
 mod next;
 mod operation;
@@ -17,8 +19,15 @@ mod verify;
 mod wait;
 
 pub use admit::{Refusal, Request, admit};
+pub use decision::{Decision, DecisionKind, Needed};
+pub use failover::{
+    Accepted, Candidate, Choosing, CutSeen, FAILOVER_BUDGETS, Failover, FailoverRange, FailoverRequest, FailoverSeen,
+    FenceProof, FencedBy, Found, Heard, Landmark, LeaseEnd, LeaseSeen, Loss, LossInputs, OnLeaseLoss, Placed,
+    Placement, Progress, Received, RenewalSeen, Retargeted, Skipped, StoreLoss, Superseded, Unplaced, Unusable, begin,
+    choose, common_order, loss, record_found, unusable,
+};
 pub use fit::{is_unfit, no_member};
-pub use next::{Move, next};
+pub use next::{Evidence, Move, next};
 pub use operation::{
     Budgets, Finished, MovingStore, Operation, OperationKind, Outcome, SlotMove, Step, StepRecord, StorePosition,
     UnitPosition, Verify,

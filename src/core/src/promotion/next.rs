@@ -1,6 +1,7 @@
 //! The step machine: what to do next, from the record, what was seen, and the time. Pure and total.
 
 use super::drain;
+use super::failover::{self, FenceProof, Loss};
 use super::fit::{self, Unfit, unfit};
 use super::operation::{Operation, Outcome, Step, StorePosition, Verify};
 use super::seen::{RouterBehind, Seen};
@@ -28,6 +29,16 @@ pub enum Move {
         /// For [`Step::Hold`]: the units that are away. For [`Step::Commit`]: those that were, and have not applied the
         /// positions.
         behind: Vec<UnitName>,
+        /// What a failover has found out, to be measured by later and to be kept.
+        evidence: Evidence,
+    },
+    /// Record that another unit shall own the slots of a failover: the present target cannot, or has received less. The
+    /// step stays.
+    Retarget {
+        /// The other unit.
+        target: UnitName,
+        /// Why.
+        why: String,
     },
     /// Record another round of Verify, for these slots only.
     CompareAgain(Vec<(KeyspaceName, SlotSet)>),
@@ -39,17 +50,33 @@ pub enum Move {
     EndWithout(Vec<String>),
 }
 
-fn enter(step: Step) -> Move {
+/// What goes into the record of a failover with a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Nothing.
+    None,
+    /// With Cut: by what the fence is proven.
+    Fence(FenceProof),
+    /// With Drain: what may be lost.
+    Loss(Loss),
+}
+
+pub(super) fn enter(step: Step) -> Move {
+    enter_with(step, Evidence::None)
+}
+
+pub(super) fn enter_with(step: Step, evidence: Evidence) -> Move {
     Move::Enter {
         step,
         not_needed: Vec::new(),
         passed: Vec::new(),
         positions: Vec::new(),
         behind: Vec::new(),
+        evidence,
     }
 }
 
-fn refused(reason: &str, message: String) -> Move {
+pub(super) fn refused(reason: &str, message: String) -> Move {
     Move::End(Outcome::Refused {
         reason: reason.to_owned(),
         message,
@@ -65,6 +92,9 @@ pub(super) fn aborted(reason: &str, message: String) -> Move {
 
 /// The next move of `op`. Before the commit point every way out is an end; after it there is only forward.
 pub fn next(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
+    if let Some(failover) = &op.failover {
+        return failover::next(op, failover, seen, now);
+    }
     if let Some(cause) = seen.abort.as_ref().filter(|_| op.step.may_abort()) {
         return aborted("AbortRequested", cause.clone());
     }
@@ -76,7 +106,8 @@ pub fn next(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         Step::Prepare => prepare(op, seen, now),
         Step::Verify => verify(op, seen, now),
         Step::Hold => unless_unready(op, seen, now, hold(op, seen, now)),
-        Step::Fence => unless_unready(op, seen, now, fence(op, seen, now)),
+        // No promotion enters Cut; a record that says so has its fences.
+        Step::Fence | Step::Cut => unless_unready(op, seen, now, fence(op, seen, now)),
         Step::Drain => unless_unready(op, seen, now, drain(op, seen, now)),
         // A record never stays at Commit: entering it enters Open. A record that says so is taken forward.
         Step::Commit | Step::Open => open(op, seen),
@@ -97,7 +128,9 @@ fn unless_unready(op: &Operation, seen: &Seen, now: Timestamp, movement: Move) -
     let unready = fit::unready(op, seen).filter(|_| overdue(seen.since.unready, fit::UNREADY, now));
     match (movement, unready) {
         (Move::Wait(wait), Some(why)) => aborted("TargetNotReady", format!("{why}; waited for {wait}")),
-        (Move::Enter { .. } | Move::CompareAgain(_), Some(why)) => aborted("TargetNotReady", why),
+        (Move::Enter { .. } | Move::CompareAgain(_) | Move::Retarget { .. }, Some(why)) => {
+            aborted("TargetNotReady", why)
+        }
         (movement @ (Move::End(_) | Move::EndWithout(_)), Some(_)) => movement,
         (movement, None) => movement,
     }
@@ -126,6 +159,7 @@ fn given_up(op: &Operation, reason: &str, message: String) -> Move {
         | Step::Verify
         | Step::Hold
         | Step::Fence
+        | Step::Cut
         | Step::Drain
         | Step::Commit
         | Step::Open
@@ -147,13 +181,14 @@ fn prepare(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
 /// Who is away now is not waited for later: a member that comes back while writes are held would stretch the pause by
 /// all that it has missed.
 pub(super) fn enter_hold(op: &Operation, seen: &Seen, not_needed: Vec<(Step, String)>) -> Move {
-    let away = seen.members.iter().filter(|member| drain::excused(op, member));
+    let away = seen.members.iter().filter(|member| drain::excused(op, seen, member));
     Move::Enter {
         step: Step::Hold,
         not_needed,
         passed: Vec::new(),
         positions: Vec::new(),
         behind: away.map(|member| member.unit.clone()).collect(),
+        evidence: Evidence::None,
     }
 }
 
@@ -228,7 +263,7 @@ fn fences(op: &Operation, seen: &Seen) -> Result<Vec<StorePosition>, WaitFor> {
 /// by now, without a record of the positions: then the owner changes at once. Where a member is away they are published
 /// for the others, for what only it had is not waited for.
 fn fenced(op: &Operation, seen: &Seen, now: Timestamp, positions: Vec<StorePosition>) -> Move {
-    let excused = seen.members.iter().any(|member| drain::excused(op, member));
+    let excused = seen.members.iter().any(|member| drain::excused(op, seen, member));
     let (behind, problem) = drain::arrivals(op, seen);
     let late = overdue(seen.entered(op, Step::Hold), FOLLOWING, now);
     let step = match problem {
@@ -243,6 +278,7 @@ fn fenced(op: &Operation, seen: &Seen, now: Timestamp, positions: Vec<StorePosit
         passed: passed.filter(|passed| op.step < *passed && *passed < step).collect(),
         positions,
         behind: if step == Step::Commit { behind } else { Vec::new() },
+        evidence: Evidence::None,
     }
 }
 
@@ -259,6 +295,7 @@ fn drain(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
             passed: Vec::new(),
             positions: Vec::new(),
             behind,
+            evidence: Evidence::None,
         };
     };
     if overdue(seen.entered(op, Step::Drain), op.budgets.drain, now) {
@@ -273,7 +310,7 @@ fn drain(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     Move::Wait(WaitFor::Reach(problem))
 }
 
-fn open(op: &Operation, seen: &Seen) -> Move {
+pub(super) fn open(op: &Operation, seen: &Seen) -> Move {
     let applied = seen.target.as_ref().and_then(|target| target.applied);
     if applied.is_some_and(|applied| applied >= op.epoch) {
         return enter(Step::Settle);
@@ -283,7 +320,7 @@ fn open(op: &Operation, seen: &Seen) -> Move {
 }
 
 /// A unit, and what keeps its stores, where its agent says it.
-fn because(unit: &UnitName, problem: Option<&str>) -> String {
+pub(super) fn because(unit: &UnitName, problem: Option<&str>) -> String {
     problem.map_or_else(|| unit.to_string(), |problem| format!("{unit}: {problem}"))
 }
 
@@ -297,15 +334,16 @@ fn settle(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     };
     let sources = op.sources();
     let own = |unit: &UnitName| *unit == op.target || sources.contains(&unit);
-    let words = |behind: &RouterBehind| match &behind.router {
-        Some(router) => format!("{}/{router} routes by an older table", behind.unit),
-        None => format!("{} has not reported its routers", behind.unit),
-    };
+    // Whoever is lost by now is waited for by nobody.
+    let behind: Vec<&RouterBehind> = behind
+        .iter()
+        .filter(|router| !seen.lost.contains(&router.unit))
+        .collect();
     if let Some(router) = behind.iter().find(|router| own(&router.unit)) {
-        return Move::Wait(WaitFor::Routers(words(router)));
+        return Move::Wait(WaitFor::Routers(router.to_string()));
     }
     let links = fit::bystanders_links(op, seen);
-    let routers: Vec<_> = behind.iter().map(words).collect();
+    let routers: Vec<_> = behind.iter().map(ToString::to_string).collect();
     let wait = match (links.first(), routers.first()) {
         (Some(link), _) => WaitFor::Links(link.clone()),
         (None, Some(router)) => WaitFor::Routers(router.clone()),

@@ -1,5 +1,6 @@
 //! The record of a running promotion, as it stands in the routing table.
 
+use super::failover::{Failover, Loss};
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
 use crate::slots::SlotSet;
@@ -13,11 +14,22 @@ pub enum OperationKind {
     /// A planned move of ownership.
     #[default]
     Promotion,
+    /// An unplanned move of ownership away from a lost unit.
+    Failover,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 1] = [Self::Promotion];
+    pub const ALL: [Self; 2] = [Self::Promotion, Self::Failover];
+
+    /// Its steps, in order.
+    pub fn steps(self) -> impl Iterator<Item = Step> {
+        let cuts = match self {
+            Self::Promotion => false,
+            Self::Failover => true,
+        };
+        Step::ALL.into_iter().filter(move |step| cuts || *step != Step::Cut)
+    }
 }
 
 impl fmt::Display for OperationKind {
@@ -40,6 +52,9 @@ pub enum Step {
     /// The sources' databases refuse writes and report their final position. Recorded with the next step where the fences
     /// stand by then.
     Fence,
+    /// In a failover: every survivor stops receiving from the lost unit, applies what it had received, and says how far
+    /// that is; the loss is measured.
+    Cut,
     /// The members apply that position: the target, and all others that answer. Recorded with Commit where they have by
     /// then.
     Drain,
@@ -53,12 +68,13 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Check,
         Self::Prepare,
         Self::Verify,
         Self::Hold,
         Self::Fence,
+        Self::Cut,
         Self::Drain,
         Self::Commit,
         Self::Open,
@@ -163,7 +179,7 @@ pub struct StepRecord {
 pub struct Operation {
     /// What it is.
     pub kind: OperationKind,
-    /// The uid of the Promotion.
+    /// The uid of the Promotion. A Failover has one operation for each target: its own uid, a dot, and their number.
     pub uid: OperationUid,
     /// Its name.
     pub name: String,
@@ -191,11 +207,23 @@ pub struct Operation {
     /// From Hold on: the units whose member cluster or database was away then. From Open on: those that have not applied
     /// the positions either, or went away before. Their stores apply nothing of the new owner before they have.
     pub behind: Vec<UnitName>,
+    /// What only a failover has.
+    pub failover: Option<Box<Failover>>,
     /// Every step that was entered, in order.
     pub history: Vec<StepRecord>,
 }
 
 impl Operation {
+    /// The uid of its object.
+    pub fn object(&self) -> OperationUid {
+        self.uid.object()
+    }
+
+    /// The lost unit, where it is a failover.
+    pub fn lost(&self) -> Option<&UnitName> {
+        self.failover.as_ref().map(|failover| &failover.lost)
+    }
+
     /// When the present step was entered.
     pub fn entered(&self) -> Option<Timestamp> {
         self.history.last().map(|record| record.at)
@@ -230,8 +258,15 @@ pub enum Outcome {
         /// What is wrong and what to do.
         message: String,
     },
-    /// It ended before the commit point: the sources own the slots and serve them.
+    /// It ended before the commit point: the sources own the slots again, and serve them unless they are lost.
     Aborted {
+        /// One word, for machines.
+        reason: String,
+        /// What happened and what to do.
+        message: String,
+    },
+    /// It ended after the commit point without having opened the slots: another operation took them.
+    Failed {
         /// One word, for machines.
         reason: String,
         /// What happened and what to do.
@@ -258,6 +293,8 @@ pub struct Finished {
     pub behind: Vec<UnitName>,
     /// What Settle did not wait for any longer: links and routers of bystanders, each in words.
     pub unsettled: Vec<String>,
+    /// Of a failover that measured it: what might be lost at most, and what was found later.
+    pub loss: Option<Loss>,
     /// Every step that was entered, in order.
     pub history: Vec<StepRecord>,
 }

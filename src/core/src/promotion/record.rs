@@ -1,9 +1,11 @@
 //! What recording a move makes of the table. The caller commits the result by compare-and-swap; only then it counts.
 
-use super::next::Move;
-use super::operation::{Finished, Operation, Outcome, Step, StepRecord};
+use super::failover::{Failover, Retargeted};
+use super::next::{Evidence, Move};
+use super::operation::{Finished, Operation, OperationKind, Outcome, Step, StepRecord};
 use crate::epoch::Epoch;
 use crate::ids::{OperationUid, UnitName};
+use crate::quarantine;
 use crate::slots::SlotSet;
 use crate::span::SpanState;
 use crate::table::{FINISHED_REMEMBERED, RoutingTable};
@@ -82,6 +84,7 @@ pub fn record(
             passed,
             positions,
             behind,
+            evidence,
         } => {
             for (skipped, reason) in not_needed {
                 op.history.push(StepRecord {
@@ -94,11 +97,17 @@ pub fn record(
                 enter(&mut changed, &mut op, *step, now)?;
             }
             op.positions.extend(positions.iter().cloned());
-            match step {
-                Step::Hold | Step::Commit => op.behind.clone_from(behind),
-                Step::Check | Step::Prepare | Step::Verify | Step::Fence | Step::Drain | Step::Open | Step::Settle => {}
+            take_evidence(&mut op, evidence);
+            match (op.kind, step) {
+                (_, Step::Hold | Step::Commit) | (OperationKind::Failover, Step::Drain) => op.behind.clone_from(behind),
+                (OperationKind::Promotion, Step::Drain)
+                | (
+                    _,
+                    Step::Check | Step::Prepare | Step::Verify | Step::Fence | Step::Cut | Step::Open | Step::Settle,
+                ) => {}
             }
         }
+        Move::Retarget { target, why } => retarget(&mut op, target, why, now),
         Move::End(outcome) => {
             end(&mut changed, op, outcome, Vec::new(), now)?;
             return Ok(Some(changed));
@@ -113,8 +122,70 @@ pub fn record(
     Ok(Some(changed))
 }
 
-/// Whether a move may be recorded where the operation stands. Every step is entered once and in order; only those
-/// before Hold, which change nothing, may be `NotNeeded`, and only Fence and Drain may be passed with the next one.
+fn take_evidence(op: &mut Operation, evidence: &Evidence) {
+    let Some(failover) = &mut op.failover else { return };
+    match evidence {
+        Evidence::None => {}
+        Evidence::Fence(proof) => failover.proof = Some(proof.clone()),
+        Evidence::Loss(loss) => failover.loss = Some(loss.clone()),
+    }
+}
+
+fn retarget(op: &mut Operation, target: &UnitName, why: &str, now: Timestamp) {
+    let from = std::mem::replace(&mut op.target, target.clone());
+    if let Some(failover) = &mut op.failover {
+        failover.retargeted.push(Retargeted {
+            from,
+            to: target.clone(),
+            why: why.to_owned(),
+            at: now,
+        });
+    }
+}
+
+/// Whether a failover may enter a step with this evidence: none commits without a proven fence and a measured loss, and
+/// what is proven is not proven anew.
+fn evidence_fits(failover: Option<&Failover>, step: Step, evidence: &Evidence) -> bool {
+    let Some(failover) = failover else {
+        return *evidence == Evidence::None;
+    };
+    let (proven, measured) = (failover.proof.is_some(), failover.loss.is_some());
+    match (step, evidence) {
+        (Step::Cut, Evidence::Fence(_)) => !proven && !measured,
+        (Step::Drain, Evidence::Loss(_)) => proven && !measured,
+        (Step::Check | Step::Prepare | Step::Verify | Step::Hold | Step::Fence, Evidence::None) => true,
+        (Step::Commit | Step::Open | Step::Settle, Evidence::None) => proven && measured,
+        (Step::Cut | Step::Drain, Evidence::None)
+        | (
+            Step::Check
+            | Step::Prepare
+            | Step::Verify
+            | Step::Hold
+            | Step::Fence
+            | Step::Cut
+            | Step::Commit
+            | Step::Open
+            | Step::Settle,
+            Evidence::Loss(_),
+        )
+        | (
+            Step::Check
+            | Step::Prepare
+            | Step::Verify
+            | Step::Hold
+            | Step::Fence
+            | Step::Drain
+            | Step::Commit
+            | Step::Open
+            | Step::Settle,
+            Evidence::Fence(_),
+        ) => false,
+    }
+}
+
+/// Whether a move may be recorded where the operation stands. Every step is entered once and in order. Of a promotion only
+/// those before Hold, which change nothing, may be `NotNeeded`, and only Fence and Drain may be passed with the next one; of
+/// a failover only Verify and Hold are not needed, and none is passed.
 fn follows(op: &Operation, movement: &Move) -> bool {
     // A record that stays at Commit stands where Open does.
     let from = if op.step == Step::Commit { Step::Open } else { op.step };
@@ -127,18 +198,33 @@ fn follows(op: &Operation, movement: &Move) -> bool {
             passed,
             positions: _,
             behind: _,
+            evidence,
         } => {
             let skipped: Vec<Step> = not_needed.iter().map(|(step, _)| *step).collect();
-            let between = Step::ALL.iter().copied().filter(|other| from < *other && other < step);
+            let between = op.kind.steps().filter(|other| from < *other && other < step);
+            let (needless, passing): (&[Step], &[Step]) = match op.kind {
+                OperationKind::Promotion => (&[Step::Check, Step::Prepare, Step::Verify], &[Step::Fence, Step::Drain]),
+                OperationKind::Failover => (&[Step::Verify, Step::Hold], &[]),
+            };
             *step > from
                 && *step != Step::Open
+                && op.kind.steps().any(|mine| mine == *step)
                 && between.eq(skipped.iter().chain(passed).copied())
-                && skipped.iter().all(|skipped| *skipped < Step::Hold)
-                && passed.iter().all(|passed| [Step::Fence, Step::Drain].contains(passed))
+                && skipped.iter().all(|skipped| needless.contains(skipped))
+                && passed.iter().all(|passed| passing.contains(passed))
+                && evidence_fits(op.failover.as_deref(), *step, evidence)
+        }
+        // Once positions are published they are the target's own.
+        Move::Retarget { target, .. } => {
+            op.failover.as_ref().is_some_and(|failover| failover.lost != *target)
+                && op.target != *target
+                && from < Step::Drain
         }
         Move::End(Outcome::Succeeded) | Move::EndWithout(_) => from == Step::Settle,
         Move::End(Outcome::Refused { .. }) => from < Step::Hold,
         Move::End(Outcome::Aborted { .. }) => from.may_abort(),
+        // Only what takes its slots says that it failed.
+        Move::End(Outcome::Failed { .. }) => false,
     }
 }
 
@@ -150,6 +236,8 @@ fn describe(movement: &Move) -> String {
         Move::End(Outcome::Succeeded) | Move::EndWithout(_) => "success".to_owned(),
         Move::End(Outcome::Refused { .. }) => "a refusal".to_owned(),
         Move::End(Outcome::Aborted { .. }) => "an abort".to_owned(),
+        Move::End(Outcome::Failed { .. }) => "a failure".to_owned(),
+        Move::Retarget { target, .. } => format!("target {target}"),
     }
 }
 
@@ -158,16 +246,29 @@ fn enter(table: &mut RoutingTable, op: &mut Operation, step: Step, now: Timestam
     let epoch = table.epoch;
     let target = op.target.clone();
     match step {
-        Step::Check | Step::Prepare | Step::Verify | Step::Drain => {}
+        Step::Check | Step::Prepare | Step::Verify | Step::Cut | Step::Drain => {}
         Step::Hold => transfer(table, op, (None, &[Serving]), (None, Held), step)?,
-        Step::Fence => transfer(table, op, (None, &[Held]), (None, Fenced), step)?,
+        // A lost unit may not have opened yet, or be in quarantine already.
+        Step::Fence => {
+            let from: &[SpanState] = match op.kind {
+                OperationKind::Promotion => &[Held],
+                OperationKind::Failover => &[Serving, Opening, Fenced],
+            };
+            transfer(table, op, (None, from), (None, Fenced), step)?;
+        }
         Step::Commit | Step::Open => transfer(table, op, (None, &[Fenced]), (Some(&target), Opening), step)?,
         Step::Settle => transfer(table, op, (Some(&target), &[Opening]), (Some(&target), Serving), step)?,
     }
     match step {
-        // A source fences at the epoch of Hold, whether Fence is recorded before or after.
-        Step::Check | Step::Prepare | Step::Verify | Step::Fence => {}
-        Step::Hold | Step::Drain | Step::Commit | Step::Open | Step::Settle => op.epoch = epoch,
+        Step::Check | Step::Prepare | Step::Verify => {}
+        // A source of a promotion fences at the epoch of Hold, whether Fence is recorded before or after.
+        Step::Fence => {
+            if let Some(failover) = &mut op.failover {
+                failover.fence = epoch;
+                op.epoch = epoch;
+            }
+        }
+        Step::Hold | Step::Cut | Step::Drain | Step::Commit | Step::Open | Step::Settle => op.epoch = epoch,
     }
     op.history.push(StepRecord {
         step,
@@ -180,6 +281,9 @@ fn enter(table: &mut RoutingTable, op: &mut Operation, step: Step, now: Timestam
         op.remaining.clear();
     }
     if step == Step::Commit {
+        if let Some(failover) = &op.failover {
+            quarantine::quarantine(table, &failover.lost, op.object(), &op.name);
+        }
         op.step = Step::Open;
         op.history.push(StepRecord {
             step: Step::Open,
@@ -190,31 +294,41 @@ fn enter(table: &mut RoutingTable, op: &mut Operation, step: Step, now: Timestam
     Ok(())
 }
 
-fn end(
+pub(super) fn end(
     table: &mut RoutingTable,
     op: Operation,
     outcome: &Outcome,
     unsettled: Vec<String>,
     now: Timestamp,
 ) -> Result<(), RecordError> {
-    use SpanState::{Fenced, Held, Serving};
+    use SpanState::{Fenced, Held, Opening, Serving};
     match outcome {
         Outcome::Refused { .. } => {}
         Outcome::Succeeded => check(table, &op, Some(&op.target), &[Serving], op.step)?,
         Outcome::Aborted { .. } if op.step < Step::Hold => {}
-        Outcome::Aborted { .. } => transfer(table, &op, (None, &[Held, Fenced]), (None, Serving), op.step)?,
+        Outcome::Aborted { .. } => give_back(table, &op, &[Held, Fenced])?,
+        // Nobody has opened them, so nobody may open them any more: whoever supersedes it takes them from there.
+        Outcome::Failed { .. } => {
+            let owner = Some(&op.target);
+            transfer(table, &op, (owner, &[Opening]), (owner, Fenced), op.step)?;
+        }
+    }
+    if let Some(lost) = op.lost().filter(|lost| quarantine::is_quarantined(table, lost)) {
+        // Another operation of the same Failover has committed: what this one leaves behind is not served either.
+        quarantine::quarantine(table, lost, op.object(), &op.name);
     }
     let Operation {
         kind,
         uid,
         name,
         behind,
+        failover,
         history,
         ..
     } = op;
     let epoch = table.epoch;
     let behind = match outcome {
-        Outcome::Succeeded => behind,
+        Outcome::Succeeded | Outcome::Failed { .. } => behind,
         // No owner changed: nobody is behind a new one.
         Outcome::Refused { .. } | Outcome::Aborted { .. } => Vec::new(),
     };
@@ -227,10 +341,29 @@ fn end(
         epoch,
         behind,
         unsettled,
+        loss: failover.and_then(|failover| failover.loss),
         history,
     });
     let surplus = table.finished.len().saturating_sub(FINISHED_REMEMBERED);
     table.finished.drain(..surplus);
+    Ok(())
+}
+
+/// The sources own the slots again. A lost unit gets its lease back with them, from this table on. Slots that it had never
+/// opened it does not get to open now: what they have to be opened with ended with the operation that brought them.
+fn give_back(table: &mut RoutingTable, op: &Operation, from: &[SpanState]) -> Result<(), RecordError> {
+    let Some(failover) = &op.failover else {
+        return transfer(table, op, (None, from), (None, SpanState::Serving), op.step);
+    };
+    let gone = quarantine::is_quarantined(table, &failover.lost);
+    let state = match gone || failover.superseded.is_some() {
+        true => SpanState::Fenced,
+        false => SpanState::Serving,
+    };
+    transfer(table, op, (None, from), (None, state), op.step)?;
+    if !gone {
+        quarantine::grant(table, &failover.lost);
+    }
     Ok(())
 }
 

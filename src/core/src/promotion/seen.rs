@@ -1,5 +1,7 @@
 //! What an operator saw of the world in one pass. Unknown is `None`, never a default that looks like an answer.
 
+use super::decision::Decision;
+use super::failover::FailoverSeen;
 use super::operation::{MovingStore, Operation, Step, StorePosition};
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, StoreName, UnitName};
@@ -28,6 +30,13 @@ pub struct Seen {
     /// The routers that are reachable and do not route by the operation's epoch yet, and the reachable units that have
     /// not reported any; `None` where nobody has looked.
     pub routers_behind: Option<Vec<RouterBehind>>,
+    /// Units that are lost or in quarantine, by the table: [`crate::quarantine::lost`]. Nobody waits for them, and they
+    /// are no targets.
+    pub lost: Vec<UnitName>,
+    /// What people decided in the operation's object; what has expired does not count, which is judged by `now`.
+    pub decisions: Vec<Decision>,
+    /// What only a failover looks at.
+    pub failover: FailoverSeen,
     /// Since when some of it has been so without a break.
     pub since: Since,
 }
@@ -50,6 +59,8 @@ pub struct Since {
     pub unready: Option<Timestamp>,
     /// Something keeps the operation from holding writes: [`super::is_unfit`].
     pub unfit: Option<Timestamp>,
+    /// A failover's lost unit has reported its own fence for this operation.
+    pub fenced: Option<Timestamp>,
     /// A member's reach is [`Reach::Broken`].
     pub broken: BTreeMap<UnitName, Timestamp>,
     /// A step is in the record. The record has a time of entry too, by the clock of whoever entered it, which may be ahead
@@ -64,6 +75,15 @@ pub struct RouterBehind {
     pub unit: UnitName,
     /// Its name, where it routes by an older table; `None` where the unit's agent has not said which routers it has.
     pub router: Option<String>,
+}
+
+impl fmt::Display for RouterBehind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.router {
+            Some(router) => write!(f, "{}/{router} routes by an older table", self.unit),
+            None => write!(f, "{} has not reported its routers", self.unit),
+        }
+    }
 }
 
 /// Whether a unit can take over.

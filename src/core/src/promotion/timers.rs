@@ -1,5 +1,6 @@
 //! How long each step waits for what, and when it is to be looked at again though nothing changes but the time.
 
+use super::failover;
 use super::fit::{self, unfit};
 use super::operation::{Operation, Step};
 use super::seen::Seen;
@@ -36,13 +37,16 @@ pub(super) fn next_round(op: &Operation, seen: &Seen) -> Option<Timestamp> {
 
 /// When, after `now`, `next` may say something else although nothing changes but the time.
 pub fn wake_at(op: &Operation, seen: &Seen, now: Timestamp) -> Option<Timestamp> {
+    if let Some(failover) = &op.failover {
+        return failover::wake_at(op, failover, seen, now);
+    }
     let entered = |step| seen.entered(op, step);
     let unfit = || unfit(op, seen).and_then(|unfit| fit::patience_ends(op, seen, &unfit));
     let unready = || fit::unready(op, seen).and_then(|_| after(seen.since.unready, fit::UNREADY));
     let at = match op.step {
         Step::Check | Step::Prepare => [unfit(), None, None],
         Step::Verify => [unfit(), next_round(op, seen), None],
-        Step::Hold | Step::Fence => [
+        Step::Hold | Step::Fence | Step::Cut => [
             after(entered(Step::Hold), op.budgets.fence),
             after(entered(Step::Hold), FOLLOWING),
             unready(),

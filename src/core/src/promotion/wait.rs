@@ -1,5 +1,6 @@
 //! What an operation waits for.
 
+use super::decision::Needed;
 use std::fmt;
 
 /// What an operation waits for; its text is the column WAITING-FOR.
@@ -21,6 +22,17 @@ pub enum WaitFor {
     InFlight(String),
     /// A source's fence.
     Fence(String),
+    /// A lost unit's write lease.
+    Lease(String),
+    /// A survivor that has not cut off a lost unit.
+    Cut(String),
+    /// A person's decision: the operation is Blocked until it comes, or until what it stands for comes by itself.
+    Decision {
+        /// Which.
+        needed: Needed,
+        /// Why.
+        why: String,
+    },
     /// A member that has not applied the positions.
     Reach(String),
     /// The target's databases to open.
@@ -38,6 +50,9 @@ impl fmt::Display for WaitFor {
             Self::Routers(detail) => write!(f, "routers: {detail}"),
             Self::InFlight(detail) => write!(f, "writes in flight: {detail}"),
             Self::Fence(unit) => write!(f, "the fence of {unit}"),
+            Self::Lease(detail) => write!(f, "the write lease: {detail}"),
+            Self::Cut(unit) => write!(f, "the cut at {unit}"),
+            Self::Decision { needed, why } => write!(f, "the decision {needed}: {why}"),
             Self::Reach(detail) => write!(f, "the last writes at {detail}"),
             Self::Opened(unit) => write!(f, "the databases to open of {unit}"),
         }

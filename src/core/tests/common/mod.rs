@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::{
-    Budgets, FenceSeen, MemberSeen, MovingStore, Operation, Reach, Request, RoutersSeen, Seen, Since, SourceSeen,
+    Budgets, FenceSeen, MemberSeen, MovingStore, Operation, Reach, Request, RoutersSeen, Seen, SourceSeen,
     StorePosition, TargetSeen, UnitPosition, UnitReady, Verify, admit,
 };
 use multiactive_core::slots::SlotSet;
@@ -136,6 +136,6 @@ pub fn well(epoch: Epoch) -> Seen {
         compared: Some(Vec::new()),
         uncompared: Vec::new(),
         routers_behind: Some(Vec::new()),
-        since: Since::default(),
+        ..Seen::default()
     }
 }

@@ -52,7 +52,7 @@ impl Model {
     pub fn concerns(table: &Table, unit: usize) -> bool {
         match table.operation().map(|op| op.step) {
             Some(Step::Check | Step::Prepare | Step::Verify) => false,
-            Some(Step::Hold | Step::Fence) => true,
+            Some(Step::Hold | Step::Fence | Step::Cut) => true,
             Some(Step::Drain | Step::Commit | Step::Open) => unit == NORTH,
             Some(Step::Settle) | None => true,
         }

@@ -5,7 +5,7 @@ use super::world::{EAST, Fact, NORTH, Report, UNITS, World};
 use crate::common::at;
 use jiff::SignedDuration;
 use multiactive_core::promotion::{
-    FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, RouterBehind, RoutersSeen, Seen, Since, SourceSeen, Step,
+    FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, RouterBehind, RoutersSeen, Seen, SourceSeen, Step,
     StorePosition, TargetSeen, UnitPosition, UnitReady, WaitFor, admit, next, record,
 };
 use multiactive_core::table::RoutingTable;
@@ -68,7 +68,12 @@ pub fn move_of(model: &Model, world: &World, op: &Operation, pass: Pass) -> Move
         {
             Move::Wait(WaitFor::TargetReport)
         }
-        Move::End(_) | Move::EndWithout(_) | Move::Enter { .. } | Move::CompareAgain(_) | Move::Wait(_) => movement,
+        Move::End(_)
+        | Move::EndWithout(_)
+        | Move::Enter { .. }
+        | Move::CompareAgain(_)
+        | Move::Retarget { .. }
+        | Move::Wait(_) => movement,
     }
 }
 
@@ -132,7 +137,7 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
         compared: None,
         uncompared: Vec::new(),
         routers_behind: Some(behind.into_iter().map(router).collect()),
-        since: Since::default(),
+        ..Seen::default()
     }
 }
 

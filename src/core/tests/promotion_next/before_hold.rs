@@ -3,7 +3,7 @@
 use super::common::{at, slots, unit, well};
 use super::{EPOCH, after, check, op, short, unready, without_routers};
 use jiff::SignedDuration;
-use multiactive_core::promotion::{Seen, Step, StoreCompared, Uncompared, Verify, next, wake_at};
+use multiactive_core::promotion::{OperationKind, Seen, Step, StoreCompared, Uncompared, Verify, next, wake_at};
 
 #[test]
 fn check_refuses_what_is_wrong_and_what_does_not_become_well_in_time() {
@@ -157,13 +157,15 @@ fn stores_that_change_end_it_before_the_commit_point_and_nothing_after() {
             seen.stores.as_mut().unwrap()[0].keyspace = "carts".into()
         }),
     ];
-    for step in Step::ALL {
+    for step in OperationKind::Promotion.steps() {
         let well = short(&after(step, 1, |_| {}));
         for (what, change) in rows {
             let want = match step {
                 Step::Check => "Refused/StoresChanged",
                 Step::Commit | Step::Open | Step::Settle => &well,
-                Step::Prepare | Step::Verify | Step::Hold | Step::Fence | Step::Drain => "Aborted/StoresChanged",
+                Step::Prepare | Step::Verify | Step::Hold | Step::Fence | Step::Cut | Step::Drain => {
+                    "Aborted/StoresChanged"
+                }
             };
             assert_eq!(short(&after(step, 1, change)), want, "{step}, {what}");
         }

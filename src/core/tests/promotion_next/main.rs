@@ -12,7 +12,7 @@ use common::{at, operation, unit, well};
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{
-    Move, Operation, Outcome, RoutersSeen, Seen, Step, StepRecord, UnitReady, WaitFor, next, wake_at,
+    Move, Operation, OperationKind, Outcome, RoutersSeen, Seen, Step, StepRecord, UnitReady, WaitFor, next, wake_at,
 };
 
 const EPOCH: Epoch = Epoch::new(1, 20);
@@ -22,10 +22,10 @@ fn op(step: Step) -> Operation {
     let mut op = operation();
     op.step = step;
     op.epoch = if step < Step::Hold { Epoch::NEVER } else { EPOCH };
-    let until = Step::ALL.iter().filter(|other| **other <= step);
+    let until = OperationKind::Promotion.steps().filter(|other| *other <= step);
     op.history = until
         .map(|step| StepRecord {
-            step: *step,
+            step,
             at: at(0),
             not_needed: None,
         })
@@ -54,11 +54,13 @@ fn short(movement: &Move) -> String {
             ([], passed) => format!("{step} with {passed:?}"),
         },
         Move::CompareAgain(slots) => format!("again {}", slots[0].1),
+        Move::Retarget { target, why } => format!("to {target}: {why}"),
         Move::Wait(wait) => format!("wait for {wait}"),
         Move::End(Outcome::Succeeded) => "Succeeded".to_owned(),
         Move::EndWithout(unsettled) => format!("Succeeded without {}", unsettled.join("; ")),
         Move::End(Outcome::Refused { reason, .. }) => format!("Refused/{reason}"),
         Move::End(Outcome::Aborted { reason, .. }) => format!("Aborted/{reason}"),
+        Move::End(Outcome::Failed { reason, .. }) => format!("Failed/{reason}"),
     }
 }
 
@@ -91,7 +93,7 @@ fn every_step_enters_the_following_one_when_all_is_well() {
 
 #[test]
 fn nothing_seen_never_enters_a_step_and_ends_only_before_the_commit_point() {
-    for step in Step::ALL {
+    for step in OperationKind::Promotion.steps() {
         for seconds in [0, 1_000_000] {
             match next(&op(step), &Seen::default(), at(seconds)) {
                 Move::Wait(_) => {}
@@ -100,6 +102,8 @@ fn nothing_seen_never_enters_a_step_and_ends_only_before_the_commit_point() {
                 }
                 other @ (Move::Enter { .. }
                 | Move::CompareAgain(_)
+                | Move::Retarget { .. }
+                | Move::End(Outcome::Failed { .. })
                 | Move::EndWithout(_)
                 | Move::End(Outcome::Succeeded)) => {
                     panic!("{step} after {seconds} s: {other:?}")
@@ -111,7 +115,7 @@ fn nothing_seen_never_enters_a_step_and_ends_only_before_the_commit_point() {
 
 #[test]
 fn a_decision_to_abort_ends_it_before_the_commit_point_and_does_nothing_after() {
-    for step in Step::ALL {
+    for step in OperationKind::Promotion.steps() {
         let abort = |seen: &mut Seen| seen.abort = Some("INC-7".to_owned());
         let ended = short(&after(step, 1, abort)) == "Aborted/AbortRequested";
         assert_eq!(ended, step < Step::Commit, "{step}");

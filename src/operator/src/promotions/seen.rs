@@ -10,8 +10,8 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::promotion::Reach;
 use multiactive_core::promotion::{
-    FenceSeen, MemberSeen, MovingStore, Operation, RouterBehind, RoutersSeen, Seen, Since, SourceSeen, Step,
-    StoreCompared, StorePosition, TargetSeen, Uncompared, UnitReady,
+    FailoverSeen, FenceSeen, MemberSeen, MovingStore, Operation, RouterBehind, RoutersSeen, Seen, Since, SourceSeen,
+    Step, StoreCompared, StorePosition, TargetSeen, Uncompared, UnitReady,
 };
 use multiactive_core::slots::{Slot, SlotSet};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +41,11 @@ pub fn seen(op: &Operation, inputs: &Inputs) -> Seen {
         compared: compared(op, inputs, &stores),
         uncompared: uncompared(op, inputs, &stores),
         routers_behind: Some(routers_behind(op, inputs)),
+        // By the table, which is not among the inputs.
+        lost: Vec::new(),
+        // A Failover is not run yet: no decision, no lease and no cut is read.
+        decisions: Vec::new(),
+        failover: FailoverSeen::default(),
         since: Since::default(),
     }
 }

@@ -103,7 +103,7 @@ fn running(status: &mut PromotionStatus, op: &Operation, view: &View) -> Readine
     status.slots = i32::try_from(slots).ok();
     status.behind = match op.step {
         Step::Commit | Step::Open | Step::Settle => write_units(&op.behind),
-        Step::Check | Step::Prepare | Step::Verify | Step::Hold | Step::Fence | Step::Drain => Vec::new(),
+        Step::Check | Step::Prepare | Step::Verify | Step::Hold | Step::Fence | Step::Cut | Step::Drain => Vec::new(),
     };
     status.waiting_for = view.waits.get(&op.uid).map(ToString::to_string);
     if let Some(why) = view.misfits.get(&op.uid) {
@@ -152,6 +152,7 @@ fn ended(status: &mut PromotionStatus, done: &Finished) -> Readiness {
         }
         Outcome::Refused { reason, message } => end_badly(status, "Refused", reason, message),
         Outcome::Aborted { reason, message } => end_badly(status, "Aborted", reason, message),
+        Outcome::Failed { reason, message } => end_badly(status, "Failed", reason, message),
     }
 }
 
@@ -243,6 +244,7 @@ mod tests {
                 epoch: Epoch::new(1, 7),
                 behind,
                 unsettled: Vec::new(),
+                loss: None,
                 history: Vec::new(),
             };
             let mut status = PromotionStatus::default();

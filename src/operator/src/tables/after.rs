@@ -22,7 +22,7 @@ use kube::{Api, Resource, ResourceExt};
 use multiactive_api::ShardRange;
 use multiactive_core::diff::Change;
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::OperationUid;
+use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Outcome, Step};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -131,6 +131,9 @@ impl After {
                             .event(&**object, EventType::Normal, "SlotsChanged", change.to_string());
                     }
                 }
+                Change::OperationTarget { operation, .. } => self.step_event(view, operation, "TargetChanged", change),
+                Change::Quarantined { unit, .. } => self.unit_event(view, unit, "Quarantined", change),
+                Change::Rejoined(unit) => self.unit_event(view, unit, "Rejoined", change),
                 Change::UnitAdded(_)
                 | Change::UnitRemoved(_)
                 | Change::UnitRouter { .. }
@@ -140,10 +143,20 @@ impl After {
         }
     }
 
+    fn unit_event(&self, view: &View, unit: &UnitName, reason: &str, change: &Change) {
+        if let Some(object) = view.inputs.unit(unit) {
+            let kind = match reason {
+                "Quarantined" => EventType::Warning,
+                _ => EventType::Normal,
+            };
+            self.ctx.event(object, kind, reason, change.to_string());
+        }
+    }
+
     fn step_event(&self, view: &View, operation: &str, reason: &str, change: &Change) {
         let object = view.inputs.promotions.iter().find(|p| p.name_any() == operation);
         let kind = match reason {
-            "Aborted" | "Refused" => EventType::Warning,
+            "Aborted" | "Refused" | "Failed" => EventType::Warning,
             _ => EventType::Normal,
         };
         if let Some(object) = object {
@@ -391,6 +404,7 @@ fn outcome_word(outcome: &Outcome) -> (&'static str, &str) {
         Outcome::Succeeded => ("Succeeded", ""),
         Outcome::Refused { reason, .. } => ("Refused", reason),
         Outcome::Aborted { reason, .. } => ("Aborted", reason),
+        Outcome::Failed { reason, .. } => ("Failed", reason),
     }
 }
 

@@ -12,6 +12,7 @@ use multiactive_api::{Promotion, PromotionMode};
 use multiactive_core::ids::OperationUid;
 use multiactive_core::ownership::{OwnershipProblem, manage};
 use multiactive_core::promotion::{Move, Operation, Seen, Step, WaitFor, next, record, wake_at};
+use multiactive_core::quarantine;
 use multiactive_core::table::RoutingTable;
 use std::collections::BTreeMap;
 
@@ -197,6 +198,7 @@ fn step(
     let (table, subject) = (table?, Subject::Operation(op.uid.clone()));
     let standing = |movement: &Move| memory.refusals.standing(&subject, Attempt::of(movement)?, now);
     let mut facts = seen(op, inputs);
+    facts.lost = quarantine::lost(table);
     facts.since = memory.lasting.of(op, now);
     let mut movement = next(op, &facts, now);
     if let Some(refusal) = standing(&movement) {
@@ -239,7 +241,7 @@ fn deadline(op: &Operation, seen: &Seen) -> Option<Timestamp> {
     let (since, budget) = match op.step {
         Step::Check | Step::Prepare => (seen.entered(op, op.step), PATIENCE),
         Step::Hold | Step::Fence => (seen.entered(op, Step::Hold), op.budgets.fence),
-        Step::Drain => (seen.entered(op, Step::Drain), op.budgets.drain),
+        Step::Cut | Step::Drain => (seen.entered(op, op.step), op.budgets.drain),
         Step::Verify | Step::Commit | Step::Open | Step::Settle => return None,
     };
     since.and_then(|since| since.checked_add(budget).ok())

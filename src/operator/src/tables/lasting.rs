@@ -86,6 +86,7 @@ impl Lasting {
         Since {
             unready: known.unready.map(today),
             unfit: known.unfit.map(today),
+            fenced: known.fenced.map(today),
             broken: known
                 .broken
                 .iter()
@@ -132,9 +133,12 @@ fn since_when(op: &Operation, seen: &Seen, before: &Since, now: Timestamp) -> Si
         let mut stores = compared.iter();
         stores.all(|store| store.differing.is_empty())
     });
+    let mut fences = seen.sources.iter().filter_map(|source| source.fence.as_ref());
+    let fenced = op.failover.is_some() && fences.any(|fence| fence.epoch == op.epoch);
     Since {
         unready: since(unready, before.unready),
         unfit: since(ready_to_hold && is_unfit(op, seen), before.unfit),
+        fenced: since(fenced, before.fenced),
         broken: broken.collect(),
         entered: BTreeMap::new(),
     }

@@ -178,6 +178,8 @@ mod tests {
             keyspaces: Vec::new(),
             operations: Vec::new(),
             finished: Vec::new(),
+            quarantined: Vec::new(),
+            leases: Vec::new(),
         }
     }
 

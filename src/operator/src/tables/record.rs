@@ -199,9 +199,12 @@ impl Namespace {
         } = proposal;
         let (before, after) = match attempt {
             Attempt::Begin => ("admit-before-commit", "admit-after-commit"),
-            Attempt::Manage | Attempt::Enter(_) | Attempt::CompareAgain | Attempt::Succeed | Attempt::GiveUp => {
-                ("step-before-commit", "step-after-commit")
-            }
+            Attempt::Manage
+            | Attempt::Enter(_)
+            | Attempt::CompareAgain
+            | Attempt::Retarget
+            | Attempt::Succeed
+            | Attempt::GiveUp => ("step-before-commit", "step-after-commit"),
         };
         hit(before);
         let expected = self.record.as_ref().map(|record| &record.version);

@@ -31,6 +31,8 @@ pub enum Attempt {
     Enter(Step),
     /// Another comparison.
     CompareAgain,
+    /// Another target.
+    Retarget,
     /// Its end as asked for.
     Succeed,
     /// Its end without moving anything.
@@ -45,7 +47,8 @@ impl Attempt {
             Move::Enter { step, .. } => Some(Self::Enter(*step)),
             Move::CompareAgain(_) => Some(Self::CompareAgain),
             Move::End(Outcome::Succeeded) | Move::EndWithout(_) => Some(Self::Succeed),
-            Move::End(Outcome::Refused { .. } | Outcome::Aborted { .. }) => Some(Self::GiveUp),
+            Move::End(Outcome::Refused { .. } | Outcome::Aborted { .. } | Outcome::Failed { .. }) => Some(Self::GiveUp),
+            Move::Retarget { .. } => Some(Self::Retarget),
         }
     }
 }

@@ -75,7 +75,7 @@ impl View {
         let operations = self.table.iter().flat_map(|table| &table.operations);
         let mut hasty = operations.filter(|op| match op.step {
             Step::Check | Step::Prepare => true,
-            Step::Hold | Step::Fence | Step::Drain | Step::Commit | Step::Open => true,
+            Step::Hold | Step::Fence | Step::Cut | Step::Drain | Step::Commit | Step::Open => true,
             Step::Verify | Step::Settle => false,
         });
         hasty.next().is_some()

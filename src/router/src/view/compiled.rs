@@ -222,7 +222,7 @@ fn held_of(
     now: Instant,
 ) -> Option<HeldOperation> {
     match operation.step {
-        Step::Hold | Step::Fence | Step::Drain => {}
+        Step::Hold | Step::Fence | Step::Cut | Step::Drain => {}
         Step::Check | Step::Prepare | Step::Verify | Step::Commit | Step::Open | Step::Settle => return None,
     }
     let ours = operation

@@ -80,6 +80,8 @@ pub fn table(text: &str, address: impl Fn(&str) -> SocketAddr) -> RoutingTable {
             vec![operation(epoch, moves)]
         },
         finished: Vec::new(),
+        quarantined: Vec::new(),
+        leases: Vec::new(),
     }
 }
 
@@ -102,6 +104,7 @@ fn operation(epoch: Epoch, moves: Vec<SlotMove>) -> Operation {
         remaining: Vec::new(),
         positions: Vec::new(),
         behind: Vec::new(),
+        failover: None,
         history: Vec::new(),
     }
 }

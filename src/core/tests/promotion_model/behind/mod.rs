@@ -112,7 +112,14 @@ impl Model {
                 reached.then_some(Fact::Reached)
             }
             Step::Open if unit.open.is_some() && op.target.as_str() == UNITS[number] => Some(Fact::Opened),
-            Step::Check | Step::Prepare | Step::Verify | Step::Drain | Step::Commit | Step::Open | Step::Settle => None,
+            Step::Check
+            | Step::Prepare
+            | Step::Verify
+            | Step::Cut
+            | Step::Drain
+            | Step::Commit
+            | Step::Open
+            | Step::Settle => None,
         };
         if fact == Some(Fact::Reached) {
             unit.reached = Some(operator::number(op));

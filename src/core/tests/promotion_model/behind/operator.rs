@@ -6,8 +6,8 @@ use crate::common::{at, slots};
 use crate::world::Table;
 use jiff::SignedDuration;
 use multiactive_core::promotion::{
-    Budgets, FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, Request, RoutersSeen, Seen, Since, SourceSeen,
-    Step, StorePosition, TargetSeen, UnitPosition, UnitReady, Verify, admit, next, record,
+    Budgets, FenceSeen, MemberSeen, Move, Operation, Outcome, Reach, Request, RoutersSeen, Seen, SourceSeen, Step,
+    StorePosition, TargetSeen, UnitPosition, UnitReady, Verify, admit, next, record,
 };
 
 /// The number of an operation.
@@ -139,6 +139,6 @@ fn observe(model: &Model, world: &World, op: &Operation) -> Seen {
         compared: None,
         uncompared: Vec::new(),
         routers_behind: Some(Vec::new()),
-        since: Since::default(),
+        ..Seen::default()
     }
 }

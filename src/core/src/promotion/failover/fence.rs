@@ -1,0 +1,177 @@
+//! Fence: whether the lost unit provably commits nothing any more, and by what.
+
+use super::next::{broken_follower, decision, pending};
+use super::seen::{LeaseEnd, LeaseSeen, OnLeaseLoss};
+use super::types::{Failover, FenceProof, FencedBy, Heard, Landmark};
+use crate::promotion::decision::{DecisionKind, find};
+use crate::promotion::next::{Evidence, Move, aborted, enter_with};
+use crate::promotion::operation::{Operation, Step};
+use crate::promotion::seen::{Reach, Seen};
+use crate::promotion::timers::{FOLLOWING, overdue};
+use crate::promotion::wait::WaitFor;
+use jiff::{SignedDuration, Timestamp};
+
+/// How long after the entry of Fence the unit's own agent is waited for before a person is asked.
+pub(super) const ANSWER: SignedDuration = FOLLOWING;
+
+/// How long a sealed lease whose end nobody can tell is waited for before a person is asked.
+pub(super) const UNTOLD: SignedDuration = SignedDuration::from_secs(30);
+
+pub(super) fn fence(op: &Operation, failover: &Failover, seen: &Seen, now: Timestamp) -> Move {
+    let lost = &failover.lost;
+    // The seal comes first, whatever proves the fence: a unit that returns must find that it may not write, and without
+    // the seal it could renew between this look and the commit.
+    let lease = seen.failover.lease.as_ref();
+    let sealed = lease.and_then(|lease| Some((lease, seal_of(failover, lease)?)));
+    let Some((lease, end)) = sealed else {
+        return Move::Wait(WaitFor::Lease(format!("{lost} is not sealed yet")));
+    };
+    let reported = reported(op, failover, seen);
+    let ended = match end {
+        LeaseEnd::Ago(ago) if end_counts(lease).is_ok() => Some(ago),
+        LeaseEnd::Ago(_) | LeaseEnd::In(_) | LeaseEnd::Unknown => None,
+    };
+    let confirmed = find(&seen.decisions, DecisionKind::ConfirmFenced, lost.as_str(), now);
+    let by = match (reported, ended, confirmed) {
+        (true, _, _) => {
+            if let Some(wait) = still_following(op, seen, now) {
+                return wait;
+            }
+            FencedBy::Report
+        }
+        (false, Some(_), _) => FencedBy::Lease,
+        (false, None, Some(decision)) => FencedBy::Confirmed {
+            by: decision.by.clone(),
+            reason: decision.reason.clone(),
+        },
+        (false, None, None) => return unproven(op, failover, seen, (lease, end), now),
+    };
+    if failover.returns_to(&op.target) {
+        // It handed the slots on a moment ago: what the lost unit took since then would be below its own rows.
+        match (&by, seen.failover.opened) {
+            (FencedBy::Report, Some(false)) => {}
+            (FencedBy::Report, None) => return Move::Wait(WaitFor::Fence(format!("{lost}: has it opened the slots?"))),
+            (FencedBy::Report, Some(true)) | (FencedBy::Lease | FencedBy::Confirmed { .. }, _) => {
+                let message = format!(
+                    "{lost} may have opened the slots, so they cannot go back to {}: fail over to a third unit",
+                    op.target
+                );
+                return aborted("TargetMayHaveOpened", message);
+            }
+        }
+    }
+    let proof = prove(seen, lease, by, ended, now);
+    enter_with(Step::Cut, Evidence::Fence(proof))
+}
+
+/// Whether the lost unit's own agent says that its databases are fenced for this operation.
+fn reported(op: &Operation, failover: &Failover, seen: &Seen) -> bool {
+    let source = seen.sources.iter().find(|source| source.unit == failover.lost);
+    // A fence of another epoch belongs to another attempt.
+    let fence = source.and_then(|source| source.fence.as_ref());
+    fence.is_some_and(|fence| fence.epoch == op.epoch)
+}
+
+/// What a seal says that was put on for this operation or later; an earlier one may have been taken off since.
+fn seal_of(failover: &Failover, lease: &LeaseSeen) -> Option<LeaseEnd> {
+    let (since, end) = lease.sealed?;
+    (since >= failover.fence).then_some(end)
+}
+
+/// Whether the end of the lease is the end of writing, else why not.
+fn end_counts(lease: &LeaseSeen) -> Result<(), String> {
+    match (lease.on_loss, lease.unenforced.first()) {
+        (OnLeaseLoss::Fence, None) => Ok(()),
+        (OnLeaseLoss::KeepServing, _) => {
+            Err("its onLeaseLoss is KeepServing, so it may write without a lease".to_owned())
+        }
+        (OnLeaseLoss::Fence, Some(store)) => Err(format!("{store} there knows no deadline")),
+    }
+}
+
+/// The unit is alive, so what it wrote last is worth a wait: nothing is lost then.
+fn still_following(op: &Operation, seen: &Seen, now: Timestamp) -> Option<Move> {
+    let problem = pending(op, seen)?;
+    let since = seen.since.fenced.or_else(|| seen.entered(op, Step::Fence));
+    let over = overdue(since, op.budgets.drain, now) || broken_follower(op, seen, now);
+    (!over).then_some(Move::Wait(WaitFor::Reach(problem)))
+}
+
+/// Nothing proves it yet: time will, or a person must.
+fn unproven(
+    op: &Operation,
+    failover: &Failover,
+    seen: &Seen,
+    (lease, end): (&LeaseSeen, LeaseEnd),
+    now: Timestamp,
+) -> Move {
+    let lost = &failover.lost;
+    let waited = |patience| overdue(seen.entered(op, Step::Fence), patience, now);
+    let confirm = |why: String| decision(DecisionKind::ConfirmFenced, lost.as_str(), why);
+    match (end_counts(lease), end) {
+        (Err(why), _) if waited(ANSWER) => confirm(format!("{lost} does not answer, and {why}")),
+        (Err(_), _) => Move::Wait(WaitFor::Fence(lost.to_string())),
+        (Ok(()), LeaseEnd::In(left)) => Move::Wait(WaitFor::Lease(format!("{lost} is sealed and over in {left:#}"))),
+        (Ok(()), LeaseEnd::Unknown) if waited(UNTOLD) => {
+            confirm(format!("nobody can tell when the write lease of {lost} is over"))
+        }
+        (Ok(()), LeaseEnd::Unknown | LeaseEnd::Ago(_)) => {
+            Move::Wait(WaitFor::Lease(format!("{lost} is sealed, its end is not known yet")))
+        }
+    }
+}
+
+/// The proof, and what is known of the unit's log at this moment. What stands here is what the loss is measured by.
+fn prove(seen: &Seen, lease: &LeaseSeen, by: FencedBy, ended: Option<SignedDuration>, now: Timestamp) -> FenceProof {
+    // Until when it may have written: the lease's proven end, or now.
+    let ago = match by {
+        FencedBy::Lease => ended.unwrap_or_default(),
+        FencedBy::Report | FencedBy::Confirmed { .. } => SignedDuration::ZERO,
+    };
+    let mut landmarks = Vec::new();
+    for (place, renewal) in lease.renewals.iter().enumerate() {
+        // The last renewal was sealed: the unit counted its lease from before it, so its window is no longer than ours.
+        // Of any other it is only known that it was seen at most a lease after the unit read its position.
+        let sharp = place == 0 && by == FencedBy::Lease;
+        let slack = if sharp { SignedDuration::ZERO } else { lease.length };
+        landmarks.extend(renewal.positions.iter().map(|(store, progress)| Landmark {
+            store: store.clone(),
+            progress: progress.clone(),
+            until_end: (renewal.age - ago).max(SignedDuration::ZERO) + slack,
+        }));
+    }
+    let heard = seen.members.iter().filter_map(|member| {
+        let followed = by == FencedBy::Report && member.reach == Some(Reach::Reached);
+        let until_end = match followed {
+            true => SignedDuration::ZERO,
+            false => (member.lag? - ago).max(SignedDuration::ZERO) + lease.length,
+        };
+        Some(Heard {
+            unit: member.unit.clone(),
+            until_end,
+        })
+    });
+    FenceProof {
+        at: now,
+        heard: heard.collect(),
+        landmarks,
+        by,
+    }
+}
+
+/// When, after the entry of Fence, it may go on although nothing changes but the time.
+pub(super) fn wakes(op: &Operation, failover: &Failover, seen: &Seen, now: Timestamp) -> Vec<Option<Timestamp>> {
+    let entered = seen.entered(op, Step::Fence);
+    let after = |since: Option<Timestamp>, patience| since.and_then(|since| since.checked_add(patience).ok());
+    let lease = seen.failover.lease.as_ref();
+    let ends = lease.and_then(|lease| match seal_of(failover, lease)? {
+        LeaseEnd::In(left) => now.checked_add(left).ok(),
+        LeaseEnd::Unknown | LeaseEnd::Ago(_) => None,
+    });
+    vec![
+        ends,
+        after(entered, ANSWER),
+        after(entered, UNTOLD),
+        after(seen.since.fenced.or(entered), op.budgets.drain),
+    ]
+}

@@ -1,0 +1,97 @@
+//! What an operator saw for a failover, besides what it sees for every operation. Unknown is `None`.
+//!
+//! Times here are durations by a clock that neither jumps nor goes back, never timestamps of another machine.
+
+use super::choose::Candidate;
+use super::types::Progress;
+use crate::epoch::Epoch;
+use crate::ids::{StoreName, UnitName};
+use crate::promotion::StorePosition;
+use jiff::SignedDuration;
+
+/// Everything that only a failover looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailoverSeen {
+    /// The lost unit's write lease, read from the ledger and never from a copy; `None` where it could not be read or
+    /// there is none yet.
+    pub lease: Option<LeaseSeen>,
+    /// With the lost unit's own report of its fence: whether its databases ever opened the moving slots.
+    pub opened: Option<bool>,
+    /// What survivors answered to Cut.
+    pub cuts: Vec<CutSeen>,
+    /// The units that may be the target instead, the best one first: [`super::common_order`].
+    pub candidates: Vec<Candidate>,
+}
+
+/// What a unit does where it cannot renew its lease: `Unit.spec.onLeaseLoss` with `Auto` resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnLeaseLoss {
+    /// Its databases refuse writes after the deadline.
+    Fence,
+    /// A live agent goes on extending the deadline by itself, so the lease's end proves nothing.
+    KeepServing,
+}
+
+/// Whether a sealed lease is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseEnd {
+    /// Nobody has watched it for long enough to say.
+    Unknown,
+    /// Its end will be proven in so long.
+    In(SignedDuration),
+    /// Its end was proven so long ago.
+    Ago(SignedDuration),
+}
+
+/// A renewal of the lease, as this operator saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RenewalSeen {
+    /// How long ago the read that first showed it completed.
+    pub age: SignedDuration,
+    /// What the unit's own log had reached, store by store. Its agent reads that after it has noted the time from which
+    /// it counts the lease, else the loss is measured too small.
+    pub positions: Vec<(StoreName, Progress)>,
+}
+
+/// A unit's write lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseSeen {
+    /// What its unit does without it.
+    pub on_loss: OnLeaseLoss,
+    /// How long it lasts.
+    pub length: SignedDuration,
+    /// Moving stores whose databases know no deadline: the lease's end proves nothing about them.
+    pub unenforced: Vec<StoreName>,
+    /// Since which table it is sealed, and whether it is over; `None` while it is granted.
+    pub sealed: Option<(Epoch, LeaseEnd)>,
+    /// The renewals that this operator has seen, the last one first; the seal was put on that very one.
+    pub renewals: Vec<RenewalSeen>,
+}
+
+/// How far a survivor has applied the lost unit's log, in one store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Received {
+    /// The position as the engine writes it: the lost unit's log first, then what it has applied of the others'.
+    pub position: StorePosition,
+    /// The first of these, to be compared.
+    pub progress: Progress,
+}
+
+/// A survivor that has cut off the lost unit: it receives nothing of it any more, has applied all that it had received,
+/// and stays so over restarts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CutSeen {
+    /// The survivor.
+    pub unit: UnitName,
+    /// The operation's epoch that it answers.
+    pub epoch: Epoch,
+    /// One entry for each moving store of it.
+    pub stores: Vec<Received>,
+}
+
+impl CutSeen {
+    /// What it has of a store.
+    pub fn of(&self, store: &StoreName) -> Option<&Received> {
+        self.stores.iter().find(|received| received.position.store == *store)
+    }
+}

@@ -1,0 +1,162 @@
+//! What the record of a failover holds besides that of a promotion.
+
+use super::loss::Loss;
+use crate::epoch::Epoch;
+use crate::ids::{OperationUid, StoreName, UnitName};
+use crate::table::RoutingTable;
+use jiff::{SignedDuration, Timestamp};
+
+/// How far a log had come, in a form that can be compared. The engine's own text stays opaque to the core; who knows the
+/// engine (the agent, which has its driver) says this beside it.
+///
+/// PostgreSQL: the system identifier, and the LSN as a number. MariaDB: domain and server, and the sequence number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Progress {
+    /// Which history the number counts in. Numbers of two histories cannot be compared.
+    pub log: String,
+    /// How far.
+    pub at: u64,
+}
+
+impl Progress {
+    /// Whether all that stands up to `other` stands up to here as well; `None` where that cannot be compared.
+    pub fn covers(&self, other: &Self) -> Option<bool> {
+        (self.log == other.log).then_some(self.at >= other.at)
+    }
+}
+
+/// How it is known that the lost unit commits nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FencedBy {
+    /// Its own agent fenced its databases for this operation and said so: it is alive.
+    Report,
+    /// Its write lease is sealed, and over.
+    Lease,
+    /// A person says so.
+    Confirmed {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A place in the lost unit's log. Who has applied it lacks at most what the unit wrote in the time from then until its
+/// fence was proven.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Landmark {
+    /// The store.
+    pub store: StoreName,
+    /// The place.
+    pub progress: Progress,
+    /// The longest time from it until the unit could write no more.
+    pub until_end: SignedDuration,
+}
+
+/// How much of the lost unit's last time a survivor may lack at most, by the newest row that it had from it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Heard {
+    /// The survivor.
+    pub unit: UnitName,
+    /// The longest time from that row until the lost unit could write no more.
+    pub until_end: SignedDuration,
+}
+
+/// The proof that the lost unit is fenced, and what can be said about its log then. It stands in the record, so that
+/// another operator measures by the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FenceProof {
+    /// What proves it.
+    pub by: FencedBy,
+    /// When it was proven.
+    pub at: Timestamp,
+    /// Places in its log.
+    pub landmarks: Vec<Landmark>,
+    /// What the survivors had heard.
+    pub heard: Vec<Heard>,
+}
+
+/// A target that was given up for another one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Retargeted {
+    /// The first.
+    pub from: UnitName,
+    /// The other.
+    pub to: UnitName,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The operation whose target was lost between its commit and its opening.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Superseded {
+    /// It.
+    pub uid: OperationUid,
+    /// Whom it took the slots from: they get them back only if the lost unit provably never opened them.
+    pub sources: Vec<UnitName>,
+    /// Who had not applied all before it committed.
+    pub behind: Vec<UnitName>,
+}
+
+/// A person's word for a loss above the limit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Accepted {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What was really lost, once the lost unit is back and was compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Found {
+    /// Rows that only the lost unit held, or held newer.
+    pub rows: u64,
+    /// From the oldest to the newest of their transactions; `None` where the engine does not say.
+    pub span: Option<SignedDuration>,
+    /// When it was compared.
+    pub at: Timestamp,
+}
+
+/// What only a failover's record holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Failover {
+    /// The unit that is lost: the one source.
+    pub lost: UnitName,
+    /// The ShardRanges whose slots move; a decision may name them.
+    pub ranges: Vec<String>,
+    /// The largest loss that needs nobody's word.
+    pub max_data_loss: SignedDuration,
+    /// Whether the user named the target: then no other is chosen.
+    pub named: bool,
+    /// The operation whose unopened slots these are.
+    pub superseded: Option<Superseded>,
+    /// The epoch at which its spans became Fenced: a seal of the lease counts from there on. [`Epoch::NEVER`] before.
+    pub fence: Epoch,
+    /// From Cut on: by what the fence is proven.
+    pub proof: Option<FenceProof>,
+    /// From Drain on: what may be lost at most.
+    pub loss: Option<Loss>,
+    /// The targets that were given up.
+    pub retargeted: Vec<Retargeted>,
+}
+
+impl Failover {
+    /// Whether this unit gave the slots to the lost one a moment ago.
+    pub fn returns_to(&self, unit: &UnitName) -> bool {
+        let superseded = self.superseded.as_ref();
+        superseded.is_some_and(|superseded| superseded.sources.contains(unit))
+    }
+}
+
+/// The table in which what was really lost stands beside the bound of an operation that ended; `None` where the table
+/// remembers no such operation with a bound.
+pub fn record_found(table: &RoutingTable, uid: &OperationUid, found: Found) -> Option<RoutingTable> {
+    let mut changed = table.clone();
+    changed.epoch = table.epoch.next();
+    let done = changed.finished.iter_mut().find(|done| done.uid == *uid)?;
+    done.loss.as_mut()?.found = Some(found);
+    Some(changed)
+}

@@ -1,0 +1,182 @@
+//! Cut: who has received what, who is behind, and whether the loss may be.
+
+use crate::common::{at, unit};
+use crate::{accept, begun, brought_to, pass, progress, recorded, seconds, short, usable};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::promotion::{Evidence, Loss, Move, RecordError, Seen, Step, record};
+
+fn loss(movement: &Move) -> &Loss {
+    match movement {
+        Move::Enter {
+            evidence: Evidence::Loss(loss),
+            ..
+        } => loss,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn behind(movement: &Move) -> Vec<String> {
+    match movement {
+        Move::Enter { behind, .. } => behind.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_survivor_that_answers_has_cut_the_lost_unit_and_who_does_not_is_behind() {
+    let table = brought_to(begun(), Step::Cut);
+    let accepted = |change: fn(&mut Seen), now| {
+        pass(&table, now, |seen| {
+            seen.decisions = vec![accept("east")];
+            change(seen);
+        })
+    };
+    assert_eq!(behind(&accepted(|_| {}, 0)), [""; 0]);
+    let silent: fn(&mut Seen) = |seen| seen.failover.cuts.retain(|cut| cut.unit != unit("south"));
+    assert_eq!(short(&accepted(silent, 9)), "wait for the cut at south");
+    assert_eq!(behind(&accepted(silent, 10)), ["south"]);
+    let old: fn(&mut Seen) = |seen| seen.failover.cuts[1].epoch = Epoch::new(1, 2);
+    assert_eq!(
+        short(&accepted(old, 9)),
+        "wait for the cut at south",
+        "an answer of another epoch is none"
+    );
+    let away: fn(&mut Seen) = |seen| {
+        seen.failover.cuts.pop();
+        seen.members[1].reachable = Some(false);
+    };
+    assert_eq!(behind(&accepted(away, 0)), ["south"]);
+    let without_store: fn(&mut Seen) = |seen| seen.failover.cuts[1].stores.clear();
+    assert_eq!(
+        short(&accepted(without_store, 9)),
+        "wait for the cut at south",
+        "one of its stores has not said"
+    );
+    let less: fn(&mut Seen) = |seen| seen.failover.cuts[1].stores[0].progress.at = 40;
+    assert_eq!(
+        behind(&accepted(less, 0)),
+        ["south"],
+        "what it lacks is compared before it is linked"
+    );
+    let silent_target: fn(&mut Seen) = |seen| seen.failover.cuts.retain(|cut| cut.unit != unit("north"));
+    assert_eq!(short(&accepted(silent_target, 9)), "wait for the cut at north");
+    assert_eq!(
+        short(&accepted(silent_target, 10)),
+        "to south: north does not answer to Cut"
+    );
+}
+
+#[test]
+fn who_received_most_becomes_the_target_and_a_known_tail_is_given_up_only_on_a_persons_word() {
+    let table = brought_to(begun(), Step::Cut);
+    let more = |seen: &mut Seen| seen.failover.cuts[1].stores[0].progress = progress(60);
+    let moved = pass(&table, 0, more);
+    assert_eq!(short(&moved), "to south: south has received more of east than north");
+    let table_of_south = recorded(&table, &moved);
+    let op = &table_of_south.operations[0];
+    assert_eq!(
+        (op.target.as_str(), op.step, op.epoch),
+        ("south", Step::Cut, table.operations[0].epoch)
+    );
+    assert_eq!(op.failover.as_ref().unwrap().retargeted[0].from, unit("north"));
+    // It cannot be the target, or its rows cannot be compared: then a person decides, though the bound would allow it.
+    let rows: [fn(&mut Seen); 3] = [
+        |seen| seen.failover.candidates[1].cordoned = true,
+        |seen| seen.failover.candidates = vec![usable("north")],
+        |seen| seen.failover.cuts[1].stores[0].progress.log = "another".to_owned(),
+    ];
+    for change in rows {
+        let blocked = pass(&table, 0, |seen| {
+            more(seen);
+            seen.failover.lease.as_mut().unwrap().renewals[0].age = seconds(2);
+            change(seen);
+        });
+        assert!(
+            short(&blocked).starts_with("wait for the decision AcceptDataLoss of users-0: south has received more"),
+            "{blocked:?}"
+        );
+        let given_up = pass(&table, 0, |seen| {
+            more(seen);
+            change(seen);
+            seen.decisions = vec![accept("users-0")];
+        });
+        assert_eq!(loss(&given_up).given_up, [unit("south")]);
+        assert_eq!(behind(&given_up), ["south"]);
+    }
+}
+
+#[test]
+fn a_loss_above_the_limit_or_unknown_needs_a_word_that_counts_now_and_stands_in_the_record() {
+    // 12 s, and 5 s are allowed.
+    let table = brought_to(begun(), Step::Cut);
+    let blocked = pass(&table, 0, |_| {});
+    assert_eq!(
+        short(&blocked),
+        "wait for the decision AcceptDataLoss of users-0: writes of east may be lost: up to 12s, maxDataLoss is 5s"
+    );
+    let unknown = pass(&table, 0, |seen| {
+        seen.failover
+            .cuts
+            .iter_mut()
+            .for_each(|cut| cut.stores[0].progress.at = 49)
+    });
+    assert!(
+        short(&unknown).ends_with("may be lost: unknown, maxDataLoss is 5s"),
+        "{unknown:?}"
+    );
+    for (target, not_after, now, counts) in [
+        ("east", None, 0, true),
+        ("north", None, 0, true),
+        ("users-0", None, 0, true),
+        ("users-9", None, 0, false),
+        ("east", Some(at(5)), 5, true),
+        ("east", Some(at(5)), 6, false),
+    ] {
+        let movement = pass(&table, now, |seen| {
+            let mut decision = accept(target);
+            decision.not_after = not_after;
+            seen.decisions = vec![decision];
+        });
+        assert_eq!(short(&movement) == "Drain", counts, "{target} at {now}");
+        if counts {
+            assert_eq!(loss(&movement).accepted.as_ref().unwrap().reason, "INC-7");
+        }
+    }
+    let mut generous = table.clone();
+    generous.operations[0].failover.as_mut().unwrap().max_data_loss = seconds(12);
+    let within = pass(&generous, 0, |seen| seen.decisions = vec![accept("east")]);
+    assert_eq!(loss(&within).accepted, None, "nobody's word was needed");
+}
+
+#[test]
+fn no_step_is_recorded_without_its_evidence() {
+    let enter = |step, evidence| Move::Enter {
+        step,
+        not_needed: Vec::new(),
+        passed: Vec::new(),
+        positions: Vec::new(),
+        behind: Vec::new(),
+        evidence,
+    };
+    for (at_step, to) in [
+        (Step::Fence, Step::Cut),
+        (Step::Cut, Step::Drain),
+        (Step::Fence, Step::Commit),
+        (Step::Cut, Step::Commit),
+    ] {
+        let table = brought_to(begun(), at_step);
+        let error = record(&table, &table.operations[0].uid, &enter(to, Evidence::None), at(0)).unwrap_err();
+        assert!(matches!(error, RecordError::OutOfOrder { .. }), "{at_step} to {to}");
+    }
+    let mut table = brought_to(begun(), Step::Drain);
+    table.operations[0].failover.as_mut().unwrap().loss = None;
+    let commit = enter(Step::Commit, Evidence::None);
+    assert!(record(&table, &table.operations[0].uid, &commit, at(0)).is_err());
+    // Once positions are published the target stays.
+    let table = brought_to(begun(), Step::Drain);
+    let retarget = Move::Retarget {
+        target: unit("south"),
+        why: String::new(),
+    };
+    assert!(record(&table, &table.operations[0].uid, &retarget, at(0)).is_err());
+}

@@ -1,0 +1,291 @@
+//! Fence: what proves that the lost unit writes no more, and what is waited for while nothing does.
+
+use crate::common::{at, position, unit};
+use crate::{aborted, begun, brought_to, pass, seconds, short, usable};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::promotion::{
+    Decision, DecisionKind, Evidence, FenceSeen, FencedBy, LeaseEnd, Move, OnLeaseLoss, Reach, Seen, Step, UnitReady,
+};
+use multiactive_core::quarantine::{LeaseWanted, lease_wanted};
+
+fn confirm(seen: &mut Seen) {
+    seen.decisions = vec![Decision {
+        kind: DecisionKind::ConfirmFenced,
+        target: "east".to_owned(),
+        by: "alice".to_owned(),
+        reason: "the rack is off".to_owned(),
+        not_after: Some(at(60)),
+    }];
+}
+
+fn keeps_serving(seen: &mut Seen) {
+    seen.failover.lease.as_mut().unwrap().on_loss = OnLeaseLoss::KeepServing;
+}
+
+fn end(seen: &mut Seen, end: LeaseEnd) {
+    seen.failover.lease.as_mut().unwrap().sealed.as_mut().unwrap().1 = end;
+}
+
+#[test]
+fn only_a_sealed_lease_that_is_over_a_report_or_a_persons_word_proves_the_fence() {
+    let table = brought_to(begun(), Step::Fence);
+    let epoch = table.operations[0].epoch;
+    let report = move |seen: &mut Seen, epoch| {
+        seen.sources[0].fence = Some(FenceSeen {
+            epoch,
+            positions: vec![position()],
+        });
+    };
+    let rows: Vec<(&str, i64, Box<dyn Fn(&mut Seen)>, &str)> = vec![
+        ("sealed and over", 0, Box::new(|_| {}), "Cut"),
+        (
+            "not read",
+            99,
+            Box::new(|seen| seen.failover.lease = None),
+            "wait for the write lease: east is not sealed yet",
+        ),
+        (
+            "not sealed",
+            99,
+            Box::new(|seen| seen.failover.lease.as_mut().unwrap().sealed = None),
+            "wait for the write lease: east is not sealed yet",
+        ),
+        (
+            "sealed before this failover",
+            99,
+            Box::new(|seen| {
+                seen.failover.lease.as_mut().unwrap().sealed = Some((Epoch::new(1, 9), LeaseEnd::Ago(seconds(9))))
+            }),
+            "wait for the write lease: east is not sealed yet",
+        ),
+        (
+            "a word does not stand for the seal",
+            9,
+            Box::new(|seen| {
+                confirm(seen);
+                seen.failover.lease.as_mut().unwrap().sealed = None;
+            }),
+            "wait for the write lease: east is not sealed yet",
+        ),
+        (
+            "sealed and not over",
+            9,
+            Box::new(|seen| end(seen, LeaseEnd::In(seconds(4)))),
+            "wait for the write lease: east is sealed and over in 4s",
+        ),
+        (
+            "its end is unknown",
+            9,
+            Box::new(|seen| end(seen, LeaseEnd::Unknown)),
+            "wait for the write lease: east is sealed, its end is not known yet",
+        ),
+        (
+            "its end stays unknown",
+            30,
+            Box::new(|seen| end(seen, LeaseEnd::Unknown)),
+            "wait for the decision ConfirmFenced of east: nobody can tell when the write lease of east is over",
+        ),
+        (
+            "it keeps serving, and may answer",
+            0,
+            Box::new(keeps_serving),
+            "wait for the fence of east",
+        ),
+        (
+            "it keeps serving",
+            1,
+            Box::new(keeps_serving),
+            "wait for the decision ConfirmFenced of east: east does not answer, and its onLeaseLoss is KeepServing, so it may write without a lease",
+        ),
+        (
+            "a store knows no deadline",
+            1,
+            Box::new(|seen| seen.failover.lease.as_mut().unwrap().unenforced = vec!["cache".into()]),
+            "wait for the decision ConfirmFenced of east: east does not answer, and cache there knows no deadline",
+        ),
+        (
+            "a word",
+            1,
+            Box::new(|seen| {
+                keeps_serving(seen);
+                confirm(seen);
+            }),
+            "Cut",
+        ),
+        (
+            "a word that has expired",
+            61,
+            Box::new(|seen| {
+                keeps_serving(seen);
+                confirm(seen);
+            }),
+            "wait for the decision ConfirmFenced of east: east does not answer, and its onLeaseLoss is KeepServing, so it may write without a lease",
+        ),
+        (
+            "it fenced itself",
+            0,
+            Box::new(move |seen| {
+                keeps_serving(seen);
+                report(seen, epoch);
+            }),
+            "Cut",
+        ),
+        (
+            "it fenced itself for another epoch",
+            0,
+            Box::new(move |seen| {
+                keeps_serving(seen);
+                report(seen, Epoch::new(1, 3));
+            }),
+            "wait for the fence of east",
+        ),
+        (
+            "it is alive: what it wrote last is waited for",
+            9,
+            Box::new(move |seen| {
+                report(seen, epoch);
+                seen.members[0].reach = Some(Reach::Waiting("0/9".into()));
+            }),
+            "wait for the last writes at north: 0/9",
+        ),
+        (
+            "but not without end",
+            10,
+            Box::new(move |seen| {
+                report(seen, epoch);
+                seen.members[0].reach = Some(Reach::Waiting("0/9".into()));
+            }),
+            "Cut",
+        ),
+    ];
+    for (what, now, change, want) in rows {
+        assert_eq!(short(&pass(&table, now, change)), want, "{what}");
+    }
+}
+
+#[test]
+fn the_proof_says_what_it_stands_on_and_a_unit_that_fenced_itself_loses_nothing() {
+    let table = brought_to(begun(), Step::Fence);
+    let epoch = table.operations[0].epoch;
+    let proof = |change: &dyn Fn(&mut Seen)| match pass(&table, 1, change) {
+        Move::Enter {
+            evidence: Evidence::Fence(proof),
+            ..
+        } => proof,
+        other => panic!("{other:?}"),
+    };
+    let lease = proof(&|_| {});
+    assert_eq!((lease.by, lease.landmarks[0].until_end), (FencedBy::Lease, seconds(12)));
+    // By a word nobody knows when the writing ended: until now at the latest, and the renewal may be a lease older.
+    let word = proof(&|seen| {
+        keeps_serving(seen);
+        confirm(seen);
+    });
+    assert_eq!(word.landmarks[0].until_end, seconds(23));
+    assert!(matches!(word.by, FencedBy::Confirmed { by, .. } if by == "alice"));
+    let heard = proof(&|seen| seen.members[0].lag = Some(seconds(4)));
+    assert_eq!(heard.heard[0].until_end, seconds(13), "its age at the end, and a lease");
+    assert!(lease.heard.is_empty(), "unknown is no zero");
+    let report = proof(&|seen| {
+        seen.sources[0].fence = Some(FenceSeen {
+            epoch,
+            positions: vec![position()],
+        });
+    });
+    assert_eq!(report.by, FencedBy::Report);
+    assert!(report.heard.iter().all(|heard| heard.until_end == seconds(0)));
+}
+
+#[test]
+fn a_target_that_fails_is_replaced_and_where_nobody_else_may_only_a_living_unit_gets_its_slots_back() {
+    let unready = |seen: &mut Seen| {
+        seen.target.as_mut().unwrap().ready = Some(UnitReady::NotReady("gone".into()));
+        seen.since.unready = Some(at(0));
+    };
+    let alone = move |seen: &mut Seen| {
+        unready(seen);
+        seen.failover.candidates = vec![usable("north")];
+    };
+    for (step, at_once, replaced, nobody) in [
+        (
+            Step::Check,
+            "wait for the target: north is not ready: gone",
+            "to south",
+            "Refused/TargetNotReady",
+        ),
+        (
+            Step::Prepare,
+            "wait for the target: north is not ready: gone",
+            "to south",
+            "Aborted/TargetNotReady",
+        ),
+        (
+            Step::Fence,
+            "wait for the target: north is not ready: gone",
+            "to south",
+            "wait for the decision Abort of east",
+        ),
+        (
+            Step::Cut,
+            "wait for the decision AcceptDataLoss",
+            "to south",
+            "wait for the decision Abort of east",
+        ),
+        (
+            Step::Drain,
+            "wait for the target: north is not ready: gone",
+            "wait for the decision Abort of east",
+            "wait for the decision Abort of east",
+        ),
+    ] {
+        let table = brought_to(begun(), step);
+        let starts = |movement: Move, want: &str| {
+            let got = short(&movement);
+            assert!(got.starts_with(want), "{step}: {got} instead of {want}");
+        };
+        starts(pass(&table, 4, unready), at_once);
+        starts(pass(&table, 5, unready), replaced);
+        starts(pass(&table, 5, alone), nobody);
+    }
+    let table = brought_to(begun(), Step::Fence);
+    let epoch = table.operations[0].epoch;
+    let alive = pass(&table, 5, |seen| {
+        alone(seen);
+        seen.sources[0].fence = Some(FenceSeen {
+            epoch,
+            positions: vec![position()],
+        });
+    });
+    assert_eq!(short(&alive), "Aborted/TargetNotReady");
+}
+
+#[test]
+fn a_lease_is_sealed_from_fence_on_and_an_abort_grants_it_anew_as_of_its_own_table() {
+    let east = unit("east");
+    let table = brought_to(begun(), Step::Prepare);
+    assert_eq!(lease_wanted(&table, &east), LeaseWanted::Granted { at: Epoch::NEVER });
+    let early = aborted(&table);
+    assert_eq!(
+        lease_wanted(&early, &east),
+        LeaseWanted::Granted { at: Epoch::NEVER },
+        "it was never taken"
+    );
+    for step in [Step::Fence, Step::Cut, Step::Drain] {
+        let table = brought_to(begun(), step);
+        let fence = table.operations[0].failover.as_ref().unwrap().fence;
+        let by = "uid-east".into();
+        assert_eq!(
+            lease_wanted(&table, &east),
+            LeaseWanted::Sealed { by, at: fence },
+            "{step}"
+        );
+        let back = aborted(&table);
+        assert_eq!(
+            lease_wanted(&back, &east),
+            LeaseWanted::Granted { at: back.epoch },
+            "{step}"
+        );
+        assert_eq!(back.keyspaces[0].span_of(0).unwrap().epoch, back.epoch, "{step}");
+        assert!(back.quarantined.is_empty(), "{step}");
+    }
+}

@@ -1,0 +1,459 @@
+//! What may happen in the modelled world: one variant of `Action` is one atomic step of one part.
+//!
+//! A crash of an operator is that nothing more comes of what it has in hand; of an agent, that its next action never comes.
+//! Writes of the ledger are decided on and arrive apart, so they may be late, lost and overtaken; reports are what was said
+//! last.
+
+use super::world::{EAST, Fact, Lease, NORTH, SOUTH, Store, Table, UNITS, Unit, World, Write, place};
+use crate::common::slots;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::OperationUid;
+use multiactive_core::promotion::{Operation, Step};
+use multiactive_core::span::SpanState;
+use multiactive_core::table::{KeyspaceTable, RoutingTable, TableUnit};
+use stateright::Property;
+
+/// A fault planted to see that the checker finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The operator takes a lease that it has not sealed for a sealed one.
+    CommitBeforeSeal,
+    /// What is not known of the target's rows is taken for all of them.
+    UnknownIsZero,
+    /// A survivor says that it has cut off the lost unit, and has not.
+    NoCut,
+    /// A seal counts of whatever epoch it is.
+    AnyEpoch,
+    /// The end of a lease counts though its unit goes on without one.
+    EndUnderKeepServing,
+    /// The commit does not put the lost unit into quarantine.
+    QuarantineForgotten,
+    /// A lease is granted anew as of a table before the one that gave the slots back.
+    StaleGrant,
+    /// An agent extends the deadline before it has brought its databases to the table of the grant.
+    ExtendsBeforeTable,
+    /// The operator writes a lease without comparing.
+    LeaseNotCompared,
+    /// Survivors that have received more than the target are not asked.
+    TargetHasLess,
+    /// A sealed lease counts as one that is over.
+    FenceUnproven,
+}
+
+/// How large the world is.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub faults: &'static [Fault],
+    /// Whom the failovers call lost, one after the other.
+    pub lost: &'static [usize],
+    pub slots: usize,
+    /// How many writes of the ledger are under way at once; with none, each arrives when it is decided on.
+    pub hands: usize,
+    pub writes: u8,
+    pub renewals: u8,
+    /// How often east is killed; it may come back.
+    pub kills: u8,
+    pub keep_serving: bool,
+    /// Whether people abort.
+    pub aborts: bool,
+    /// Whether north dies for good once the slot is given to it.
+    pub north_dies: bool,
+    /// Whether east's quarantine is lifted in the end.
+    pub rejoins: bool,
+    /// Whether survivors know how old the newest row of the lost unit is that they have.
+    pub heartbeats: bool,
+    /// Whether north and south act as soon as the table changes: what they are late with is looked at elsewhere.
+    pub prompt: bool,
+    /// Whether budgets may run out.
+    pub late: bool,
+}
+
+/// What an operator knows in a pass besides what it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pass {
+    Plain,
+    /// Somebody decided to abort.
+    Abort,
+    /// Time has passed every budget.
+    Late,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// An operator looks at everything and decides on a write of the table, for the operation at this place.
+    Decide(Pass, usize),
+    /// An operator decides on a write of a unit's lease.
+    Seal(usize),
+    /// A write arrives at the ledger.
+    Arrive(usize),
+    /// The ledger's table reaches east's cluster. The others read it when they act.
+    Project,
+    /// A unit's agent brings its databases to its table, and reports.
+    Act(usize),
+    /// A unit renews its lease.
+    Renew(usize),
+    /// Its agent extends the deadline of its databases.
+    Extend(usize),
+    /// Time passes: the deadline is over.
+    Expire(usize),
+    /// Time passes: whoever renewed the sealed lease last has no more of it.
+    End(usize),
+    /// A write is committed, wherever that can be.
+    Write(usize, usize),
+    /// The first applies the next row of the second's log.
+    Replicate(usize, usize),
+    Kill,
+    Return,
+    /// North is gone for good.
+    Die,
+    /// A person makes sure that east is off, and says so.
+    Confirm,
+    /// A person accepts the loss.
+    Accept,
+}
+
+impl Model {
+    pub fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+
+    /// The units that may be called lost: what the leases and the logs of others are does not matter.
+    pub fn leased(&self) -> &'static [usize] {
+        if self.north_dies { &[EAST, NORTH] } else { &[EAST] }
+    }
+
+    /// Whether a table asks anything of east: one that does not is as good as one that has not arrived yet.
+    fn concerns(table: &Table) -> bool {
+        table.get().operations.iter().all(|op| match op.step {
+            Step::Check | Step::Prepare | Step::Verify | Step::Hold | Step::Cut | Step::Drain => false,
+            Step::Fence | Step::Commit | Step::Open | Step::Settle => true,
+        })
+    }
+
+    fn start(&self) -> World {
+        let epoch = Epoch::new(1, 1);
+        let mut users = KeyspaceTable::unowned("users".into(), 2);
+        users.set(&slots("0-1"), Some(&UNITS[EAST].into()), SpanState::Serving, epoch);
+        let ledger = Table::new(RoutingTable {
+            epoch,
+            units: UNITS
+                .map(|name| TableUnit {
+                    name: name.into(),
+                    router: format!("https://{name}"),
+                })
+                .into(),
+            keyspaces: vec![users],
+            ..RoutingTable::default()
+        });
+        let unit = |owner: bool| Unit {
+            up: true,
+            projection: ledger.clone(),
+            store: Store {
+                table: epoch,
+                epochs: [epoch; 2],
+                open: [owner; 2],
+                reached: Vec::new(),
+            },
+            window: true,
+            extending: false,
+            log: 0,
+            applied: [0; 3],
+            cut: [false; 3],
+            reports: Vec::new(),
+        };
+        let lease = Lease {
+            at: Epoch::NEVER,
+            sealed: false,
+            renewed: 0,
+            position: 0,
+        };
+        World {
+            units: [unit(true), unit(false), unit(false)],
+            ledger,
+            leases: [lease; 3],
+            ended: [false; 3],
+            writes: Vec::new(),
+            asked: 0,
+            confirmed: false,
+            accepted: false,
+            writes_left: self.writes,
+            renewals_left: self.renewals,
+            kills_left: self.kills,
+            regressed: false,
+            leaked: false,
+        }
+    }
+
+    /// A lease grants nothing of its own accord: its deadline is extended only by its agent, and only once that has
+    /// brought the databases to the table of the grant.
+    fn extend(&self, unit: &mut Unit, lease: Lease) {
+        let brought = unit.store.table >= lease.at || self.has(Fault::ExtendsBeforeTable);
+        unit.extending = false;
+        unit.window |= brought;
+    }
+
+    fn end(&self, world: &mut World, unit: usize) {
+        world.ended[unit] = true;
+        if !self.keep_serving {
+            (world.units[unit].window, world.units[unit].extending) = (false, false);
+        }
+    }
+
+    fn act(&self, world: &mut World, number: usize) {
+        let table = match number {
+            EAST => world.units[EAST].projection.clone(),
+            _ => world.ledger.clone(),
+        };
+        let unit = &mut world.units[number];
+        let mut opened_before = [false; 2];
+        for slot in 0..self.slots {
+            let span = table.span(slot);
+            opened_before[slot] = unit.store.open[slot];
+            let owns = span.is_owned_by(&UNITS[number].into()) && span.state.is_open();
+            let op = table.operation(slot).filter(|op| op.step == Step::Open);
+            let proven = op.is_none_or(|op| unit.store.reached.contains(&op.uid));
+            // A database refuses what is older than what it holds.
+            if span.epoch < unit.store.epochs[slot] || (owns && !proven) {
+                continue;
+            }
+            unit.store.open[slot] = owns;
+            // The others act on nothing old.
+            if number == EAST {
+                unit.store.epochs[slot] = span.epoch;
+            }
+        }
+        // Where no lease is looked at, it does not matter.
+        if self.leased().contains(&number) {
+            unit.store.table = unit.store.table.max(table.epoch());
+        }
+        for op in &table.get().operations {
+            self.answer(world, number, op, opened_before);
+        }
+        Self::forget(world);
+    }
+
+    /// What was reported for an epoch that is over never counts again, so such worlds are one.
+    fn forget(world: &mut World) {
+        let table = world.ledger.clone();
+        let current = |uid: &OperationUid, epoch: Epoch| table.get().operation(uid).is_some_and(|op| op.epoch == epoch);
+        for unit in &mut world.units {
+            unit.reports.retain(|(uid, epoch, _)| current(uid, *epoch));
+            unit.store.reached.retain(|uid| table.get().operation(uid).is_some());
+        }
+    }
+
+    fn answer(&self, world: &mut World, number: usize, op: &Operation, opened_before: [bool; 2]) {
+        let lost = place(op.lost().unwrap().as_str());
+        let marker = fence_of(world, lost, op);
+        let unit = &mut world.units[number];
+        let slot = usize::from(op.moves[0].slots.iter().next().unwrap());
+        let target = op.target.as_str() == UNITS[number];
+        let fact = match op.step {
+            Step::Fence if number == lost => Some(Fact::Fenced(unit.log, opened_before[slot])),
+            Step::Fence => marker
+                .is_some_and(|log| unit.applied[lost] >= log)
+                .then_some(Fact::Reached),
+            Step::Cut if number != lost => {
+                unit.cut[lost] |= !self.has(Fault::NoCut);
+                Some(Fact::Cut(unit.applied[lost]))
+            }
+            Step::Drain if number != lost => {
+                let wanted: Option<u8> = op.positions.first().and_then(|at| at.vector[0].position.parse().ok());
+                wanted
+                    .is_some_and(|wanted| unit.applied[lost] >= wanted)
+                    .then_some(Fact::Reached)
+            }
+            Step::Open if target && unit.store.open[slot] => Some(Fact::Opened),
+            Step::Check
+            | Step::Prepare
+            | Step::Verify
+            | Step::Hold
+            | Step::Cut
+            | Step::Drain
+            | Step::Commit
+            | Step::Open
+            | Step::Settle => None,
+        };
+        let Some(fact) = fact else { return };
+        if matches!((op.step, fact), (Step::Drain, Fact::Reached)) && !unit.store.reached.contains(&op.uid) {
+            unit.store.reached.push(op.uid.clone());
+        }
+        unit.report(&op.uid, op.epoch, fact);
+    }
+
+    fn replicate(&self, world: &mut World, to: usize, from: usize) {
+        if world.units[to].cut[from] || world.units[to].applied[from] >= world.units[from].log {
+            return;
+        }
+        world.units[to].applied[from] += 1;
+        let table = world.ledger.get();
+        let lost = |op: &&Operation| op.lost().is_some_and(|lost| lost.as_str() == UNITS[from]);
+        let running = table.operations.iter().filter(lost).filter(|op| op.step >= Step::Drain);
+        let behind = running
+            .map(|op| &op.behind)
+            .chain(table.finished.iter().map(|done| &done.behind));
+        let known: Vec<_> = behind.flatten().collect();
+        let over = multiactive_core::quarantine::is_quarantined(table, &UNITS[from].into());
+        world.leaked |= over && !known.contains(&&UNITS[to].into());
+    }
+
+    pub fn arrive(&self, world: &mut World, at: usize) {
+        match world.writes.remove(at) {
+            Write::Table { base, table } => {
+                if base == world.ledger.epoch() {
+                    world.regressed |= table.epoch() <= world.ledger.epoch();
+                    world.ledger = table;
+                    Self::forget(world);
+                    let up = |world: &World, unit: usize| self.prompt && world.units[unit].up;
+                    for unit in NORTH..=SOUTH {
+                        if up(world, unit) {
+                            self.act(world, unit);
+                        }
+                    }
+                }
+            }
+            Write::Lease { unit, read, lease } => {
+                if world.leases[unit] == read || self.has(Fault::LeaseNotCompared) {
+                    world.leases[unit] = lease;
+                    world.ended[unit] = false;
+                }
+            }
+        }
+    }
+}
+
+/// How long the lost unit's log was when it fenced itself for this operation.
+pub fn fence_of(world: &World, lost: usize, op: &Operation) -> Option<u8> {
+    let mut reports = world.units[lost].reports.iter();
+    reports.find_map(|(of, epoch, fact)| match fact {
+        Fact::Fenced(log, _) if *of == op.uid && *epoch == op.epoch => Some(*log),
+        Fact::Fenced(..) | Fact::Cut(_) | Fact::Reached | Fact::Opened => None,
+    })
+}
+
+impl stateright::Model for Model {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![self.start()]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        let leased = self.leased();
+        if world.writes.len() < self.hands.max(1) {
+            for at in 0..world.ledger.get().operations.len().max(1) {
+                actions.push(Action::Decide(Pass::Plain, at));
+                if self.late {
+                    actions.push(Action::Decide(Pass::Late, at));
+                }
+                if self.aborts {
+                    actions.push(Action::Decide(Pass::Abort, at));
+                }
+            }
+            actions.extend(leased.iter().map(|unit| Action::Seal(*unit)));
+        }
+        actions.extend((0..world.writes.len()).map(Action::Arrive));
+        if world.units[EAST].up && Self::concerns(&world.ledger) {
+            actions.push(Action::Project);
+        }
+        for unit in (EAST..=SOUTH).filter(|unit| world.units[*unit].up) {
+            // Where everyone is prompt, what they follow may still come after their first look.
+            actions.push(Action::Act(unit));
+            for slot in (0..self.slots).filter(|_| world.writes_left > 0 && leased.contains(&unit)) {
+                if world.units[unit].writes(slot) {
+                    actions.push(Action::Write(unit, slot));
+                }
+            }
+            for from in leased
+                .iter()
+                .copied()
+                .filter(|from| *from != unit && world.units[*from].up)
+            {
+                actions.push(Action::Replicate(unit, from));
+            }
+        }
+        for unit in leased.iter().copied() {
+            let lease = world.leases[unit];
+            if world.units[unit].up && !lease.sealed && world.renewals_left > 0 {
+                actions.push(Action::Renew(unit));
+            }
+            if world.units[unit].up && world.units[unit].extending {
+                actions.push(Action::Extend(unit));
+            }
+            if world.units[unit].window && !(self.keep_serving && world.units[unit].up) {
+                actions.push(Action::Expire(unit));
+            }
+            if lease.sealed && !world.ended[unit] {
+                actions.push(Action::End(unit));
+            }
+        }
+        if world.kills_left > 0 && world.units[EAST].up {
+            actions.push(Action::Kill);
+        }
+        if !world.units[EAST].up {
+            actions.push(Action::Return);
+            if self.keep_serving {
+                actions.push(Action::Confirm);
+            }
+        }
+        let given = world
+            .ledger
+            .operation(0)
+            .is_some_and(|op| op.step == Step::Open && op.target.as_str() == UNITS[NORTH]);
+        if self.north_dies && given && world.units[NORTH].up {
+            actions.push(Action::Die);
+        }
+        let measuring = world.ledger.get().operations.iter().any(|op| op.step == Step::Cut);
+        let may_lose = self.writes > 0 || !self.heartbeats;
+        if !world.accepted && measuring && may_lose {
+            actions.push(Action::Accept);
+        }
+    }
+
+    fn next_state(&self, before: &World, action: Action) -> Option<World> {
+        let mut world = before.clone();
+        match action {
+            Action::Decide(pass, at) => super::operator::decide(self, &mut world, pass, at),
+            Action::Seal(unit) => super::operator::lease(self, &mut world, unit),
+            Action::Arrive(at) => self.arrive(&mut world, at),
+            Action::Project => world.units[EAST].projection = world.ledger.clone(),
+            Action::Act(unit) => self.act(&mut world, unit),
+            Action::Renew(unit) => {
+                let lease = &mut world.leases[unit];
+                (lease.renewed, lease.position) = (lease.renewed + 1, world.units[unit].log);
+                world.units[unit].extending = true;
+                world.renewals_left -= 1;
+            }
+            Action::Extend(unit) => {
+                let lease = world.leases[unit];
+                self.extend(&mut world.units[unit], lease);
+            }
+            Action::Expire(unit) => world.units[unit].window = false,
+            Action::End(unit) => self.end(&mut world, unit),
+            Action::Write(unit, _) => {
+                world.units[unit].log += 1;
+                world.writes_left -= 1;
+            }
+            Action::Replicate(to, from) => self.replicate(&mut world, to, from),
+            Action::Kill => {
+                world.kills_left -= 1;
+                let east = &mut world.units[EAST];
+                // A server that starts holds no grant.
+                (east.up, east.window, east.extending) = (false, false, false);
+            }
+            Action::Return => world.units[EAST].up = true,
+            Action::Confirm => world.confirmed = true,
+            Action::Die => {
+                world.units[NORTH].up = false;
+                world.units[NORTH].window = false;
+            }
+            Action::Accept => world.accepted = true,
+        }
+        Some(world).filter(|world| world != before)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        super::properties::all(self)
+    }
+}
