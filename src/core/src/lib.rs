@@ -1,4 +1,3 @@
-//! The pure heart of multiactive: epochs, slots, hashing, key extraction, the routing table and the step machine of
 //! The pure heart of multiactive: epochs, slots, hashing, key extraction, the routing table, the write lease and the step
 //! machine of promotions and failovers.
 //!

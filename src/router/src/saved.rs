@@ -202,10 +202,8 @@ mod tests {
             assignment: Arc::new(serde_json::from_value(spec).unwrap()),
             table: Arc::new(RoutingTable {
                 epoch: Epoch::new(1, epoch),
-                units: Vec::new(),
                 keyspaces: vec![keyspace],
-                operations: Vec::new(),
-                finished: Vec::new(),
+                ..RoutingTable::default()
             }),
         }
     }
