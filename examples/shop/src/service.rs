@@ -16,8 +16,12 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_util::sync::CancellationToken;
 
-/// What the fence of a store answers where the unit does not own the row's slot.
+/// What the fence of a store answers where the unit does not own the row's slot,
 const NOT_OWNED: &str = "MA001";
+/// and where the unit holds no write lease.
+const NO_LEASE: &str = "MA004";
+/// By this header the router learns of either, and that nothing was written: it looks for the owner again.
+const REFUSED: &str = "x-multiactive-refused";
 
 /// An order as it is kept and answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,16 +236,21 @@ impl Service {
             .as_db_error()
             .map_or_else(|| error.to_string(), |db| db.message().to_owned());
         tracing::warn!(unit = self.unit, message, "the database refused");
-        let not_owned = error.code().map(SqlState::code) == Some(NOT_OWNED);
-        let (status, reason) = if not_owned {
-            (StatusCode::CONFLICT, "NotOwned")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "DatabaseFailed")
+        let refused = error.code().map(SqlState::code);
+        let refused = refused.filter(|code| [NOT_OWNED, NO_LEASE].contains(code));
+        let (status, reason) = match refused {
+            Some(NOT_OWNED) => (StatusCode::CONFLICT, "NotOwned"),
+            Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "NoWriteLease"),
+            None => (StatusCode::SERVICE_UNAVAILABLE, "DatabaseFailed"),
         };
-        reply(
+        let mut response = reply(
             status,
             &serde_json::json!({"reason": reason, "unit": self.unit, "message": message}),
-        )
+        );
+        if let Some(value) = refused.and_then(|code| http::HeaderValue::from_str(code).ok()) {
+            response.headers_mut().insert(REFUSED, value);
+        }
+        response
     }
 }
 

@@ -17,6 +17,8 @@ pub const EPOCH: HeaderName = HeaderName::from_static("x-multiactive-epoch");
 pub const HOP: HeaderName = HeaderName::from_static("x-multiactive-hop");
 /// Why the router answered by itself, one word.
 pub const REASON: HeaderName = HeaderName::from_static("x-multiactive-reason");
+/// On a service's answer: its database refused the write by this SQLSTATE (`MA001`, `MA004`), and nothing was written.
+pub const REFUSED: HeaderName = HeaderName::from_static("x-multiactive-refused");
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

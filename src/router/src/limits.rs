@@ -10,6 +10,8 @@ pub struct Limits {
     /// How long a write of a span that the unit serves waits for an agent that is connected and behind; then the
     /// database decides.
     pub behind_time: Duration,
+    /// For how long a write that a service's database refused is decided about anew, and sent again.
+    pub refused_time: Duration,
     /// How many requests wait at most.
     pub hold_requests: usize,
     /// For how long after their release held writes of one slot are passed on one after the other, each with the answer to
@@ -39,6 +41,7 @@ impl Default for Limits {
         Self {
             hold_time: Duration::from_secs(45),
             behind_time: Duration::from_secs(5),
+            refused_time: Duration::from_secs(5),
             hold_requests: 10_000,
             order_time: Duration::from_millis(250),
             kept_per_request: 1 << 20,

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub waiting: Gauge,
     /// Requests that were sent anew because the other router said 421.
     pub resent: Counter,
+    /// Writes that a service's database refused, each time.
+    pub refused: Counter,
     /// Objects that could not be used; the last good one stays.
     pub unusable: Family<Reason, Counter>,
     /// The table in force.
@@ -64,6 +66,7 @@ impl Metrics {
             held_seconds: shown.seconds("hold", "How long they waited", 0.001, 17),
             waiting: shown.make("waiting", "Requests that wait now"),
             resent: shown.make("resent", "Requests sent anew after a 421"),
+            refused: shown.make("refused_writes", "Writes that a database refused, each time"),
             unusable: shown.make("unusable_objects", "Objects that could not be used"),
             table: shown.epoch("table", "the table in force"),
             from_file: shown.make("table_from_file", &format!("1 while {saved}")),

@@ -15,7 +15,7 @@ use multiactive_core::route::{Decision, decide};
 use multiactive_core::table::RoutingTable;
 use multiactive_core::wire::{Applied, InFlight, RouterReport};
 use multiactive_runtime::probes::Readiness;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -41,6 +41,8 @@ pub struct State {
     pub readiness: Readiness,
     /// Who waits for writes in flight to end.
     pub flights: Arc<Watch>,
+    /// How many writes wait because a database refused them.
+    pub refused: AtomicUsize,
     drain: watch::Sender<Option<Drain>>,
     changed: watch::Sender<Option<Epoch>>,
     in_force: watch::Sender<Option<InForce>>,
@@ -133,6 +135,7 @@ impl State {
             metrics,
             readiness,
             flights: Arc::default(),
+            refused: AtomicUsize::new(0),
             drain: watch::Sender::new(None),
             changed: watch::Sender::new(None),
             in_force: watch::Sender::new(None),

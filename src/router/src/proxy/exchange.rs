@@ -1,11 +1,12 @@
 //! One request under way, until it is answered: served, forwarded, held and decided about anew, or refused.
 
 use super::decide::Next;
+use super::refused::Refused;
 use super::{MISDIRECTED, Worker};
 use crate::answer::Answer;
 use crate::body::{Answered, Received, Sent};
 use crate::flight::InFlight;
-use crate::headers::{self, HOP, REASON, Stamp, strip_hop_by_hop, strip_ours};
+use crate::headers::{self, HOP, REASON, REFUSED, Stamp, strip_hop_by_hop, strip_ours};
 use crate::hold::{HeldFor, Place};
 use crate::kept::Kept;
 use crate::view::DeclaredKeyspace;
@@ -39,6 +40,8 @@ pub(super) struct Exchange<'w> {
     /// Until when the next one of its line waits for its answer.
     pub(super) answered_until: Option<Instant>,
     resends: u32,
+    /// Where its service's database refused it.
+    pub(super) refused: Option<Refused>,
 }
 
 /// How an attempt to forward ended, other than by an answer for the client.
@@ -66,6 +69,7 @@ impl<'w> Exchange<'w> {
             place: None,
             answered_until: None,
             resends: 0,
+            refused: None,
         }
     }
 
@@ -77,7 +81,11 @@ impl<'w> Exchange<'w> {
                     backend,
                     stamp,
                     in_flight,
-                } => return self.serve(backend, &stamp, in_flight).await,
+                } => {
+                    if let Some(response) = self.serve(backend, &stamp, in_flight).await? {
+                        return Ok(response);
+                    }
+                }
                 Next::Hold { why, held_for } => self.hold(why, held_for).await?,
                 Next::Answer(answer) => return Err(answer),
                 Next::Forward {
@@ -94,22 +102,17 @@ impl<'w> Exchange<'w> {
         }
     }
 
-    /// Passes the request to the local backend. Its body is not kept: nothing sends it a second time.
+    /// Passes the request to the local backend; `None` where it must be decided about anew, because its database refused
+    /// the write. Of a read nothing is kept: nothing sends it a second time.
     async fn serve(
         &mut self,
         backend: Authority,
         stamp: &Stamp,
         in_flight: Option<InFlight>,
-    ) -> Result<Response<Answered>, Answer> {
+    ) -> Result<Option<Response<Answered>>, Answer> {
         self.worker.state.metrics.home.inc();
-        let mut request = Request::new(match self.take_body() {
-            Received::Empty => Sent::Empty,
-            Received::Fresh(body) => Sent::Through(body),
-            Received::Kept(kept) => Sent::Attempt(kept.attempt()),
-        });
-        *request.method_mut() = std::mem::take(&mut self.parts.method);
+        let mut request = self.to_backend();
         *request.uri_mut() = uri(backend, &self.parts.uri);
-        *request.headers_mut() = std::mem::take(&mut self.parts.headers);
         stamp.put(request.headers_mut());
         let patience = self.worker.state.limits.answer_time;
         let taken = self.watched(&mut request);
@@ -132,10 +135,36 @@ impl<'w> Exchange<'w> {
             }
             Err(_) => return Err(late("the backend")),
         };
+        let refused = self.asked.write && response.headers().contains_key(REFUSED);
+        if refused && self.may_go_again() {
+            // Nothing was written, so nothing of it is in flight.
+            drop((response, in_flight));
+            self.before_again().await;
+            return Ok(None);
+        }
         strip_hop_by_hop(response.headers_mut());
         strip_ours(response.headers_mut());
         stamp.put(response.headers_mut());
-        Ok(response.map(|body| Answered::begins(body, in_flight)))
+        Ok(Some(response.map(|body| Answered::begins(body, in_flight))))
+    }
+
+    /// The request as it goes to the local backend. A write may have to go again, so it is kept.
+    fn to_backend(&mut self) -> Request<Sent> {
+        let mut request;
+        if self.asked.write {
+            request = Request::new(self.kept_attempt());
+            *request.method_mut() = self.parts.method.clone();
+            *request.headers_mut() = self.parts.headers.clone();
+        } else {
+            request = Request::new(match self.take_body() {
+                Received::Empty => Sent::Empty,
+                Received::Fresh(body) => Sent::Through(body),
+                Received::Kept(kept) => Sent::Attempt(kept.attempt()),
+            });
+            *request.method_mut() = std::mem::take(&mut self.parts.method);
+            *request.headers_mut() = std::mem::take(&mut self.parts.headers);
+        }
+        request
     }
 
     /// Passes the request to the owner's router; `None` where it must be decided about anew.

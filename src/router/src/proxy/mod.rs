@@ -1,10 +1,12 @@
 //! One request from its arrival to its answer.
 //!
-//! `decide` says what to do by the view of one moment, `exchange` does it, and `held` waits where it must.
+//! `decide` says what to do by the view of one moment, `exchange` does it, `held` waits where it must, and `refused` where a
+//! service's database did not take a write.
 
 mod decide;
 mod exchange;
 mod held;
+mod refused;
 
 use crate::answer::Answer;
 use crate::body::{Answered, Received};

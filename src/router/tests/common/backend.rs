@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -26,6 +27,7 @@ pub struct Backend {
     pub addr: SocketAddr,
     got: Arc<Mutex<Vec<Got>>>,
     open: watch::Sender<bool>,
+    refusals: Arc<AtomicUsize>,
 }
 
 impl Backend {
@@ -34,15 +36,26 @@ impl Backend {
         let addr = listener.local_addr().unwrap();
         let got = Arc::<Mutex<Vec<Got>>>::default();
         let open = watch::Sender::new(true);
-        let (list, gate) = (got.clone(), open.subscribe());
+        let refusals = Arc::<AtomicUsize>::default();
+        let (list, gate, left) = (got.clone(), open.subscribe(), refusals.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (list, gate) = (list.clone(), gate.clone());
-                let service = service_fn(move |request| answer(request, list.clone(), gate.clone()));
+                let (list, gate, left) = (list.clone(), gate.clone(), left.clone());
+                let service = service_fn(move |request| answer(request, list.clone(), gate.clone(), left.clone()));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { addr, got, open }
+        Self {
+            addr,
+            got,
+            open,
+            refusals,
+        }
+    }
+
+    /// Has so many further requests answered as a service does whose database refuses them.
+    pub fn refuse(&self, requests: usize) {
+        self.refusals.store(requests, Ordering::SeqCst);
     }
 
     /// Requests so far, in the order of their arrival.
@@ -67,6 +80,7 @@ async fn answer(
     request: Request<Incoming>,
     list: Arc<Mutex<Vec<Got>>>,
     mut gate: watch::Receiver<bool>,
+    refusals: Arc<AtomicUsize>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let Ok(body) = body.collect().await else {
@@ -82,6 +96,14 @@ async fn answer(
         trailers,
     });
     gate.wait_for(|open| *open).await.unwrap();
+    let one_less = |left: usize| left.checked_sub(1);
+    if refusals
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+        .is_ok()
+    {
+        let refused = Response::builder().status(409).header("x-multiactive-refused", "MA001");
+        return Ok(refused.body(Full::from("refused")).unwrap());
+    }
     let response = Response::builder()
         .header("x-backend", "yes")
         // A backend cannot speak for the router.
