@@ -7,6 +7,7 @@
 
 use crate::epoch::Epoch;
 use crate::ids::{OperationUid, UnitName};
+use crate::lease::Seal;
 use crate::promotion::{Operation, Step};
 use crate::slots::SlotSet;
 use crate::span::{Span, SpanState};
@@ -40,12 +41,9 @@ pub struct LeaseGrant {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseWanted {
     /// Nobody may renew it.
-    Sealed {
-        /// The uid of the Failover, for people.
-        by: OperationUid,
-        /// Since which table. A seal of an earlier one is put on again, so that whatever was decided on before fails.
-        at: Epoch,
-    },
+    ///
+    /// A seal of an earlier table is put on again, so that whatever was decided on before fails.
+    Sealed(Seal),
     /// The unit may hold it.
     Granted {
         /// Since which table; [`Epoch::NEVER`] where it was never taken away.
@@ -62,7 +60,7 @@ pub fn lease_wanted(table: &RoutingTable, unit: &UnitName) -> LeaseWanted {
     let quarantined = table.quarantined.iter().filter(|known| known.unit == *unit);
     let quarantined = quarantined.map(|known| (known.since, known.by.clone()));
     match fencing.chain(quarantined).max_by_key(|(at, _)| *at) {
-        Some((at, by)) => LeaseWanted::Sealed { by, at },
+        Some((at, by)) => LeaseWanted::Sealed(Seal { by, at }),
         None => LeaseWanted::Granted {
             at: granted(table, unit),
         },

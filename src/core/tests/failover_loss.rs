@@ -1,5 +1,5 @@
 //! The bound of a loss, row by row: what proves which time, and that unknown is never zero.
-#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests are tests too.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // Helpers of tests are tests too.
 
 use jiff::{SignedDuration, Timestamp};
 use multiactive_core::promotion::{FenceProof, FencedBy, Heard, Landmark, LossInputs, Progress, loss};
@@ -133,5 +133,12 @@ fn a_bound_is_the_shortest_time_that_is_proven_for_the_target_and_else_unknown()
 fn positions_of_two_histories_cannot_be_compared() {
     assert_eq!(progress("a", 5).covers(&progress("a", 5)), Some(true));
     assert_eq!(progress("a", 4).covers(&progress("a", 5)), Some(false));
+    for text in ["", "5", "a@", "a@+5", "a@5x"] {
+        assert!(text.parse::<Progress>().is_err(), "{text}");
+    }
+    assert_eq!(
+        progress("a@b", u64::MAX).to_string().parse(),
+        Ok(progress("a@b", u64::MAX))
+    );
     assert_eq!(progress("b", 9).covers(&progress("a", 5)), None);
 }

@@ -22,7 +22,7 @@ pub use admit::{Refusal, Request, admit};
 pub use decision::{Decision, DecisionKind, Needed};
 pub use failover::{
     Accepted, Candidate, Choosing, CutSeen, FAILOVER_BUDGETS, Failover, FailoverRange, FailoverRequest, FailoverSeen,
-    FenceProof, FencedBy, Found, Heard, Landmark, LeaseEnd, LeaseSeen, Loss, LossInputs, OnLeaseLoss, Placed,
+    FenceProof, FencedBy, Found, Heard, Landmark, LeaseEnd, LeaseSeen, Loss, LossInputs, ParseProgressError, Placed,
     Placement, Progress, Received, RenewalSeen, Retargeted, Skipped, StoreLoss, Superseded, Unplaced, Unusable, begin,
     choose, common_order, loss, record_found, unusable,
 };

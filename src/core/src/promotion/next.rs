@@ -56,9 +56,9 @@ pub enum Evidence {
     /// Nothing.
     None,
     /// With Cut: by what the fence is proven.
-    Fence(FenceProof),
+    Fence(Box<FenceProof>),
     /// With Drain: what may be lost.
-    Loss(Loss),
+    Loss(Box<Loss>),
 }
 
 pub(super) fn enter(step: Step) -> Move {

@@ -126,8 +126,8 @@ fn take_evidence(op: &mut Operation, evidence: &Evidence) {
     let Some(failover) = &mut op.failover else { return };
     match evidence {
         Evidence::None => {}
-        Evidence::Fence(proof) => failover.proof = Some(proof.clone()),
-        Evidence::Loss(loss) => failover.loss = Some(loss.clone()),
+        Evidence::Fence(proof) => failover.proof = Some((**proof).clone()),
+        Evidence::Loss(loss) => failover.loss = Some((**loss).clone()),
     }
 }
 

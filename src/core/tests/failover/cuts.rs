@@ -6,20 +6,21 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{Evidence, Loss, Move, RecordError, Seen, Step, record};
 
 fn loss(movement: &Move) -> &Loss {
-    match movement {
-        Move::Enter {
-            evidence: Evidence::Loss(loss),
-            ..
-        } => loss,
-        other => panic!("{other:?}"),
-    }
+    let Move::Enter {
+        evidence: Evidence::Loss(loss),
+        ..
+    } = movement
+    else {
+        panic!("{movement:?}");
+    };
+    loss
 }
 
 fn behind(movement: &Move) -> Vec<String> {
-    match movement {
-        Move::Enter { behind, .. } => behind.iter().map(ToString::to_string).collect(),
-        other => panic!("{other:?}"),
-    }
+    let Move::Enter { behind, .. } = movement else {
+        panic!("{movement:?}");
+    };
+    behind.iter().map(ToString::to_string).collect()
 }
 
 #[test]

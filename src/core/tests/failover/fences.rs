@@ -3,8 +3,10 @@
 use crate::common::{at, position, unit};
 use crate::{aborted, begun, brought_to, pass, seconds, short, usable};
 use multiactive_core::epoch::Epoch;
+use multiactive_core::lease::Mode;
+use multiactive_core::lease::Seal;
 use multiactive_core::promotion::{
-    Decision, DecisionKind, Evidence, FenceSeen, FencedBy, LeaseEnd, Move, OnLeaseLoss, Reach, Seen, Step, UnitReady,
+    Decision, DecisionKind, Evidence, FenceSeen, FencedBy, LeaseEnd, Move, Reach, Seen, Step, UnitReady,
 };
 use multiactive_core::quarantine::{LeaseWanted, lease_wanted};
 
@@ -19,7 +21,7 @@ fn confirm(seen: &mut Seen) {
 }
 
 fn keeps_serving(seen: &mut Seen) {
-    seen.failover.lease.as_mut().unwrap().on_loss = OnLeaseLoss::KeepServing;
+    seen.failover.lease.as_mut().unwrap().mode = Mode::KeepServing;
 }
 
 fn end(seen: &mut Seen, end: LeaseEnd) {
@@ -167,12 +169,15 @@ fn only_a_sealed_lease_that_is_over_a_report_or_a_persons_word_proves_the_fence(
 fn the_proof_says_what_it_stands_on_and_a_unit_that_fenced_itself_loses_nothing() {
     let table = brought_to(begun(), Step::Fence);
     let epoch = table.operations[0].epoch;
-    let proof = |change: &dyn Fn(&mut Seen)| match pass(&table, 1, change) {
-        Move::Enter {
+    let proof = |change: &dyn Fn(&mut Seen)| {
+        let Move::Enter {
             evidence: Evidence::Fence(proof),
             ..
-        } => proof,
-        other => panic!("{other:?}"),
+        } = pass(&table, 1, change)
+        else {
+            panic!("no proof");
+        };
+        *proof
     };
     let lease = proof(&|_| {});
     assert_eq!((lease.by, lease.landmarks[0].until_end), (FencedBy::Lease, seconds(12)));
@@ -276,7 +281,7 @@ fn a_lease_is_sealed_from_fence_on_and_an_abort_grants_it_anew_as_of_its_own_tab
         let by = "uid-east".into();
         assert_eq!(
             lease_wanted(&table, &east),
-            LeaseWanted::Sealed { by, at: fence },
+            LeaseWanted::Sealed(Seal { by, at: fence }),
             "{step}"
         );
         let back = aborted(&table);

@@ -12,10 +12,11 @@ mod remembers;
 use common::{at, orders, slots, table, unit, well};
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
+use multiactive_core::lease::Mode;
 use multiactive_core::promotion::{
     Candidate, Choosing, CutSeen, Decision, DecisionKind, FAILOVER_BUDGETS, FailoverRange, FailoverRequest,
-    FailoverSeen, LeaseEnd, LeaseSeen, Move, OnLeaseLoss, Operation, Outcome, Placement, Progress, Received,
-    RenewalSeen, Seen, Step, StorePosition, UnitPosition, UnitReady, begin, choose, next, record,
+    FailoverSeen, LeaseEnd, LeaseSeen, Move, Operation, Outcome, Placement, Progress, Received, RenewalSeen, Seen,
+    Step, StorePosition, UnitPosition, UnitReady, begin, choose, next, record,
 };
 use multiactive_core::quarantine::lost;
 use multiactive_core::span::encode;
@@ -121,7 +122,7 @@ fn dead(table: &RoutingTable, op: &Operation) -> Seen {
     seen.lost = lost(table);
     seen.failover = FailoverSeen {
         lease: Some(LeaseSeen {
-            on_loss: OnLeaseLoss::Fence,
+            mode: Mode::Fence,
             length: seconds(10),
             unenforced: Vec::new(),
             sealed: op

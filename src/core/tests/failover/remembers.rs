@@ -2,6 +2,7 @@
 
 use crate::common::{at, table, unit};
 use crate::{aborted, begun, brought_to, range, request, spans};
+use multiactive_core::lease::Seal;
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen, manage};
 use multiactive_core::promotion::{Found, Step, begin, record_found};
 use multiactive_core::quarantine::{LeaseWanted, RejoinError, is_quarantined, lease_wanted, lost, rejoin};
@@ -28,10 +29,10 @@ fn the_commit_puts_the_lost_unit_into_quarantine_and_fences_what_stays_with_it()
     let wanted = lease_wanted(&table, &unit("east"));
     assert_eq!(
         wanted,
-        LeaseWanted::Sealed {
+        LeaseWanted::Sealed(Seal {
             by: "uid-east".into(),
             at: table.epoch
-        }
+        })
     );
     assert_eq!(lost(&table), [unit("east")]);
 }
@@ -47,10 +48,10 @@ fn what_stays_with_a_unit_in_quarantine_can_be_failed_over_later() {
     // The old seal does not count for it: whatever was decided on before must fail.
     assert_eq!(
         lease_wanted(&fenced, &unit("east")),
-        LeaseWanted::Sealed {
+        LeaseWanted::Sealed(Seal {
             by: "uid-2".into(),
             at: fenced.epoch
-        }
+        })
     );
     let back = aborted(&fenced);
     assert!(

@@ -206,9 +206,9 @@ impl Model {
         };
         let unit = &mut world.units[number];
         let mut opened_before = [false; 2];
-        for slot in 0..self.slots {
+        for (slot, before) in opened_before.iter_mut().enumerate().take(self.slots) {
             let span = table.span(slot);
-            opened_before[slot] = unit.store.open[slot];
+            *before = unit.store.open[slot];
             let owns = span.is_owned_by(&UNITS[number].into()) && span.state.is_open();
             let op = table.operation(slot).filter(|op| op.step == Step::Open);
             let proven = op.is_none_or(|op| unit.store.reached.contains(&op.uid));

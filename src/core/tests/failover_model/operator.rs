@@ -6,11 +6,12 @@ use super::world::{EAST, Fact, Lease, NORTH, SOUTH, Table, UNITS, World, Write, 
 use crate::common::{at, slots};
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
+use multiactive_core::lease::Mode;
 use multiactive_core::promotion::{
     Candidate, Choosing, CutSeen, Decision, DecisionKind, FAILOVER_BUDGETS, FailoverRange, FailoverRequest,
-    FailoverSeen, FenceSeen, LeaseEnd, LeaseSeen, MemberSeen, Move, MovingStore, OnLeaseLoss, Operation, Progress,
-    Reach, Received, RenewalSeen, Seen, Since, SourceSeen, StorePosition, TargetSeen, UnitPosition, UnitReady, begin,
-    choose, next, record,
+    FailoverSeen, FenceSeen, LeaseEnd, LeaseSeen, MemberSeen, Move, MovingStore, Operation, Progress, Reach, Received,
+    RenewalSeen, Seen, Since, SourceSeen, StorePosition, TargetSeen, UnitPosition, UnitReady, begin, choose, next,
+    record,
 };
 use multiactive_core::quarantine::{LeaseWanted, is_quarantined, lease_wanted, lost, rejoin};
 use multiactive_core::table::RoutingTable;
@@ -137,7 +138,7 @@ pub fn lease(model: &Model, world: &mut World, unit: usize) {
     let read = world.leases[unit];
     let wanted = lease_wanted(world.ledger.get(), &UNITS[unit].into());
     let (at, sealed) = match wanted {
-        LeaseWanted::Sealed { at, .. } => (at, true),
+        LeaseWanted::Sealed(seal) => (seal.at, true),
         LeaseWanted::Granted { at } => (at, false),
     };
     let newer = at > read.at || (model.has(Fault::StaleGrant) && sealed != read.sealed);
@@ -253,9 +254,9 @@ fn lease_seen(model: &Model, world: &World, unit: usize) -> LeaseSeen {
         (false, _) => Some((whenever, over)).filter(|_| model.has(Fault::CommitBeforeSeal)),
     };
     LeaseSeen {
-        on_loss: match model.keep_serving && !model.has(Fault::EndUnderKeepServing) {
-            true => OnLeaseLoss::KeepServing,
-            false => OnLeaseLoss::Fence,
+        mode: match model.keep_serving && !model.has(Fault::EndUnderKeepServing) {
+            true => Mode::KeepServing,
+            false => Mode::Fence,
         },
         // No slack beyond what has passed: the tightest bound that may be.
         length: SignedDuration::ZERO,

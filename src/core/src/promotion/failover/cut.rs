@@ -27,7 +27,7 @@ pub(super) fn cut(op: &Operation, failover: &Failover, seen: &Seen, now: Timesta
     };
     let answers = match answers(op, seen, now) {
         Ok(answers) => answers,
-        Err(wait) => return wait,
+        Err(wait) => return Move::Wait(wait),
     };
     let at_risk = stores_at_risk(op, &failover.lost);
     let Some(mine) = answers.cut.iter().find(|cut| cut.unit == op.target) else {
@@ -50,7 +50,7 @@ pub(super) fn cut(op: &Operation, failover: &Failover, seen: &Seen, now: Timesta
     }
     let loss = match gate(op, failover, seen, proof, mine, &ahead, now) {
         Ok(loss) => loss,
-        Err(blocked) => return blocked,
+        Err(blocked) => return Move::Wait(blocked),
     };
     // Who has not the same of the lost unit's log is not linked to the new owner before it was compared.
     let differs = |cut: &&&CutSeen| !(covers(mine, cut, &at_risk) && covers(cut, mine, &at_risk));
@@ -70,7 +70,7 @@ pub(super) fn cut(op: &Operation, failover: &Failover, seen: &Seen, now: Timesta
         passed: Vec::new(),
         positions: positions(op, mine),
         behind,
-        evidence: Evidence::Loss(loss),
+        evidence: Evidence::Loss(Box::new(loss)),
     }
 }
 
@@ -81,7 +81,7 @@ struct Answers<'a> {
     late: bool,
 }
 
-fn answers<'a>(op: &Operation, seen: &'a Seen, now: Timestamp) -> Result<Answers<'a>, Move> {
+fn answers<'a>(op: &Operation, seen: &'a Seen, now: Timestamp) -> Result<Answers<'a>, WaitFor> {
     let late = overdue(seen.entered(op, Step::Cut), op.budgets.drain, now);
     let (mut cut, mut silent) = (Vec::new(), Vec::new());
     for member in &seen.members {
@@ -94,7 +94,7 @@ fn answers<'a>(op: &Operation, seen: &'a Seen, now: Timestamp) -> Result<Answers
             Some(answer) => cut.push(answer),
             None if member.unit == op.target => {}
             None if late || excused(op, seen, member) => silent.push(member.unit.clone()),
-            None => return Err(Move::Wait(WaitFor::Cut(member.unit.to_string()))),
+            None => return Err(WaitFor::Cut(member.unit.to_string())),
         }
     }
     Ok(Answers { cut, silent, late })
@@ -160,7 +160,7 @@ fn gate(
     mine: &CutSeen,
     ahead: &[&CutSeen],
     now: Timestamp,
-) -> Result<Loss, Move> {
+) -> Result<Loss, WaitFor> {
     let at_risk = stores_at_risk(op, &failover.lost);
     let progress = mine
         .stores

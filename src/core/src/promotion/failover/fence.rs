@@ -1,8 +1,9 @@
 //! Fence: whether the lost unit provably commits nothing any more, and by what.
 
 use super::next::{broken_follower, decision, pending};
-use super::seen::{LeaseEnd, LeaseSeen, OnLeaseLoss};
+use super::seen::{LeaseEnd, LeaseSeen};
 use super::types::{Failover, FenceProof, FencedBy, Heard, Landmark};
+use crate::lease::Mode;
 use crate::promotion::decision::{DecisionKind, find};
 use crate::promotion::next::{Evidence, Move, aborted, enter_with};
 use crate::promotion::operation::{Operation, Step};
@@ -61,7 +62,7 @@ pub(super) fn fence(op: &Operation, failover: &Failover, seen: &Seen, now: Times
         }
     }
     let proof = prove(seen, lease, by, ended, now);
-    enter_with(Step::Cut, Evidence::Fence(proof))
+    enter_with(Step::Cut, Evidence::Fence(Box::new(proof)))
 }
 
 /// Whether the lost unit's own agent says that its databases are fenced for this operation.
@@ -80,12 +81,10 @@ fn seal_of(failover: &Failover, lease: &LeaseSeen) -> Option<LeaseEnd> {
 
 /// Whether the end of the lease is the end of writing, else why not.
 fn end_counts(lease: &LeaseSeen) -> Result<(), String> {
-    match (lease.on_loss, lease.unenforced.first()) {
-        (OnLeaseLoss::Fence, None) => Ok(()),
-        (OnLeaseLoss::KeepServing, _) => {
-            Err("its onLeaseLoss is KeepServing, so it may write without a lease".to_owned())
-        }
-        (OnLeaseLoss::Fence, Some(store)) => Err(format!("{store} there knows no deadline")),
+    match (lease.mode, lease.unenforced.first()) {
+        (Mode::Fence, None) => Ok(()),
+        (Mode::KeepServing, _) => Err("its onLeaseLoss is KeepServing, so it may write without a lease".to_owned()),
+        (Mode::Fence, Some(store)) => Err(format!("{store} there knows no deadline")),
     }
 }
 
@@ -107,7 +106,7 @@ fn unproven(
 ) -> Move {
     let lost = &failover.lost;
     let waited = |patience| overdue(seen.entered(op, Step::Fence), patience, now);
-    let confirm = |why: String| decision(DecisionKind::ConfirmFenced, lost.as_str(), why);
+    let confirm = |why: String| Move::Wait(decision(DecisionKind::ConfirmFenced, lost.as_str(), why));
     match (end_counts(lease), end) {
         (Err(why), _) if waited(ANSWER) => confirm(format!("{lost} does not answer, and {why}")),
         (Err(_), _) => Move::Wait(WaitFor::Fence(lost.to_string())),

@@ -28,9 +28,10 @@ pub use choose::{
 };
 pub use loss::{Loss, LossInputs, StoreLoss, loss};
 pub use next::FAILOVER_BUDGETS;
-pub use seen::{CutSeen, FailoverSeen, LeaseEnd, LeaseSeen, OnLeaseLoss, Received, RenewalSeen};
+pub use seen::{CutSeen, FailoverSeen, LeaseEnd, LeaseSeen, Received, RenewalSeen};
 pub use types::{
-    Accepted, Failover, FenceProof, FencedBy, Found, Heard, Landmark, Progress, Retargeted, Superseded, record_found,
+    Accepted, Failover, FenceProof, FencedBy, Found, Heard, Landmark, ParseProgressError, Progress, Retargeted,
+    Superseded, record_found,
 };
 
 pub(super) use next::{next, wake_at};

@@ -26,12 +26,12 @@ pub const FAILOVER_BUDGETS: Budgets = Budgets {
 const LINKS: SignedDuration = SignedDuration::from_secs(3);
 
 /// A wait that only a person ends.
-pub(super) fn decision(kind: DecisionKind, target: &str, why: String) -> Move {
+pub(super) fn decision(kind: DecisionKind, target: &str, why: String) -> WaitFor {
     let needed = Needed {
         kind,
         target: target.to_owned(),
     };
-    Move::Wait(WaitFor::Decision { needed, why })
+    WaitFor::Decision { needed, why }
 }
 
 pub(in crate::promotion) fn next(op: &Operation, failover: &Failover, seen: &Seen, now: Timestamp) -> Move {
@@ -176,7 +176,7 @@ pub(super) fn give_way(op: &Operation, failover: &Failover, seen: &Seen, reason:
         "{why}, and no other unit may take the slots; an abort gives them back to {}",
         failover.lost
     );
-    decision(DecisionKind::Abort, failover.lost.as_str(), why)
+    Move::Wait(decision(DecisionKind::Abort, failover.lost.as_str(), why))
 }
 
 /// Whether the lost unit has reported the fence of this operation.

@@ -6,6 +6,7 @@ use super::choose::Candidate;
 use super::types::Progress;
 use crate::epoch::Epoch;
 use crate::ids::{StoreName, UnitName};
+use crate::lease::Mode;
 use crate::promotion::StorePosition;
 use jiff::SignedDuration;
 
@@ -21,15 +22,6 @@ pub struct FailoverSeen {
     pub cuts: Vec<CutSeen>,
     /// The units that may be the target instead, the best one first: [`super::common_order`].
     pub candidates: Vec<Candidate>,
-}
-
-/// What a unit does where it cannot renew its lease: `Unit.spec.onLeaseLoss` with `Auto` resolved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum OnLeaseLoss {
-    /// Its databases refuse writes after the deadline.
-    Fence,
-    /// A live agent goes on extending the deadline by itself, so the lease's end proves nothing.
-    KeepServing,
 }
 
 /// Whether a sealed lease is over.
@@ -56,8 +48,8 @@ pub struct RenewalSeen {
 /// A unit's write lease.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseSeen {
-    /// What its unit does without it.
-    pub on_loss: OnLeaseLoss,
+    /// What its unit does without it: `Unit.spec.onLeaseLoss` with `Auto` resolved.
+    pub mode: Mode,
     /// How long it lasts.
     pub length: SignedDuration,
     /// Moving stores whose databases know no deadline: the lease's end proves nothing about them.

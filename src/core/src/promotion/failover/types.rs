@@ -5,6 +5,8 @@ use crate::epoch::Epoch;
 use crate::ids::{OperationUid, StoreName, UnitName};
 use crate::table::RoutingTable;
 use jiff::{SignedDuration, Timestamp};
+use std::fmt;
+use std::str::FromStr;
 
 /// How far a log had come, in a form that can be compared. The engine's own text stays opaque to the core; who knows the
 /// engine (the agent, which has its driver) says this beside it.
@@ -22,6 +24,33 @@ impl Progress {
     /// Whether all that stands up to `other` stands up to here as well; `None` where that cannot be compared.
     pub fn covers(&self, other: &Self) -> Option<bool> {
         (self.log == other.log).then_some(self.at >= other.at)
+    }
+}
+
+/// As it stands in a lease, where everything else is opaque text.
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.log, self.at)
+    }
+}
+
+/// The text is not what [`Progress`] writes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no progress: expected log@number")]
+pub struct ParseProgressError(pub String);
+
+impl FromStr for Progress {
+    type Err = ParseProgressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // `parse` alone would take `+1` too.
+        let digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let parsed = text.rsplit_once('@').and_then(|(log, at)| {
+            let at = Some(at).filter(digits)?.parse().ok()?;
+            let log = log.to_owned();
+            Some(Self { log, at })
+        });
+        parsed.ok_or_else(|| ParseProgressError(text.to_owned()))
     }
 }
 
