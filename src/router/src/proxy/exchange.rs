@@ -111,7 +111,7 @@ impl<'w> Exchange<'w> {
         in_flight: Option<InFlight>,
     ) -> Result<Option<Response<Answered>>, Answer> {
         self.worker.state.metrics.home.inc();
-        let mut request = self.to_backend();
+        let mut request = self.for_backend();
         *request.uri_mut() = uri(backend, &self.parts.uri);
         stamp.put(request.headers_mut());
         let patience = self.worker.state.limits.answer_time;
@@ -149,7 +149,7 @@ impl<'w> Exchange<'w> {
     }
 
     /// The request as it goes to the local backend. A write may have to go again, so it is kept.
-    fn to_backend(&mut self) -> Request<Sent> {
+    fn for_backend(&mut self) -> Request<Sent> {
         let mut request;
         if self.asked.write {
             request = Request::new(self.kept_attempt());
