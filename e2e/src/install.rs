@@ -122,6 +122,8 @@ impl Install {
             },
             "agent": {
                 "image": "process/multiactive-agent",
+                "replicas": 1,
+                "strategy": {"type": "Recreate"},
                 "listenRouters": at(AGENT_PORT),
                 "listen": at(18091),
                 "extraEnv": env(Some("agent")),

@@ -119,7 +119,12 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let way = AbortOnDropHandle::new(tokio::spawn(way));
     let leases = tokio::spawn({
         let (agent, stop) = (agent.clone(), stop.clone());
-        async move { agent.keep_leases(stop).await }
+        // However it ends, the program must not go on without it.
+        let ends = stop.clone().drop_guard();
+        async move {
+            agent.keep_leases(stop).await;
+            drop(ends);
+        }
     });
     // Units must go on while the API server is away: only another holder ends the lead.
     let election = Election::new(requests, &flags.namespace, LEASE, &identity).leading_on_when_silent();

@@ -193,6 +193,11 @@ fn object(
 ///
 /// What it lacks, in words: it is no write lease of ours, or somebody has changed it.
 pub fn held(object: &LeaseObject) -> Result<HeldLease, String> {
+    if !object.labels().contains_key(LABEL) {
+        return Err(format!(
+            "label {LABEL} is missing: the policy that guards leases does not see it"
+        ));
+    }
     let spec = object.spec.as_ref();
     let unit = spec.and_then(|spec| spec.holder_identity.clone());
     let unit = unit

@@ -35,6 +35,8 @@ pub struct State {
     pub hold: Hold,
     /// The bytes that are kept.
     pub budget: Arc<Budget>,
+    /// Those of writes that are served here, and may have to go again.
+    pub served_budget: Arc<Budget>,
     /// What it counts.
     pub metrics: Metrics,
     /// Whether it has a table.
@@ -131,6 +133,7 @@ impl State {
             view: ArcSwap::default(),
             hold: Hold::new(limits.hold_requests),
             budget: Budget::new(limits.kept_total),
+            served_budget: Budget::new(limits.kept_total),
             limits,
             metrics,
             readiness,

@@ -1,5 +1,6 @@
 //! The way to the ledger: a kubeconfig in a Secret that the hub's operator keeps fresh.
 
+use anyhow::Context;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::config::Kubeconfig;
@@ -43,12 +44,18 @@ pub async fn watch_hub(client: Client, namespace: String, hub: watch::Sender<Hub
         let secret = match seen {
             Seen::Present(secret) => secret,
             Seen::Absent => {
-                tracing::warn!(namespace, secret = HUB_ACCESS_SECRET, "there is no way to the hub");
-                last = None;
-                hub.send_replace(Hub::None(format!(
-                    "there is no Secret {namespace}/{HUB_ACCESS_SECRET}: the hub's operator writes it where it knows the hub's \
-                     address (operator.hubServer) and this MemberCluster is Ready"
-                )));
+                tracing::warn!(
+                    namespace,
+                    secret = HUB_ACCESS_SECRET,
+                    "there is no Secret with the way to the hub"
+                );
+                // Its token is good until it ends or its account is gone, whether the Secret is there or not.
+                if last.is_none() {
+                    hub.send_replace(Hub::None(format!(
+                        "there is no Secret {namespace}/{HUB_ACCESS_SECRET}: the hub's operator writes it where it knows the \
+                         hub's address (operator.hubServer) and this MemberCluster is Ready"
+                    )));
+                }
                 continue;
             }
             Seen::Unparsable { .. } => continue,
@@ -74,7 +81,11 @@ pub async fn watch_hub(client: Client, namespace: String, hub: watch::Sender<Hub
 }
 
 async fn leases(text: &[u8]) -> anyhow::Result<KubernetesLeases> {
-    let kubeconfig = Kubeconfig::from_yaml(std::str::from_utf8(text)?)?;
+    // What a parser says may quote what it read, which is a Secret.
+    let kubeconfig = std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| Kubeconfig::from_yaml(text).ok());
+    let kubeconfig = kubeconfig.context("key kubeconfig holds no kubeconfig")?;
     let client = from_kubeconfig(kubeconfig, PATIENCE).await?;
     let namespace = client.default_namespace().to_owned();
     Ok(KubernetesLeases::new(client, &namespace))

@@ -101,13 +101,14 @@ impl Databases {
         join_all(looks).await.into_iter().flatten().collect()
     }
 
-    /// Tells each that was read, for at most `limit`.
-    pub(super) async fn tell(&mut self, all: All, act: &Act, terms: Terms, limit: Duration, metrics: &Metrics) {
+    /// Tells each that was read, for at most `limit`; whether all of them have done as they were told.
+    pub(super) async fn tell(&mut self, all: All, act: &Act, terms: Terms, limit: Duration, metrics: &Metrics) -> bool {
         let told = self.0.iter_mut().map(async |(name, database)| {
             let before = all.get(name);
             let call = async {
                 match (act, before) {
-                    (Act::Extend { .. }, Some(before)) if before.set => database.driver.expire().await.map(|()| false),
+                    // What a clock says that was set is no time: whatever it counts is over, whether there is more or not.
+                    (_, Some(before)) if before.set => database.driver.expire().await.map(|()| false),
                     (Act::Extend { granted }, Some(before)) => extend(&database.driver, before, *granted, terms).await,
                     (Act::Expire, _) => database.driver.expire().await.map(|()| false),
                     // What was not read in time has the deadline that it has.
@@ -117,7 +118,7 @@ impl Databases {
             let began = std::time::Instant::now();
             let Ok(answer) = tokio::time::timeout(limit, call).await else {
                 metrics.verb("lease", "TimedOut", began.elapsed());
-                return;
+                return false;
             };
             let outcome = answer.as_ref().map_or_else(Error::reason, |_| "Done");
             metrics.verb("lease", outcome, began.elapsed());
@@ -125,17 +126,21 @@ impl Databases {
                 Ok(taken) => {
                     database.trouble = None;
                     database.taken |= taken;
+                    taken || !matches!(act, Act::Extend { .. })
                 }
-                Err(error) => database.tell(name, &error),
+                Err(error) => {
+                    database.tell(name, &error);
+                    false
+                }
             }
         });
-        join_all(told).await;
+        join_all(told).await.into_iter().all(|done| done)
     }
 }
 
-/// The position's unit comes first in the vector: its own log.
+/// The clock comes first: what is written between the two readings is counted as written before neither. The position's unit
+/// comes first in the vector: its own log.
 async fn look(driver: &Postgres) -> Result<(StoreClock, Option<String>, Option<Reading>), Error> {
-    let position = driver.position().await?.into_iter().next();
     let asked = boottime();
     let clock = driver.clock().await?;
     let reading = asked.zip(boottime()).map(|(asked, answered)| Reading {
@@ -143,6 +148,7 @@ async fn look(driver: &Postgres) -> Result<(StoreClock, Option<String>, Option<R
         asked,
         answered,
     });
+    let position = driver.position().await?.into_iter().next();
     Ok((clock, position.map(|own| own.position), reading))
 }
 

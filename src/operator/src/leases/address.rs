@@ -3,7 +3,7 @@
 use crate::tables::MANAGED_BY;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -14,8 +14,19 @@ use std::collections::BTreeMap;
 
 /// Until when the token in the Secret is valid.
 const UNTIL: &str = "multiactive.io/token-until";
+/// Since when.
+const SINCE: &str = "multiactive.io/token-since";
 /// What the Secret was made from besides the token.
 const MADE_FROM: &str = "multiactive.io/made-from";
+
+/// Whose token it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Account<'a> {
+    /// The namespace of the account, which is that of the leases.
+    pub(super) namespace: &'a str,
+    /// The account's uid: one that was made again has another, and no token of the first is good for it.
+    pub(super) uid: &'a str,
+}
 
 /// Where the members' agents reach the hub's API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,16 +50,16 @@ impl HubAddress {
     }
 
     /// What changes where the Secret has to be written anew though its token is valid.
-    fn made_from(&self, namespace: &str) -> String {
-        let all = format!(
-            "{}\n{}\n{:?}\n{namespace}",
-            self.server, self.authorities, self.server_name
-        );
+    fn made_from(&self, account: Account<'_>) -> String {
+        let (server, authorities, name) = (&self.server, &self.authorities, &self.server_name);
+        let Account { namespace, uid } = account;
+        let all = format!("{server}\n{authorities}\n{name:?}\n{namespace}\n{uid}");
         format!("{:08x}", crc32fast::hash(all.as_bytes()))
     }
 
-    /// The Secret for a member's agents, whose token is valid until then.
-    pub(super) fn secret(&self, token: &str, namespace: &str, until: Timestamp) -> Secret {
+    /// The Secret for a member's agents, with a token of `account` that is valid in between.
+    pub(super) fn secret(&self, token: &str, account: Account<'_>, since: Timestamp, until: Timestamp) -> Secret {
+        let namespace = account.namespace;
         let mut cluster = json!({"server": self.server});
         if !self.authorities.is_empty() {
             cluster["certificate-authority-data"] = json!(STANDARD.encode(&self.authorities));
@@ -64,7 +75,11 @@ impl HubAddress {
             "contexts": [{"name": "hub", "context": {"cluster": "hub", "user": "agent", "namespace": namespace}}],
             "current-context": "hub",
         });
-        let annotations = [(UNTIL, until.to_string()), (MADE_FROM, self.made_from(namespace))];
+        let annotations = [
+            (SINCE, since.to_string()),
+            (UNTIL, until.to_string()),
+            (MADE_FROM, self.made_from(account)),
+        ];
         Secret {
             metadata: ObjectMeta {
                 name: Some(HUB_ACCESS_SECRET.to_owned()),
@@ -80,17 +95,20 @@ impl HubAddress {
         }
     }
 
-    /// Whether a Secret leads here, with a token that is valid for at least `left`.
-    pub(super) fn is_fresh(&self, secret: &Secret, namespace: &str, now: Timestamp, left: SignedDuration) -> bool {
+    /// Whether a Secret leads here, with a token of this account of whose time half is left: a server may give less time than
+    /// was asked for.
+    pub(super) fn is_fresh(&self, secret: &Secret, account: Account<'_>, now: Timestamp) -> bool {
         let annotation = |name| secret.annotations().get(name);
-        let until = annotation(UNTIL).and_then(|until| until.parse::<Timestamp>().ok());
+        let time = |name| annotation(name).and_then(|time| time.parse::<Timestamp>().ok());
+        let halfway =
+            |(since, until): (Timestamp, Timestamp)| until.duration_since(now) * 2 >= until.duration_since(since);
         let there = secret
             .data
             .as_ref()
             .is_some_and(|data| data.contains_key(HUB_ACCESS_KEY));
         there
-            && annotation(MADE_FROM) == Some(&self.made_from(namespace))
-            && until.is_some_and(|until| until.duration_since(now) >= left)
+            && annotation(MADE_FROM) == Some(&self.made_from(account))
+            && time(SINCE).zip(time(UNTIL)).is_some_and(halfway)
     }
 }
 
@@ -110,6 +128,11 @@ mod tests {
     use super::*;
     use kube::config::{KubeConfigOptions, Kubeconfig};
 
+    const ACCOUNT: Account<'_> = Account {
+        namespace: "system",
+        uid: "1",
+    };
+
     fn address() -> HubAddress {
         HubAddress {
             server: "https://hub.example:6443".to_owned(),
@@ -120,7 +143,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_secret_is_a_kubeconfig_that_leads_to_the_hub_and_the_namespace_of_leases() {
-        let secret = address().secret("token", "system", Timestamp::UNIX_EPOCH);
+        let (since, until) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        let secret = address().secret("token", ACCOUNT, since, until);
         let text = secret.data.unwrap().remove(HUB_ACCESS_KEY).unwrap().0;
         let kubeconfig = Kubeconfig::from_yaml(std::str::from_utf8(&text).unwrap()).unwrap();
         let mut bare = kubeconfig.clone();
@@ -144,27 +168,33 @@ mod tests {
 
     #[test]
     fn a_secret_is_written_anew_where_its_token_ends_or_the_hub_moved() {
-        let (now, hour) = (Timestamp::UNIX_EPOCH, SignedDuration::from_hours(1));
-        let secret = address().secret("token", "system", now + hour * 5);
+        let (now, hour) = (Timestamp::UNIX_EPOCH, jiff::SignedDuration::from_hours(1));
+        let secret = address().secret("token", ACCOUNT, now, now + hour * 8);
         let moved = HubAddress {
             server: "https://other.example:6443".to_owned(),
             ..address()
         };
         let mut emptied = secret.clone();
         emptied.data = None;
-        for (address, secret, namespace, at, want) in [
-            (address(), &secret, "system", now, true),
-            (address(), &secret, "system", now + hour, true),
-            (address(), &secret, "system", now + hour * 2, false),
-            (address(), &secret, "elsewhere", now, false),
-            (moved, &secret, "system", now, false),
-            (address(), &emptied, "system", now, false),
-            (address(), &Secret::default(), "system", now, false),
+        let elsewhere = Account {
+            namespace: "elsewhere",
+            ..ACCOUNT
+        };
+        let again = Account { uid: "2", ..ACCOUNT };
+        for (address, secret, account, at, want) in [
+            (address(), &secret, ACCOUNT, now, true),
+            (address(), &secret, ACCOUNT, now + hour * 4, true),
+            (address(), &secret, ACCOUNT, now + hour * 5, false),
+            (address(), &secret, elsewhere, now, false),
+            (address(), &secret, again, now, false),
+            (moved, &secret, ACCOUNT, now, false),
+            (address(), &emptied, ACCOUNT, now, false),
+            (address(), &Secret::default(), ACCOUNT, now, false),
         ] {
             assert_eq!(
-                address.is_fresh(secret, namespace, at, hour * 4),
+                address.is_fresh(secret, account, at),
                 want,
-                "{address:?} {at}"
+                "{address:?} {account:?} {at}"
             );
         }
     }

@@ -8,6 +8,8 @@ mod address;
 
 pub use address::HubAddress;
 
+use address::Account;
+
 use crate::Context;
 use crate::apply::{FIELD_MANAGER, apply, read, within, writing};
 use crate::error::Error;
@@ -288,9 +290,10 @@ impl Keeper {
         let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
         let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
         let account = account_name(&member.name);
-        if read(&accounts, &account).await?.is_none() {
-            apply(&accounts, &wanted.account()).await?;
-        }
+        let made = match read(&accounts, &account).await? {
+            Some(made) => made,
+            None => apply(&accounts, &wanted.account()).await?,
+        };
         let role = wanted.role();
         if read(&roles, &account)
             .await?
@@ -303,7 +306,9 @@ impl Keeper {
         }
         let secrets: Api<Secret> = Api::namespaced(member.client.clone(), &member.agent_namespace);
         let found = read(&secrets, HUB_ACCESS_SECRET).await?;
-        if found.is_some_and(|found| hub.is_fresh(&found, namespace, now, TOKEN / 2)) {
+        let uid = made.uid().unwrap_or_default();
+        let of = Account { namespace, uid: &uid };
+        if found.is_some_and(|found| hub.is_fresh(&found, of, now)) {
             return Ok(());
         }
         let request = TokenRequest {
@@ -317,9 +322,11 @@ impl Keeper {
         let params = PostParams::default();
         let call = accounts.create_token_request(&account, &params, &request);
         let answer = writing::<ServiceAccount, _>("requesting a token of", &account, call).await?;
-        // An answer without a token is none; it is asked for again.
-        let Some(status) = answer.status else { return Ok(()) };
-        let secret = hub.secret(&status.token, namespace, status.expiration_timestamp.0);
+        let Some(status) = answer.status else {
+            let what = format!("the token of ServiceAccount {account}");
+            return Err(Error::Timeout { what, limit: LIMIT });
+        };
+        let secret = hub.secret(&status.token, of, now, status.expiration_timestamp.0);
         apply(&secrets, &secret).await?;
         tracing::info!(member = member.name, "the way to the hub was written");
         Ok(())

@@ -8,7 +8,7 @@ use crate::body::{Answered, Received, Sent};
 use crate::flight::InFlight;
 use crate::headers::{self, HOP, REASON, REFUSED, Stamp, strip_hop_by_hop, strip_ours};
 use crate::hold::{HeldFor, Place};
-use crate::kept::Kept;
+use crate::kept::{Budget, Kept};
 use crate::view::DeclaredKeyspace;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Request, Response, StatusCode, request};
@@ -152,6 +152,8 @@ impl<'w> Exchange<'w> {
     fn for_backend(&mut self) -> Request<Sent> {
         let mut request;
         if self.asked.write {
+            // Of a budget of its own: what is served must not be in the way of what is held.
+            self.keep_within(self.worker.state.served_budget.clone());
             request = Request::new(self.kept_attempt());
             *request.method_mut() = self.parts.method.clone();
             *request.headers_mut() = self.parts.headers.clone();
@@ -269,10 +271,14 @@ impl<'w> Exchange<'w> {
     }
 
     pub(super) fn keep(&mut self) {
+        self.keep_within(self.worker.state.budget.clone());
+    }
+
+    fn keep_within(&mut self, budget: Arc<Budget>) {
         self.body = match self.take_body() {
             Received::Fresh(body) => {
-                let state = &self.worker.state;
-                Received::Kept(Kept::new(body, state.limits.kept_per_request, state.budget.clone()))
+                let limit = self.worker.state.limits.kept_per_request;
+                Received::Kept(Kept::new(body, limit, budget))
             }
             same @ (Received::Empty | Received::Kept(_)) => same,
         };

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// The first pause before it goes again; it doubles with each, up to the last.
 const FIRST: Duration = Duration::from_millis(20);
 /// The last.
-const LAST: Duration = Duration::from_millis(250);
+const LAST: Duration = Duration::from_secs(1);
 
 /// What is known of a write that was refused. It counts among those that wait, while it lives.
 pub(super) struct Refused {

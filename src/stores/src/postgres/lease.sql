@@ -6,11 +6,10 @@
 -- snapshot hides it, its share lock blocks the renewal, and the unit fences itself.
 --   A lease is valid only from `until - length` on: on a clock that was set back it is none, instead of a longer one.
 --   Length 0: ended at `until`; only who read the clock after that extends it again.
---   Never set: nobody has extended a lease here, and none is asked for (see `leased`).
+--   0: none was ever given on this server.
 CREATE SEQUENCE IF NOT EXISTS multiactive.lease AS bigint MINVALUE 0 START 0 CACHE 1 NO CYCLE;
 
--- `leased`: the first lease was extended, and from then on none passes for none; it is never false again. An agent extends
--- from the beginning: this is for stores whose agent is older than leases.
+-- `leased`: a lease is asked for; since this schema is here that is so from the beginning, whether anybody ever extends one.
 -- `server_start`, `brought_term`, `brought_epoch`: to which table `apply` has brought this database since this server runs;
 -- null: to none. Whoever extends the lease proves by it that slots which left this unit are closed here, though its own
 -- replica of the agent may have done nothing of that.
@@ -19,9 +18,10 @@ ALTER TABLE multiactive.store ADD COLUMN IF NOT EXISTS leased boolean NOT NULL D
                               ADD COLUMN IF NOT EXISTS brought_term integer,
                               ADD COLUMN IF NOT EXISTS brought_epoch bigint;
 
--- A sequence that was dropped and made again has no lease, rather than not asking for one.
-SELECT setval('multiactive.lease', 0) FROM multiactive.store
-WHERE leased AND pg_sequence_last_value('multiactive.lease'::regclass) IS NULL;
+-- A database that nobody has given a lease has none, rather than not asking for one: that somebody renews in the ledger proves
+-- nothing of what has reached it. So has a sequence that was dropped and made again.
+UPDATE multiactive.store SET leased = true WHERE NOT leased;
+SELECT setval('multiactive.lease', 0) WHERE pg_sequence_last_value('multiactive.lease'::regclass) IS NULL;
 
 -- This server's clock in microseconds since the epoch.
 CREATE OR REPLACE FUNCTION multiactive.clock() RETURNS bigint
@@ -37,7 +37,7 @@ DECLARE
     now_ms CONSTANT double precision := date_part('epoch', clock_timestamp()) * 1000;
     back CONSTANT boolean := now_ms < (held >> 21) - (held & 2097151);
 BEGIN
-    IF held IS NULL OR (now_ms < (held >> 21) AND NOT back) THEN
+    IF now_ms < (held >> 21) AND NOT back THEN
         RETURN true;
     END IF;
     -- A clock that was set back comes by the same lease again, long after it was over: who meets it ends it, unless it is
@@ -49,7 +49,7 @@ BEGIN
     RAISE EXCEPTION USING
         ERRCODE = 'MA004',
         MESSAGE = format('unit %s holds no write lease: %s', (SELECT unit FROM multiactive.store),
-                         CASE WHEN held = 0 THEN 'none was given to it on this server'
+                         CASE WHEN coalesce(held, 0) = 0 THEN 'none was given to it on this server'
                               ELSE format(CASE WHEN back THEN 'the clock of this server was set back, to before %s'
                                                WHEN held & 2097151 = 0 THEN 'it was ended at %s'
                                                ELSE 'it ran out at %s' END,
@@ -182,7 +182,7 @@ BEGIN
     UPDATE multiactive.store SET server_start = pg_postmaster_start_time(), brought_term = NULL, brought_epoch = NULL
     WHERE server_start IS DISTINCT FROM pg_postmaster_start_time();
     IF FOUND THEN
-        PERFORM setval('multiactive.lease', 0) FROM multiactive.store WHERE leased;
+        PERFORM setval('multiactive.lease', 0);
     END IF;
 END
 $begin_server$;
