@@ -127,6 +127,7 @@ affinity: {{- toYaml . | nindent 2 }}
   - routingtables
   - unitassignments
   - promotions
+  - failovers
   verbs: [get, list, watch]
 # What happened.
 - apiGroups: ["", events.k8s.io]

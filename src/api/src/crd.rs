@@ -1,7 +1,7 @@
 //! The CustomResourceDefinitions of all kinds, as they are installed: what derives, and what deriving cannot say.
 
 use crate::{
-    DataStore, Keyspace, MemberCluster, Promotion, Region, ReplicationLink, RoutingTable, ShardRange, Unit,
+    DataStore, Failover, Keyspace, MemberCluster, Promotion, Region, ReplicationLink, RoutingTable, ShardRange, Unit,
     UnitAssignment, UnitWorkload,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 pub fn all() -> serde_json::Result<Vec<CustomResourceDefinition>> {
     [
         DataStore::crd(),
+        Failover::crd(),
         Keyspace::crd(),
         MemberCluster::crd(),
         Promotion::crd(),

@@ -9,6 +9,8 @@ pub mod common;
 pub mod convert;
 pub mod crd;
 pub mod data_store;
+pub mod decision;
+pub mod failover;
 pub mod keyspace;
 pub mod member_cluster;
 pub mod promotion;
@@ -24,6 +26,8 @@ pub mod unit_workload;
 
 pub use common::*;
 pub use data_store::*;
+pub use decision::*;
+pub use failover::*;
 pub use keyspace::*;
 pub use member_cluster::*;
 pub use promotion::*;

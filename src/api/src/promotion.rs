@@ -1,5 +1,6 @@
 //! Promotion: a planned, lossless move of ownership to a unit. One-shot.
 
+use crate::decision::Decision;
 use crate::schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -37,7 +38,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.targetUnit == oldSelf.targetUnit && self.select == oldSelf.select && self.mode == oldSelf.mode && self.verify == oldSelf.verify && self.budgets == oldSelf.budgets && has(self.expectedEpoch) == has(oldSelf.expectedEpoch) && (!has(self.expectedEpoch) || self.expectedEpoch == oldSelf.expectedEpoch)")
         .message("the spec is immutable but for decisions: create a new Promotion"),
     validation = Rule::new("!has(oldSelf.decisions) || (has(self.decisions) && oldSelf.decisions.all(o, self.decisions.exists(n, n == o)))")
-        .message("decisions can be added, never changed or taken away")
+        .message("decisions can be added, never changed or taken away"),
+    validation = Rule::new("!has(self.decisions) || self.decisions.all(d, d.type == 'Abort')")
+        .message("a Promotion knows no decision but Abort")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PromotionSpec {
@@ -175,28 +178,6 @@ impl Default for PromotionBudgets {
             drain: default_drain_budget(),
         }
     }
-}
-
-/// What a person decided.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Decision {
-    /// What is decided.
-    #[serde(rename = "type")]
-    pub kind: DecisionType,
-    /// The user who decides; must be the one who sends the request.
-    #[schemars(schema_with = "schema::user")]
-    pub by: String,
-    /// Why, for those who read it later.
-    #[schemars(schema_with = "schema::reason")]
-    pub reason: String,
-}
-
-/// What people may decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum DecisionType {
-    /// End it before the commit point; after it, this does nothing.
-    Abort,
 }
 
 /// Where a Promotion stands.

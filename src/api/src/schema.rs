@@ -65,6 +65,8 @@ texts! {
     reason {"minLength": 1, "maxLength": 1024}
     /// A moment, RFC 3339 with fractions of a second.
     moment {"maxLength": 40}
+    /// A moment that people write, RFC 3339.
+    instant {"maxLength": 40, "format": "date-time"}
     /// A short text that the operator writes.
     short {"maxLength": 256}
     /// Names that the operator joined by commas.

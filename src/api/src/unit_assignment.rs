@@ -282,6 +282,15 @@ pub struct OperationReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::ordered_64::<crate::routing_table::TablePosition>")]
     pub fenced: Option<Vec<crate::routing_table::TablePosition>>,
+    /// At a lost unit that answers after all, with its fence: whether its databases ever opened the moving slots; absent
+    /// while unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<bool>,
+    /// At a survivor, in Cut: how far it has applied the lost unit's log in each moving store; present once every one of
+    /// them has cut the lost unit off at this epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::ordered_64::<CutReport>")]
+    pub cut: Option<Vec<CutReport>>,
     /// At a member, before Hold: the largest age of the sources' heartbeat, in milliseconds; absent while unknown. In
     /// Verify, which may last, in whole seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -298,6 +307,23 @@ pub struct OperationReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_64::<AnswerProblem>")]
     pub problems: Vec<AnswerProblem>,
+}
+
+/// How far a store has applied the log of a lost unit that it has cut off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CutReport {
+    /// The store's name.
+    #[schemars(schema_with = "schema::label")]
+    pub store: String,
+    /// Which history of the lost unit's log the number counts in.
+    #[schemars(schema_with = "schema::short")]
+    pub log: String,
+    /// How far, as a number in decimals: it may be larger than what JSON keeps exactly.
+    #[schemars(schema_with = "schema::digits")]
+    pub at: String,
+    /// The same as the engine writes it, with what was applied of the others' logs.
+    pub position: crate::routing_table::TablePosition,
 }
 
 /// Why a store has not answered an operation; it is asked again.

@@ -16,6 +16,7 @@ pub async fn grant(role: &str, user: &str) {
     };
     let roles = match role {
         "promotions-only" => vec![own(json!(["promotions"]), "multiactive.io")],
+        "failovers-only" => vec![own(json!(["failovers"]), "multiactive.io")],
         "tables-only" => vec![own(json!(["routingtables"]), "multiactive.io")],
         "namespaces-only" => vec![own(json!(["namespaces"]), "")],
         "generated-only" => vec![own(
@@ -51,10 +52,10 @@ pub async fn grant(role: &str, user: &str) {
     } else {
         ("multiactive.io", "routingtables")
     };
-    let resource = if role == "promotions-only" {
-        "promotions"
-    } else {
-        resource
+    let resource = match role {
+        "promotions-only" => "promotions",
+        "failovers-only" => "failovers",
+        _ => resource,
     };
     while !may(&client, "get", group, resource, "", None).await {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -104,6 +105,22 @@ fn the_accounts_of_the_chart_may_do_their_work_and_no_more() {
                 true,
             ),
             ("operator", &operator, "patch multiactive.io promotions -", TEAM, true),
+            (
+                "operator",
+                &operator,
+                "patch multiactive.io failovers/status -",
+                TEAM,
+                true,
+            ),
+            ("operator", &operator, "patch multiactive.io failovers -", TEAM, true),
+            ("operator", &operator, "create multiactive.io failovers -", TEAM, false),
+            (
+                "operator",
+                &operator,
+                "confirmfenced multiactive.io failovers -",
+                TEAM,
+                false,
+            ),
             ("operator", &operator, "create multiactive.io promotions -", TEAM, false),
             (
                 "operator",
@@ -312,6 +329,12 @@ fn the_roles_for_people_are_what_their_names_say() {
             ("get", "memberclusters", [true, true, true, true, true]),
             ("create", "promotions", [false, true, true, true, true]),
             ("abort", "promotions", [false, true, true, true, false]),
+            ("list", "failovers", [true, true, true, true, true]),
+            ("create", "failovers", [false, false, true, true, true]),
+            ("abort", "failovers", [false, false, true, true, false]),
+            ("acceptdataloss", "failovers", [false, false, true, true, false]),
+            ("confirmfenced", "failovers", [false, false, true, true, false]),
+            ("restore", "failovers", [false, false, false, false, true]),
             ("patch", "shardranges", [false, true, false, true, false]),
             ("create", "memberclusters", [false, false, false, true, false]),
             ("restore", "routingtables", [false, false, false, false, true]),

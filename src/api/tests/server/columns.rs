@@ -39,6 +39,21 @@ fn columns_answer_who_owns_what() {
                 ],
             ),
             (
+                good::failover("columns"),
+                json!({"to": "north-1,south-1", "step": "Cut", "waitingFor": "the cut at south-1", "reason": "Blocked",
+                    "loss": {"bound": "3s", "allowed": "5s"}, "outcome": "Succeeded"}),
+                "fo",
+                vec![
+                    ("LOST", "east-1"),
+                    ("TO", "north-1,south-1"),
+                    ("STEP", "Cut"),
+                    ("WAITING-FOR", "the cut at south-1"),
+                    ("LOSS", "3s"),
+                    ("OUTCOME", "Succeeded"),
+                    ("REASON", "Blocked"),
+                ],
+            ),
+            (
                 good::member_cluster("columns"),
                 json!({"conditions": ready, "credentialsUntil": "2027-01-01T00:00:00Z", "lastSeen": "2026-11-22T12:00:00Z"}),
                 "mcl",

@@ -99,6 +99,11 @@ pub fn promotion(name: &str) -> Value {
     of("Promotion", name, spec)
 }
 
+pub fn failover(name: &str) -> Value {
+    let spec = json!({"lostUnit": "east-1", "expectedEpoch": 41, "maxDataLoss": "5s"});
+    of("Failover", name, spec)
+}
+
 pub fn unit_assignment(name: &str) -> Value {
     let keyspace = keyspace("users");
     let mut declared = keyspace["spec"].clone();
@@ -129,6 +134,7 @@ pub fn all() -> Vec<Value> {
         data_store("good"),
         replication_link(),
         promotion("good"),
+        failover("good"),
         unit_assignment("good"),
     ]
 }

@@ -5,6 +5,7 @@
 mod accounts;
 mod columns;
 mod decisions;
+mod failovers;
 mod generated;
 mod good;
 mod leases;
