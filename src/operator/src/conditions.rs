@@ -128,6 +128,12 @@ impl Conditioned for multiactive_api::ShardRangeStatus {
     }
 }
 
+impl Conditioned for multiactive_api::FailoverStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+}
+
 impl Conditioned for multiactive_api::PromotionStatus {
     fn conditions(&self) -> &[Condition] {
         &self.conditions

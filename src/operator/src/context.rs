@@ -1,7 +1,7 @@
 //! What every part of the operator shares.
 
 use crate::hub::Hub;
-use crate::leases::HubAddress;
+use crate::leases::{HubAddress, Renewals};
 use crate::members::Members;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
@@ -29,6 +29,8 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// Copies of the Leases in the operator's namespace: those of units, and its own.
     pub leases: Mirror<Lease>,
+    /// Which renewals of them this process has seen, and when.
+    pub renewals: Renewals,
     /// Where members reach the hub; without it their agents keep no write leases in it.
     pub hub_address: Option<HubAddress>,
     /// Which Keyspaces can be used.
@@ -52,6 +54,7 @@ impl Context {
             checks: Checks::default(),
             metrics,
             leases: Mirror::default(),
+            renewals: Renewals::default(),
             hub_address: None,
         }
     }

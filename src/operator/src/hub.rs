@@ -6,7 +6,7 @@ use crate::supervise::supervise;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource};
 use multiactive_api::{
-    DataStore, Keyspace, MemberCluster, Promotion, Region, ReplicationLink, RoutingTable, ShardRange, Unit,
+    DataStore, Failover, Keyspace, MemberCluster, Promotion, Region, ReplicationLink, RoutingTable, ShardRange, Unit,
     UnitWorkload,
 };
 use serde::de::DeserializeOwned;
@@ -49,6 +49,8 @@ pub struct Hub {
     pub stores: Mirror<DataStore>,
     /// Promotions.
     pub promotions: Mirror<Promotion>,
+    /// Failovers.
+    pub failovers: Mirror<Failover>,
     /// Replication links.
     pub links: Mirror<ReplicationLink>,
     /// Routing tables: to notice changes by others; the ledger reads the server.
@@ -68,6 +70,7 @@ impl Default for Hub {
             ranges: Mirror::default(),
             stores: Mirror::default(),
             promotions: Mirror::default(),
+            failovers: Mirror::default(),
             links: Mirror::default(),
             tables: Mirror::default(),
             workloads: Mirror::default(),
@@ -97,6 +100,7 @@ impl Hub {
         self.watch(&self.ranges, &by);
         self.watch(&self.stores, &by);
         self.watch(&self.promotions, &by);
+        self.watch(&self.failovers, &by);
         self.watch(&self.links, &by);
         self.watch(&self.tables, &by);
         self.watch(&self.workloads, &by);
@@ -111,6 +115,7 @@ impl Hub {
         self.ranges.wait_until_ready().await;
         self.stores.wait_until_ready().await;
         self.promotions.wait_until_ready().await;
+        self.failovers.wait_until_ready().await;
         self.links.wait_until_ready().await;
         self.tables.wait_until_ready().await;
         self.workloads.wait_until_ready().await;

@@ -7,6 +7,7 @@ pub mod conditions;
 pub mod context;
 pub mod datastores;
 pub mod error;
+pub mod failovers;
 pub mod failpoints;
 pub mod finalizers;
 #[cfg(test)]

@@ -77,6 +77,16 @@ fn readiness(unit: &Unit, name: &UnitName, view: &View) -> Readiness {
             }
         };
     }
+    let quarantined = view.table.iter().flat_map(|table| &table.quarantined);
+    if let Some(known) = quarantined.into_iter().find(|known| known.unit == *name) {
+        return Readiness::Stalled {
+            reason: "Quarantined",
+            message: format!(
+                "the Failover {} gave its slots to others at epoch {}: it serves nothing before it was compared and has rejoined",
+                known.name, known.since
+            ),
+        };
+    }
     if let Err((reason, message)) = usable(unit, name, view) {
         let stalled = view
             .site_problem(unit)

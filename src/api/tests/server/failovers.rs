@@ -31,7 +31,7 @@ fn a_failover_names_the_lost_unit_and_the_epoch_that_was_seen() {
             json!(-1),
             Some("should be greater than or equal to 0"),
         ),
-        ("/spec/maxDataLoss", json!("5"), Some("should match")),
+        ("/spec/maxDataLoss", json!("5.5s"), Some("should match")),
         (
             "/spec/maxDataLoss",
             json!("25h"),

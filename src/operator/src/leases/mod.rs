@@ -5,8 +5,10 @@
 
 mod access;
 mod address;
+mod renewals;
 
 pub use address::HubAddress;
+pub use renewals::{Noted, Renewals, progress};
 
 use address::Account;
 
@@ -27,8 +29,12 @@ use kube::{Api, ResourceExt};
 use multiactive_api::{HUB_ACCESS_SECRET, Unit};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
-use multiactive_core::lease::Lease;
-use multiactive_ledger::{Commit, KubernetesLeases, KubernetesLedger, LEASE_LABEL, LeaseLedger, Ledger, lease_name};
+use multiactive_core::lease::{Lease, Seal};
+use multiactive_core::quarantine::{LeaseWanted, lease_wanted};
+use multiactive_ledger::{
+    Commit, KubernetesLeases, KubernetesLedger, LEASE_LABEL, LeaseLedger, Ledger, held, lease_name,
+};
+use multiactive_runtime::clock::boottime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,7 +113,11 @@ async fn watch(ctx: Arc<Context>, changed: Arc<Notify>) {
         async move {
             let api: Api<DeserializeGuard<LeaseObject>> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
             let known = AtomicUsize::new(0);
-            let word = |_: &str, _: &str, _| {
+            let word = |namespace: &str, name: &str, _| {
+                // A copy only lags: whoever holds a lease counts from before it.
+                if let Some(Ok(found)) = ctx.leases.get(namespace, name).map(|object| held(&object)) {
+                    ctx.renewals.note(name, &found, boottime());
+                }
                 let now = ctx.leases.count();
                 if known.swap(now, Ordering::Relaxed) != now {
                     changed.notify_one();
@@ -165,14 +175,22 @@ impl Keeper {
         {
             return true;
         }
-        let granted = match self.ledger.read(&namespace).await {
-            Ok(recorded) => recorded.map_or(Epoch::NEVER, |recorded| recorded.table.epoch),
+        let table = match self.ledger.read(&namespace).await {
+            Ok(recorded) => recorded.map(|recorded| recorded.table),
             Err(error) => {
                 tracing::warn!(namespace, unit = %name, %error, "no lease is made before the table is known");
                 return false;
             }
         };
-        let lease = Lease::first(name.clone(), granted);
+        let granted = table.as_ref().map_or(Epoch::NEVER, |table| table.epoch);
+        // One that was taken away by hand while the table wants it sealed must not come back as one that may be renewed.
+        let lease = match table.as_ref().map(|table| lease_wanted(table, &name)) {
+            Some(LeaseWanted::Sealed { by, at }) => Lease {
+                sealed: Some(Seal { by, at }),
+                ..Lease::first(name.clone(), Epoch::NEVER)
+            },
+            Some(LeaseWanted::Granted { .. }) | None => Lease::first(name.clone(), granted),
+        };
         let length = multiactive_api::convert::lease_terms("spec.leaseDuration", &unit.spec.lease_duration);
         let length = length.unwrap_or_default().length();
         match self.leases.write(&namespace, None, &lease, length, LIMIT).await {

@@ -20,7 +20,8 @@ pub struct Refused {
 }
 
 impl Refused {
-    fn new(reason: &str, message: impl ToString) -> Self {
+    /// One of this word and text.
+    pub fn new(reason: &str, message: impl ToString) -> Self {
         Self {
             reason: reason.to_owned(),
             message: message.to_string(),

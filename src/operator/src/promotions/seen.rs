@@ -1,16 +1,20 @@
 //! From the agents' reports to what the step machine sees. Facts are tied to the operation's uid and epoch; what is
 //! not known is `None`.
 
+use crate::failovers::seen::{decisions, failover_seen};
 use crate::tables::Inputs;
 use base64::Engine;
 use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use multiactive_api::{DecisionType, LinkState, OperationReport, Promotion, UnitAssignmentStatus, WorkloadState};
+use multiactive_api::{
+    Decision, DecisionType, LinkState, OperationReport, Promotion, UnitAssignmentStatus, WorkloadState,
+};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::promotion::Reach;
 use multiactive_core::promotion::{
-    FailoverSeen, FenceSeen, MemberSeen, MovingStore, Operation, RouterBehind, RoutersSeen, Seen, Since, SourceSeen,
+    FenceSeen, MemberSeen, MovingStore, Operation, OperationKind, RouterBehind, RoutersSeen, Seen, Since, SourceSeen,
     Step, StoreCompared, StorePosition, TargetSeen, Uncompared, UnitReady,
 };
 use multiactive_core::slots::{Slot, SlotSet};
@@ -43,9 +47,8 @@ pub fn seen(op: &Operation, inputs: &Inputs) -> Seen {
         routers_behind: Some(routers_behind(op, inputs)),
         // By the table, which is not among the inputs.
         lost: Vec::new(),
-        // A Failover is not run yet: no decision, no lease and no cut is read.
-        decisions: Vec::new(),
-        failover: FailoverSeen::default(),
+        decisions: decisions(op, inputs),
+        failover: failover_seen(op, inputs),
         since: Since::default(),
     }
 }
@@ -79,7 +82,7 @@ fn counted_stores(op: &Operation, in_force: Option<&[MovingStore]>) -> Vec<Movin
 
 /// Units with which links need not run: their members are away, or were when writes began to be held. Source and target
 /// are never among them: a planned promotion waits for both.
-pub(super) fn away(op: &Operation, inputs: &Inputs) -> BTreeSet<UnitName> {
+pub(crate) fn away(op: &Operation, inputs: &Inputs) -> BTreeSet<UnitName> {
     let sources = op.sources();
     let silent = inputs.silent_stores.iter();
     let silent = silent.filter(|(unit, store)| {
@@ -88,6 +91,7 @@ pub(super) fn away(op: &Operation, inputs: &Inputs) -> BTreeSet<UnitName> {
             .any(|moving| moving.store == *store && moving.has(unit))
     });
     let away = inputs.away.iter().chain(&op.behind).chain(silent.map(|(unit, _)| unit));
+    let away = away.chain(&inputs.lost);
     away.filter(|unit| **unit != op.target && !sources.contains(unit))
         .cloned()
         .collect()
@@ -95,19 +99,29 @@ pub(super) fn away(op: &Operation, inputs: &Inputs) -> BTreeSet<UnitName> {
 
 /// Why someone wants it to end: a decision, or that its object is being or was deleted.
 fn abort(op: &Operation, inputs: &Inputs) -> Option<String> {
-    let object = |promotion: &&std::sync::Arc<Promotion>| promotion.uid().as_deref() == Some(op.uid.as_str());
-    let Some(promotion) = inputs.promotions.iter().find(object) else {
-        // A copy that does not show it proves nothing: only the server knows.
-        return inputs
-            .gone
-            .contains(&op.uid)
-            .then(|| "its Promotion was deleted".to_owned());
+    let kind = op.kind;
+    let found: Option<(&ObjectMeta, &[Decision])> = match kind {
+        OperationKind::Promotion => {
+            let object = |promotion: &&std::sync::Arc<Promotion>| promotion.uid().as_deref() == Some(op.uid.as_str());
+            let promotion = inputs.promotions.iter().find(object);
+            promotion.map(|promotion| (&promotion.metadata, promotion.spec.decisions.as_slice()))
+        }
+        OperationKind::Failover => {
+            let failover = crate::failovers::seen::object(op, inputs);
+            failover.map(|failover| (&failover.metadata, failover.spec.decisions.as_slice()))
+        }
     };
-    if promotion.metadata.deletion_timestamp.is_some() {
-        return Some("its Promotion is being deleted".to_owned());
+    let Some((metadata, decisions)) = found else {
+        // A copy that does not show it proves nothing: only the server knows.
+        let gone = inputs.gone.contains(&op.object());
+        return gone.then(|| format!("its {kind} was deleted"));
+    };
+    if metadata.deletion_timestamp.is_some() {
+        return Some(format!("its {kind} is being deleted"));
     }
-    let decided = promotion.spec.decisions.iter().find(|decision| match decision.kind {
+    let decided = decisions.iter().find(|decision| match decision.kind {
         DecisionType::Abort => true,
+        DecisionType::AcceptDataLoss | DecisionType::ConfirmFenced => false,
     });
     decided.map(|decision| format!("{} decided Abort: {}", decision.by, decision.reason))
 }
@@ -125,7 +139,7 @@ fn report<'a>(op: &Operation, unit: &UnitName, inputs: &'a Inputs) -> Option<&'a
 }
 
 /// The report, if the agent acted on the operation's present epoch.
-fn current_report<'a>(op: &Operation, unit: &UnitName, inputs: &'a Inputs) -> Option<&'a OperationReport> {
+pub(crate) fn current_report<'a>(op: &Operation, unit: &UnitName, inputs: &'a Inputs) -> Option<&'a OperationReport> {
     report(op, unit, inputs).filter(|report| epoch(report.term, report.epoch) == Some(op.epoch))
 }
 
@@ -134,7 +148,7 @@ fn epoch(term: i64, epoch: i64) -> Option<Epoch> {
 }
 
 /// Whether `unit` can take over the slots of `stores`.
-pub(super) fn readiness(unit: &UnitName, inputs: &Inputs, stores: &[MovingStore]) -> Option<UnitReady> {
+pub(crate) fn readiness(unit: &UnitName, inputs: &Inputs, stores: &[MovingStore]) -> Option<UnitReady> {
     let not_ready = |why: String| Some(UnitReady::NotReady(why));
     let Some(object) = inputs.unit(unit) else {
         return not_ready("there is no Unit of that name".to_owned());
@@ -235,10 +249,14 @@ fn member(
     let is_target = *unit == op.target;
     // A database that is silent is as good as a cluster that is.
     let gone = !is_target && away.contains(unit) && !op.behind.contains(unit);
-    let skipped = if is_target {
-        bystanders(op, stores, away)
-    } else {
-        away.clone()
+    let skipped = match (op.kind, is_target) {
+        (OperationKind::Promotion, true) => bystanders(op, stores, away),
+        (OperationKind::Promotion, false) => away.clone(),
+        // Nobody has links with a unit that is lost; its target has them with all others.
+        (OperationKind::Failover, _) => {
+            let sources = op.sources().into_iter().cloned();
+            away.iter().cloned().chain(sources).collect()
+        }
     };
     MemberSeen {
         unit: unit.clone(),
@@ -264,7 +282,7 @@ fn bystanders(op: &Operation, stores: &[MovingStore], away: &BTreeSet<UnitName>)
 
 /// Whether the links of `unit` with each other member of the moving stores run, those apart that are away: into it, and
 /// with `both` out of it.
-pub(super) fn links(
+pub(crate) fn links(
     unit: &UnitName,
     inputs: &Inputs,
     stores: &[MovingStore],

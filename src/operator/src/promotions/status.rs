@@ -39,11 +39,11 @@ pub fn status(promotion: &Promotion, view: &View, owner_changed: Option<Epoch>, 
     status
 }
 
-fn stalled(reason: &'static str, message: String) -> Readiness {
+pub(crate) fn stalled(reason: &'static str, message: String) -> Readiness {
     Readiness::Stalled { reason, message }
 }
 
-fn reconciling(reason: &'static str, message: String) -> Readiness {
+pub(crate) fn reconciling(reason: &'static str, message: String) -> Readiness {
     Readiness::Reconciling { reason, message }
 }
 
@@ -178,7 +178,7 @@ fn told_unsettled(unsettled: &[String]) -> Option<String> {
 }
 
 /// What keeps the record of the whole namespace from changing, as what is waited for, reason and message.
-fn held_up(view: &View) -> Option<(String, Readiness)> {
+pub(crate) fn held_up(view: &View) -> Option<(String, Readiness)> {
     if let Some(problem) = &view.record_problem {
         let waits = format!("the routing table: {}", problem.message);
         return Some((waits, stalled(problem.reason, problem.message.clone())));

@@ -10,7 +10,7 @@ use crate::metrics::{EndLabels, NamespaceLabels};
 use crate::promotions::status::pause;
 use crate::protection::Protection;
 use crate::served::Unserved;
-use crate::{datastores, keyspaces, links, promotions, shard_ranges, status, units};
+use crate::{datastores, failovers, keyspaces, links, promotions, shard_ranges, status, units};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -113,8 +113,10 @@ impl After {
             match change {
                 Change::OperationBegan { operation, .. } => self.step_event(view, operation, "Started", change),
                 Change::OperationStep { operation, after, .. } => {
-                    let op = told.table.operations.iter().find(|op| op.name == *operation);
-                    if let Some(op) = op.filter(|_| *after == Step::Open) {
+                    // A Failover has an operation for each target, all of one name.
+                    let mut ops = told.table.operations.iter().filter(|op| op.name == *operation);
+                    let opens = ops.find(|op| op.step == Step::Open && !self.owner_changed.contains_key(&op.uid));
+                    if let Some(op) = opens.filter(|_| *after == Step::Open) {
                         self.owner_changed.insert(op.uid.clone(), op.epoch);
                     }
                     self.step_event(view, operation, "StepEntered", change);
@@ -159,7 +161,12 @@ impl After {
             "Aborted" | "Refused" | "Failed" => EventType::Warning,
             _ => EventType::Normal,
         };
+        // A change names its operation only, and a Promotion may have a Failover's name: both are told.
         if let Some(object) = object {
+            self.ctx.event(&**object, kind, reason, change.to_string());
+        }
+        let failover = view.inputs.failovers.iter().find(|p| p.name_any() == operation);
+        if let Some(object) = failover {
             self.ctx.event(&**object, kind, reason, change.to_string());
         }
     }
@@ -208,10 +215,10 @@ impl After {
         let unserved = &Unserved::of(view, now);
         let inputs = &view.inputs;
         self.owner_changed.retain(|uid, _| {
-            inputs
-                .promotions
-                .iter()
-                .any(|p| p.uid().as_deref() == Some(uid.as_str()))
+            let of = uid.object();
+            let is = |object: Option<String>| object.as_deref() == Some(of.as_str());
+            inputs.promotions.iter().any(|object| is(object.uid()))
+                || inputs.failovers.iter().any(|object| is(object.uid()))
         });
         let this = &*self;
         let mut work: Vec<BoxFuture<'_, bool>> = Vec::new();
@@ -224,6 +231,20 @@ impl After {
                 // The finalizer goes first: it is written against the version that was seen.
                 let settled = promotions::lifecycle::finalizer(&this.ctx, object, view).await;
                 let told = !known || this.put(&**object, object.status.as_ref(), wanted).await;
+                told && settled
+            }));
+        }
+        for object in &inputs.failovers {
+            let changed = this.owner_changed.iter();
+            let uid = failovers::request::uid_of(object);
+            let changed = changed
+                .filter(|(op, _)| op.object() == uid)
+                .map(|(_, epoch)| *epoch)
+                .max();
+            let wanted = failovers::status::status(object, view, changed, now);
+            work.push(Box::pin(async move {
+                let settled = failovers::lifecycle::finalizer(&this.ctx, object, view).await;
+                let told = this.put(&**object, object.status.as_ref(), wanted).await;
                 told && settled
             }));
         }

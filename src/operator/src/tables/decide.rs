@@ -3,15 +3,16 @@
 use super::Inputs;
 use super::lasting::Lasting;
 use super::refusals::{Attempt, Refusals, Subject};
+use crate::failovers::request::{self as failovers, Begins};
 use crate::promotions::request::{self, Refused, uid_of};
 use crate::promotions::seen::seen;
 use crate::status::is_paused;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use multiactive_api::{Promotion, PromotionMode};
+use multiactive_api::{Failover, Promotion, PromotionMode};
 use multiactive_core::ids::OperationUid;
 use multiactive_core::ownership::{OwnershipProblem, manage};
-use multiactive_core::promotion::{Move, Operation, Seen, Step, WaitFor, next, record, wake_at};
+use multiactive_core::promotion::{Move, Operation, Placement, Seen, Step, WaitFor, next, record, wake_at};
 use multiactive_core::quarantine;
 use multiactive_core::table::RoutingTable;
 use std::collections::BTreeMap;
@@ -44,8 +45,10 @@ pub struct Decided {
     pub proposal: Option<Proposal>,
     /// What each running operation waits for.
     pub waits: BTreeMap<OperationUid, WaitFor>,
-    /// Promotions that may not begin, found in this look.
+    /// Promotions and Failovers that may not begin, found in this look.
     pub refused: BTreeMap<OperationUid, Refused>,
+    /// Who takes over what of a lost unit, by the uid of a Failover that has not begun.
+    pub placements: BTreeMap<OperationUid, Placement>,
     /// Operations whose record does not fit or was not taken by the server: nothing is done about them now.
     pub misfits: BTreeMap<OperationUid, String>,
     /// Why the server did not take units, keyspaces and first owners.
@@ -102,7 +105,11 @@ pub fn decide(table: Option<&RoutingTable>, inputs: &Inputs, memory: Memory<'_>,
         }
     }
     if let Some(table) = table {
-        decided.proposal = admission(table, inputs, memory, now, &mut decided);
+        // A Failover comes first: it ends what waits for the unit that is lost.
+        decided.proposal = failover_admission(table, inputs, memory, now, &mut decided);
+        if decided.proposal.is_none() {
+            decided.proposal = admission(table, inputs, memory, now, &mut decided);
+        }
     }
     decided
 }
@@ -150,6 +157,67 @@ fn admission(
     None
 }
 
+/// The first Failover that may begin.
+fn failover_admission(
+    table: &RoutingTable,
+    inputs: &Inputs,
+    memory: Memory<'_>,
+    now: Timestamp,
+    decided: &mut Decided,
+) -> Option<Proposal> {
+    let pending = inputs.failovers.iter();
+    for failover in pending.filter(|failover| is_failover_pending(failover, table)) {
+        let uid = failovers::uid_of(failover);
+        if memory.refused.contains_key(&uid) {
+            continue;
+        }
+        let subject = Subject::Operation(uid.clone());
+        if let Some(refusal) = memory.refusals.standing(&subject, Attempt::Begin, now) {
+            decided.wake([refusal.again_at()]);
+            decided.misfits.insert(uid, refused_text(&refusal.why));
+            continue;
+        }
+        let (begins, placement) = failovers::begins(failover, table, inputs, now);
+        decided.placements.insert(uid.clone(), placement);
+        // Without the finalizer: it is being added, and its arrival wakes us.
+        let held = failover.finalizers().iter().any(|f| f == OPERATION_FINALIZER);
+        let begun = match begins {
+            Begins::Table(table) => held.then(|| fits(*table)).transpose(),
+            Begins::Waits(until) => {
+                decided.wake([until]);
+                let why = "whether a unit may take over is not known yet, see status.placement";
+                decided.misfits.insert(uid, why.to_owned());
+                continue;
+            }
+            Begins::Refused(refused) => Err(refused),
+        };
+        match begun {
+            Ok(Some(table)) => {
+                return Some(Proposal {
+                    table,
+                    subject,
+                    attempt: Attempt::Begin,
+                });
+            }
+            Ok(None) => {}
+            Err(refused) => {
+                decided.refused.insert(uid, refused);
+            }
+        }
+    }
+    None
+}
+
+/// Whether a Failover still has to begin.
+pub fn is_failover_pending(failover: &Failover, table: &RoutingTable) -> bool {
+    let uid = failovers::uid_of(failover);
+    failover.metadata.deletion_timestamp.is_none()
+        && failover.status.as_ref().is_none_or(|status| status.outcome.is_none())
+        && !table.operations.iter().any(|op| op.object() == uid)
+        && !table.finished.iter().any(|done| done.uid.object() == uid)
+        && !is_paused(failover)
+}
+
 fn refused_text(why: &str) -> String {
     format!("the server refused the record, it is tried again: {why}")
 }
@@ -170,6 +238,11 @@ fn admitted(table: &RoutingTable, operation: Operation) -> Result<RoutingTable, 
     let mut changed = table.clone();
     changed.epoch = table.epoch.next();
     changed.operations.push(operation);
+    fits(changed)
+}
+
+/// The table, where it leaves room for what its operations will note.
+fn fits(changed: RoutingTable) -> Result<RoutingTable, Refused> {
     let spec = multiactive_api::RoutingTableSpec::try_from(&changed).map_err(|error| Refused {
         reason: "Invalid".to_owned(),
         message: error.to_string(),

@@ -1,13 +1,16 @@
-//! Whether the Promotion of a running operation is gone. A copy that does not show it proves nothing: the server is asked,
+//! Whether the Promotion or Failover of a running operation is gone. A copy that does not show it proves nothing: the server is asked,
 //! by name, and the uid compared. In tasks of their own: they must not stand between two steps.
 
 use super::asking;
 use crate::apply::within;
 use crate::error::Error;
-use kube::{Api, Client, ResourceExt};
-use multiactive_api::Promotion;
+use kube::{Api, Client, Resource, ResourceExt};
+use multiactive_api::{Failover, Promotion};
 use multiactive_core::ids::OperationUid;
+use multiactive_core::promotion::OperationKind;
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
@@ -20,25 +23,29 @@ pub struct Gone {
 }
 
 impl Gone {
-    /// Those of `missing`, by uid and name, whose object the server is known not to have any more. Never waits: `wake` is
+    /// Those of `missing`, by the uid of the object, with kind and name, whose object the server is known not to have any more. Never waits: `wake` is
     /// told of the answer. A uid is never used again, so that answer stays true.
     pub fn look(
         &mut self,
         client: &Client,
         namespace: &str,
-        missing: &BTreeMap<OperationUid, String>,
+        missing: &BTreeMap<OperationUid, (OperationKind, String)>,
         wake: &Arc<Notify>,
     ) -> BTreeSet<OperationUid> {
         self.asking.retain(|uid, _| missing.contains_key(uid));
-        for (uid, name) in missing {
+        for (uid, (kind, name)) in missing {
             self.asking.entry(uid.clone()).or_insert_with(|| {
-                let ask = ask(
-                    Api::namespaced(client.clone(), namespace),
-                    (uid.clone(), name.clone()),
-                    Arc::clone(&self.answers),
-                    Arc::clone(wake),
-                );
-                AbortOnDropHandle::new(tokio::spawn(ask))
+                let (of, answers, wake) = ((uid.clone(), name.clone()), Arc::clone(&self.answers), Arc::clone(wake));
+                let client = client.clone();
+                let ask = match kind {
+                    OperationKind::Promotion => {
+                        tokio::spawn(ask(Api::<Promotion>::namespaced(client, namespace), of, answers, wake))
+                    }
+                    OperationKind::Failover => {
+                        tokio::spawn(ask(Api::<Failover>::namespaced(client, namespace), of, answers, wake))
+                    }
+                };
+                AbortOnDropHandle::new(ask)
             });
         }
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,12 +54,14 @@ impl Gone {
     }
 }
 
-async fn ask(
-    api: Api<Promotion>,
+async fn ask<K>(
+    api: Api<K>,
     (uid, name): (OperationUid, String),
     answers: Arc<Mutex<BTreeSet<OperationUid>>>,
     wake: Arc<Notify>,
-) {
+) where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
     let (api, uid, name) = (&api, &uid, &name);
     let gone = || async move {
         let found = uid_of(api, name).await?;
@@ -64,17 +73,20 @@ async fn ask(
             .unwrap_or_else(PoisonError::into_inner)
             .insert(uid.clone());
     };
-    asking::ask(&format!("was Promotion {name} deleted?"), gone, settle, &wake).await;
+    asking::ask(&format!("was {} {name} deleted?", K::kind(&())), gone, settle, &wake).await;
 }
 
 /// The uid of the object of this name, of whatever else it may consist.
-async fn uid_of(api: &Api<Promotion>, name: &str) -> Result<Option<String>, Error> {
+async fn uid_of<K>(api: &Api<K>, name: &str) -> Result<Option<String>, Error>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
     let error = |source| Error::Read {
-        kind: "Promotion".into(),
+        kind: K::kind(&()).into_owned().into(),
         name: name.to_owned(),
         source: Box::new(source),
     };
-    let what = || format!("reading Promotion {name}");
+    let what = || format!("reading {} {name}", K::kind(&()));
     let found = within(what, api.get_metadata_opt(name), error).await?;
     Ok(found.and_then(|object| object.uid()))
 }
@@ -96,7 +108,7 @@ mod tests {
                 "metadata": {"name": "move", "uid": uid}})
         };
         let failure = json!({"kind": "Status", "code": 500, "reason": "InternalError", "message": "m"});
-        let missing: BTreeMap<OperationUid, String> = [("one".into(), "move".to_owned())].into();
+        let missing: BTreeMap<_, _> = [("one".into(), (OperationKind::Promotion, "move".to_owned()))].into();
         for (last, body) in [
             (
                 404,

@@ -7,12 +7,14 @@ use crate::keyspaces::KEYSPACE_FINALIZER;
 use crate::status::{is_given_up, is_paused};
 use kube::ResourceExt;
 use multiactive_api::{
-    DataStore, Keyspace, Promotion, ShardRange, Unit, UnitAssignment, UnitAssignmentStatus, UnitRole, UnitWorkload,
+    DataStore, Failover, Keyspace, Promotion, ShardRange, Unit, UnitAssignment, UnitAssignmentStatus, UnitRole,
+    UnitWorkload,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen};
-use multiactive_core::promotion::MovingStore;
+use multiactive_core::promotion::{LeaseSeen, MovingStore, Operation, OperationKind};
+use multiactive_core::quarantine;
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -63,10 +65,14 @@ pub struct Inputs {
     pub altered: BTreeMap<String, String>,
     /// Promotions.
     pub promotions: Vec<Arc<Promotion>>,
+    /// Failovers.
+    pub failovers: Vec<Arc<Failover>>,
     /// UnitWorkloads, for their status.
     pub workloads: Vec<Arc<UnitWorkload>>,
     /// Names of Promotions that exist and cannot be parsed: they are there, whatever they say.
     pub unreadable_promotions: BTreeSet<String>,
+    /// Names of Failovers that exist and cannot be parsed.
+    pub unreadable_failovers: BTreeSet<String>,
     /// What agents report, by unit.
     pub reports: BTreeMap<UnitName, Arc<UnitAssignment>>,
     /// Units whose member answers now.
@@ -75,10 +81,19 @@ pub struct Inputs {
     pub away: BTreeSet<UnitName>,
     /// Names of DataStores that exist and cannot be parsed.
     pub unreadable_stores: BTreeSet<String>,
-    /// Operations whose Promotion is gone: the server said so, not a copy.
+    /// Operations whose object is gone, by the uid of that object: the server said so, not a copy.
     pub gone: BTreeSet<OperationUid>,
     /// Databases that have not answered their agent for some time, by unit and store.
     pub silent_stores: BTreeSet<(UnitName, StoreName)>,
+    /// Units that are lost or in quarantine, by the table.
+    pub lost: BTreeSet<UnitName>,
+    /// The write leases of lost units, as the ledger said it last, and what this process has seen of their renewals.
+    pub leases: BTreeMap<UnitName, LeaseSeen>,
+    /// Units that showed a gap: those that were behind at the commit of an operation that the table remembers, by name of
+    /// that operation.
+    pub were_behind: BTreeMap<UnitName, String>,
+    /// Whether this process has begun a moment ago: what it does not know yet may be known in the next.
+    pub settling: bool,
 }
 
 impl Inputs {
@@ -107,9 +122,16 @@ impl Inputs {
             kept: in_force.kept,
             altered: in_force.altered,
             promotions: hub.promotions.of(namespace),
+            failovers: hub.failovers.of(namespace),
             workloads: hub.workloads.of(namespace),
             unreadable_promotions: hub
                 .promotions
+                .invalid(namespace)
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect(),
+            unreadable_failovers: hub
+                .failovers
                 .invalid(namespace)
                 .into_iter()
                 .map(|(name, _)| name)
@@ -125,6 +147,12 @@ impl Inputs {
                 .collect(),
             gone: BTreeSet::new(),
             silent_stores: BTreeSet::new(),
+            lost: table
+                .map(|table| quarantine::lost(table).into_iter().collect())
+                .unwrap_or_default(),
+            leases: BTreeMap::new(),
+            were_behind: table.map(were_behind).unwrap_or_default(),
+            settling: false,
         }
     }
 
@@ -153,6 +181,24 @@ impl Inputs {
             (false, true) => Some(false),
             (false, false) => None,
         }
+    }
+
+    /// Whether the copies show the object of an operation, be it one that cannot be parsed.
+    pub fn shows_object(&self, op: &Operation) -> bool {
+        let object = op.object();
+        let (shown, unreadable) = match op.kind {
+            OperationKind::Promotion => {
+                let mut uids = self.promotions.iter().map(|object| object.uid());
+                let shown = uids.any(|uid| uid.as_deref() == Some(object.as_str()));
+                (shown, &self.unreadable_promotions)
+            }
+            OperationKind::Failover => {
+                let mut uids = self.failovers.iter().map(|object| object.uid());
+                let shown = uids.any(|uid| uid.as_deref() == Some(object.as_str()));
+                (shown, &self.unreadable_failovers)
+            }
+        };
+        shown || unreadable.contains(&op.name)
     }
 
     /// The unit of this name.
@@ -315,6 +361,13 @@ impl Inputs {
         }
         Some(Ok(()))
     }
+}
+
+/// The units that were behind at the commit of an operation that the table remembers, with the newest one's name.
+fn were_behind(table: &RoutingTable) -> BTreeMap<UnitName, String> {
+    let finished = table.finished.iter();
+    let behind = finished.flat_map(|done| done.behind.iter().map(move |unit| (unit.clone(), done.name.clone())));
+    behind.collect()
 }
 
 /// The table to which an agent says it brought its stores.

@@ -11,6 +11,7 @@ mod in_force;
 mod inputs;
 mod keeper;
 mod lasting;
+mod leases;
 mod namespace;
 mod projection;
 mod record;
@@ -54,6 +55,7 @@ const KINDS: &[&str] = &[
     "ShardRange",
     "DataStore",
     "Promotion",
+    "Failover",
     "RoutingTable",
     "ReplicationLink",
     "UnitWorkload",

@@ -8,6 +8,7 @@ use super::decide::{Decided, Memory, decide};
 use super::gone::Gone;
 use super::homes::HomesOf;
 use super::lasting::{Lasting, SteadyClock};
+use super::leases::Leases;
 use super::projection::Published;
 use super::record::{Hindrance, Wrote};
 use super::refusals::Refusals;
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use multiactive_api::ROUTING_TABLE;
 use multiactive_core::ids::OperationUid;
+use multiactive_core::promotion::Placement;
 use multiactive_core::table::RoutingTable;
 use multiactive_ledger::{KubernetesLedger, Recorded};
 use std::collections::BTreeMap;
@@ -67,10 +69,13 @@ pub struct Namespace {
     /// What was compiled for the last look.
     pub(super) homes: HomesOf,
     pub(super) refused: BTreeMap<OperationUid, Refused>,
+    /// Who takes over what of a lost unit, by the uid of the Failover, until its status says it.
+    pub(super) placements: BTreeMap<OperationUid, Placement>,
     pub(super) refusals: Refusals,
     pub(super) terminating: Terminating,
     pub(super) gone: Gone,
     pub(super) lasting: Lasting,
+    leases: Leases,
     clock: SteadyClock,
     pub(super) began: Instant,
     pub(super) view: watch::Sender<Option<Arc<View>>>,
@@ -106,10 +111,12 @@ impl Namespace {
             coming: BTreeMap::new(),
             homes: HomesOf::default(),
             refused: BTreeMap::new(),
+            placements: BTreeMap::new(),
             refusals: Refusals::default(),
             terminating: Terminating::default(),
             gone: Gone::default(),
             lasting: Lasting::default(),
+            leases: Leases::default(),
             clock: SteadyClock::default(),
             began: Instant::now(),
             view: mouth.view,
@@ -164,6 +171,7 @@ impl Namespace {
             };
             decided = decide(table, &inputs, memory, Timestamp::now());
             self.refused.append(&mut decided.refused);
+            self.placements.append(&mut decided.placements);
             decided.wake(self.lasting.wake_at(Timestamp::now()));
             let Some(proposal) = decided.proposal.take().filter(|_| !paused) else {
                 break;
@@ -181,7 +189,7 @@ impl Namespace {
         let inputs = self.look();
         let terminating = self.is_terminating(&inputs);
         self.assign(&inputs, terminating);
-        let pause = pause(hindrance.is_some(), &decided);
+        let pause = pause(hindrance.is_some(), &decided).min(self.leases_in());
         let unsettled = self.unsettled(&inputs);
         let settles = if unsettled.is_empty() { None } else { self.settles_in() };
         self.show(inputs, decided, hindrance, unsettled, terminating == Some(true));
@@ -193,15 +201,12 @@ impl Namespace {
         let mut inputs = self.inputs();
         let table = self.record.as_ref().map(|record| &record.table);
         let operations = table.into_iter().flat_map(|table| &table.operations);
-        let shown = |uid: &OperationUid| {
-            inputs
-                .promotions
-                .iter()
-                .any(|p| p.uid().as_deref() == Some(uid.as_str()))
-        };
-        let missing = operations.filter(|op| !shown(&op.uid) && !inputs.unreadable_promotions.contains(&op.name));
-        let missing = missing.map(|op| (op.uid.clone(), op.name.clone())).collect();
+        let missing = operations.filter(|op| !inputs.shows_object(op));
+        let missing = missing.map(|op| (op.object(), (op.kind, op.name.clone()))).collect();
         inputs.gone = self.gone.look(&self.ctx.client, &self.name, &missing, &self.wake);
+        inputs.settling = self.settles_in().is_some();
+        let leases = table.map(|table| self.leases.look((&self.ctx, &self.name), table, &inputs, &self.wake));
+        inputs.leases = leases.unwrap_or_default();
         self.lasting.look(table, &mut inputs, self.clock.now());
         inputs
     }
@@ -218,6 +223,14 @@ impl Namespace {
             .filter(|unit| unit.metadata.deletion_timestamp.is_some());
         let leaving = leaving.filter_map(|unit| unit.uid()).collect();
         self.terminating.look(&self.ctx.client, &self.name, leaving, &self.wake)
+    }
+
+    /// Until the leases of lost units are looked at again: their end is a matter of time, by a clock that decides nothing
+    /// else.
+    fn leases_in(&self) -> Duration {
+        let operations = self.record.iter().flat_map(|record| &record.table.operations);
+        let mut fencing = operations.filter(|op| op.failover.is_some() && op.step.may_abort());
+        fencing.next().map_or(Duration::MAX, |_| AGAIN)
     }
 
     /// Until members that have not answered count as silent; `None` where that time is over.

@@ -44,6 +44,7 @@ impl Namespace {
             table: self.record.as_ref().map(|record| Arc::new(record.table.clone())),
             waits: decided.waits,
             refused: self.refused.clone(),
+            placements: self.placements.clone(),
             misfits: decided.misfits,
             problems: decided.problems,
             record_problem,
@@ -63,9 +64,13 @@ impl Namespace {
         let pending = |uid: &OperationUid| {
             let mut promotions = inputs.promotions.iter();
             let object = promotions.find(|p| p.uid().as_deref() == Some(uid.as_str()));
+            let mut failovers = inputs.failovers.iter();
+            let failover = failovers.find(|p| p.uid().as_deref() == Some(uid.as_str()));
             object.is_some_and(|p| p.status.as_ref().is_none_or(|status| status.outcome.is_none()))
+                || failover.is_some_and(|p| p.status.as_ref().is_none_or(|status| status.outcome.is_none()))
         };
         self.refused.retain(|uid, _| pending(uid));
+        self.placements.retain(|uid, _| pending(uid));
         let table = self.record.as_ref().map(|record| &record.table);
         let runs = |uid: &OperationUid| table.is_some_and(|table| table.operation(uid).is_some());
         self.refusals.retain(|uid| runs(uid) || pending(uid));

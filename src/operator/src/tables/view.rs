@@ -7,7 +7,7 @@ use multiactive_api::Unit;
 use multiactive_core::diff::Change;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::ownership::OwnershipProblem;
-use multiactive_core::promotion::{Step, WaitFor};
+use multiactive_core::promotion::{Placement, Step, WaitFor};
 use multiactive_core::table::RoutingTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub struct View {
     pub waits: BTreeMap<OperationUid, WaitFor>,
     /// Promotions that may not begin.
     pub refused: BTreeMap<OperationUid, Refused>,
+    /// Who takes over what of a lost unit, by the uid of the Failover, as it was chosen last.
+    pub placements: BTreeMap<OperationUid, Placement>,
     /// Operations whose record does not fit, or which the server did not take: those that run, and Promotions that
     /// would begin.
     pub misfits: BTreeMap<OperationUid, String>,

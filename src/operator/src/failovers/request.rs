@@ -1,0 +1,103 @@
+//! From a Failover to the table in which it has begun, and who takes over what.
+
+use super::seen::{candidates, ranges};
+use crate::promotions::request::Refused;
+use crate::tables::Inputs;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use multiactive_api::Failover;
+use multiactive_api::convert::parse_duration;
+use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::promotion::{Choosing, FAILOVER_BUDGETS, FailoverRequest, Placement, Unusable, begin, choose};
+use multiactive_core::table::RoutingTable;
+
+/// How long after it was made a Failover waits for what is not known of the units that may take over.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+
+/// The uid of the object, as its operations'.
+pub fn uid_of(failover: &Failover) -> OperationUid {
+    OperationUid(failover.uid().unwrap_or_default())
+}
+
+/// What comes of a Failover that would begin now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Begins {
+    /// The table in which it has begun.
+    Table(Box<RoutingTable>),
+    /// It waits until then at the latest: whether a unit may take over is not known yet.
+    Waits(Timestamp),
+    /// It may not begin.
+    Refused(Refused),
+}
+
+/// Who takes over what, by the table and what is seen now.
+pub fn placement(failover: &Failover, table: &RoutingTable, inputs: &Inputs) -> Placement {
+    let lost = UnitName(failover.spec.lost_unit.clone());
+    let target = failover.spec.target_unit.as_deref().map(UnitName::from);
+    let names: Vec<UnitName> = table.units.iter().map(|unit| unit.name.clone()).collect();
+    choose(Choosing {
+        table,
+        lost: &lost,
+        target: target.as_ref(),
+        ranges: &ranges(inputs),
+        candidates: &candidates(&names, &lost, inputs),
+        stores: &inputs.stores_in_force(),
+        // Nothing is asked of a unit that is lost before its fence: who handed slots to it a moment ago is passed over.
+        never_opened: false,
+    })
+}
+
+/// What comes of it.
+pub fn begins(failover: &Failover, table: &RoutingTable, inputs: &Inputs, now: Timestamp) -> (Begins, Placement) {
+    let placement = placement(failover, table, inputs);
+    if let Some(until) = waits(failover, inputs, &placement, now) {
+        return (Begins::Waits(until), placement);
+    }
+    let begun = request(failover, inputs, placement.clone())
+        .and_then(|request| begin(table, &request, now).map_err(|refusal| Refused::new(refusal.reason(), refusal)));
+    match begun {
+        Ok(table) => (Begins::Table(Box::new(table)), placement),
+        Err(refused) => (Begins::Refused(refused), placement),
+    }
+}
+
+/// Until when it waits for what a unit has not said yet. A failover is in haste, so not for long, but just after a start
+/// nothing is known of anybody.
+fn waits(failover: &Failover, inputs: &Inputs, placement: &Placement, now: Timestamp) -> Option<Timestamp> {
+    let placed = placement.placed.iter().flat_map(|placed| &placed.skipped);
+    let mut skipped = placed.chain(placement.unplaced.iter().flat_map(|unplaced| &unplaced.skipped));
+    let unknown = skipped.any(|skipped| match &skipped.why {
+        Unusable::ReachUnknown | Unusable::ReadyUnknown => true,
+        Unusable::Lost
+        | Unusable::Unknown
+        | Unusable::Cordoned
+        | Unusable::NoMember(_)
+        | Unusable::Unreachable
+        | Unusable::NotReady(_)
+        | Unusable::Behind(_)
+        | Unusable::MayHaveOpened => false,
+    });
+    let made = failover.creation_timestamp().map(|time| time.0);
+    let until = made.and_then(|made| made.checked_add(PATIENCE).ok());
+    let until = match inputs.settling {
+        true => now.checked_add(SignedDuration::from_secs(1)).ok(),
+        false => until.filter(|until| *until > now),
+    };
+    until.filter(|_| unknown)
+}
+
+fn request(failover: &Failover, inputs: &Inputs, placement: Placement) -> Result<FailoverRequest, Refused> {
+    let spec = &failover.spec;
+    let invalid = |error: &dyn ToString| Refused::new("Invalid", error.to_string());
+    Ok(FailoverRequest {
+        uid: uid_of(failover),
+        name: failover.name_any(),
+        lost: spec.lost_unit.as_str().into(),
+        named: spec.target_unit.is_some(),
+        placement,
+        stores: inputs.stores_in_force(),
+        expected_epoch: u64::try_from(spec.expected_epoch).map_err(|error| invalid(&error))?,
+        max_data_loss: parse_duration("spec.maxDataLoss", &spec.max_data_loss).map_err(|error| invalid(&error))?,
+        budgets: FAILOVER_BUDGETS,
+    })
+}

@@ -1,0 +1,384 @@
+//! What a Failover's status says: who takes over what, where each target stands, what may be lost, and which decision it
+//! waits for. Pure.
+
+use super::decision_type;
+use super::request::uid_of;
+use crate::conditions::{Readiness, set_readiness};
+use crate::promotions::status::{held_up, reconciling, stalled};
+use crate::status::is_paused;
+use crate::tables::View;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use multiactive_api::convert::{format_duration, write_units};
+use multiactive_api::{
+    DecisionType, Failover, FailoverLoss, FailoverOperation, FailoverPlacement, FailoverStatus, NeededDecision,
+    PlacedSlots, SkippedUnit, StepHistory,
+};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::promotion::{
+    FencedBy, Finished, Loss, Operation, Outcome, Placement, Skipped, Step, StepRecord, WaitFor,
+};
+use std::collections::BTreeSet;
+
+/// How many entries of a placement are shown.
+const SHOWN: usize = 256;
+
+/// The status that the view asks for. `owner_changed` is the epoch of the last commit point that this process saw.
+pub fn status(failover: &Failover, view: &View, owner_changed: Option<Epoch>, now: Timestamp) -> FailoverStatus {
+    let mut status = failover.status.clone().unwrap_or_default();
+    let uid = uid_of(failover);
+    let table = view.table.as_deref();
+    let running: Vec<&Operation> = table
+        .into_iter()
+        .flat_map(|table| table.operations.iter().filter(|op| op.object() == uid))
+        .collect();
+    let finished: Vec<&Finished> = table
+        .into_iter()
+        .flat_map(|table| table.finished.iter().filter(|done| done.uid.object() == uid))
+        .collect();
+    if running.is_empty() && finished.is_empty() && status.outcome.is_some() {
+        return status;
+    }
+    status.from = Some(failover.spec.lost_unit.clone());
+    if let Some(placement) = view.placements.get(&uid) {
+        status.placement = Some(show_placement(placement));
+    }
+    let readiness = if !running.is_empty() || !finished.is_empty() {
+        show_operations(&mut status, failover, view, &running, &finished);
+        match running.is_empty() {
+            false => is_running(&mut status, failover, view, &running),
+            true => ended(&mut status, &finished),
+        }
+    } else if let Some(refused) = view.refused.get(&uid) {
+        status.waiting_for = None;
+        status.outcome = Some("Refused".to_owned());
+        status.reason = Some(refused.reason.clone());
+        status.message = Some(refused.message.clone());
+        stalled("Refused", format!("{}: {}", refused.reason, refused.message))
+    } else {
+        waiting(&mut status, failover, view)
+    };
+    if let Some(epoch) = owner_changed {
+        status.epoch = Some(epoch.to_string());
+    }
+    status.observed_generation = failover.metadata.generation;
+    set_readiness(&mut status.conditions, &readiness, failover.metadata.generation, now);
+    status
+}
+
+/// It has not begun.
+fn waiting(status: &mut FailoverStatus, failover: &Failover, view: &View) -> Readiness {
+    if is_paused(failover) {
+        status.waiting_for = Some(format!("the annotation {} to be removed", crate::status::PAUSED));
+        return reconciling("Paused", "it is paused".to_owned());
+    }
+    if let Some((waits, readiness)) = held_up(view) {
+        status.waiting_for = Some(waits);
+        return readiness;
+    }
+    if let Some(why) = view.misfits.get(&uid_of(failover)) {
+        status.waiting_for = Some(why.clone());
+        return reconciling("Pending", format!("it has not begun: {why}"));
+    }
+    status.waiting_for = Some("its admission".to_owned());
+    reconciling("Pending", "it is about to begin".to_owned())
+}
+
+/// What holds of running operations and of those that ended.
+fn show_operations(
+    status: &mut FailoverStatus,
+    failover: &Failover,
+    view: &View,
+    running: &[&Operation],
+    finished: &[&Finished],
+) {
+    let before = std::mem::take(&mut status.operations);
+    let known = |uid: &str| before.iter().find(|known| known.uid == uid);
+    let allowed = &failover.spec.max_data_loss;
+    let mut all: Vec<FailoverOperation> = running
+        .iter()
+        .map(|op| {
+            let loss = op.failover.as_ref().and_then(|failover| failover.loss.as_ref());
+            let wait = view.misfits.get(&op.uid).map(|why| format!("the routing table: {why}"));
+            FailoverOperation {
+                uid: op.uid.to_string(),
+                target: Some(op.target.to_string()),
+                slots: i32::try_from(op.moves.iter().map(|slot_move| slot_move.slots.len()).sum::<usize>()).ok(),
+                step: Some(op.step.to_string()),
+                waiting_for: wait.or_else(|| view.waits.get(&op.uid).map(ToString::to_string)),
+                outcome: None,
+                reason: None,
+                message: None,
+                loss: loss.map(|loss| show_loss(loss, allowed)),
+                history: op.history.iter().map(StepHistory::from).collect(),
+            }
+        })
+        .collect();
+    all.extend(finished.iter().map(|done| {
+        let known = known(done.uid.as_str());
+        let (outcome, reason, message) = parts(&done.outcome);
+        FailoverOperation {
+            uid: done.uid.to_string(),
+            target: known.and_then(|known| known.target.clone()),
+            slots: known.and_then(|known| known.slots),
+            step: done.history.last().map(|record| record.step.to_string()),
+            waiting_for: None,
+            outcome: Some(outcome.to_owned()),
+            reason: reason.map(str::to_owned),
+            message: message.map(str::to_owned),
+            loss: done.loss.as_ref().map(|loss| show_loss(loss, allowed)),
+            history: done.history.iter().map(StepHistory::from).collect(),
+        }
+    }));
+    all.sort_by(|a, b| a.uid.cmp(&b.uid));
+    let targets: BTreeSet<&str> = all.iter().filter_map(|op| op.target.as_deref()).collect();
+    status.to = (!targets.is_empty()).then(|| targets.into_iter().collect::<Vec<_>>().join(","));
+    let slots: Option<i32> = all.iter().map(|op| op.slots).sum();
+    status.slots = slots.or(status.slots);
+    let behind = running
+        .iter()
+        .filter(|op| op.step >= Step::Commit)
+        .flat_map(|op| &op.behind);
+    let behind: BTreeSet<_> = behind
+        .chain(finished.iter().flat_map(|done| &done.behind))
+        .cloned()
+        .collect();
+    status.behind = write_units(&behind.into_iter().collect::<Vec<_>>());
+    status.unsettled = finished
+        .iter()
+        .flat_map(|done| done.unsettled.clone())
+        .take(64)
+        .collect();
+    let running_loss = running.iter().filter_map(|op| op.failover.as_ref()?.loss.as_ref());
+    let losses: Vec<&Loss> = running_loss
+        .chain(finished.iter().filter_map(|done| done.loss.as_ref()))
+        .collect();
+    // Unknown is the worst.
+    let worst = losses.iter().max_by_key(|loss| (loss.bound.is_none(), loss.bound));
+    status.loss = worst.map(|loss| show_loss(loss, allowed));
+    let histories = running
+        .iter()
+        .map(|op| &op.history)
+        .chain(finished.iter().map(|done| &done.history));
+    let histories: Vec<&Vec<StepRecord>> = histories.collect();
+    let pauses: Option<Vec<SignedDuration>> = histories.iter().map(|history| pause(history)).collect();
+    status.pause = pauses.and_then(|pauses| pauses.into_iter().max()).map(format_duration);
+    let last_step = |history: &&Vec<StepRecord>| history.last().map(|record| record.step);
+    let slowest = histories.into_iter().min_by_key(last_step);
+    status.step = slowest
+        .and_then(|history| history.last())
+        .map(|record| record.step.to_string());
+    status.history = slowest.into_iter().flatten().map(StepHistory::from).collect();
+}
+
+fn is_running(status: &mut FailoverStatus, failover: &Failover, view: &View, running: &[&Operation]) -> Readiness {
+    status.outcome = None;
+    status.reason = None;
+    status.message = None;
+    // The one whose step is shown.
+    let mut steps: Vec<&&Operation> = running.iter().collect();
+    steps.sort_by_key(|op| op.step);
+    status.step = steps.first().map(|op| op.step.to_string());
+    status.history = steps
+        .first()
+        .into_iter()
+        .flat_map(|op| &op.history)
+        .map(StepHistory::from)
+        .collect();
+    status.needed = needed(failover, view, running);
+    let waits = running.iter().filter_map(|op| view.waits.get(&op.uid));
+    let waits: BTreeSet<String> = waits.map(ToString::to_string).collect();
+    status.waiting_for = (!waits.is_empty()).then(|| waits.into_iter().collect::<Vec<_>>().join("; "));
+    if let Some(why) = running.iter().find_map(|op| view.misfits.get(&op.uid)) {
+        status.message = Some(why.clone());
+        status.waiting_for = Some(format!("the routing table: {why}"));
+        return stalled(
+            "RecordMisfit",
+            format!("the record does not fit, nothing is done: {why}"),
+        );
+    }
+    if let Some((waits, readiness)) = held_up(view) {
+        status.waiting_for = Some(waits);
+        return readiness;
+    }
+    if let Some(needed) = status.needed.first() {
+        status.reason = Some("Blocked".to_owned());
+        let message = format!("{}; decide with: {}", needed.why, needed.command);
+        status.message = Some(message.clone());
+        return stalled("Blocked", message);
+    }
+    let step = status.step.clone().unwrap_or_default();
+    let waits = status
+        .waiting_for
+        .as_deref()
+        .map(|wait| format!(", waiting for {wait}"));
+    reconciling("Running", format!("at {step}{}", waits.unwrap_or_default()))
+}
+
+/// The decisions that running operations wait for, each once.
+fn needed(failover: &Failover, view: &View, running: &[&Operation]) -> Vec<NeededDecision> {
+    let mut all: Vec<NeededDecision> = Vec::new();
+    for op in running {
+        let Some(WaitFor::Decision { needed, why }) = view.waits.get(&op.uid) else {
+            continue;
+        };
+        let Some(kind) = decision_type(needed.kind) else {
+            continue;
+        };
+        let target = match kind {
+            DecisionType::Abort => None,
+            DecisionType::AcceptDataLoss | DecisionType::ConfirmFenced => Some(needed.target.clone()),
+        };
+        if all.iter().any(|known| known.kind == kind && known.target == target) {
+            continue;
+        }
+        let named = target
+            .as_deref()
+            .map(|target| format!(" --target {target}"))
+            .unwrap_or_default();
+        let command = format!(
+            "kubectl multiactive decide failover/{} {kind:?}{named} -n {} --reason \"...\"",
+            failover.name_any(),
+            failover.namespace().unwrap_or_default()
+        );
+        all.push(NeededDecision {
+            kind,
+            target,
+            why: why.clone(),
+            command,
+        });
+    }
+    all
+}
+
+fn ended(status: &mut FailoverStatus, finished: &[&Finished]) -> Readiness {
+    status.waiting_for = None;
+    status.needed = Vec::new();
+    let rank = |done: &&&Finished| match done.outcome {
+        Outcome::Succeeded => 0,
+        Outcome::Refused { .. } => 1,
+        Outcome::Aborted { .. } => 2,
+        Outcome::Failed { .. } => 3,
+    };
+    let Some(worst) = finished.iter().max_by_key(rank) else {
+        return reconciling("Pending", "nothing is known of it".to_owned());
+    };
+    let (outcome, reason, message) = parts(&worst.outcome);
+    status.outcome = Some(outcome.to_owned());
+    status.reason = reason.map(str::to_owned);
+    if status.epoch.is_none() && worst.outcome == Outcome::Succeeded {
+        // Who saw the commit point is gone; the end is the closest that the record remembers.
+        status.epoch = finished
+            .iter()
+            .map(|done| done.epoch)
+            .max()
+            .map(|epoch| epoch.to_string());
+    }
+    let lost = status.loss.as_ref().and_then(|loss| loss.bound.as_deref());
+    let lost = lost.map(|bound| format!("what the lost unit wrote in its last {bound} may be lost"));
+    let behind = (!status.behind.is_empty()).then(|| format!("behind: {}", status.behind.join(", ")));
+    match message {
+        None => {
+            let told: Vec<_> = lost.into_iter().chain(behind).collect();
+            status.message = (!told.is_empty()).then(|| told.join("; "));
+            let message = format!("the slots are served by {}", status.to.as_deref().unwrap_or("others"));
+            Readiness::Ready {
+                reason: "Succeeded",
+                message: match &status.message {
+                    None => message,
+                    Some(told) => format!("{message}; {told}"),
+                },
+            }
+        }
+        Some(message) => {
+            status.message = Some(message.to_owned());
+            stalled(outcome, format!("{}: {message}", reason.unwrap_or_default()))
+        }
+    }
+}
+
+fn parts(outcome: &Outcome) -> (&'static str, Option<&str>, Option<&str>) {
+    match outcome {
+        Outcome::Succeeded => ("Succeeded", None, None),
+        Outcome::Refused { reason, message } => ("Refused", Some(reason), Some(message)),
+        Outcome::Aborted { reason, message } => ("Aborted", Some(reason), Some(message)),
+        Outcome::Failed { reason, message } => ("Failed", Some(reason), Some(message)),
+    }
+}
+
+/// From the entry of Fence until the target was seen to serve.
+fn pause(history: &[StepRecord]) -> Option<SignedDuration> {
+    let at = |step| {
+        history
+            .iter()
+            .find(|r| r.step == step && r.not_needed.is_none())
+            .map(|r| r.at)
+    };
+    Some(at(Step::Settle)?.duration_since(at(Step::Fence)?))
+}
+
+/// A bound is rounded up to the millisecond: what is told is never less than what was measured.
+fn show_bound(bound: Option<SignedDuration>) -> String {
+    let Some(bound) = bound else {
+        return "unknown".to_owned();
+    };
+    let whole = SignedDuration::from_millis(i64::try_from(bound.as_millis()).unwrap_or(i64::MAX));
+    let rest = SignedDuration::from_millis(i64::from(bound > whole));
+    match whole + rest {
+        SignedDuration::ZERO => "0s".to_owned(),
+        bound => format_duration(bound),
+    }
+}
+
+fn show_loss(loss: &Loss, allowed: &str) -> FailoverLoss {
+    let (fenced_by, confirmed_by) = match &loss.fenced_by {
+        FencedBy::Report => ("Report", None),
+        FencedBy::Lease => ("Lease", None),
+        FencedBy::Confirmed { by, .. } => ("Confirmed", Some(by.clone())),
+    };
+    let found = loss.found.as_ref().map(|found| match found.span {
+        Some(span) => format!("{} rows, written within {}", found.rows, format_duration(span)),
+        None => format!("{} rows", found.rows),
+    });
+    FailoverLoss {
+        bound: Some(show_bound(loss.bound)),
+        allowed: Some(allowed.to_owned()),
+        fenced_by: Some(fenced_by.to_owned()),
+        confirmed_by,
+        accepted_by: loss.accepted.as_ref().map(|accepted| accepted.by.clone()),
+        given_up: write_units(&loss.given_up),
+        found,
+    }
+}
+
+fn show_placement(placement: &Placement) -> FailoverPlacement {
+    let skipped = |skipped: &[Skipped]| {
+        let skipped = skipped.iter().take(64).map(|skipped| SkippedUnit {
+            unit: skipped.unit.to_string(),
+            why: skipped.why.to_string(),
+        });
+        skipped.collect()
+    };
+    let placed = placement.placed.iter().take(SHOWN).map(|placed| PlacedSlots {
+        range: placed.range.clone(),
+        keyspace: placed.keyspace.to_string(),
+        slots: placed.slots.to_string(),
+        target: Some(placed.target.to_string()),
+        skipped: skipped(&placed.skipped),
+    });
+    let unplaced = placement.unplaced.iter().take(SHOWN).map(|unplaced| PlacedSlots {
+        range: unplaced.range.clone(),
+        keyspace: unplaced.keyspace.to_string(),
+        slots: unplaced.slots.to_string(),
+        target: None,
+        skipped: skipped(&unplaced.skipped),
+    });
+    FailoverPlacement {
+        placed: placed.collect(),
+        unplaced: unplaced.collect(),
+    }
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,0 +1,93 @@
+//! Which renewals of write leases this process has seen, and when by its own clock: all that it may count the end of a
+//! sealed lease from. No time that another machine wrote is compared with anything.
+
+use jiff::SignedDuration;
+use multiactive_core::ids::StoreName;
+use multiactive_core::promotion::Progress;
+use multiactive_ledger::HeldLease;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many renewals of a lease are remembered: they are landmarks in the log of a unit that is lost.
+const KEPT: usize = 16;
+
+/// A renewal, as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// The object: one that was made anew counts from the beginning.
+    pub object: Option<String>,
+    /// Which renewal of it.
+    pub renewal: u64,
+    /// When what first showed it was complete, by this machine's clock that runs in sleep.
+    pub seen: SignedDuration,
+    /// What the unit's own log had reached.
+    pub positions: Vec<(StoreName, Progress)>,
+}
+
+/// The memory of a process, by name of the lease; cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Renewals(Arc<Mutex<BTreeMap<String, Vec<Noted>>>>);
+
+impl Renewals {
+    /// Takes note of what a read or a watch showed, once it is complete. What is older than what was shown before says
+    /// nothing; without a clock nothing is noted.
+    pub fn note(&self, name: &str, held: &HeldLease, now: Option<SignedDuration>) {
+        let Some(now) = now else { return };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(name.to_owned()).or_default();
+        let object = held.version.reference().uid;
+        if known.first().is_some_and(|last| last.object != object) {
+            known.clear();
+        }
+        if known.first().is_some_and(|last| last.renewal >= held.lease.renewals) {
+            return;
+        }
+        let positions = held.lease.positions.iter();
+        let positions = positions.filter_map(|(store, text)| Some((store.clone(), progress(text)?)));
+        let noted = Noted {
+            object,
+            renewal: held.lease.renewals,
+            seen: now,
+            positions: positions.collect(),
+        };
+        known.insert(0, noted);
+        known.truncate(KEPT);
+    }
+
+    /// Those of a lease, the last one first.
+    pub fn of(&self, name: &str) -> Vec<Noted> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(name).cloned().unwrap_or_default()
+    }
+}
+
+/// A position that can be compared: the history that it counts in, a colon, and a number in decimals. One that is written
+/// otherwise is no landmark: nothing is known by it.
+pub fn progress(text: &str) -> Option<Progress> {
+    let (log, at) = text.rsplit_once(':')?;
+    Some(Progress {
+        log: Some(log).filter(|log| !log.is_empty())?.to_owned(),
+        at: at.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_position_that_names_its_history_can_be_compared() {
+        for (text, want) in [
+            ("7123:4096", Some(("7123", 4096))),
+            ("0-1:9", Some(("0-1", 9))),
+            ("a:b:3", Some(("a:b", 3))),
+            ("0/1A2B", None),
+            (":9", None),
+            ("7123:0/1A", None),
+            ("7123:-1", None),
+        ] {
+            let got = progress(text);
+            assert_eq!(got.as_ref().map(|p| (p.log.as_str(), p.at)), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What the table wants of its units' write leases, brought about, and what is known of those of lost units. The lease
+//! itself is read from the ledger, never from a copy; a copy only tells that there may be something to do, and when a
+//! renewal was seen.
+//!
+//! What to do is derived from the table in every pass, so that a crash repeats it, and it is done after the record that
+//! wants it was written: a seal is put by compare-and-swap on the very renewal that was read.
+
+use super::Inputs;
+use crate::Context;
+use crate::leases::{Noted, Renewals};
+use jiff::SignedDuration;
+use multiactive_api::LeaseMode;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{StoreName, UnitName};
+use multiactive_core::lease::{Challenge, LONGEST, Lease, Mode, Seal, Terms};
+use multiactive_core::promotion::{LeaseEnd, LeaseSeen, OnLeaseLoss, RenewalSeen};
+use multiactive_core::quarantine::{LeaseWanted, lease_wanted};
+use multiactive_core::reasons;
+use multiactive_core::table::RoutingTable;
+use multiactive_ledger::{Commit, HeldLease, KubernetesLeases, LeaseLedger, Version, held, lease_name};
+use multiactive_runtime::clock::boottime;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How long one write may take.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How soon a lease is looked at again that could not be read or written, or whose last write came too late.
+const AGAIN: Duration = Duration::from_millis(250);
+
+type Answers = Arc<Mutex<BTreeMap<UnitName, (LeaseWanted, HeldLease)>>>;
+
+/// The leases of one namespace.
+#[derive(Default)]
+pub struct Leases {
+    /// What the ledger said once it was as the table wants it.
+    answers: Answers,
+    working: BTreeMap<UnitName, (LeaseWanted, AbortOnDropHandle<()>)>,
+    /// Since when this process has seen without a break that a unit stops writing without its lease.
+    fences: BTreeMap<UnitName, SignedDuration>,
+}
+
+impl Leases {
+    /// Starts what has to be done, and says how the leases of lost units stand. Never waits: `wake` is told of answers.
+    pub fn look(
+        &mut self,
+        (ctx, namespace): (&Context, &str),
+        table: &RoutingTable,
+        inputs: &Inputs,
+        wake: &Arc<Notify>,
+    ) -> BTreeMap<UnitName, LeaseSeen> {
+        let Some(now) = boottime() else {
+            return BTreeMap::new();
+        };
+        self.fences.retain(|unit, _| fences(unit, inputs));
+        for unit in inputs.units.iter().filter_map(|unit| unit.metadata.name.as_deref()) {
+            let unit = UnitName(unit.to_owned());
+            if fences(&unit, inputs) {
+                self.fences.entry(unit).or_insert(now);
+            }
+        }
+        let mut all = BTreeMap::new();
+        for unit in table.units.iter().map(|unit| &unit.name) {
+            let wanted = lease_wanted(table, unit);
+            let sealed = matches!(wanted, LeaseWanted::Sealed { .. });
+            match self.answer(ctx, namespace, unit, &wanted) {
+                Some(held) if sealed => {
+                    let noted = ctx.renewals.of(&lease_name(namespace, unit));
+                    let fences = self.fences.get(unit).copied();
+                    all.insert(unit.clone(), lease_seen(unit, inputs, &held, &noted, fences, now));
+                }
+                Some(_) => {}
+                None => self.work(ctx, namespace, unit, wanted, wake),
+            }
+        }
+        let known = |unit: &UnitName| table.units.iter().any(|known| known.name == *unit);
+        self.working.retain(|unit, _| known(unit));
+        all
+    }
+
+    /// What the ledger said, where the lease is as it is wanted and no copy says otherwise.
+    fn answer(&mut self, ctx: &Context, namespace: &str, unit: &UnitName, wanted: &LeaseWanted) -> Option<HeldLease> {
+        let copy = ctx.leases.get(&ctx.namespace, &lease_name(namespace, unit));
+        let copy = copy.and_then(|object| held(&object).ok());
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = answers
+            .get(unit)
+            .filter(|(asked, _)| asked == wanted)
+            .map(|(_, held)| held);
+        let number = |version: &Version| version.as_str().parse::<u64>().unwrap_or(u64::MAX);
+        let later = |held: &HeldLease, copy: &HeldLease| number(&copy.version) > number(&held.version);
+        match (answer, copy, wanted) {
+            // Somebody took the seal off, or made the lease anew: it is asked for again.
+            (Some(held), Some(copy), _) if later(held, &copy) && !is_so(&copy.lease, wanted) => {
+                answers.remove(unit);
+                None
+            }
+            (Some(held), _, _) => Some(held.clone()),
+            // A copy that shows it granted is as good as an answer: nothing is decided by that.
+            (None, Some(copy), LeaseWanted::Granted { .. }) if is_so(&copy.lease, wanted) => Some(copy),
+            // Nothing was ever taken from it; its lease is made elsewhere.
+            (None, None, LeaseWanted::Granted { at }) if *at == Epoch::NEVER => None,
+            (None, _, _) => None,
+        }
+    }
+
+    fn work(&mut self, ctx: &Context, namespace: &str, unit: &UnitName, wanted: LeaseWanted, wake: &Arc<Notify>) {
+        let never = LeaseWanted::Granted { at: Epoch::NEVER };
+        if wanted == never {
+            self.working.remove(unit);
+            return;
+        }
+        let running = |(asked, task): &(LeaseWanted, AbortOnDropHandle<()>)| *asked == wanted && !task.is_finished();
+        if self.working.get(unit).is_some_and(running) {
+            return;
+        }
+        let work = bring(
+            KubernetesLeases::new(ctx.client.clone(), &ctx.namespace),
+            (namespace.to_owned(), unit.clone()),
+            wanted.clone(),
+            ctx.renewals.clone(),
+            Arc::clone(&self.answers),
+            Arc::clone(wake),
+        );
+        let task = AbortOnDropHandle::new(tokio::spawn(work));
+        self.working.insert(unit.clone(), (wanted, task));
+    }
+}
+
+/// Whether a lease is as it is wanted.
+fn is_so(lease: &Lease, wanted: &LeaseWanted) -> bool {
+    match wanted {
+        LeaseWanted::Sealed { at, .. } => lease.sealed.as_ref().is_some_and(|seal| seal.at >= *at),
+        LeaseWanted::Granted { at } => lease.granted >= *at && lease.sealed.is_none(),
+    }
+}
+
+/// The lease to write over `found`; `None` where a later table has decided otherwise.
+fn next(found: Option<&HeldLease>, unit: &UnitName, wanted: &LeaseWanted) -> Option<(Lease, SignedDuration)> {
+    // Who deleted it did not end it: nobody knows by which length its holder counts.
+    let length = found.map_or(LONGEST, |held| held.length);
+    let before = found.map_or_else(|| Lease::first(unit.clone(), Epoch::NEVER), |held| held.lease.clone());
+    let lease = match wanted {
+        LeaseWanted::Sealed { by, at } => {
+            let (by, at) = (by.clone(), *at);
+            before.sealed_by(&Seal { by, at })
+        }
+        LeaseWanted::Granted { at } => before.granted_at(*at),
+    };
+    lease.map(|lease| (lease, length))
+}
+
+/// Reads and writes until the ledger says that it is as it is wanted.
+async fn bring(
+    leases: KubernetesLeases,
+    (namespace, unit): (String, UnitName),
+    wanted: LeaseWanted,
+    renewals: Renewals,
+    answers: Answers,
+    wake: Arc<Notify>,
+) {
+    let name = lease_name(&namespace, &unit);
+    let settle = |held: HeldLease| {
+        let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.insert(unit.clone(), (wanted.clone(), held));
+        wake.notify_one();
+    };
+    loop {
+        match leases.read(&namespace, &unit).await {
+            Ok(found) => {
+                if let Some(held) = &found {
+                    renewals.note(&name, held, boottime());
+                }
+                if let Some(held) = found.as_ref().filter(|held| is_so(&held.lease, &wanted)) {
+                    settle(held.clone());
+                    return;
+                }
+                if let Some((lease, length)) = next(found.as_ref(), &unit, &wanted) {
+                    let expected = found.as_ref().map(|held| &held.version);
+                    match leases.write(&namespace, expected, &lease, length, LIMIT).await {
+                        Commit::Committed(version) => {
+                            tracing::info!(namespace, %unit, ?wanted, "the write lease was changed");
+                            let renewed = found.and_then(|held| held.renewed);
+                            let version = *version;
+                            settle(HeldLease {
+                                lease,
+                                version,
+                                length,
+                                renewed,
+                            });
+                            return;
+                        }
+                        // A renewal came first, or nobody knows: read again.
+                        Commit::Conflict => continue,
+                        Commit::Refused(why) | Commit::Unknown(why) => {
+                            tracing::warn!(namespace, %unit, why, "the write lease was not changed");
+                        }
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(namespace, %unit, %error, "asking again"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Whether all that is known says that a unit stops writing without its lease: its spec, and what its agent was told and
+/// has acknowledged.
+fn fences(unit: &UnitName, inputs: &Inputs) -> bool {
+    let declared = inputs.unit(unit).map(super::mode);
+    let Some(report) = inputs.reports.get(unit) else {
+        return false;
+    };
+    let told = report.spec.lease.as_ref().map(|lease| lease.mode);
+    let taken = report.status.as_ref().map(|status| status.observed_generation) == Some(report.metadata.generation);
+    declared == Some(Mode::Fence) && told == Some(LeaseMode::Fence) && taken
+}
+
+/// How a sealed lease stands. `fences` is since when [`fences`] was so.
+///
+/// Known to be weak: the mode is read from the unit's assignment, which is not what the lease was renewed under. What
+/// changed within the last lease counts as KeepServing, which asks a person; the mode must come into the lease's record.
+fn lease_seen(
+    unit: &UnitName,
+    inputs: &Inputs,
+    held: &HeldLease,
+    noted: &[Noted],
+    fences: Option<SignedDuration>,
+    now: SignedDuration,
+) -> LeaseSeen {
+    let object = held.version.reference().uid;
+    let mine = noted
+        .iter()
+        .filter(|noted| noted.object == object && noted.renewal <= held.lease.renewals);
+    let mine: Vec<&Noted> = mine.collect();
+    let terms = Terms::new(held.length).ok();
+    let lasted = |since: SignedDuration| terms.is_some_and(|terms| now - since >= terms.patience());
+    let on_loss = match fences.is_some_and(lasted) {
+        true => OnLeaseLoss::Fence,
+        false => OnLeaseLoss::KeepServing,
+    };
+    // The seal is on this very renewal. One that never was renewed says nothing of what its unit holds by an earlier one.
+    let last = mine
+        .first()
+        .filter(|noted| noted.renewal == held.lease.renewals && noted.renewal > 0);
+    let end = match (last, terms) {
+        (Some(last), Some(terms)) => {
+            let challenge = Challenge::new(last.renewal, last.seen);
+            match challenge.is_over(terms, now) {
+                true => LeaseEnd::Ago(now - challenge.ends_at(terms)),
+                false => LeaseEnd::In(challenge.ends_at(terms) - now),
+            }
+        }
+        (None, _) | (_, None) => LeaseEnd::Unknown,
+    };
+    let renewals = mine.iter().map(|noted| RenewalSeen {
+        age: now - noted.seen,
+        positions: noted.positions.clone(),
+    });
+    LeaseSeen {
+        on_loss,
+        length: held.length,
+        unenforced: unenforced(unit, inputs),
+        sealed: held.lease.sealed.as_ref().map(|seal| (seal.at, end)),
+        renewals: renewals.collect(),
+    }
+}
+
+/// Stores of a unit of which nothing says that its database knows a deadline: the agent keeps no lease, or had the store
+/// not in hand when it was heard last. A database that only fell silent keeps the deadline that it had.
+fn unenforced(unit: &UnitName, inputs: &Inputs) -> Vec<StoreName> {
+    let status = inputs.reports.get(unit).and_then(|report| report.status.as_ref());
+    let leased = status.filter(|status| status.lease.is_some());
+    let enforced = |name: &str| {
+        let mut stores = leased.into_iter().flat_map(|status| &status.stores);
+        let store = stores.find(|store| store.name == name);
+        store.is_some_and(|store| store.ready || reasons::is_silence(store.reason.as_deref().unwrap_or_default()))
+    };
+    let held = inputs.stores_in_force().into_iter().filter(|store| store.has(unit));
+    held.filter(|store| !enforced(store.store.as_str()))
+        .map(|store| store.store)
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "leases_tests.rs"]
+mod tests;
