@@ -15,16 +15,63 @@ use multiactive_api::{
     PlacedSlots, SkippedUnit, StepHistory,
 };
 use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{
     FencedBy, Finished, Loss, Operation, Outcome, Placement, Skipped, Step, StepRecord, WaitFor,
 };
-use std::collections::BTreeSet;
+use multiactive_core::table::RoutingTable;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// How many entries of a placement are shown.
 const SHOWN: usize = 256;
 
-/// The status that the view asks for. `owner_changed` is the epoch of the last commit point that this process saw.
-pub fn status(failover: &Failover, view: &View, owner_changed: Option<Epoch>, now: Timestamp) -> FailoverStatus {
+/// What this process saw of running operations, and the record does not remember of those that ended.
+#[derive(Clone, Debug, Default)]
+pub struct Witnessed(BTreeMap<OperationUid, Witness>);
+
+#[derive(Clone, Debug)]
+struct Witness {
+    target: UnitName,
+    slots: Option<i32>,
+    /// The epoch of the commit point.
+    epoch: Option<Epoch>,
+}
+
+impl Witnessed {
+    /// Takes note of a table that was committed.
+    pub fn see(&mut self, table: &RoutingTable) {
+        for op in table.operations.iter().filter(|op| op.failover.is_some()) {
+            let known = self.0.get(&op.uid).and_then(|known| known.epoch);
+            let witness = Witness {
+                target: op.target.clone(),
+                slots: slots(op),
+                epoch: known.or_else(|| (op.step == Step::Open).then_some(op.epoch)),
+            };
+            self.0.insert(op.uid.clone(), witness);
+        }
+    }
+
+    /// Forgets those whose object is gone.
+    pub fn keep(&mut self, failovers: &[Arc<Failover>]) {
+        let known: BTreeSet<OperationUid> = failovers.iter().map(|failover| uid_of(failover)).collect();
+        self.0.retain(|uid, _| known.contains(&uid.object()));
+    }
+
+    fn epoch(&self, of: &OperationUid) -> Option<Epoch> {
+        let mine = self.0.iter().filter(|(uid, _)| uid.object() == *of);
+        mine.filter_map(|(_, witness)| witness.epoch).max()
+    }
+}
+
+/// How many slots move.
+fn slots(op: &Operation) -> Option<i32> {
+    let slots: usize = op.moves.iter().map(|slot_move| slot_move.slots.len()).sum();
+    i32::try_from(slots).ok()
+}
+
+/// The status that the view asks for.
+pub fn status(failover: &Failover, view: &View, witnessed: &Witnessed, now: Timestamp) -> FailoverStatus {
     let mut status = failover.status.clone().unwrap_or_default();
     let uid = uid_of(failover);
     let table = view.table.as_deref();
@@ -44,7 +91,7 @@ pub fn status(failover: &Failover, view: &View, owner_changed: Option<Epoch>, no
         status.placement = Some(show_placement(placement));
     }
     let readiness = if !running.is_empty() || !finished.is_empty() {
-        show_operations(&mut status, failover, view, &running, &finished);
+        show_operations(&mut status, failover, view, (&running, &finished), witnessed);
         match running.is_empty() {
             false => is_running(&mut status, failover, view, &running),
             true => ended(&mut status, &finished),
@@ -58,7 +105,7 @@ pub fn status(failover: &Failover, view: &View, owner_changed: Option<Epoch>, no
     } else {
         waiting(&mut status, failover, view)
     };
-    if let Some(epoch) = owner_changed {
+    if let Some(epoch) = witnessed.epoch(&uid) {
         status.epoch = Some(epoch.to_string());
     }
     status.observed_generation = failover.metadata.generation;
@@ -89,8 +136,8 @@ fn show_operations(
     status: &mut FailoverStatus,
     failover: &Failover,
     view: &View,
-    running: &[&Operation],
-    finished: &[&Finished],
+    (running, finished): (&[&Operation], &[&Finished]),
+    witnessed: &Witnessed,
 ) {
     let before = std::mem::take(&mut status.operations);
     let known = |uid: &str| before.iter().find(|known| known.uid == uid);
@@ -103,7 +150,7 @@ fn show_operations(
             FailoverOperation {
                 uid: op.uid.to_string(),
                 target: Some(op.target.to_string()),
-                slots: i32::try_from(op.moves.iter().map(|slot_move| slot_move.slots.len()).sum::<usize>()).ok(),
+                slots: slots(op),
                 step: Some(op.step.to_string()),
                 waiting_for: wait.or_else(|| view.waits.get(&op.uid).map(ToString::to_string)),
                 outcome: None,
@@ -115,12 +162,16 @@ fn show_operations(
         })
         .collect();
     all.extend(finished.iter().map(|done| {
-        let known = known(done.uid.as_str());
+        let (known, witness) = (known(done.uid.as_str()), witnessed.0.get(&done.uid));
         let (outcome, reason, message) = parts(&done.outcome);
         FailoverOperation {
             uid: done.uid.to_string(),
-            target: known.and_then(|known| known.target.clone()),
-            slots: known.and_then(|known| known.slots),
+            target: witness
+                .map(|witness| witness.target.to_string())
+                .or_else(|| known.and_then(|known| known.target.clone())),
+            slots: witness
+                .and_then(|witness| witness.slots)
+                .or_else(|| known.and_then(|known| known.slots)),
             step: done.history.last().map(|record| record.step.to_string()),
             waiting_for: None,
             outcome: Some(outcome.to_owned()),

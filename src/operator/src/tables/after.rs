@@ -49,6 +49,7 @@ pub struct After {
     namespace: String,
     written: Mutex<BTreeMap<(String, String), Written>>,
     owner_changed: BTreeMap<OperationUid, Epoch>,
+    witnessed: failovers::status::Witnessed,
     protection: Protection,
     sweep: Sweep,
 }
@@ -68,6 +69,7 @@ impl After {
             namespace,
             written: Mutex::default(),
             owner_changed: BTreeMap::new(),
+            witnessed: failovers::status::Witnessed::default(),
             protection: Protection::default(),
             sweep: Sweep::new(Instant::now()),
         }
@@ -109,14 +111,13 @@ impl After {
 
     /// Events and metrics of one commit.
     fn tell(&mut self, told: &Told, view: &View) {
+        self.witnessed.see(&told.table);
         for change in &told.changes {
             match change {
                 Change::OperationBegan { operation, .. } => self.step_event(view, operation, "Started", change),
                 Change::OperationStep { operation, after, .. } => {
-                    // A Failover has an operation for each target, all of one name.
-                    let mut ops = told.table.operations.iter().filter(|op| op.name == *operation);
-                    let opens = ops.find(|op| op.step == Step::Open && !self.owner_changed.contains_key(&op.uid));
-                    if let Some(op) = opens.filter(|_| *after == Step::Open) {
+                    let op = told.table.operations.iter().find(|op| op.name == *operation);
+                    if let Some(op) = op.filter(|_| *after == Step::Open) {
                         self.owner_changed.insert(op.uid.clone(), op.epoch);
                     }
                     self.step_event(view, operation, "StepEntered", change);
@@ -215,11 +216,12 @@ impl After {
         let unserved = &Unserved::of(view, now);
         let inputs = &view.inputs;
         self.owner_changed.retain(|uid, _| {
-            let of = uid.object();
-            let is = |object: Option<String>| object.as_deref() == Some(of.as_str());
-            inputs.promotions.iter().any(|object| is(object.uid()))
-                || inputs.failovers.iter().any(|object| is(object.uid()))
+            inputs
+                .promotions
+                .iter()
+                .any(|p| p.uid().as_deref() == Some(uid.as_str()))
         });
+        self.witnessed.keep(&inputs.failovers);
         let this = &*self;
         let mut work: Vec<BoxFuture<'_, bool>> = Vec::new();
         // What a member has not had the time to say is no news, and guessed by nobody: such statuses stay as they are.
@@ -235,13 +237,7 @@ impl After {
             }));
         }
         for object in &inputs.failovers {
-            let changed = this.owner_changed.iter();
-            let uid = failovers::request::uid_of(object);
-            let changed = changed
-                .filter(|(op, _)| op.object() == uid)
-                .map(|(_, epoch)| *epoch)
-                .max();
-            let wanted = failovers::status::status(object, view, changed, now);
+            let wanted = failovers::status::status(object, view, &this.witnessed, now);
             work.push(Box::pin(async move {
                 let settled = failovers::lifecycle::finalizer(&this.ctx, object, view).await;
                 let told = this.put(&**object, object.status.as_ref(), wanted).await;

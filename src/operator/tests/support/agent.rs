@@ -12,6 +12,11 @@ use multiactive_core::table::RoutingTable;
 use multiactive_runtime::watch::{self, Seen};
 use serde_json::{Value, json};
 
+/// The history that positions of doubles count in.
+pub const LOG: &str = "7";
+/// How far a survivor has a lost unit's log.
+pub const RECEIVED: u64 = 100;
+
 /// Reports until it is dropped.
 pub async fn run(client: Client, unit: String, databases: Databases) {
     let tables = watch::one::<Object>(Api::namespaced(client.clone(), NAMESPACE), ROUTING_TABLE);
@@ -66,6 +71,7 @@ fn status(unit: &str, table: &RoutingTable, assignment: &UnitAssignment, stands:
         "routers": [{"name": "r1", "table": applied, "connected": true}],
         "stores": stores.collect::<Vec<_>>(),
         "links": links.collect::<Vec<_>>(),
+        "lease": {"state": "Held"},
         "operations": table.operations.iter().map(|op| operation(unit, op, assignment)).collect::<Vec<_>>(),
     })
 }
@@ -79,6 +85,16 @@ fn operation(unit: &str, op: &Operation, assignment: &UnitAssignment) -> Value {
             report["inFlight"] = json!(0);
             let position = |store: &multiactive_api::AssignedStore| json!({"store": store.name, "source": unit, "vector": [{"unit": unit, "position": "0/1"}]});
             report["fenced"] = assignment.spec.stores.iter().map(position).collect();
+        }
+        // All that survives has the lost unit's log up to the same place.
+        (Step::Cut, false) => {
+            let lost = op.lost().map(|lost| lost.to_string()).unwrap_or_default();
+            let cut = |store: &multiactive_api::AssignedStore| {
+                let vector = json!([{"unit": lost, "position": "0/64"}]);
+                json!({"store": store.name, "log": LOG, "at": RECEIVED.to_string(),
+                    "position": {"store": store.name, "source": lost, "vector": vector}})
+            };
+            report["cut"] = assignment.spec.stores.iter().map(cut).collect();
         }
         (Step::Hold | Step::Fence | Step::Drain, false) => report["reach"] = json!({"state": "Reached"}),
         (_, _) => {}

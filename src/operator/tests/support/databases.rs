@@ -61,6 +61,16 @@ impl Databases {
         true
     }
 
+    /// The deadline of a unit's database has passed, or somebody pulled its plug: nothing is open there any more.
+    pub fn close(&self, unit: &str) {
+        let mut rows = self.0.lock().unwrap();
+        for ((of, _), (open, _)) in &mut rows.slots {
+            if of == unit {
+                *open = false;
+            }
+        }
+    }
+
     /// How many slots a unit's database holds open.
     pub fn open(&self, unit: &str) -> usize {
         let rows = self.0.lock().unwrap();

@@ -1,0 +1,217 @@
+//! Failovers on real API servers: a unit's agent falls silent, its write lease is sealed and waited for, and the survivor
+//! owns its slots with the loss in status; where the lease's end proves nothing, a person's word is asked for.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use multiactive_api as api;
+use multiactive_api::convert::parse_duration;
+use multiactive_core::ids::UnitName;
+use multiactive_ledger::{Commit, HeldLease, KubernetesLeases, LeaseLedger};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use support::agent::{LOG, RECEIVED};
+use support::{NAMESPACE, Operator, SYSTEM, World, condition, eventually, namespaced, range, unit_object};
+use tokio_util::sync::CancellationToken;
+
+const LIMIT: Duration = Duration::from_secs(5);
+/// The lease of the unit that is lost.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// Two units whose slots are served; those of north-1 may go to east-1. north-1 does `on_loss` without its lease.
+async fn shop(world: &World, on_loss: &str) -> CancellationToken {
+    world.shop().await;
+    let mut unit = unit_object("north-1", "north");
+    unit["spec"]["onLeaseLoss"] = json!(on_loss);
+    unit["spec"]["leaseDuration"] = json!("5s");
+    world.apply(unit).await;
+    let mut moved = range("users-1", 8, 15, "north-1");
+    moved["spec"]["failoverUnits"] = json!(["east-1"]);
+    world.apply(moved).await;
+    let lives = CancellationToken::new();
+    world.agent("east-1", &CancellationToken::new());
+    world.agent("north-1", &lives);
+    world.served().await;
+    lives
+}
+
+async fn lease(world: &World) -> Option<HeldLease> {
+    let leases = KubernetesLeases::new(world.hub.clone(), SYSTEM);
+    leases.read(NAMESPACE, &UnitName("north-1".to_owned())).await.unwrap()
+}
+
+/// Renews north-1's lease as its agent would, a few times; when the last renewal that counted was sent.
+async fn renew(world: &World, times: usize) -> Instant {
+    let leases = KubernetesLeases::new(world.hub.clone(), SYSTEM);
+    let (mut counted, mut last) = (0, Instant::now());
+    while counted < times {
+        let found = eventually("north-1 has a lease", async || lease(world).await).await;
+        let positions = [("orders".into(), format!("{LOG}:{}", RECEIVED - 10))].into();
+        let renewed = found.lease.renewed(&found.lease.unit, positions).unwrap();
+        let sent = Instant::now();
+        let length = LEASE.try_into().unwrap();
+        let written = leases
+            .write(NAMESPACE, Some(&found.version), &renewed, length, LIMIT)
+            .await;
+        if let Commit::Committed(_) = written {
+            (counted, last) = (counted + 1, sent);
+        }
+    }
+    last
+}
+
+async fn fail_over(world: &World, max_data_loss: &str) {
+    let epoch = world.epoch().await;
+    let spec = json!({"lostUnit": "north-1", "expectedEpoch": epoch, "maxDataLoss": max_data_loss});
+    world.apply(namespaced("Failover", "lost-north", spec)).await;
+}
+
+async fn status(world: &World, what: &str, is: impl Fn(&api::FailoverStatus) -> bool) -> api::FailoverStatus {
+    let failovers: Api<api::Failover> = world.namespaced();
+    let mut last = None;
+    let search = async || {
+        last = failovers.get("lost-north").await.unwrap().status;
+        last.clone().filter(|status| is(status))
+    };
+    match tokio::time::timeout(Duration::from_secs(50), eventually(what, search)).await {
+        Ok(status) => status,
+        Err(_) => panic!("{what}: {last:#?}"),
+    }
+}
+
+async fn unit_ready(world: &World) -> Option<String> {
+    let unit: api::Unit = world.namespaced().get("north-1").await.unwrap();
+    condition(&unit.status?.conditions, "Ready")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_units_slots_are_served_elsewhere_once_its_lease_is_over_and_not_before() {
+    let world = World::start().await;
+    let operator = Operator::start_with_leases(&world, "one").await;
+    let lives = shop(&world, "Fence").await;
+    let sent = renew(&world, 3).await;
+    lives.cancel();
+    // Its databases let nothing pass after the deadline.
+    let databases = world.databases.clone();
+    let dies = tokio::spawn(async move {
+        tokio::time::sleep_until((sent + LEASE).into()).await;
+        databases.close("north-1");
+    });
+    fail_over(&world, "10s").await;
+    let status = status(&world, "the failover ended", |status| status.outcome.is_some()).await;
+    assert!(sent.elapsed() > LEASE, "{:?}", sent.elapsed());
+    dies.await.unwrap();
+    assert_eq!(world.databases.twice(), Vec::<String>::new());
+    assert_eq!(status.outcome.as_deref(), Some("Succeeded"), "{status:#?}");
+    assert_eq!(
+        (status.from.as_deref(), status.to.as_deref()),
+        (Some("north-1"), Some("east-1"))
+    );
+    assert_eq!(world.owners().await, ["0-7 east-1 Serving", "8-15 east-1 Serving"]);
+
+    let loss = status.loss.unwrap();
+    assert_eq!(
+        (loss.fenced_by.as_deref(), loss.allowed.as_deref()),
+        (Some("Lease"), Some("10s"))
+    );
+    assert_eq!((loss.accepted_by, loss.confirmed_by), (None, None));
+    // The survivor has the place that the last renewal carried: it lacks at most what came from then to the lease's end.
+    let bound = parse_duration("bound", &loss.bound.unwrap()).unwrap();
+    assert!(bound.as_secs_f64() >= 5.0 && bound.as_secs_f64() < 6.5, "{bound:#}");
+    let placed = &status.placement.unwrap().placed;
+    assert_eq!(
+        (placed.len(), placed[0].range.as_deref(), placed[0].target.as_deref()),
+        (1, Some("users-1"), Some("east-1"))
+    );
+    assert_eq!((status.operations.len(), status.slots), (1, Some(8)));
+    let table = world.table().await.unwrap();
+    let bound_in_table = table
+        .spec
+        .finished
+        .iter()
+        .find(|done| done.name == "lost-north")
+        .unwrap();
+    assert!(bound_in_table.loss.as_ref().unwrap().bound_ms.is_some());
+
+    // It may not come back as if nothing had been.
+    let held = lease(&world).await.unwrap();
+    let seal = held.lease.sealed.clone().unwrap();
+    let object: api::Failover = world.namespaced().get("lost-north").await.unwrap();
+    assert_eq!(Some(seal.by.to_string()), object.metadata.uid);
+    assert!(held.lease.renewed(&held.lease.unit, Default::default()).is_err());
+    eventually("north-1 is in quarantine", async || {
+        (unit_ready(&world).await? == "False Quarantined").then_some(())
+    })
+    .await;
+    // Taken away by hand, it comes back sealed.
+    let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(world.hub.clone(), SYSTEM);
+    leases.delete("shop.north-1", &Default::default()).await.unwrap();
+    let anew = eventually("the lease is there again", async || lease(&world).await).await;
+    assert_eq!(anew.lease.sealed.map(|seal| seal.by), Some(seal.by));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_unit_goes_on_without_its_lease_a_person_says_that_it_is_fenced() {
+    let world = World::start().await;
+    let operator = Operator::start_with_leases(&world, "one").await;
+    let lives = shop(&world, "KeepServing").await;
+    renew(&world, 2).await;
+    lives.cancel();
+    fail_over(&world, "5m").await;
+    let blocked = status(&world, "it is blocked", |status| !status.needed.is_empty()).await;
+    let needed = &blocked.needed[0];
+    assert_eq!(
+        (needed.kind, needed.target.as_deref()),
+        (api::DecisionType::ConfirmFenced, Some("north-1"))
+    );
+    assert!(needed.why.contains("KeepServing"), "{}", needed.why);
+    let command = "kubectl multiactive decide failover/lost-north ConfirmFenced --target north-1 -n shop";
+    assert!(needed.command.starts_with(command), "{}", needed.command);
+    assert_eq!(blocked.reason.as_deref(), Some("Blocked"));
+    assert_eq!(
+        condition(&blocked.conditions, "Stalled").as_deref(),
+        Some("True Blocked")
+    );
+    assert_eq!(blocked.step.as_deref(), Some("Fence"));
+    assert_eq!(world.databases.open("east-1"), 8);
+
+    // What has expired, and what is said of another unit, proves nothing.
+    let decide = async |decisions: Value| {
+        let failovers: Api<api::Failover> = world.namespaced();
+        let patch = Patch::Merge(json!({"spec": {"decisions": decisions}}));
+        failovers
+            .patch("lost-north", &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    };
+    let word = |target: &str, until: &str| json!({"type": "ConfirmFenced", "target": target, "by": "alice", "reason": "no power", "notAfter": until});
+    let (late, other) = (
+        word("north-1", "2020-01-01T00:00:00Z"),
+        word("east-1", "2099-01-01T00:00:00Z"),
+    );
+    decide(json!([late, other])).await;
+    let failovers: Api<api::Failover> = world.namespaced();
+    let generation = failovers.get("lost-north").await.unwrap().metadata.generation;
+    let still = status(&world, "it was looked at again", |status| {
+        status.observed_generation == generation
+    })
+    .await;
+    assert_eq!((still.step.as_deref(), still.needed.len()), (Some("Fence"), 1));
+
+    world.databases.close("north-1");
+    decide(json!([late, other, word("north-1", "2099-01-01T00:00:00Z")])).await;
+    let status = status(&world, "the failover ended", |status| status.outcome.is_some()).await;
+    assert_eq!(status.outcome.as_deref(), Some("Succeeded"), "{status:#?}");
+    let loss = status.loss.unwrap();
+    assert_eq!(
+        (loss.fenced_by.as_deref(), loss.confirmed_by.as_deref()),
+        (Some("Confirmed"), Some("alice"))
+    );
+    assert_eq!(world.databases.twice(), Vec::<String>::new());
+    assert!(status.needed.is_empty());
+    operator.stop().await;
+}
