@@ -207,6 +207,7 @@ fn show_operations(
     // Unknown is the worst.
     let worst = losses.iter().max_by_key(|loss| (loss.bound.is_none(), loss.bound));
     status.loss = worst.map(|loss| show_loss(loss, allowed));
+    status.operations = all;
     let histories = running
         .iter()
         .map(|op| &op.history)
