@@ -1,1 +1,166 @@
-//! Tests.
+//! Tests of what a Failover's status says.
+
+use super::*;
+use crate::fixtures::{self, object};
+use multiactive_core::promotion::{DecisionKind, Needed, OperationKind, StoreLoss};
+use serde_json::json;
+
+fn failover() -> Failover {
+    object(
+        "Failover",
+        "lost",
+        json!({"lostUnit": "a", "expectedEpoch": 3, "maxDataLoss": "5s"}),
+    )
+}
+
+fn operation(number: usize, target: &str, step: Step) -> Operation {
+    Operation {
+        kind: OperationKind::Failover,
+        uid: OperationUid::from("lost").part(number),
+        name: "lost".to_owned(),
+        target: target.into(),
+        history: vec![StepRecord {
+            step,
+            at: Timestamp::UNIX_EPOCH,
+            not_needed: None,
+        }],
+        ..fixtures::operation(step, Epoch::new(1, 7))
+    }
+}
+
+fn loss(bound: Option<SignedDuration>) -> Loss {
+    Loss {
+        fenced_by: FencedBy::Lease,
+        stores: vec![StoreLoss {
+            store: "orders".into(),
+            bound,
+        }],
+        bound,
+        given_up: Vec::new(),
+        accepted: None,
+        found: None,
+    }
+}
+
+fn done(number: usize, outcome: Outcome, loss: Option<Loss>) -> Finished {
+    Finished {
+        kind: OperationKind::Failover,
+        uid: OperationUid::from("lost").part(number),
+        name: "lost".to_owned(),
+        outcome,
+        at: Timestamp::UNIX_EPOCH,
+        epoch: Epoch::new(1, 9),
+        behind: Vec::new(),
+        unsettled: Vec::new(),
+        loss,
+        history: Vec::new(),
+    }
+}
+
+fn view(operations: Vec<Operation>, finished: Vec<Finished>) -> View {
+    View {
+        table: Some(Arc::new(RoutingTable {
+            operations,
+            finished,
+            ..RoutingTable::default()
+        })),
+        ..View::default()
+    }
+}
+
+fn told(view: &View) -> FailoverStatus {
+    let mut witnessed = Witnessed::default();
+    witnessed.see(view.table.as_deref().unwrap());
+    status(&failover(), view, &witnessed, Timestamp::UNIX_EPOCH)
+}
+
+#[test]
+fn one_that_waits_for_a_person_says_which_decision_and_the_command_that_gives_it() {
+    let mut view = view(
+        vec![operation(1, "b", Step::Fence), operation(2, "c", Step::Drain)],
+        Vec::new(),
+    );
+    for (kind, target, words) in [
+        (DecisionKind::ConfirmFenced, "a", "ConfirmFenced --target a -n shop"),
+        (
+            DecisionKind::AcceptDataLoss,
+            "users-0",
+            "AcceptDataLoss --target users-0 -n shop",
+        ),
+        (DecisionKind::Abort, "a", "Abort -n shop"),
+    ] {
+        let wait = WaitFor::Decision {
+            needed: Needed {
+                kind,
+                target: target.to_owned(),
+            },
+            why: "so it is".to_owned(),
+        };
+        view.waits = [("lost.1".into(), wait)].into();
+        let told = told(&view);
+        let command = format!("kubectl multiactive decide failover/lost {words} --reason \"...\"");
+        assert_eq!(told.needed[0].command, command);
+        assert_eq!((told.reason.as_deref(), told.outcome), (Some("Blocked"), None));
+        let stalled = told
+            .conditions
+            .iter()
+            .find(|c| c.type_ == multiactive_api::STALLED)
+            .unwrap();
+        assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("True", "Blocked"));
+        // The one that is the farthest behind is shown; both are told.
+        assert_eq!((told.step.as_deref(), told.to.as_deref()), (Some("Fence"), Some("b,c")));
+        assert_eq!((told.operations.len(), told.slots), (2, Some(4)));
+    }
+}
+
+#[test]
+fn it_has_not_ended_before_each_target_has_and_it_ended_as_the_worst_of_them() {
+    let half = view(
+        vec![operation(2, "c", Step::Settle)],
+        vec![done(1, Outcome::Succeeded, None)],
+    );
+    assert_eq!(told(&half).outcome, None);
+    let aborted = Outcome::Aborted {
+        reason: "AbortRequested".to_owned(),
+        message: "alice".to_owned(),
+    };
+    for (second, want) in [(Outcome::Succeeded, "Succeeded"), (aborted, "Aborted")] {
+        let ended = view(
+            Vec::new(),
+            vec![done(1, Outcome::Succeeded, None), done(2, second, None)],
+        );
+        assert_eq!(told(&ended).outcome.as_deref(), Some(want));
+    }
+}
+
+#[test]
+fn the_worst_bound_is_shown_and_an_unknown_one_is_worse_than_any() {
+    let seconds = |seconds| Some(SignedDuration::from_secs(seconds));
+    for (bounds, want) in [
+        ([seconds(3), seconds(1)], "3s"),
+        ([seconds(0), seconds(0)], "0s"),
+        ([seconds(3), None], "unknown"),
+        ([Some(SignedDuration::from_nanos(1_000_001)), seconds(0)], "2ms"),
+    ] {
+        let finished = [1, 2].map(|number| done(number, Outcome::Succeeded, Some(loss(bounds[number - 1]))));
+        let shown = told(&view(Vec::new(), finished.to_vec())).loss.unwrap();
+        assert_eq!(
+            (shown.bound.as_deref(), shown.allowed.as_deref()),
+            (Some(want), Some("5s"))
+        );
+    }
+}
+
+#[test]
+fn a_refused_one_says_so_and_says_who_was_asked() {
+    let mut view = view(Vec::new(), Vec::new());
+    let refused = crate::promotions::request::Refused::new("NoTarget", "nobody");
+    view.refused = [("lost".into(), refused)].into();
+    view.placements = [("lost".into(), Placement::default())].into();
+    let told = told(&view);
+    assert_eq!(
+        (told.outcome.as_deref(), told.reason.as_deref()),
+        (Some("Refused"), Some("NoTarget"))
+    );
+    assert!(told.placement.is_some());
+}

@@ -199,6 +199,8 @@ fn it_is_aborted_by_a_decision_and_a_deletion_that_the_server_confirms_but_not_b
     };
     let decision = multiactive_api::Decision {
         kind: DecisionType::Abort,
+        target: None,
+        not_after: None,
         by: "alice".to_owned(),
         reason: "no".to_owned(),
     };
