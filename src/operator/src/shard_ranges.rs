@@ -6,6 +6,7 @@ use crate::tables::View;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use multiactive_api::{ShardRange, ShardRangeStatus};
+use multiactive_core::ids::UnitName;
 use multiactive_core::ranges::RangeProblem;
 use multiactive_core::span::{Span, SpanState};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,7 +16,11 @@ const MIXED: &str = "mixed";
 
 /// What is wrong with the ranges of each Keyspace, and with which of them. Found once for all ranges of a view, of which
 /// there may be thousands.
-pub struct Problems(BTreeMap<String, OfKeyspace>);
+pub struct Problems {
+    of: BTreeMap<String, OfKeyspace>,
+    /// Units in quarantine: what they still own is served by nobody.
+    quarantined: BTreeSet<UnitName>,
+}
 
 struct OfKeyspace {
     all: Vec<RangeProblem>,
@@ -37,7 +42,11 @@ impl Problems {
             }
             OfKeyspace { all, of }
         };
-        Self(keyspaces.map(|k| (k.name_any(), problems(k))).collect())
+        let quarantined = view.table.iter().flat_map(|table| &table.quarantined);
+        Self {
+            of: keyspaces.map(|k| (k.name_any(), problems(k))).collect(),
+            quarantined: quarantined.map(|known| known.unit.clone()).collect(),
+        }
     }
 }
 
@@ -95,7 +104,8 @@ fn one_of<'a>(mut values: impl Iterator<Item = &'a str>) -> Option<String> {
 fn readiness(range: &ShardRange, spans: &[Span], problems: &Problems, unserved: &Unserved) -> Readiness {
     let name = range.name_any();
     let keyspace = &range.spec.keyspace;
-    let Some(problems) = problems.0.get(keyspace) else {
+    let quarantined = &problems.quarantined;
+    let Some(problems) = problems.of.get(keyspace) else {
         return Readiness::Stalled {
             reason: "NoKeyspace",
             message: format!("there is no Keyspace {keyspace}"),
@@ -115,6 +125,17 @@ fn readiness(range: &ShardRange, spans: &[Span], problems: &Problems, unserved: 
         return Readiness::Reconciling {
             reason: "SlotsWithoutOwner",
             message: "some slots have no owner yet, see the Keyspace".to_owned(),
+        };
+    }
+    let lost =
+        |span: &&Span| span.state == SpanState::Fenced && span.owner.as_ref().is_some_and(|o| quarantined.contains(o));
+    if let Some(owner) = spans.iter().find(lost).and_then(|span| span.owner.as_ref()) {
+        return Readiness::Stalled {
+            reason: "OwnerLost",
+            message: format!(
+                "{owner} owns slots of it and is in quarantine, no other unit could take them: they are served by nobody. Make a \
+                 failover unit usable and create another Failover of {owner}, or let it rejoin"
+            ),
         };
     }
     if spans.iter().any(|span| span.state != SpanState::Serving) {

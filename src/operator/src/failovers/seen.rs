@@ -96,7 +96,7 @@ pub fn ranges(inputs: &Inputs) -> Vec<FailoverRange> {
         Some(FailoverRange {
             name: range.name_any(),
             keyspace: spec.keyspace.as_str().into(),
-            slots: SlotSet::range(slot(spec.first_slot.into())?, slot(spec.last_slot.into())?),
+            slots: SlotSet::range(slot(spec.first_slot)?, slot(spec.last_slot)?),
             units: units.map(|unit| unit.as_str().into()).collect(),
         })
     });

@@ -27,8 +27,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// How long one write may take.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How soon a lease is looked at again that could not be read or written, or whose last write came too late.
+/// How soon a lease that is to be sealed is looked at again where it could not be read or written,
 const AGAIN: Duration = Duration::from_millis(250);
+/// and one that is to be granted: nothing waits for it but the unit itself.
+const CALM: Duration = Duration::from_secs(2);
 
 type Answers = Arc<Mutex<BTreeMap<UnitName, (LeaseWanted, HeldLease)>>>;
 
@@ -137,7 +139,8 @@ fn is_so(lease: &Lease, wanted: &LeaseWanted) -> bool {
     }
 }
 
-/// The lease to write over `found`; `None` where a later table has decided otherwise.
+/// The lease to write over `found`; `None` where a later table has decided otherwise, or where there is none to grant: it
+/// is made elsewhere, at the table of then.
 fn next(found: Option<&HeldLease>, unit: &UnitName, wanted: &LeaseWanted) -> Option<(Lease, SignedDuration)> {
     // Who deleted it did not end it: nobody knows by which length its holder counts.
     let length = found.map_or(LONGEST, |held| held.length);
@@ -147,7 +150,7 @@ fn next(found: Option<&HeldLease>, unit: &UnitName, wanted: &LeaseWanted) -> Opt
             let (by, at) = (by.clone(), *at);
             before.sealed_by(&Seal { by, at })
         }
-        LeaseWanted::Granted { at } => before.granted_at(*at),
+        LeaseWanted::Granted { at } => before.granted_at(*at).filter(|_| found.is_some()),
     };
     lease.map(|lease| (lease, length))
 }
@@ -202,7 +205,11 @@ async fn bring(
             }
             Err(error) => tracing::warn!(namespace, %unit, %error, "asking again"),
         }
-        tokio::time::sleep(AGAIN).await;
+        let pause = match wanted {
+            LeaseWanted::Sealed { .. } => AGAIN,
+            LeaseWanted::Granted { .. } => CALM,
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -185,6 +185,10 @@ fn what_an_earlier_table_wanted_is_not_written_over_what_a_later_one_did() {
             "{found:?} {wanted:?}"
         );
     }
+    assert!(
+        next(None, &unit, &granted_at(10)).is_none(),
+        "one to grant is made elsewhere"
+    );
     let (made, length) = next(None, &unit, &sealed_at(9)).unwrap();
     assert!(
         made.sealed.is_some() && length == LONGEST,
