@@ -49,7 +49,7 @@ async fn renew(world: &World, times: usize) -> Instant {
     let (mut counted, mut last) = (0, Instant::now());
     while counted < times {
         let found = eventually("north-1 has a lease", async || lease(world).await).await;
-        let positions = [("orders".into(), format!("{LOG}:{}", RECEIVED - 10))].into();
+        let positions = [("orders".into(), format!("{LOG}@{}", RECEIVED - 10))].into();
         let renewed = found.lease.renewed(&found.lease.unit, positions).unwrap();
         let sent = Instant::now();
         let length = LEASE.try_into().unwrap();

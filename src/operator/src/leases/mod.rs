@@ -8,7 +8,7 @@ mod address;
 mod renewals;
 
 pub use address::HubAddress;
-pub use renewals::{Noted, Renewals, progress};
+pub use renewals::{Noted, Renewals};
 
 use address::Account;
 
@@ -29,7 +29,7 @@ use kube::{Api, ResourceExt};
 use multiactive_api::{HUB_ACCESS_SECRET, Unit};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
-use multiactive_core::lease::{Lease, Seal};
+use multiactive_core::lease::Lease;
 use multiactive_core::quarantine::{LeaseWanted, lease_wanted};
 use multiactive_ledger::{
     Commit, KubernetesLeases, KubernetesLedger, LEASE_LABEL, LeaseLedger, Ledger, held, lease_name,
@@ -185,8 +185,8 @@ impl Keeper {
         let granted = table.as_ref().map_or(Epoch::NEVER, |table| table.epoch);
         // One that was taken away by hand while the table wants it sealed must not come back as one that may be renewed.
         let lease = match table.as_ref().map(|table| lease_wanted(table, &name)) {
-            Some(LeaseWanted::Sealed { by, at }) => Lease {
-                sealed: Some(Seal { by, at }),
+            Some(LeaseWanted::Sealed(seal)) => Lease {
+                sealed: Some(seal),
                 ..Lease::first(name.clone(), Epoch::NEVER)
             },
             Some(LeaseWanted::Granted { .. }) | None => Lease::first(name.clone(), granted),

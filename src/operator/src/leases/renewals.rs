@@ -43,7 +43,8 @@ impl Renewals {
             return;
         }
         let positions = held.lease.positions.iter();
-        let positions = positions.filter_map(|(store, text)| Some((store.clone(), progress(text)?)));
+        // One that is written otherwise is no landmark: nothing is known by it.
+        let positions = positions.filter_map(|(store, text)| Some((store.clone(), text.parse().ok()?)));
         let noted = Noted {
             object,
             renewal: held.lease.renewals,
@@ -58,36 +59,5 @@ impl Renewals {
     pub fn of(&self, name: &str) -> Vec<Noted> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(name).cloned().unwrap_or_default()
-    }
-}
-
-/// A position that can be compared: the history that it counts in, a colon, and a number in decimals. One that is written
-/// otherwise is no landmark: nothing is known by it.
-pub fn progress(text: &str) -> Option<Progress> {
-    let (log, at) = text.rsplit_once(':')?;
-    Some(Progress {
-        log: Some(log).filter(|log| !log.is_empty())?.to_owned(),
-        at: at.parse().ok()?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_position_that_names_its_history_can_be_compared() {
-        for (text, want) in [
-            ("7123:4096", Some(("7123", 4096))),
-            ("0-1:9", Some(("0-1", 9))),
-            ("a:b:3", Some(("a:b", 3))),
-            ("0/1A2B", None),
-            (":9", None),
-            ("7123:0/1A", None),
-            ("7123:-1", None),
-        ] {
-            let got = progress(text);
-            assert_eq!(got.as_ref().map(|p| (p.log.as_str(), p.at)), want, "{text}");
-        }
     }
 }

@@ -12,8 +12,8 @@ use jiff::SignedDuration;
 use multiactive_api::LeaseMode;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{StoreName, UnitName};
-use multiactive_core::lease::{Challenge, LONGEST, Lease, Mode, Seal, Terms};
-use multiactive_core::promotion::{LeaseEnd, LeaseSeen, OnLeaseLoss, RenewalSeen};
+use multiactive_core::lease::{Challenge, LONGEST, Lease, Mode, Terms};
+use multiactive_core::promotion::{LeaseEnd, LeaseSeen, RenewalSeen};
 use multiactive_core::quarantine::{LeaseWanted, lease_wanted};
 use multiactive_core::reasons;
 use multiactive_core::table::RoutingTable;
@@ -66,7 +66,7 @@ impl Leases {
         let mut all = BTreeMap::new();
         for unit in table.units.iter().map(|unit| &unit.name) {
             let wanted = lease_wanted(table, unit);
-            let sealed = matches!(wanted, LeaseWanted::Sealed { .. });
+            let sealed = matches!(wanted, LeaseWanted::Sealed(_));
             match self.answer(ctx, namespace, unit, &wanted) {
                 Some(held) if sealed => {
                     let noted = ctx.renewals.of(&lease_name(namespace, unit));
@@ -134,7 +134,7 @@ impl Leases {
 /// Whether a lease is as it is wanted.
 fn is_so(lease: &Lease, wanted: &LeaseWanted) -> bool {
     match wanted {
-        LeaseWanted::Sealed { at, .. } => lease.sealed.as_ref().is_some_and(|seal| seal.at >= *at),
+        LeaseWanted::Sealed(wanted) => lease.sealed.as_ref().is_some_and(|seal| seal.at >= wanted.at),
         LeaseWanted::Granted { at } => lease.granted >= *at && lease.sealed.is_none(),
     }
 }
@@ -146,10 +146,7 @@ fn next(found: Option<&HeldLease>, unit: &UnitName, wanted: &LeaseWanted) -> Opt
     let length = found.map_or(LONGEST, |held| held.length);
     let before = found.map_or_else(|| Lease::first(unit.clone(), Epoch::NEVER), |held| held.lease.clone());
     let lease = match wanted {
-        LeaseWanted::Sealed { by, at } => {
-            let (by, at) = (by.clone(), *at);
-            before.sealed_by(&Seal { by, at })
-        }
+        LeaseWanted::Sealed(seal) => before.sealed_by(seal),
         LeaseWanted::Granted { at } => before.granted_at(*at).filter(|_| found.is_some()),
     };
     lease.map(|lease| (lease, length))
@@ -206,7 +203,7 @@ async fn bring(
             Err(error) => tracing::warn!(namespace, %unit, %error, "asking again"),
         }
         let pause = match wanted {
-            LeaseWanted::Sealed { .. } => AGAIN,
+            LeaseWanted::Sealed(_) => AGAIN,
             LeaseWanted::Granted { .. } => CALM,
         };
         tokio::time::sleep(pause).await;
@@ -244,9 +241,9 @@ fn lease_seen(
     let mine: Vec<&Noted> = mine.collect();
     let terms = Terms::new(held.length).ok();
     let lasted = |since: SignedDuration| terms.is_some_and(|terms| now - since >= terms.patience());
-    let on_loss = match fences.is_some_and(lasted) {
-        true => OnLeaseLoss::Fence,
-        false => OnLeaseLoss::KeepServing,
+    let mode = match fences.is_some_and(lasted) {
+        true => Mode::Fence,
+        false => Mode::KeepServing,
     };
     // The seal is on this very renewal. One that never was renewed says nothing of what its unit holds by an earlier one.
     let last = mine
@@ -267,7 +264,7 @@ fn lease_seen(
         positions: noted.positions.clone(),
     });
     LeaseSeen {
-        on_loss,
+        mode,
         length: held.length,
         unenforced: unenforced(unit, inputs),
         sealed: held.lease.sealed.as_ref().map(|seal| (seal.at, end)),

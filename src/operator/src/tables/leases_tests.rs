@@ -119,12 +119,12 @@ fn a_sealed_lease_is_over_a_patience_after_its_last_renewal_was_seen_and_unknown
 fn a_unit_fences_only_where_all_that_is_known_has_said_so_for_a_whole_lease() {
     let sealed = held_lease("one", 7, Some(9));
     for (since, want) in [
-        (None, OnLeaseLoss::KeepServing),
-        (Some(195), OnLeaseLoss::KeepServing),
-        (Some(100), OnLeaseLoss::Fence),
+        (None, Mode::KeepServing),
+        (Some(195), Mode::KeepServing),
+        (Some(100), Mode::Fence),
     ] {
         let got = lease_seen(&"a".into(), &well(), &sealed, &[], since.map(seconds), seconds(200));
-        assert_eq!(got.on_loss, want, "since {since:?}");
+        assert_eq!(got.mode, want, "since {since:?}");
     }
     let status = || json!({"lease": {"state": "Held"}, "stores": []});
     for (inputs, want) in [
@@ -165,9 +165,11 @@ fn a_store_counts_as_without_a_deadline_unless_its_agent_had_it_in_hand_and_keep
 
 #[test]
 fn what_an_earlier_table_wanted_is_not_written_over_what_a_later_one_did() {
-    let sealed_at = |at| LeaseWanted::Sealed {
-        by: "fo".into(),
-        at: Epoch::new(1, at),
+    let sealed_at = |at| {
+        LeaseWanted::Sealed(multiactive_core::lease::Seal {
+            by: "fo".into(),
+            at: Epoch::new(1, at),
+        })
     };
     let granted_at = |at| LeaseWanted::Granted { at: Epoch::new(1, at) };
     let unit = "a".into();
