@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use multiactive_api::{LinkState, UnitAssignmentSpec};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, StoreName};
-use multiactive_core::promotion::{Reach, StorePosition};
+use multiactive_core::promotion::{Progress, Reach, StorePosition};
 use multiactive_core::wire::{Applied, KeyspaceApplied};
 use std::collections::BTreeMap;
 use tokio::sync::watch;
@@ -48,11 +48,24 @@ pub struct Checksums {
     pub sums: Vec<u64>,
 }
 
+/// How far a store has applied the log of a lost unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutFact {
+    /// As a number.
+    pub progress: Progress,
+    /// As the engine writes it, first, and what it has applied of the others.
+    pub position: StorePosition,
+}
+
 /// What a store answered to an operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// Its final position, at the epoch of the fence that stands.
     pub fenced: Option<(Epoch, StorePosition)>,
+    /// With its fence: whether the operation that is superseded ever opened its slots here.
+    pub opened: Option<bool>,
+    /// How far it has applied the lost unit's log, since it is cut off from it, as asked at this epoch.
+    pub cut: Option<(Epoch, CutFact)>,
     /// What its fence waits for, or failed by.
     pub unfenced: Option<Problem>,
     /// The largest age of the newest row from the sources.

@@ -6,6 +6,7 @@ use crate::credentials::credentials;
 use crate::facts::{self, Board, Problem, Stores};
 use crate::inputs::{SecretSeen, Secrets, table_watch};
 use crate::lease;
+use crate::lost;
 use crate::plan::{self, Duty};
 use crate::report::{self, Known};
 use crate::routers::{Registry, UnitKey, UnitRouters, watch_pods, watch_running};
@@ -311,7 +312,9 @@ impl Hand {
             let lease = lease.borrow();
             (lease.admitting(&stores), lease.report())
         };
-        let table = self.table.borrow().as_ref().map(|table| table.epoch);
+        let newest = self.table.borrow().clone();
+        let table = newest.as_ref().map(|table| table.epoch);
+        let unit = self.key.unit.as_str().into();
         let assignment = self.assignment.borrow().clone();
         if self
             .routers
@@ -328,6 +331,7 @@ impl Hand {
             duties: &self.duties,
             routers,
             lease: lease.as_ref(),
+            quarantined: newest.as_deref().and_then(|table| lost::quarantined(table, &unit)),
         };
         let status = report::status(known, &self.last.conditions, Timestamp::now());
         self.speaks |= table.is_some() && stores.values().all(facts::StoreFacts::is_settled);

@@ -1,9 +1,11 @@
 //! What a table asks of a unit: grants of its stores, and a duty for each running operation. Pure.
 
+use crate::lost::{Cut, cuts};
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
 use multiactive_core::promotion::{Operation, Step, StorePosition};
+use multiactive_core::quarantine::is_quarantined;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::Span;
 use multiactive_core::table::RoutingTable;
@@ -30,9 +32,11 @@ pub fn grants(table: &RoutingTable, keyspace: &KeyspaceName, unit: &UnitName) ->
     let arriving: Vec<_> = arriving.map(|op| (&op.uid, takes(op, keyspace))).collect();
     let spans = table.keyspace(keyspace).map_or(&[][..], |found| &found.spans);
     let fencing = fencing(table, keyspace, unit);
+    // The table fences what it still owns; that it opens nothing does not depend on that.
+    let serves = !is_quarantined(table, unit);
     let grant = |span: &Span| {
         let slots = SlotSet::range(span.first, span.last).difference(&fencing);
-        let open = span.is_owned_by(unit) && span.state.is_open();
+        let open = serves && span.is_owned_by(unit) && span.state.is_open();
         let brings = arriving.iter().find(|(_, taken)| open && taken.intersects(&slots));
         Grant {
             open,
@@ -136,7 +140,11 @@ pub enum Ask {
         slots: SlotSet,
         /// How long that may take.
         budget: SignedDuration,
+        /// The operation that gave the slots to this unit a moment ago and that this one supersedes: did they ever open?
+        superseded: Option<OperationUid>,
     },
+    /// How far has it applied the log of a lost unit, once it is cut off from it?
+    Cut(Cut),
     /// Has it applied all that the fences of these units, for the operation at its epoch, let pass?
     Follow {
         /// The sources.
@@ -161,17 +169,24 @@ pub fn duties(
     stores: &[(StoreName, KeyspaceName)],
     quiet: impl Fn(&OperationUid, Epoch) -> bool,
 ) -> Vec<Duty> {
+    let cuts = cuts(table, unit);
     table
         .operations
         .iter()
         .filter_map(|op| {
             let quiet = op.step > Step::Hold || (op.step == Step::Hold && quiet(&op.uid, op.epoch));
-            duty(op, unit, stores, quiet)
+            duty(op, unit, stores, quiet, &cuts)
         })
         .collect()
 }
 
-fn duty(op: &Operation, unit: &UnitName, stores: &[(StoreName, KeyspaceName)], quiet: bool) -> Option<Duty> {
+fn duty(
+    op: &Operation,
+    unit: &UnitName,
+    stores: &[(StoreName, KeyspaceName)],
+    quiet: bool,
+    cuts: &[Cut],
+) -> Option<Duty> {
     let moving = |keyspace: &KeyspaceName| op.moves.iter().any(|slot_move| slot_move.keyspace == *keyspace);
     let touched: Vec<_> = stores.iter().filter(|(_, keyspace)| moving(keyspace)).collect();
     let role = if op.sources().contains(&unit) {
@@ -184,7 +199,7 @@ fn duty(op: &Operation, unit: &UnitName, stores: &[(StoreName, KeyspaceName)], q
         Role::Member
     };
     let stores = touched.iter().flat_map(|(store, keyspace)| {
-        let first = Some(ask(op, unit, role, (store, keyspace), quiet));
+        let first = Some(ask(op, unit, role, (store, keyspace), quiet, cuts));
         let asks = first.into_iter().chain(ask_besides(op, unit, role));
         asks.map(|ask| StoreDuty {
             store: store.clone(),
@@ -196,12 +211,12 @@ fn duty(op: &Operation, unit: &UnitName, stores: &[(StoreName, KeyspaceName)], q
         moving.filter(|moving| stores_lack(&touched, &moving.store))
     };
     let missing = match (op.step, role) {
-        (Step::Hold | Step::Fence | Step::Drain, Role::Target | Role::Member) => {
+        (Step::Hold | Step::Fence | Step::Cut | Step::Drain, Role::Target | Role::Member) => {
             lacked().map(|moving| moving.store.clone()).collect()
         }
-        (Step::Hold | Step::Fence | Step::Drain, Role::Source)
+        (Step::Hold | Step::Fence | Step::Cut | Step::Drain, Role::Source)
         | (
-            Step::Check | Step::Prepare | Step::Verify | Step::Cut | Step::Commit | Step::Open | Step::Settle,
+            Step::Check | Step::Prepare | Step::Verify | Step::Commit | Step::Open | Step::Settle,
             Role::Source | Role::Target | Role::Member,
         ) => Vec::new(),
     };
@@ -226,6 +241,7 @@ fn ask(
     role: Role,
     (store, keyspace): (&StoreName, &KeyspaceName),
     quiet: bool,
+    cuts: &[Cut],
 ) -> Ask {
     match (op.step, role) {
         (Step::Check | Step::Prepare, Role::Target | Role::Member) => {
@@ -240,7 +256,12 @@ fn ask(
         (Step::Hold | Step::Fence, Role::Source) => Ask::Fence {
             slots: leaving(op, unit, keyspace),
             budget: op.budgets.fence,
+            superseded: superseded(op),
         },
+        (Step::Cut, Role::Target | Role::Member) => {
+            let cut = cuts.iter().find(|cut| Some(&cut.lost) == op.lost());
+            cut.map_or(Ask::Nothing, |cut| Ask::Cut(cut.clone()))
+        }
         // Where a unit is away, what only the source had of its rows is not waited for: that is in the published positions.
         (Step::Hold | Step::Fence, Role::Target | Role::Member) if op.behind.is_empty() => Ask::Follow {
             sources: op.sources().into_iter().cloned().collect(),
@@ -256,11 +277,15 @@ fn ask(
         (Step::Check | Step::Prepare, Role::Source) => Ask::Beat,
         (Step::Verify, Role::Member)
         | (Step::Hold | Step::Fence, Role::Target | Role::Member)
-        | (Step::Drain, Role::Source)
-        | (Step::Cut | Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => {
-            Ask::Nothing
-        }
+        | (Step::Cut | Step::Drain, Role::Source)
+        | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => Ask::Nothing,
     }
+}
+
+/// The operation whose slots this one takes before they were opened.
+fn superseded(op: &Operation) -> Option<OperationUid> {
+    let superseded = op.failover.as_ref()?.superseded.as_ref()?;
+    Some(superseded.uid.clone())
 }
 
 /// In Verify the lag is asked for besides: writes are held right after it, and it may take hours.
@@ -313,6 +338,9 @@ fn compared(op: &Operation, unit: &UnitName, role: Role, keyspace: &KeyspaceName
     mine.intersection(&remaining)
 }
 
+#[cfg(test)]
+#[path = "plan_failover_tests.rs"]
+mod failover_tests;
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;

@@ -6,10 +6,10 @@ use multiactive_core::promotion::{Budgets, Evidence, Move, MovingStore, Request,
 use multiactive_core::span::SpanState;
 use multiactive_core::table::{KeyspaceTable, TableUnit};
 
-const UNITS: [&str; 3] = ["east", "north", "south"];
+pub(super) const UNITS: [&str; 3] = ["east", "north", "south"];
 
 /// East owns 0 to 99, north 100 to 199, nobody the rest; the epochs are 2 and 3.
-fn table() -> RoutingTable {
+pub(super) fn table() -> RoutingTable {
     let mut keyspace = KeyspaceTable::unowned("users".into(), 256);
     let range = SlotSet::range;
     keyspace.set(
@@ -96,7 +96,7 @@ fn position(store: &str) -> StorePosition {
     }
 }
 
-fn open(table: &RoutingTable, unit: &str) -> SlotSet {
+pub(super) fn open(table: &RoutingTable, unit: &str) -> SlotSet {
     let grants = grants(table, &"users".into(), &unit.into());
     let open = grants.iter().filter(|grant| grant.open);
     open.flat_map(|grant| grant.slots.ranges().iter().copied()).collect()
@@ -200,6 +200,7 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
     let fence = Ask::Fence {
         slots,
         budget: SignedDuration::from_secs(10),
+        superseded: None,
     };
     for (step, source, target, member) in [
         (Step::Check, Ask::Beat, Ask::Lag(east.clone()), Ask::Lag(east.clone())),

@@ -106,6 +106,8 @@ fn is_fact(before: Option<OperationReport>, now: &OperationReport) -> bool {
     };
     let nothing = OperationReport {
         fenced: None,
+        opened: None,
+        cut: None,
         lag_ms: None,
         reach: None,
         checksums: Vec::new(),
@@ -269,6 +271,8 @@ mod tests {
             epoch: 7,
             in_flight: Some(0),
             fenced: Some(Vec::new()),
+            opened: None,
+            cut: None,
             lag_ms: None,
             reach: None,
             checksums: vec![],

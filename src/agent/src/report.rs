@@ -1,6 +1,6 @@
 //! From what is known to the status of a UnitAssignment. Pure; time is an argument.
 
-use crate::facts::{self, Answer, StoreFacts, Stores};
+use crate::facts::{self, Answer, CutFact, StoreFacts, Stores};
 use crate::plan::{Ask, Duty, Role, StoreDuty};
 use crate::routers::Registry;
 use base64::Engine;
@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use multiactive_api::{
-    AnswerProblem, AppliedTable, AssignedStoreStatus, LeaseReport, LinkState, LinkStatus, OperationReport, READY,
-    RECONCILING, ReachReport, ReachState, RouterStatus, STALLED, StoreChecksums, TablePosition, UnitAssignmentStatus,
+    AnswerProblem, AppliedTable, AssignedStoreStatus, CutReport, LeaseReport, LinkState, LinkStatus, OperationReport,
+    READY, RECONCILING, ReachReport, ReachState, RouterStatus, STALLED, StoreChecksums, TablePosition,
+    UnitAssignmentStatus,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{Reach, Step};
@@ -30,6 +31,8 @@ pub struct Known<'a> {
     pub routers: &'a Registry,
     /// The unit's write lease.
     pub lease: Option<&'a LeaseReport>,
+    /// The Failover that took the unit's slots, while the unit is in quarantine.
+    pub quarantined: Option<&'a str>,
 }
 
 /// The status that says it; conditions keep their times from `before` where nothing changed.
@@ -130,6 +133,14 @@ fn conditions(known: Known<'_>, applied: Option<Epoch>, before: &[Condition], no
             "Starting".to_owned(),
             "waiting for the first table".to_owned(),
         ),
+        (None, Some(_), _) if known.quarantined.is_some() => {
+            let by = known.quarantined.unwrap_or_default();
+            let message = format!(
+                "Failover {by} took its slots over while it was lost: it serves nothing and is no replica before its rows were \
+                 compared and it has rejoined"
+            );
+            (false, false, true, "Quarantined".to_owned(), message)
+        }
         (None, Some(_), Some(link)) => {
             let why = link.message.unwrap_or_default();
             let message = format!("{}: the link from {} is broken: {why}", link.store, link.from);
@@ -178,6 +189,8 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
         epoch: signed(duty.epoch.epoch),
         in_flight: None,
         fenced: None,
+        opened: None,
+        cut: None,
         lag_ms: None,
         reach: None,
         checksums: Vec::new(),
@@ -195,11 +208,11 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
             let writes = known.routers.in_flight(&duty.operation, duty.epoch);
             report.in_flight = writes.map(signed);
             report.fenced = fenced(duty, &answers, known);
+            report.opened = report.fenced.as_ref().and_then(|_| opened(&answers));
         }
         (Step::Hold | Step::Fence | Step::Drain, Role::Target | Role::Member) => report.reach = reach(duty, &answers),
-        // What a survivor has received once it has cut off a lost unit is not reported yet.
-        (Step::Cut, Role::Source | Role::Target | Role::Member)
-        | (Step::Check | Step::Prepare | Step::Drain, Role::Source)
+        (Step::Cut, Role::Target | Role::Member) => report.cut = cut(duty, &answers),
+        (Step::Check | Step::Prepare | Step::Cut | Step::Drain, Role::Source)
         | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => {}
     }
     report
@@ -254,6 +267,45 @@ fn fenced(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)], known: Known<'
         (*epoch == duty.epoch).then(|| TablePosition::from(position))
     });
     positions.collect()
+}
+
+/// Whether one of the databases ever opened the slots of the operation that is superseded; unknown while one has not said.
+fn opened(answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<bool> {
+    let asked = answers.iter().filter(|(asked, _)| asks_opened(&asked.ask));
+    let said: Option<Vec<bool>> = asked.map(|(_, answer)| answer.as_ref()?.opened).collect();
+    // Where nothing is superseded nobody asks.
+    said.filter(|said| !said.is_empty())
+        .map(|said| said.into_iter().any(|opened| opened))
+}
+
+fn asks_opened(ask: &Ask) -> bool {
+    match ask {
+        Ask::Fence { superseded, .. } => superseded.is_some(),
+        Ask::Nothing
+        | Ask::Lag(_)
+        | Ask::Checksums { .. }
+        | Ask::Beat
+        | Ask::Cut(_)
+        | Ask::Follow { .. }
+        | Ask::Reach { .. } => false,
+    }
+}
+
+/// What every moving store of the unit has of the lost unit's log, once all of them are cut off from it.
+fn cut(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<Vec<CutReport>> {
+    if !duty.missing.is_empty() {
+        return None;
+    }
+    let reports = answers.iter().map(|(asked, answer)| {
+        let (epoch, CutFact { progress, position }) = answer.as_ref()?.cut.as_ref()?;
+        (*epoch == duty.epoch).then(|| CutReport {
+            store: asked.store.to_string(),
+            log: progress.log.clone(),
+            at: progress.at.to_string(),
+            position: position.into(),
+        })
+    });
+    reports.collect()
 }
 
 /// `Reached` when every store has; else the first that is broken, or still waits, is named with the reason.

@@ -48,6 +48,7 @@ fn said(duty: Duty, stores: &Stores) -> OperationReport {
         duties: &[duty],
         routers: &registry,
         lease: None,
+        quarantined: None,
     };
     status(known, &[], Timestamp::UNIX_EPOCH).operations.remove(0)
 }
@@ -279,6 +280,7 @@ fn applied_is_what_every_store_stands_at_and_conditions_name_the_first_cause() {
             duties: &[],
             routers: &registry,
             lease: None,
+            quarantined: None,
         };
         let status = status(known, &[], Timestamp::UNIX_EPOCH);
         assert_eq!(status.applied.map(|table| table.epoch), applied, "{reason}");
@@ -302,6 +304,7 @@ fn a_conditions_time_moves_only_when_its_status_does() {
             duties: &[],
             routers: &registry,
             lease: None,
+            quarantined: None,
         };
         let status = status(known, before, Timestamp::from_second(second).unwrap());
         status.conditions

@@ -242,7 +242,7 @@ pub struct LinkStatus {
     /// The unit whose writes it carries.
     #[schemars(schema_with = "schema::label")]
     pub from: String,
-    /// Running, Starting or Broken.
+    /// Running, Starting, Broken, Cut or Quarantined.
     pub state: LinkState,
     /// Why, where it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -259,6 +259,10 @@ pub enum LinkState {
     Starting,
     /// It does not stream, and needs a cause removed.
     Broken,
+    /// The unit that it comes from was lost and is cut off: nothing is taken from it before it has rejoined.
+    Cut,
+    /// This unit was lost: what the new owner of its slots writes waits until the difference was accepted.
+    Quarantined,
 }
 
 /// What an operation asked for, each fact tied to the epoch for which it is true.

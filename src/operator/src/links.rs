@@ -148,6 +148,20 @@ pub fn status(link: &ReplicationLink, view: &View, now: Timestamp) -> Replicatio
                 message: message.unwrap_or_else(|| "it does not stream".to_owned()),
             },
         ),
+        Some(LinkState::Cut) => (
+            "Cut",
+            Readiness::Stalled {
+                reason: "Cut",
+                message: message.unwrap_or_else(|| format!("{} was lost and has not rejoined", link.spec.from)),
+            },
+        ),
+        Some(LinkState::Quarantined) => (
+            "Quarantined",
+            Readiness::Stalled {
+                reason: "Quarantined",
+                message: message.unwrap_or_else(|| format!("{to} was lost and has not rejoined")),
+            },
+        ),
     };
     status.state = Some(state.to_owned());
     status.observed_generation = link.metadata.generation;

@@ -9,7 +9,7 @@ use crate::error::Error;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::hash::Function;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
-use multiactive_core::promotion::{StorePosition, UnitPosition};
+use multiactive_core::promotion::{Progress, StorePosition, UnitPosition};
 use multiactive_core::slots::{Slot, SlotSet};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -230,6 +230,8 @@ pub struct CutAt {
     pub from: UnitName,
     /// How far its log is applied here, or was repaired; `None` where nothing ever came.
     pub position: Option<String>,
+    /// The same as a number; 0 where nothing ever came.
+    pub progress: Progress,
 }
 
 /// What a removed link left behind.
@@ -385,6 +387,20 @@ pub trait Driver: Send + Sync {
     ///
     /// Where the server does not answer.
     fn position(&self) -> impl Future<Output = Result<Vec<UnitPosition>, Error>> + Send;
+
+    /// How far this member's own log has come: everything that was committed before the call is within it.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer, or before [`Driver::install`].
+    fn progress(&self) -> impl Future<Output = Result<Progress, Error>> + Send;
+
+    /// Whether an operation's slots were ever opened here, as far back as openings are remembered (30 days).
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer, or before [`Driver::install`].
+    fn opened(&self, op: &OperationUid) -> impl Future<Output = Result<bool, Error>> + Send;
 
     /// Waits until this member has applied the positions and what the fences of this operation wrote behind them, and
     /// records that for the operation, so that its slots may open here. `epoch` is the epoch at which this is asked. A

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::StoreName;
 use multiactive_core::lease::{Act, Reading, Terms, steady};
+use multiactive_core::promotion::Progress;
 use multiactive_runtime::clock::boottime;
 use multiactive_stores::driver::{StoreClock, StoreLease};
 use multiactive_stores::{Driver, Error, Postgres};
@@ -35,7 +36,7 @@ pub(super) struct Databases(BTreeMap<StoreName, Database>);
 pub(super) struct Before {
     clock: StoreClock,
     /// How far its log had come.
-    position: Option<String>,
+    progress: Progress,
     /// Whether its clock was set since the last reading.
     set: bool,
 }
@@ -78,7 +79,7 @@ impl Databases {
     pub(super) async fn read(&mut self, limit: Duration) -> All {
         let looks = self.0.iter_mut().map(async |(name, database)| {
             let look = tokio::time::timeout(limit, look(&database.driver)).await;
-            let (clock, position, reading) = match look {
+            let (clock, progress, reading) = match look {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => {
                     database.tell(name, &error);
@@ -96,7 +97,7 @@ impl Databases {
                 tracing::error!(%store, %unit, "the clock of the database was set: its lease ends, and begins anew");
             }
             database.last = reading;
-            Some((name.clone(), Before { clock, position, set }))
+            Some((name.clone(), Before { clock, progress, set }))
         });
         join_all(looks).await.into_iter().flatten().collect()
     }
@@ -133,14 +134,18 @@ impl Databases {
                     false
                 }
             }
+            // The position that a renewal carries may lie behind the last row that is replicated: a log grows by more than
+            // that. Who applies this has passed the position, and so proves how little it lacks.
+            if database.taken && matches!(act, Act::Extend { .. }) {
+                let _ = tokio::time::timeout(limit, database.driver.beat()).await;
+            }
         });
         join_all(told).await.into_iter().all(|done| done)
     }
 }
 
-/// The clock comes first: what is written between the two readings is counted as written before neither. The position's unit
-/// comes first in the vector: its own log.
-async fn look(driver: &Postgres) -> Result<(StoreClock, Option<String>, Option<Reading>), Error> {
+/// The clock comes first: what is written between the two readings is counted as written before neither.
+async fn look(driver: &Postgres) -> Result<(StoreClock, Progress, Option<Reading>), Error> {
     let asked = boottime();
     let clock = driver.clock().await?;
     let reading = asked.zip(boottime()).map(|(asked, answered)| Reading {
@@ -148,8 +153,8 @@ async fn look(driver: &Postgres) -> Result<(StoreClock, Option<String>, Option<R
         asked,
         answered,
     });
-    let position = driver.position().await?.into_iter().next();
-    Ok((clock, position.map(|own| own.position), reading))
+    let progress = driver.progress().await?;
+    Ok((clock, progress, reading))
 }
 
 /// Whether a lease is valid afterwards.
@@ -176,8 +181,8 @@ impl Database {
 
 /// The positions that a renewal carries.
 pub(super) fn positions(all: &All) -> BTreeMap<StoreName, String> {
-    let known = all
-        .iter()
-        .filter_map(|(name, before)| Some((name.clone(), before.position.clone()?)));
-    known.collect()
+    let known = all.iter();
+    known
+        .map(|(name, before)| (name.clone(), before.progress.to_string()))
+        .collect()
 }

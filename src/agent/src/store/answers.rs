@@ -6,15 +6,16 @@ use super::waiting::told_meanwhile;
 use super::wish::{Asked, Wish};
 use super::{LONGEST_PAUSE, Store, tell_ended, timed};
 use crate::backoff::Backoff;
-use crate::facts::{Checksums, Problem};
+use crate::facts::{Checksums, CutFact, Problem};
 use crate::failpoints::hit;
+use crate::lost::Cut;
 use crate::plan::Ask;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::SignedDuration;
-use multiactive_core::ids::UnitName;
-use multiactive_core::promotion::Reach;
+use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::promotion::{Reach, StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
-use multiactive_stores::driver::{FenceLimits, KeyRange, Waited};
+use multiactive_stores::driver::{FenceLimits, KeyRange, StoreSpec, Waited};
 use multiactive_stores::{Driver, Error};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -74,6 +75,7 @@ fn takes_time(asked: &Asked) -> bool {
         | Ask::Lag(_)
         | Ask::Checksums { .. }
         | Ask::Fence { .. }
+        | Ask::Cut(_)
         | Ask::Follow { .. }
         | Ask::Reach { .. } => true,
         Ask::Nothing => false,
@@ -108,7 +110,12 @@ async fn once<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<Option<Durat
     let _ = store.judged.subscribe().wait_for(|judged| *judged).await;
     match &asked.ask {
         Ask::Nothing => Ok(None),
-        Ask::Fence { slots, budget } => fence(store, asked, slots, *budget).await,
+        Ask::Fence {
+            slots,
+            budget,
+            superseded,
+        } => fence(store, asked, slots, *budget, superseded.as_ref()).await,
+        Ask::Cut(wanted) => cut(store, asked, wanted).await,
         Ask::Beat => {
             timed(&store.metrics, "beat", store.driver.beat()).await?;
             Ok(Some(BEAT))
@@ -148,6 +155,7 @@ async fn fence<D: Driver>(
     asked: &Asked,
     slots: &SlotSet,
     budget: SignedDuration,
+    superseded: Option<&OperationUid>,
 ) -> Result<Option<Duration>, Error> {
     let facts = store.board.facts();
     let known = facts.answers.get(&asked.operation);
@@ -176,12 +184,50 @@ async fn fence<D: Driver>(
         &format!("the fence of operation {}", asked.operation),
         &fenced.ended,
     );
+    // Behind the fence: nothing of an older table opens here any more.
+    let opened = match superseded {
+        Some(op) => Some(timed(&store.metrics, "opened", store.driver.opened(op)).await?),
+        None => None,
+    };
     let epoch = asked.epoch;
     store.board.answer(&asked.operation, |answer| {
         answer.fenced = Some((epoch, fenced.position));
+        answer.opened = opened;
         answer.unfenced = None;
     });
     Ok(None)
+}
+
+/// Cuts the lost unit off, and puts on the board what is applied of its log, and of the others' logs.
+async fn cut<D: Driver>(store: &Store<D>, asked: &Asked, wanted: &Cut) -> Result<Option<Duration>, Error> {
+    hit("cut-before");
+    let verb = store.driver.cut(&wanted.lost, &wanted.by, wanted.at);
+    let at = timed(&store.metrics, "cut", verb).await?;
+    hit("cut-after");
+    let vector = timed(&store.metrics, "position", store.driver.position()).await?;
+    let fact = CutFact {
+        progress: at.progress,
+        position: position_of_cut(&store.spec, &wanted.lost, at.position, vector),
+    };
+    store
+        .board
+        .answer(&asked.operation, |answer| answer.cut = Some((asked.epoch, fact)));
+    Ok(None)
+}
+
+/// The lost unit's log first, as the cut found it, then what is applied of each other member; not the member's own log, which
+/// nobody has to reach before the slots are its own.
+fn position_of_cut(spec: &StoreSpec, lost: &UnitName, at: Option<String>, vector: Vec<UnitPosition>) -> StorePosition {
+    let of_lost = at.map(|position| UnitPosition {
+        unit: lost.clone(),
+        position,
+    });
+    let others = vector.into_iter().filter(|at| at.unit != *lost && at.unit != spec.unit);
+    StorePosition {
+        store: spec.store.clone(),
+        source: lost.clone(),
+        vector: of_lost.into_iter().chain(others).collect(),
+    }
 }
 
 /// A transaction in the way may use a quarter of the budget before its session is ended.
@@ -205,7 +251,13 @@ fn given_up<D: Driver>(store: &Store<D>, asked: &Asked) {
                 }
             });
         }
-        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Follow { .. } | Ask::Reach { .. } => {}
+        Ask::Nothing
+        | Ask::Beat
+        | Ask::Lag(_)
+        | Ask::Checksums { .. }
+        | Ask::Cut(_)
+        | Ask::Follow { .. }
+        | Ask::Reach { .. } => {}
     }
 }
 

@@ -1,17 +1,22 @@
 //! Keeps the links into one store: makes what is missing, mends what is broken, says how each one is.
 //!
 //! A link whose peer is not in the assignment any more is left as it is: nothing is deleted here.
+//!
+//! A unit that is lost by the table is cut off before its link is looked after, also in a store that was away when the
+//! others were; and before the first table nobody knows who is lost, so nothing is linked.
 
 use super::wish::{Target, Wish};
 use super::{LONGEST_PAUSE, Store, timed};
 use crate::backoff::Backoff;
 use crate::facts::{LinkFact, Problem};
+use crate::lost::{self, Cut};
 use crate::plan::Ask;
 use futures::future::join_all;
 use multiactive_api::LinkState as Reported;
 use multiactive_core::ids::UnitName;
 use multiactive_stores::driver::{Link, LinkState};
 use multiactive_stores::{Driver, Error};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -21,13 +26,13 @@ const LOOK_CLOSELY: Duration = Duration::from_millis(500);
 
 pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish: watch::Receiver<Wish>) {
     let mut backoff = Backoff::new(LONGEST_PAUSE);
+    let mut held = Vec::new();
     while !store.token.is_cancelled() {
-        let closely = wish
-            .borrow_and_update()
-            .asked
-            .iter()
-            .any(|asked| asked.ask != Ask::Nothing);
-        let all_run = converge(store, target).await;
+        let (closely, cuts) = {
+            let wish = wish.borrow_and_update();
+            (asks(&wish), cuts(&wish, target))
+        };
+        let all_run = converge(store, target, cuts.as_deref(), &mut held).await;
         let pause = match (all_run, closely) {
             (true, true) => LOOK_CLOSELY,
             (true, false) => LOOK,
@@ -37,9 +42,11 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
             backoff.reset();
         }
         let begun = async {
-            // An operation that begins asks for a look at once, every later change of the table does not.
-            let asks = |wish: &Wish| !closely && wish.asked.iter().any(|asked| asked.ask != Ask::Nothing);
-            wish.wait_for(asks).await.map(|wish| holds_writes(&wish))
+            // An operation that begins asks for a look at once, and so does a unit that is lost; every later change of the
+            // table does not.
+            let cut = |wish: &Wish| self::cuts(wish, target) != cuts;
+            let waited = wish.wait_for(|wish| (!closely && asks(wish)) || cut(wish)).await;
+            waited.map(|wish| holds_writes(&wish) && !cut(&wish))
         };
         let held = tokio::select! {
             () = store.token.cancelled() => false,
@@ -56,35 +63,99 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
     }
 }
 
+/// Whether an operation asks something.
+fn asks(wish: &Wish) -> bool {
+    wish.asked.iter().any(|asked| asked.ask != Ask::Nothing)
+}
+
+/// The peers that are lost by the table; `None` before the first one.
+fn cuts(wish: &Wish, target: &Target) -> Option<Vec<Cut>> {
+    let mut cuts = lost::cuts(wish.table.as_deref()?, &target.spec.unit);
+    cuts.retain(|cut| target.spec.peers.contains(&cut.lost));
+    Some(cuts)
+}
+
 /// Whether an operation asks what it asks only while writes are held.
 fn holds_writes(wish: &Wish) -> bool {
     wish.asked.iter().any(|asked| match asked.ask {
         Ask::Fence { .. } | Ask::Follow { .. } | Ask::Reach { .. } => true,
-        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } => false,
+        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Checksums { .. } | Ask::Cut(_) => false,
     })
 }
 
-/// Looks at all links and works on those that do not run; whether all do.
-async fn converge<D: Driver>(store: &Store<D>, target: &Target) -> bool {
+/// Looks at all links, cuts off who is lost, and works on those that do not run; whether there is nothing left to do. `held`
+/// are the cuts that were made here.
+async fn converge<D: Driver>(store: &Store<D>, target: &Target, cuts: Option<&[Cut]>, held: &mut Vec<Cut>) -> bool {
     let known = timed(&store.metrics, "links", store.driver.links())
         .await
         .unwrap_or_default();
+    let uncut = cut_off(store, cuts.unwrap_or_default(), held, &known).await;
     let each = target.peers.iter().map(|peer| async {
-        let running = known
-            .iter()
-            .find(|link| link.from == peer.unit && link.state == LinkState::Running && link.gap.is_none());
-        let link = match running {
-            Some(link) => Ok(link.clone()),
-            None => timed(&store.metrics, "link", store.driver.link(peer)).await,
+        let found = known.iter().find(|link| link.from == peer.unit);
+        let running = found.filter(|link| link.state == LinkState::Running && link.gap.is_none());
+        let waits = uncut.get(&peer.unit).cloned().or_else(|| {
+            let unknown = "waits for the first table, which says whether the unit is lost";
+            cuts.is_none().then(|| unknown.to_owned())
+        });
+        let link = match (running, waits) {
+            (Some(link), _) => Ok(link.clone()),
+            (None, Some(why)) => Ok(Link {
+                from: peer.unit.clone(),
+                state: LinkState::Starting(why),
+                gap: found.and_then(|link| link.gap.clone()),
+            }),
+            (None, None) => timed(&store.metrics, "link", store.driver.link(peer)).await,
         };
         // A store whose rows are not what others take them for has no link that anybody may count on.
         let mistaken = store.board.facts().mistaken;
         let fact = mistaken.map_or_else(|| fact(&target.spec.unit, link), |problem| not_its_own(&problem));
-        let runs = fact.state == Reported::Running;
+        // Neither a cut nor a quarantine ends by trying again.
+        let stays = match fact.state {
+            Reported::Running | Reported::Cut | Reported::Quarantined => true,
+            Reported::Starting | Reported::Broken => false,
+        };
         note(store, &peer.unit, fact);
-        runs
+        stays
     });
-    join_all(each).await.into_iter().all(|runs| runs)
+    join_all(each).await.into_iter().all(|stays| stays)
+}
+
+/// Cuts off whom the table calls lost; those for whom that did not work, and why. A cut that was made at an older table is
+/// made again at the newest, for an operation only counts on one that is at least its own.
+async fn cut_off<D: Driver>(
+    store: &Store<D>,
+    cuts: &[Cut],
+    held: &mut Vec<Cut>,
+    known: &[Link],
+) -> BTreeMap<UnitName, String> {
+    held.retain(|cut| cuts.contains(cut));
+    let mut uncut = BTreeMap::new();
+    for cut in cuts {
+        let link = known.iter().find(|link| link.from == cut.lost);
+        let stands = link.is_some_and(|link| matches!(link.state, LinkState::Cut(_)));
+        if stands && held.contains(cut) {
+            continue;
+        }
+        // As everything that raises the epoch of a database: it may hold an older state, which nobody could tell then.
+        if !*store.judged.borrow() {
+            uncut.insert(
+                cut.lost.clone(),
+                "is to be cut off, once its database is in hand".to_owned(),
+            );
+            continue;
+        }
+        let verb = store.driver.cut(&cut.lost, &cut.by, cut.at);
+        match timed(&store.metrics, "cut", verb).await {
+            Ok(_) => held.push(cut.clone()),
+            // By a newer table than this one, which is on its way.
+            Err(Error::Overtaken { .. }) if stands => {}
+            Err(error) => {
+                tracing::warn!(lost = %cut.lost, error = error.explain(), "a lost unit is not cut off yet");
+                uncut.insert(cut.lost.clone(), format!("is to be cut off: {}", error.explain()));
+            }
+        }
+    }
+    uncut
 }
 
 pub(super) fn note<D: Driver>(store: &Store<D>, from: &UnitName, fact: LinkFact) {
@@ -108,20 +179,33 @@ fn how_to_forget(unit: &UnitName, from: &UnitName) -> String {
     )
 }
 
-/// A gap makes a link that streams broken all the same: rows may be missing here.
+/// A gap makes a link that streams, or could, broken all the same: rows may be missing here.
 fn fact(unit: &UnitName, link: Result<Link, Error>) -> LinkFact {
     let (state, message) = match link {
-        Ok(Link {
-            gap: Some(gap), from, ..
-        }) => (Reported::Broken, Some(format!("{gap}{}", how_to_forget(unit, &from)))),
-        Ok(Link { state, .. }) => match state {
-            LinkState::Running => (Reported::Running, None),
-            LinkState::Starting(why) => (Reported::Starting, Some(why)),
-            LinkState::Broken(why) | LinkState::Cut(why) | LinkState::Quarantined(why) => (Reported::Broken, Some(why)),
-        },
+        Ok(Link { state, gap, from }) => {
+            let gap = gap.map(|gap| format!("{gap}{}", how_to_forget(unit, &from)));
+            match (state, gap) {
+                // What is lost is compared before it rejoins, whatever else its link is.
+                (LinkState::Cut(why), gap) => (Reported::Cut, Some(with(why, gap))),
+                (LinkState::Quarantined(why), gap) => (Reported::Quarantined, Some(with(why, gap))),
+                (LinkState::Running | LinkState::Starting(_) | LinkState::Broken(_), Some(gap)) => {
+                    (Reported::Broken, Some(gap))
+                }
+                (LinkState::Running, None) => (Reported::Running, None),
+                (LinkState::Starting(why), None) => (Reported::Starting, Some(why)),
+                (LinkState::Broken(why), None) => (Reported::Broken, Some(why)),
+            }
+        }
         Err(error) => (Reported::Broken, Some(error.explain())),
     };
     LinkFact { state, message }
+}
+
+fn with(why: String, gap: Option<String>) -> String {
+    match gap {
+        Some(gap) => format!("{why}; {gap}"),
+        None => why,
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +220,9 @@ mod tests {
             (LinkState::Running, gap(), Reported::Broken),
             (LinkState::Starting("connects".into()), None, Reported::Starting),
             (LinkState::Broken("no slot".into()), None, Reported::Broken),
+            (LinkState::Cut("by op".into()), None, Reported::Cut),
+            (LinkState::Cut("by op".into()), gap(), Reported::Cut),
+            (LinkState::Quarantined("by op".into()), None, Reported::Quarantined),
         ] {
             let has_gap = gap.is_some();
             let told = fact(

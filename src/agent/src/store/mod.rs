@@ -14,7 +14,7 @@ pub use wish::{Asked, Target, Wish, asked, target};
 
 use crate::facts::{Board, Problem};
 use crate::metrics::Metrics;
-use multiactive_stores::driver::Blocker;
+use multiactive_stores::driver::{Blocker, StoreSpec};
 use multiactive_stores::{Driver, Postgres};
 use std::future::Future;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// What the tasks of a store share.
 struct Store<D> {
     driver: D,
+    spec: StoreSpec,
     board: Board,
     metrics: Metrics,
     token: CancellationToken,
@@ -44,6 +45,7 @@ pub async fn run(mut wish: watch::Receiver<Wish>, board: Board, metrics: Metrics
             Ok(target) => {
                 let store = Store {
                     driver: Postgres::new(target.spec.clone(), target.access()),
+                    spec: target.spec.clone(),
                     board: board.clone(),
                     metrics: metrics.clone(),
                     token: token.clone(),

@@ -18,7 +18,8 @@ pub struct Lease {
     pub granted: Epoch,
     /// Who sealed it. A sealed lease is never renewed, only granted anew.
     pub sealed: Option<Seal>,
-    /// How far the log of each store had come before the last renewal was sent; a store that did not say is missing.
+    /// How far the log of each store had come before the last renewal was sent, as the text of a
+    /// [`crate::promotion::Progress`]; a store that did not say is missing.
     pub positions: BTreeMap<StoreName, String>,
 }
 

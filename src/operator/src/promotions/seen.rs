@@ -326,6 +326,8 @@ fn link(store: &MovingStore, from: &UnitName, to: &UnitName, inputs: &Inputs) ->
         LinkState::Running => Ok(()),
         LinkState::Starting => Err(format!("link {name} is starting{}", why())),
         LinkState::Broken => Err(format!("link {name} is broken{}", why())),
+        LinkState::Cut => Err(format!("link {name} is cut{}", why())),
+        LinkState::Quarantined => Err(format!("link {name} waits for its unit to rejoin{}", why())),
     })
 }
 

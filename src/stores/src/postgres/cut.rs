@@ -4,6 +4,7 @@
 
 use super::connect::Session;
 use super::inspect::{epoch as pair, numbers};
+use super::progress::progress;
 use super::{Postgres, grants, links, names};
 use crate::driver::{CutAt, Link, LinkState};
 use crate::error::Error;
@@ -31,7 +32,9 @@ const APPLIED: &str = "
          WHERE s.subname = $1::text::name
            AND s.subdbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())),
         (SELECT a.progress::pg_lsn FROM multiactive.applied a WHERE a.name = $1))
-    WHERE c.from_unit = $2 AND c.stands RETURNING nullif(greatest(c.applied, c.repaired), '0/0')::text";
+    WHERE c.from_unit = $2 AND c.stands
+    RETURNING nullif(greatest(c.applied, c.repaired), '0/0')::text,
+              (SELECT l.born FROM multiactive.link l WHERE l.name = $1)";
 
 pub(super) async fn cut(pg: &Postgres, from: &UnitName, op: &OperationUid, epoch: Epoch) -> Result<CutAt, Error> {
     let session = pg.server.session().await?;
@@ -64,9 +67,16 @@ pub(super) async fn cut(pg: &Postgres, from: &UnitName, op: &OperationUid, epoch
     session.keep();
     pg.watch.forget(&name);
     tracing::warn!(at = %pg.server.at, %from, %op, %epoch, "cut off: nothing is taken from it");
+    let (position, born): (Option<String>, Option<String>) = (row.get(0), row.get(1));
+    let number = position.as_deref().unwrap_or("0/0");
+    let progress = progress(from, born.as_deref(), number).ok_or_else(|| Error::Malformed {
+        what: "position",
+        value: number.to_owned(),
+    })?;
     Ok(CutAt {
         from: from.clone(),
-        position: row.get(0),
+        position,
+        progress,
     })
 }
 

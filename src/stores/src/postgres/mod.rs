@@ -19,11 +19,13 @@ mod noted;
 mod peer;
 mod placed;
 mod position;
+mod progress;
 mod subscription;
 mod tables;
 mod wait;
 
 pub use connect::Access;
+pub use progress::progress;
 
 use crate::driver::{
     Applied, Blocker, Checksums, CutAt, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected, KeyRange, Lag, Link,
@@ -33,7 +35,7 @@ use crate::error::Error;
 use connect::Server;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
-use multiactive_core::promotion::{StorePosition, UnitPosition};
+use multiactive_core::promotion::{Progress, StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -113,6 +115,14 @@ impl Driver for Postgres {
 
     async fn position(&self) -> Result<Vec<UnitPosition>, Error> {
         position::position(self).await
+    }
+
+    async fn progress(&self) -> Result<Progress, Error> {
+        progress::own(self).await
+    }
+
+    async fn opened(&self, op: &OperationUid) -> Result<bool, Error> {
+        progress::opened(self, op).await
     }
 
     async fn wait_for(
