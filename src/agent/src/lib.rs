@@ -13,7 +13,7 @@ pub mod failpoints;
 mod hand;
 mod inputs;
 pub mod lease;
-mod lost;
+pub mod lost;
 pub mod metrics;
 pub mod plan;
 mod publish;

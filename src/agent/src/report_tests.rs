@@ -1,10 +1,10 @@
 //! What is said, and what is not said before it is known.
 
 use super::*;
-use crate::facts::{LinkFact, Problem};
+use crate::facts::{CutFact, LinkFact, Problem};
 use crate::plan::Ask;
 use jiff::SignedDuration;
-use multiactive_core::promotion::StorePosition;
+use multiactive_core::promotion::{Progress, StorePosition};
 use multiactive_core::wire::{InFlight, RouterReport};
 
 const TABLE: Epoch = Epoch::new(1, 9);
@@ -148,6 +148,89 @@ fn reach_is_known_when_every_store_has_answered_and_reached_when_all_have() {
     assert_eq!(said, Some(ReachState::Broken), "a store that it has no member of");
 }
 
+/// What a store has of east's log, up to `at`.
+fn cut_at(epoch: Epoch, store: &str, at: u64) -> Answer {
+    let progress = Progress {
+        log: "east/a".to_owned(),
+        at,
+    };
+    let position = StorePosition {
+        store: store.into(),
+        source: "east".into(),
+        vector: Vec::new(),
+    };
+    Answer {
+        cut: Some((epoch, CutFact { progress, position })),
+        ..Answer::default()
+    }
+}
+
+#[test]
+fn a_cut_is_reported_once_every_store_has_made_it_at_the_operations_epoch() {
+    for (b, want) in [
+        (cut_at(OP, "b", u64::MAX), true),
+        (Answer::default(), false),
+        (cut_at(Epoch::new(1, 6), "b", 9), false),
+    ] {
+        let stores = Stores::from([
+            ("a".into(), store(None, cut_at(OP, "a", 0))),
+            ("b".into(), store(None, b.clone())),
+        ]);
+        for role in [Role::Target, Role::Member] {
+            let report = said(duty(Step::Cut, role, &["a", "b"]), &stores);
+            let cut = report.cut.map(|cut| {
+                let each = cut
+                    .into_iter()
+                    .map(|cut| format!("{} {} {}", cut.store, cut.log, cut.at));
+                each.collect::<Vec<_>>()
+            });
+            let both = || vec!["a east/a 0".to_owned(), format!("b east/a {}", u64::MAX)];
+            assert_eq!(cut, want.then(both), "b: {b:?}");
+        }
+    }
+    let stores = Stores::from([("a".into(), store(None, cut_at(OP, "a", 7)))]);
+    let missing = Duty {
+        missing: vec!["c".into()],
+        ..duty(Step::Cut, Role::Target, &["a"])
+    };
+    assert_eq!(
+        said(missing, &stores).cut,
+        None,
+        "of a store that it has no member of it cannot say"
+    );
+    for (step, role) in [(Step::Cut, Role::Source), (Step::Drain, Role::Target)] {
+        assert_eq!(said(duty(step, role, &["a"]), &stores).cut, None, "{step} {role:?}");
+    }
+}
+
+#[test]
+fn that_slots_were_never_opened_is_said_with_the_fence_and_by_every_store() {
+    let answer = |epoch, opened| Answer {
+        opened,
+        ..fenced_at(epoch, "a")
+    };
+    for (a, b, want) in [
+        (answer(OP, Some(false)), answer(OP, Some(false)), Some(false)),
+        (answer(OP, Some(false)), answer(OP, Some(true)), Some(true)),
+        (answer(OP, Some(false)), answer(OP, None), None),
+        (answer(OP, Some(false)), answer(Epoch::new(1, 6), Some(false)), None),
+    ] {
+        let mut asked = duty(Step::Fence, Role::Source, &["a", "b"]);
+        for store in &mut asked.stores {
+            store.ask = Ask::Fence {
+                slots: Default::default(),
+                budget: SignedDuration::ZERO,
+                superseded: Some("moved".into()),
+            };
+        }
+        let stores = Stores::from([("a".into(), store(None, a)), ("b".into(), store(None, b.clone()))]);
+        assert_eq!(said(asked, &stores).opened, want, "b: {b:?}");
+    }
+    let stores = Stores::from([("a".into(), store(None, answer(OP, None)))]);
+    let plain = said(duty(Step::Fence, Role::Source, &["a"]), &stores);
+    assert_eq!((plain.fenced.is_some(), plain.opened), (true, None), "nobody asked");
+}
+
 #[test]
 fn one_unknown_lag_makes_the_whole_unknown() {
     let millis = |ms| Some(SignedDuration::from_millis(ms));
@@ -247,25 +330,45 @@ fn applied_is_what_every_store_stands_at_and_conditions_name_the_first_cause() {
         problem: Some(Problem::new("Unreachable", "no answer")),
         ..StoreFacts::default()
     };
-    let link = LinkFact {
-        state: LinkState::Broken,
-        message: Some("no slot".into()),
-    };
-    let cut = StoreFacts {
+    let linked = |state| StoreFacts {
         applied: Some(TABLE),
-        links: [("north".into(), link)].into(),
+        links: [(
+            "north".into(),
+            LinkFact {
+                state,
+                message: Some("no slot".into()),
+            },
+        )]
+        .into(),
         ..StoreFacts::default()
     };
     let at = |epoch| StoreFacts {
         applied: Some(epoch),
         ..StoreFacts::default()
     };
-    for (stores, applied, reason, ready) in [
-        (vec![], Some(9), "InHand", "True"),
-        (vec![at(TABLE), at(OP)], Some(7), "InHand", "True"),
-        (vec![at(TABLE), StoreFacts::default()], None, "Starting", "False"),
-        (vec![at(TABLE), broken], None, "Unreachable", "False"),
-        (vec![cut], Some(9), "LinkBroken", "False"),
+    let (serving, lost) = (None, Some("lost-east"));
+    for (stores, quarantined, applied, reason, ready) in [
+        (vec![], serving, Some(9), "InHand", "True"),
+        (vec![at(TABLE), at(OP)], serving, Some(7), "InHand", "True"),
+        (
+            vec![at(TABLE), StoreFacts::default()],
+            serving,
+            None,
+            "Starting",
+            "False",
+        ),
+        (vec![at(TABLE), broken.clone()], serving, None, "Unreachable", "False"),
+        (vec![linked(LinkState::Broken)], serving, Some(9), "LinkBroken", "False"),
+        // A survivor is well without the unit that it is cut off from.
+        (vec![linked(LinkState::Cut)], serving, Some(9), "InHand", "True"),
+        (
+            vec![linked(LinkState::Quarantined)],
+            lost,
+            Some(9),
+            "Quarantined",
+            "False",
+        ),
+        (vec![broken], lost, None, "Unreachable", "False"),
     ] {
         let stores: Stores = stores
             .into_iter()
@@ -280,7 +383,7 @@ fn applied_is_what_every_store_stands_at_and_conditions_name_the_first_cause() {
             duties: &[],
             routers: &registry,
             lease: None,
-            quarantined: None,
+            quarantined,
         };
         let status = status(known, &[], Timestamp::UNIX_EPOCH);
         assert_eq!(status.applied.map(|table| table.epoch), applied, "{reason}");
