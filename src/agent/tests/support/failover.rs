@@ -64,6 +64,11 @@ impl World {
         };
         self.record(uid, &moved(Step::Cut, Vec::new(), Evidence::Fence(proof)))
             .await;
+        self.cut(uid, survivors).await
+    }
+
+    /// What survivors report of their cut.
+    pub async fn cut(&self, uid: &OperationUid, survivors: &[&str]) -> Vec<CutReport> {
         let mut reports = Vec::new();
         for survivor in survivors {
             let cut = |report: &OperationReport| report.cut.clone();
