@@ -43,20 +43,20 @@ fn begun(second: &str) -> RoutingTable {
 
 fn enter(table: &RoutingTable, uid: &str, step: Step) -> RoutingTable {
     let evidence = match step {
-        Step::Cut => Evidence::Fence(FenceProof {
+        Step::Cut => Evidence::Fence(Box::new(FenceProof {
             by: FencedBy::Lease,
             at: NOW,
             landmarks: Vec::new(),
             heard: Vec::new(),
-        }),
-        Step::Drain => Evidence::Loss(Loss {
+        })),
+        Step::Drain => Evidence::Loss(Box::new(Loss {
             fenced_by: FencedBy::Lease,
             stores: Vec::new(),
             bound: None,
             given_up: Vec::new(),
             accepted: None,
             found: None,
-        }),
+        })),
         _ => Evidence::None,
     };
     let needless = [Step::Verify, Step::Hold].map(|step| (step, "lost".to_owned()));

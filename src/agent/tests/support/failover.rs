@@ -62,7 +62,7 @@ impl World {
             landmarks: Vec::new(),
             heard: Vec::new(),
         };
-        self.record(uid, &moved(Step::Cut, Vec::new(), Evidence::Fence(proof)))
+        self.record(uid, &moved(Step::Cut, Vec::new(), Evidence::Fence(Box::new(proof))))
             .await;
         self.cut(uid, survivors).await
     }
@@ -89,7 +89,7 @@ impl World {
             accepted: None,
             found: None,
         };
-        let mut drain = moved(Step::Drain, Vec::new(), Evidence::Loss(loss));
+        let mut drain = moved(Step::Drain, Vec::new(), Evidence::Loss(Box::new(loss)));
         if let Move::Enter {
             positions,
             behind: away,
