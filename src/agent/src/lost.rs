@@ -3,6 +3,7 @@
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::Step;
+use multiactive_core::quarantine;
 use multiactive_core::table::RoutingTable;
 use std::collections::BTreeMap;
 
@@ -41,4 +42,11 @@ pub fn cuts(table: &RoutingTable, unit: &UnitName) -> Vec<Cut> {
         at,
     });
     cuts.collect()
+}
+
+/// Since which table a unit that was called lost is none any more, because its failover was aborted or it has rejoined; `None`
+/// while it is lost, and where it never was.
+pub fn back(table: &RoutingTable, unit: &UnitName) -> Option<Epoch> {
+    let granted = table.leases.iter().find(|grant| grant.unit == *unit)?;
+    (!quarantine::lost(table).contains(unit)).then_some(granted.at)
 }

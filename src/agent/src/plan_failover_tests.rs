@@ -164,14 +164,25 @@ fn a_lost_unit_is_cut_off_from_cut_on_and_until_it_has_rejoined() {
         (cut.lost.as_str(), cut.by.as_str(), cut.at),
         ("east", "lost", done.quarantined[0].since)
     );
+    let back = |table: &RoutingTable| crate::lost::back(table, &"east".into());
+    assert_eq!((back(&table()), back(&settled), back(&done)), (None, None, None));
     let rejoined = multiactive_core::quarantine::rejoin(&done, &"east".into()).unwrap();
     assert_eq!(cuts(&rejoined, &"south".into()), []);
+    assert_eq!(back(&rejoined), Some(rejoined.epoch));
     let outcome = Outcome::Aborted {
         reason: "Test".into(),
         message: "by the test".into(),
     };
     let aborted = record(&failed_to(Step::Cut), &"lost.1".into(), &Move::End(outcome), NOW).unwrap();
-    assert_eq!(cuts(&aborted.unwrap(), &"south".into()), []);
+    let aborted = aborted.unwrap();
+    assert_eq!(
+        (cuts(&aborted, &"south".into()), back(&aborted)),
+        (vec![], Some(aborted.epoch))
+    );
+    // It is called lost once more: nothing is cut yet, and nothing joins again either.
+    let mut again = aborted;
+    again.operations = begun("north").operations;
+    assert_eq!((cuts(&again, &"south".into()), back(&again)), (vec![], None));
 }
 
 #[test]

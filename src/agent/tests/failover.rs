@@ -176,3 +176,36 @@ async fn a_survivor_that_was_away_is_cut_before_it_links_and_a_unit_that_lives_s
     world.link_is("south-1", "east-1", LinkState::Cut).await;
     both_keep_apart(&world, &["north-1", "south-1"]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gets_its_slots_back_is_linked_again_with_a_gap_until_the_rows_were_compared() {
+    let (world, agents) = World::pair(shared_cluster().await, "given-back").await;
+    let uid = world.lose("east-1", "north-1").await;
+    world.fence_lost(&uid).await;
+    world
+        .answer("east-1", &uid, "fenced", |report| report.fenced.clone())
+        .await;
+    world.cut_by(&uid, FencedBy::Report, &["north-1"]).await;
+    world.link_is("north-1", "east-1", LinkState::Cut).await;
+    let outcome = Outcome::Aborted {
+        reason: "Test".into(),
+        message: "by the test".into(),
+    };
+    world.record(&uid, &Move::End(outcome)).await;
+    until("east to serve again", || world.accepts("east-1", "u")).await;
+    let gap = world.link_is("north-1", "east-1", LinkState::Broken).await;
+    assert!(gap.contains("the unit was lost, and is back"), "{gap}");
+    write(&world, "east-1", "later").await;
+    until("what it writes from then on", || async {
+        let found = ids(&world, "north-1").await;
+        if found.iter().any(|id| id == "later") {
+            Ok(())
+        } else {
+            Err(found)
+        }
+    })
+    .await;
+    for agent in agents {
+        agent.stop().await;
+    }
+}

@@ -13,6 +13,7 @@ use crate::lost::{self, Cut};
 use crate::plan::Ask;
 use futures::future::join_all;
 use multiactive_api::LinkState as Reported;
+use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
 use multiactive_stores::driver::{Link, LinkState};
 use multiactive_stores::{Driver, Error};
@@ -28,11 +29,11 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
     let mut backoff = Backoff::new(LONGEST_PAUSE);
     let mut held = Vec::new();
     while !store.token.is_cancelled() {
-        let (closely, cuts) = {
+        let (closely, peers) = {
             let wish = wish.borrow_and_update();
-            (asks(&wish), cuts(&wish, target))
+            (asks(&wish), Peers::of(&wish, target))
         };
-        let all_run = converge(store, target, cuts.as_deref(), &mut held).await;
+        let all_run = converge(store, target, peers.as_ref(), &mut held).await;
         let pause = match (all_run, closely) {
             (true, true) => LOOK_CLOSELY,
             (true, false) => LOOK,
@@ -44,9 +45,9 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
         let begun = async {
             // An operation that begins asks for a look at once, and so does a unit that is lost; every later change of the
             // table does not.
-            let cut = |wish: &Wish| self::cuts(wish, target) != cuts;
-            let waited = wish.wait_for(|wish| (!closely && asks(wish)) || cut(wish)).await;
-            waited.map(|wish| holds_writes(&wish) && !cut(&wish))
+            let other = |wish: &Wish| Peers::of(wish, target) != peers;
+            let waited = wish.wait_for(|wish| (!closely && asks(wish)) || other(wish)).await;
+            waited.map(|wish| holds_writes(&wish) && !other(&wish))
         };
         let held = tokio::select! {
             () = store.token.cancelled() => false,
@@ -68,11 +69,30 @@ fn asks(wish: &Wish) -> bool {
     wish.asked.iter().any(|asked| asked.ask != Ask::Nothing)
 }
 
-/// The peers that are lost by the table; `None` before the first one.
-fn cuts(wish: &Wish, target: &Target) -> Option<Vec<Cut>> {
-    let mut cuts = lost::cuts(wish.table.as_deref()?, &target.spec.unit);
-    cuts.retain(|cut| target.spec.peers.contains(&cut.lost));
-    Some(cuts)
+/// What the table says of the peers.
+#[derive(PartialEq)]
+struct Peers {
+    /// Those that are lost.
+    cuts: Vec<Cut>,
+    /// Those that were, and since when they are not.
+    back: BTreeMap<UnitName, Epoch>,
+}
+
+impl Peers {
+    /// `None` before the first table.
+    fn of(wish: &Wish, target: &Target) -> Option<Self> {
+        let table = wish.table.as_deref()?;
+        let peers = &target.spec.peers;
+        let mut cuts = lost::cuts(table, &target.spec.unit);
+        cuts.retain(|cut| peers.contains(&cut.lost));
+        let back = peers
+            .iter()
+            .filter_map(|peer| Some((peer.clone(), lost::back(table, peer)?)));
+        Some(Self {
+            cuts,
+            back: back.collect(),
+        })
+    }
 }
 
 /// Whether an operation asks what it asks only while writes are held.
@@ -85,17 +105,23 @@ fn holds_writes(wish: &Wish) -> bool {
 
 /// Looks at all links, cuts off who is lost, and works on those that do not run; whether there is nothing left to do. `held`
 /// are the cuts that were made here.
-async fn converge<D: Driver>(store: &Store<D>, target: &Target, cuts: Option<&[Cut]>, held: &mut Vec<Cut>) -> bool {
+async fn converge<D: Driver>(store: &Store<D>, target: &Target, peers: Option<&Peers>, held: &mut Vec<Cut>) -> bool {
     let known = timed(&store.metrics, "links", store.driver.links())
         .await
         .unwrap_or_default();
-    let uncut = cut_off(store, cuts.unwrap_or_default(), held, &known).await;
+    let uncut = match peers {
+        Some(peers) => {
+            join_again(store, &peers.back, &known).await;
+            cut_off(store, &peers.cuts, held, &known).await
+        }
+        None => BTreeMap::new(),
+    };
     let each = target.peers.iter().map(|peer| async {
         let found = known.iter().find(|link| link.from == peer.unit);
         let running = found.filter(|link| link.state == LinkState::Running && link.gap.is_none());
         let waits = uncut.get(&peer.unit).cloned().or_else(|| {
             let unknown = "waits for the first table, which says whether the unit is lost";
-            cuts.is_none().then(|| unknown.to_owned())
+            peers.is_none().then(|| unknown.to_owned())
         });
         let link = match (running, waits) {
             (Some(link), _) => Ok(link.clone()),
@@ -118,6 +144,24 @@ async fn converge<D: Driver>(store: &Store<D>, target: &Target, cuts: Option<&[C
         stays
     });
     join_all(each).await.into_iter().all(|stays| stays)
+}
+
+/// Ends the cuts of units that are not lost any more: their links begin anew, with a gap until the rows were compared. A cut
+/// of a newer table stays.
+async fn join_again<D: Driver>(store: &Store<D>, back: &BTreeMap<UnitName, Epoch>, known: &[Link]) {
+    let cut = known.iter().filter(|link| matches!(link.state, LinkState::Cut(_)));
+    for (link, since) in cut.filter_map(|link| Some((link, back.get(&link.from)?))) {
+        if !*store.judged.borrow() {
+            return;
+        }
+        let verb = store.driver.uncut(&link.from, *since, false);
+        match timed(&store.metrics, "uncut", verb).await {
+            Ok(()) => {
+                tracing::info!(from = %link.from, epoch = %since, "a unit is not lost any more: its link begins anew")
+            }
+            Err(error) => tracing::warn!(from = %link.from, error = error.explain(), "a cut does not end yet"),
+        }
+    }
 }
 
 /// Cuts off whom the table calls lost; those for whom that did not work, and why. A cut that was made at an older table is
