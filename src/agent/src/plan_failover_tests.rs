@@ -57,7 +57,14 @@ fn enter(table: &RoutingTable, uid: &str, step: Step) -> RoutingTable {
             accepted: None,
             found: None,
         })),
-        _ => Evidence::None,
+        Step::Check
+        | Step::Prepare
+        | Step::Verify
+        | Step::Hold
+        | Step::Fence
+        | Step::Commit
+        | Step::Open
+        | Step::Settle => Evidence::None,
     };
     let needless = [Step::Verify, Step::Hold].map(|step| (step, "lost".to_owned()));
     let movement = Move::Enter {

@@ -134,11 +134,6 @@ impl Databases {
                     false
                 }
             }
-            // The position that a renewal carries may lie behind the last row that is replicated: a log grows by more than
-            // that. Who applies this has passed the position, and so proves how little it lacks.
-            if database.taken && matches!(act, Act::Extend { .. }) {
-                let _ = tokio::time::timeout(limit, database.driver.beat()).await;
-            }
         });
         join_all(told).await.into_iter().all(|done| done)
     }
