@@ -264,8 +264,6 @@ mod tests {
         });
         let mut reported = status(7);
         reported.operations.push(OperationReport {
-            cut: None,
-            opened: None,
             uid: "op".into(),
             term: 1,
             epoch: 7,

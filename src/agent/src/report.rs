@@ -182,8 +182,6 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
         })
         .collect();
     let mut report = OperationReport {
-        cut: None,
-        opened: None,
         uid: duty.operation.to_string(),
         term: i64::from(duty.epoch.term),
         epoch: signed(duty.epoch.epoch),
