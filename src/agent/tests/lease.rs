@@ -12,6 +12,7 @@ use multiactive_api::{LeaseReport, LeaseState, UnitAssignmentStatus};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::lease::{Lease, Seal, Terms};
+use multiactive_core::promotion::Progress;
 use multiactive_ledger::{Commit, HeldLease, KubernetesLeases, LeaseLedger};
 use multiactive_runtime::kube_client::{Patience, from_kubeconfig};
 use serde_json::json;
@@ -121,7 +122,8 @@ async fn who_cannot_renew_stops_within_the_lease_and_goes_on_when_it_can() {
     leased.serves().await;
     leased.says(LeaseState::Held).await;
     let first = leased.held().await.lease;
-    assert!(first.positions.contains_key(&"orders".into()), "{first:?}");
+    let progress: Progress = first.positions[&"orders".into()].parse().unwrap();
+    assert!(progress.log.starts_with("east-1/") && progress.at > 0, "{progress}");
     until("a renewal", || async {
         let now = leased.held().await.lease.renewals;
         if now > first.renewals + 1 { Ok(()) } else { Err(now) }
