@@ -141,6 +141,7 @@ async fn cascades_between_sharded_tables_are_fenced() {
     let driver = Postgres::new(spec, access(&server));
     driver.install().await.unwrap();
     set_all(&driver, true, 1).await;
+    extend(&driver, std::time::Duration::from_secs(600)).await;
     let app = app(&server).await;
     insert(&app, "a", &key_of(3, 0)).await.unwrap();
     let sql = "INSERT INTO items VALUES ('i', $1, 'a')";

@@ -97,12 +97,18 @@ async fn a_refusal_says_since_when_and_what_to_do() {
     let driver = driver(&server, "east-1", &[]);
     driver.install().await.unwrap();
     let client = app(&server).await;
-    // Before the first lease none is asked for: agents that are older than leases extend none.
+    // One that was never given a lease has none: that somebody renews it elsewhere proves nothing of what has come here.
     set_all(&driver, true, 1).await;
-    insert(&client, "a", "u1").await.unwrap();
+    let never = insert(&client, "a", "u1").await.unwrap_err();
+    assert_eq!(never.code().map(tokio_postgres::error::SqlState::code), Some("MA004"));
+    assert!(
+        never.as_db_error().unwrap().message().contains("none was given"),
+        "{never:?}"
+    );
     assert_eq!(driver.inspect().await.unwrap().lease, None);
 
     let held = extend(&driver, SHORT).await.unwrap();
+    insert(&client, "a", "u1").await.unwrap();
     let member = Member {
         server,
         driver,

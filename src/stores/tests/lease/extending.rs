@@ -106,7 +106,7 @@ async fn the_database_must_have_been_brought_to_the_table_of_the_lease() {
     }
     insert(&client, "a", "u1")
         .await
-        .expect("no lease was ever extended here");
+        .expect_err("no lease was ever extended here");
     assert!(ask(5).await.unwrap().is_some());
     assert!(ask(3).await.unwrap().is_some(), "an older lease, a newer table");
     // A table that closes slots counts only once they are closed.

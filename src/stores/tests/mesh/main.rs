@@ -202,6 +202,7 @@ async fn the_first_opening_waits_for_the_links_out() {
     };
     running(&north, &east).await;
     set_all(&east.driver, true, 1).await;
+    extend(&east.driver, Duration::from_secs(600)).await;
     insert(&app(&east.server).await, "a", "u1").await.unwrap();
     rows_everywhere(&[east, north], 1).await;
 }
