@@ -12,6 +12,8 @@ pub struct Type {
     pub does: &'static str,
     /// Whether it counts only before the owner changes.
     pub before_commit: bool,
+    /// Whether it names a unit or a range.
+    pub names_target: bool,
 }
 
 /// Every type of the design; those that the API does not know yet are not offered.
@@ -20,31 +22,37 @@ const ALL: &[Type] = &[
         name: "Abort",
         does: "ends it before its commit: the sources keep the slots and serve them again",
         before_commit: true,
+        names_target: false,
     },
     Type {
         name: "Approve",
         does: "lets it go on where it waits for a person",
         before_commit: true,
+        names_target: false,
     },
     Type {
         name: "AcceptDataLoss",
         does: "accepts that acknowledged writes are lost, up to the bound in its status",
         before_commit: true,
+        names_target: true,
     },
     Type {
         name: "ConfirmFenced",
         does: "states that the lost unit takes no write any more; if that is false, two units write",
         before_commit: true,
+        names_target: true,
     },
     Type {
         name: "AcceptDivergence",
         does: "gives up the rows that only the returned unit has; they were exported before",
         before_commit: false,
+        names_target: true,
     },
     Type {
         name: "OverrideRule",
         does: "lets it go on against a rule that its status names",
         before_commit: true,
+        names_target: true,
     },
 ];
 

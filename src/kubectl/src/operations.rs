@@ -19,10 +19,16 @@ pub struct Kind {
 }
 
 /// Every kind of operation that this program knows.
-pub const KINDS: &[Kind] = &[Kind {
-    name: "Promotion",
-    plural: "promotions",
-}];
+pub const KINDS: &[Kind] = &[
+    Kind {
+        name: "Promotion",
+        plural: "promotions",
+    },
+    Kind {
+        name: "Failover",
+        plural: "failovers",
+    },
+];
 
 impl Kind {
     /// For a dynamic API.

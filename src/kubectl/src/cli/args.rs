@@ -145,6 +145,12 @@ pub struct DecideArgs {
     /// What you decide.
     #[arg(value_parser = crate::decisions::parser(), ignore_case = true)]
     pub decision: String,
+    /// What you decide about, for those that name it: a unit or a range, as status.needed of the operation says.
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// Until when it counts, such as 2026-11-22T13:00:00Z; without it until the operation ends.
+    #[arg(long, value_name = "TIME")]
+    pub not_after: Option<jiff::Timestamp>,
     /// Why, for those who read it later.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,

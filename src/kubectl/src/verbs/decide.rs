@@ -28,6 +28,16 @@ pub async fn run(global: &Global, args: DecideArgs) -> Result<Exit> {
     let session = Session::open(global).await?;
     let decision = decisions::named(&args.decision)
         .ok_or_else(|| Failure::usage(format!("there is no decision {}", args.decision)))?;
+    match (decision.names_target, &args.target) {
+        (true, None) => {
+            return Err(Failure::usage(format!(
+                "{} needs --target: which unit or range it is about; status.needed of the operation says which",
+                decision.name
+            )));
+        }
+        (false, Some(_)) => return Err(Failure::usage(format!("{} takes no --target", decision.name))),
+        (true, Some(_)) | (false, None) => {}
+    }
     let (kind, name, operation) = find(&session, &args.operation).await?;
     decidable(&session, &operation, decision)?;
     let by = user(&session).await?;
@@ -36,11 +46,22 @@ pub async fn run(global: &Global, args: DecideArgs) -> Result<Exit> {
     confirm(
         global,
         &format!(
-            "{object} is at {step}. {}: it {}. Decide that as {by}",
-            decision.name, decision.does
+            "{object} is at {step}. {}{}: it {}. Decide that as {by}",
+            decision.name,
+            args.target
+                .as_deref()
+                .map(|target| format!(" of {target}"))
+                .unwrap_or_default(),
+            decision.does
         ),
     )?;
-    let entry = json!({"type": decision.name, "by": by, "reason": args.reason});
+    let mut entry = json!({"type": decision.name, "by": by, "reason": args.reason});
+    if let Some(target) = &args.target {
+        entry["target"] = json!(target);
+    }
+    if let Some(end) = &args.not_after {
+        entry["notAfter"] = json!(end.to_string());
+    }
     append(&session, kind, &name, &entry).await?;
     let view = json!({"operation": object, "decision": entry});
     print::view(global.output, "Decision", &view, |_, _| {
