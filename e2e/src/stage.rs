@@ -7,6 +7,7 @@ use crate::promotion::{create, ended};
 use crate::region::{NAMESPACE, Region};
 use crate::world::{Network, World};
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use kube::{Api, Client};
 use multiactive_api::{MemberCluster, PromotionStatus, ROUTING_TABLE, RoutingTable};
 use multiactive_core::table::RoutingTable as Owners;
@@ -149,6 +150,24 @@ impl Stage {
         Ok(Owners::try_from(&api.get(ROUTING_TABLE).await?.spec)?)
     }
 
+    /// Those of these users whose slots a unit owns.
+    ///
+    /// # Errors
+    ///
+    /// Where the table cannot be read.
+    pub async fn users_of(&self, all: &[String], unit: &str) -> Result<Vec<String>> {
+        let table = self.table().await?;
+        let keyspace = table.keyspace(&"users".into()).context("keyspace users")?;
+        let owner = |user: &&String| {
+            let slot = multiactive_core::hash::Function::Crc32.slot(user.as_bytes(), keyspace.slots);
+            keyspace
+                .span_of(slot)
+                .and_then(|span| span.owner.as_ref())
+                .is_some_and(|owner| owner.as_str() == unit)
+        };
+        Ok(all.iter().filter(owner).cloned().collect())
+    }
+
     /// Waits until a MemberCluster is Ready, or not.
     ///
     /// # Errors
@@ -248,4 +267,25 @@ pub async fn orders(load: &Load, more: usize) {
     while load.acknowledged().await < goal {
         tick.tick().await;
     }
+}
+
+/// Waits until a unit has acknowledged an order that was begun after `since`.
+///
+/// # Errors
+///
+/// Where that does not happen in time.
+pub async fn acknowledges(load: &Load, unit: &str, since: Timestamp) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    let mut tick = interval(Duration::from_millis(50));
+    while !load
+        .record()
+        .await
+        .attempts
+        .iter()
+        .any(|attempt| attempt.began > since && attempt.order.as_ref().is_some_and(|order| order.unit == unit))
+    {
+        ensure!(Instant::now() < deadline, "no order at {unit} since {since}");
+        tick.tick().await;
+    }
+    Ok(())
 }

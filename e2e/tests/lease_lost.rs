@@ -10,7 +10,7 @@ use multiactive_api::{LeaseMode, LeaseState, Unit};
 use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::processes;
 use multiactive_e2e::region::{NAMESPACE, SYSTEM};
-use multiactive_e2e::stage::{LIMIT, Stage, orders};
+use multiactive_e2e::stage::{LIMIT, Stage, acknowledges, orders};
 use multiactive_fleet::cluster::Part;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -30,23 +30,6 @@ async fn stands(stage: &Stage, unit: &str, mode: LeaseMode, state: LeaseState) -
     })
     .await
     .with_context(|| format!("the lease of {unit} is {mode:?} and {state:?}"))
-}
-
-/// Waits until a unit has acknowledged an order that was begun after `since`.
-async fn acknowledges(load: &Load, unit: &str, since: Timestamp) -> Result<()> {
-    let deadline = Instant::now() + LIMIT;
-    let mut tick = interval(Duration::from_millis(50));
-    while !load
-        .record()
-        .await
-        .attempts
-        .iter()
-        .any(|attempt| attempt.began > since && attempt.order.as_ref().is_some_and(|order| order.unit == unit))
-    {
-        ensure!(Instant::now() < deadline, "no order at {unit} since {since}");
-        tick.tick().await;
-    }
-    Ok(())
 }
 
 /// The latest moment before `until` at which an order of this unit was acknowledged.
@@ -76,24 +59,10 @@ async fn refuses(load: &Load, users: &[String], since: Timestamp) -> Result<Time
     }
 }
 
-/// The users whose slots a unit owns.
-async fn users_of(stage: &Stage, all: &[String], unit: &str) -> Result<Vec<String>> {
-    let table = stage.table().await?;
-    let keyspace = table.keyspace(&"users".into()).context("keyspace users")?;
-    let owner = |user: &&String| {
-        let slot = multiactive_core::hash::Function::Crc32.slot(user.as_bytes(), keyspace.slots);
-        keyspace
-            .span_of(slot)
-            .and_then(|span| span.owner.as_ref())
-            .is_some_and(|owner| owner.as_str() == unit)
-    };
-    Ok(all.iter().filter(owner).cloned().collect())
-}
-
 /// The hub is gone: who asked for Fence stops in time, the others go on.
 async fn hub_away(stage: &Stage, load: &Load, all: &[String]) -> Result<()> {
     let hub = stage.world.clusters.first().context("the hub")?;
-    let of_south = users_of(stage, all, "south-1").await?;
+    let of_south = stage.users_of(all, "south-1").await?;
     let cut = Timestamp::now();
     hub.kill_part(Part::ApiServer).await;
     let refused = refuses(load, &of_south, cut).await?;
@@ -132,7 +101,7 @@ async fn hub_away(stage: &Stage, load: &Load, all: &[String]) -> Result<()> {
 
 /// An agent that is frozen for longer than the lease lengthens nothing; thawed, it goes on.
 async fn agent_frozen(stage: &Stage, load: &Load, all: &[String]) -> Result<()> {
-    let of_north = users_of(stage, all, "north-1").await?;
+    let of_north = stage.users_of(all, "north-1").await?;
     let [agent] = processes::find("multiactive-agent", "--cluster=north")[..] else {
         anyhow::bail!("one agent of north");
     };

@@ -101,23 +101,35 @@ impl Cluster {
     ///
     /// Where a program cannot be had or a part does not become ready.
     pub async fn start(options: Options) -> Result<Cluster> {
-        let wanted = parts::wanted(&options);
-        let tools: Vec<Tool> = wanted.iter().map(|part| part.tool()).collect();
+        let tools: Vec<Tool> = parts::wanted(&options).iter().map(|part| part.tool()).collect();
         tokio::task::spawn_blocking(move || tools.into_iter().try_for_each(|tool| ensure(tool).map(drop)))
             .await
             .map_err(|error| Error::Refused(format!("preparing the tools was interrupted: {error}")))??;
         let cluster = Cluster::make(options)?;
-        cluster.start_part(Part::Etcd).await?;
-        cluster.start_part(Part::ApiServer).await?;
-        for part in wanted
+        cluster.bring_up().await?;
+        Ok(cluster)
+    }
+
+    /// Starts everything again after [`Cluster::stop`], on the same ports and data; returns as [`Cluster::start`] does.
+    ///
+    /// # Errors
+    ///
+    /// Where a part does not become ready.
+    pub async fn restart(&self) -> Result<()> {
+        self.bring_up().await
+    }
+
+    async fn bring_up(&self) -> Result<()> {
+        self.start_part(Part::Etcd).await?;
+        self.start_part(Part::ApiServer).await?;
+        for part in parts::wanted(&self.options)
             .into_iter()
             .filter(|part| !matches!(part, Part::Etcd | Part::ApiServer))
         {
-            cluster.launch(part)?;
+            self.start_part(part).await?;
         }
-        cluster.start_node().await?;
-        cluster.ready().await?;
-        Ok(cluster)
+        self.start_node().await?;
+        self.ready().await
     }
 
     fn make(options: Options) -> Result<Cluster> {

@@ -1,0 +1,175 @@
+//! A region is lost as by `kill -9` of all of it: all that its unit owned is served elsewhere once its lease is over, what
+//! was acknowledged and is lost lies within the bound that was told, and the unit that is back is kept apart.
+
+use anyhow::{Context, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use multiactive_api::convert::parse_duration;
+use multiactive_api::{Failover, FailoverStatus, Unit};
+use multiactive_e2e::kube_ext::wait_for;
+use multiactive_e2e::promotion::epoch;
+use multiactive_e2e::region::{NAMESPACE, Region, SYSTEM};
+use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, examine, orders};
+use serde_json::json;
+use shop::load::{Attempt, Load, LoadOptions, Record};
+use std::time::Duration;
+
+/// What is lost.
+const LOST: &str = "south-1";
+const LEASE: &str = "5s";
+
+/// Orders of these users through the routers of these regions.
+fn load(stage: &Stage, users: &[String], regions: &[&str]) -> Result<Load> {
+    let of = |name: &&str| stage.region(name).map(Region::router);
+    Load::start(LoadOptions {
+        routers: regions.iter().map(of).collect::<Result<_>>()?,
+        users: users.to_vec(),
+        think: Duration::from_millis(50),
+    })
+}
+
+/// Lets south-1 stop within its lease, and waits until what was renewed with a longer one is over.
+async fn stops_within_its_lease(stage: &Stage) -> Result<()> {
+    let units: Api<Unit> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+    let fence = json!({"spec": {"onLeaseLoss": "Fence", "leaseDuration": LEASE}});
+    units
+        .patch(LOST, &PatchParams::default(), &Patch::Merge(&fence))
+        .await?;
+    let leases: Api<Lease> = Api::namespaced(stage.hub.clone(), SYSTEM);
+    wait_for(&leases, &format!("{NAMESPACE}.{LOST}"), LIMIT, |lease| {
+        (lease.spec.as_ref()?.lease_duration_seconds == Some(5)).then_some(())
+    })
+    .await
+}
+
+/// Applies a Failover of the lost unit and waits for its end.
+async fn failed_over(stage: &Stage) -> Result<FailoverStatus> {
+    let failover = serde_json::from_value(json!({
+        "apiVersion": "multiactive.io/v1alpha1",
+        "kind": "Failover",
+        "metadata": {"name": "lost-south", "namespace": NAMESPACE},
+        "spec": {"lostUnit": LOST, "expectedEpoch": epoch(&stage.hub).await?, "maxDataLoss": "15s"},
+    }))?;
+    let failovers: Api<Failover> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+    failovers.create(&PostParams::default(), &failover).await?;
+    wait_for(&failovers, "lost-south", LIMIT, |failover| {
+        failover.status.clone().filter(|status| status.outcome.is_some())
+    })
+    .await
+}
+
+fn ended(attempt: &Attempt) -> Timestamp {
+    attempt.began + SignedDuration::from_micros((attempt.took_ms * 1000.0) as i64)
+}
+
+/// Only users of the lost unit saw an error, nothing was taken by two units, and what is lost is within the bound.
+async fn judge(
+    stage: &Stage,
+    record: &Record,
+    of_lost: &[String],
+    killed: Timestamp,
+    bound: SignedDuration,
+) -> Result<()> {
+    let strangers: Vec<_> = record
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.order.is_none() && !of_lost.contains(&attempt.user))
+        .take(3)
+        .collect();
+    ensure!(strangers.is_empty(), "orders of other units failed: {strangers:?}");
+    let survivors: Vec<Region> = ["east", "north"]
+        .iter()
+        .map(|name| stage.region(name).cloned())
+        .collect::<Result<_>>()?;
+    let findings = examine(&survivors, &stage.table().await?, record).await?;
+    ensure!(findings.taken_twice.is_empty(), "{findings:?}");
+    ensure!(findings.differing.is_empty(), "{findings:?}");
+    println!(
+        "{} orders acknowledged, {} of them lost, the bound is {bound:#}",
+        findings.acknowledged,
+        findings.lost.len()
+    );
+    for id in &findings.lost {
+        let of_id = |attempt: &&Attempt| attempt.order.as_ref().is_some_and(|order| order.id == *id);
+        let attempt = record
+            .attempts
+            .iter()
+            .find(of_id)
+            .context("a lost order was acknowledged")?;
+        let unit = attempt.order.as_ref().map(|order| order.unit.as_str());
+        ensure!(unit == Some(LOST), "an order of {unit:?} is lost: {attempt:?}");
+        ensure!(
+            killed.duration_since(ended(attempt)) < bound,
+            "lost, and older than the bound of {bound:#}: {attempt:?}"
+        );
+    }
+    Ok(())
+}
+
+/// The region is back: its unit says that it is in quarantine, takes no order, and its router sends all users on.
+async fn is_kept_apart(stage: &Stage, users: &[String]) -> Result<()> {
+    let since = Timestamp::now();
+    stage.world.databases.get(2).context("south")?.restart().await?;
+    stage.world.clusters.get(2).context("south")?.restart().await?;
+    stage.until_member("south", true).await?;
+    let units: Api<Unit> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+    wait_for(&units, LOST, LIMIT, |unit| {
+        let mut conditions = unit.status.as_ref()?.conditions.iter();
+        conditions
+            .find(|condition| condition.type_ == "Ready" && condition.reason == "Quarantined")
+            .map(drop)
+    })
+    .await?;
+    let load = load(stage, users, &["south"])?;
+    acknowledges(&load, "east-1", since).await?;
+    orders(&load, 50).await;
+    let record = load.stop().await;
+    let mut taken = record.acknowledged();
+    let elsewhere = taken.find(|order| order.unit != "east-1");
+    ensure!(elsewhere.is_none(), "{elsewhere:?}, {}", record.summary());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_is_killed_and_its_users_are_served_elsewhere() -> Result<()> {
+    let stage = Stage::up_with(Options::default()).await?;
+    stops_within_its_lease(&stage).await?;
+    let users = shop::load::users(24, "lost");
+    let of_lost = stage.users_of(&users, LOST).await?;
+    // Of slots of the lost unit too, with orders of their own.
+    let later = stage.users_of(&shop::load::users(24, "back"), LOST).await?;
+    let load = load(&stage, &users, &["east", "north"])?;
+    orders(&load, 200).await;
+
+    let killed = Timestamp::now();
+    let (database, cluster) = (stage.world.databases.get(2), stage.world.clusters.get(2));
+    tokio::join!(database.context("south")?.kill_9(), cluster.context("south")?.stop());
+    let status = failed_over(&stage).await?;
+    println!(
+        "{:?} to {:?}: pause {:?}, {:?}",
+        status.outcome, status.to, status.pause, status.loss
+    );
+    ensure!(status.outcome.as_deref() == Some("Succeeded"), "{status:?}");
+    ensure!(status.to.as_deref() == Some("east-1"), "{status:?}");
+    let loss = status.loss.context("a loss is told")?;
+    ensure!(loss.fenced_by.as_deref() == Some("Lease"), "{loss:?}");
+    let bound = SignedDuration::try_from(parse_duration("bound", &loss.bound.context("a bound is told")?)?)?;
+    acknowledges(&load, "east-1", Timestamp::now()).await?;
+    orders(&load, 100).await;
+    let record = load.stop().await;
+    println!("{}", record.summary());
+    let first = record
+        .attempts
+        .iter()
+        .filter(|attempt| of_lost.contains(&attempt.user))
+        .filter(|attempt| attempt.order.as_ref().is_some_and(|order| order.unit == "east-1"))
+        .map(ended)
+        .min();
+    let first = first.context("an order of the lost unit's users at east-1")?;
+    println!("served elsewhere {:#} after the kill", first.duration_since(killed));
+    judge(&stage, &record, &of_lost, killed, bound).await?;
+
+    is_kept_apart(&stage, &later).await
+}
