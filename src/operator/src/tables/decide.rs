@@ -309,8 +309,12 @@ fn step(
     }
 }
 
-/// When it is given up to record what the server refuses: when the budget of the present step runs out.
+/// When it is given up to record what the server refuses: when the budget of the present step runs out. A failover whose
+/// slots are fenced is tried for ever: giving up would give them back to a unit that is lost.
 fn deadline(op: &Operation, seen: &Seen) -> Option<Timestamp> {
+    if op.failover.is_some() && op.step >= Step::Fence {
+        return None;
+    }
     let (since, budget) = match op.step {
         Step::Check | Step::Prepare => (seen.entered(op, op.step), PATIENCE),
         Step::Hold | Step::Fence => (seen.entered(op, Step::Hold), op.budgets.fence),

@@ -219,3 +219,37 @@ fn a_clock_that_went_back_holds_writes_no_longer_than_their_budget() {
         }
     }
 }
+
+#[test]
+fn a_failover_is_not_given_up_once_its_slots_are_fenced() {
+    let (table, inputs) = held();
+    let mut op = table.operations[0].clone();
+    let ends = |op: &Operation| deadline(op, &seen(op, &inputs)).is_some();
+    assert!(ends(&op), "a promotion that holds writes");
+    op.failover = Some(Box::new(multiactive_core::promotion::Failover {
+        lost: "a".into(),
+        ranges: Vec::new(),
+        max_data_loss: SignedDuration::ZERO,
+        named: false,
+        superseded: None,
+        fence: table.epoch,
+        proof: None,
+        loss: None,
+        retargeted: Vec::new(),
+    }));
+    for (step, given_up) in [
+        (Step::Prepare, true),
+        (Step::Fence, false),
+        (Step::Cut, false),
+        (Step::Drain, false),
+        (Step::Open, false),
+    ] {
+        op.step = step;
+        op.history.push(multiactive_core::promotion::StepRecord {
+            step,
+            at: at(2),
+            not_needed: None,
+        });
+        assert_eq!(ends(&op), given_up, "{step}");
+    }
+}
