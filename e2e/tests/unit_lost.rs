@@ -157,7 +157,7 @@ async fn a_region_is_killed_and_its_users_are_served_elsewhere() -> Result<()> {
     ensure!(["east-1", "north-1"].contains(&target.as_str()), "{status:?}");
     let loss = status.loss.context("a loss is told")?;
     ensure!(loss.fenced_by.as_deref() == Some("Lease"), "{loss:?}");
-    let bound = SignedDuration::try_from(parse_duration("bound", &loss.bound.context("a bound is told")?)?)?;
+    let bound = parse_duration("bound", &loss.bound.context("a bound is told")?)?;
     acknowledges(&load, &target, Timestamp::now()).await?;
     orders(&load, 100).await;
     let record = load.stop().await;
