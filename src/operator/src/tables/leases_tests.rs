@@ -18,7 +18,8 @@ fn held_lease(uid: &str, renewals: u64, sealed: Option<u64>) -> HeldLease {
         annotations["multiactive.io/sealed-at"] = json!(format!("1.{at}"));
     }
     let object: LeaseObject = serde_json::from_value(json!({
-        "metadata": {"name": "shop.a", "uid": uid, "resourceVersion": "5", "annotations": annotations},
+        "metadata": {"name": "shop.a", "uid": uid, "resourceVersion": "5", "annotations": annotations,
+            "labels": {"multiactive.io/write-lease": "true"}},
         "spec": {"holderIdentity": "a", "leaseDurationSeconds": 10},
     }))
     .unwrap();
