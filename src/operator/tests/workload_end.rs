@@ -179,8 +179,11 @@ async fn what_serves_slots_stays_though_its_unit_is_gone() {
     // Without slots it goes.
     owned_by(&team, "home-1").await;
     until_gone(&maps, "c").await;
+    until_object(&team.workloads(), "web", "has one unit", |web| {
+        web.status.as_ref().is_some_and(|status| status.units.len() == 1)
+    })
+    .await;
     team.until("web", "True", "Current").await;
-    assert_eq!(team.get("web").await.status.unwrap().units.len(), 1);
 }
 
 #[tokio::test]
