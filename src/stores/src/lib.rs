@@ -6,6 +6,7 @@
 pub mod driver;
 pub mod error;
 mod lease;
+mod link;
 pub mod postgres;
 
 pub use driver::Driver;

@@ -1,0 +1,91 @@
+//! Links between the members of a store: how each is, how far it is behind, and what is left where one was cut or removed.
+
+use multiactive_core::ids::UnitName;
+use multiactive_core::promotion::Progress;
+use std::fmt;
+use std::time::Duration;
+
+/// A member from which this one reads.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its unit.
+    pub unit: UnitName,
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The user that may read its log.
+    pub user: String,
+    /// That user's password.
+    pub password: String,
+}
+
+/// Never shows the password.
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Peer({} at {}@{}:{})", self.unit, self.user, self.host, self.port)
+    }
+}
+
+/// How a link is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// It streams.
+    Running,
+    /// It is being made or connects.
+    Starting(String),
+    /// It does not stream; why.
+    Broken(String),
+    /// The unit was lost, and nothing is taken from it before it joins again ([`crate::Driver::cut`]); how far it had come.
+    Cut(String),
+    /// This unit was lost, and takes nothing of who took its slots over ([`crate::Driver::rejoin`]); who, and what to do.
+    Quarantined(String),
+}
+
+/// A link into this member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The unit whose writes it carries.
+    pub from: UnitName,
+    /// How it is.
+    pub state: LinkState,
+    /// Why rows may be missing here that were written there: the link had to be made again. It stays until
+    /// [`crate::Driver::compared`] says that the rows are equal.
+    pub gap: Option<String>,
+}
+
+/// A lost unit that is cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutAt {
+    /// The unit.
+    pub from: UnitName,
+    /// How far its log is applied here, or was repaired; `None` where nothing ever came.
+    pub position: Option<String>,
+    /// The same as a number; 0 where nothing ever came.
+    pub progress: Progress,
+}
+
+/// What a removed link left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unlinked {
+    /// Nothing.
+    Clean,
+    /// The peer keeps its log for us until someone drops this slot there; why we could not.
+    LogKept {
+        /// The slot's name.
+        slot: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// How far a member is behind another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// The other unit.
+    pub from: UnitName,
+    /// The age of its last heartbeat that arrived, by this server's clock; `None` before the first.
+    pub heartbeat: Option<Duration>,
+    /// How far its log has been applied; `None` before the first change.
+    pub position: Option<String>,
+}
