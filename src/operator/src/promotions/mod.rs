@@ -1,5 +1,6 @@
 //! Promotions: what an object asks for, what is seen of a running one, and what its status says. All pure.
 
+mod compared;
 pub mod lifecycle;
 pub mod plan;
 pub mod request;

@@ -1,9 +1,9 @@
 //! From the agents' reports to what the step machine sees. Facts are tied to the operation's uid and epoch; what is
 //! not known is `None`.
 
+use super::compared::{compared, uncompared};
 use crate::failovers::seen::{decisions, failover_seen};
 use crate::tables::Inputs;
-use base64::Engine;
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
@@ -11,14 +11,13 @@ use multiactive_api::{
     Decision, DecisionType, LinkState, OperationReport, Promotion, UnitAssignmentStatus, WorkloadState,
 };
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::{KeyspaceName, UnitName};
+use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::Reach;
 use multiactive_core::promotion::{
     FenceSeen, MemberSeen, MovingStore, Operation, OperationKind, RouterBehind, RoutersSeen, Seen, Since, SourceSeen,
-    Step, StoreCompared, StorePosition, TargetSeen, Uncompared, UnitReady,
+    Step, StorePosition, TargetSeen, UnitReady,
 };
-use multiactive_core::slots::{Slot, SlotSet};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Everything that [`multiactive_core::promotion::next`] looks at, for one operation.
 pub fn seen(op: &Operation, inputs: &Inputs) -> Seen {
@@ -131,7 +130,7 @@ fn status<'a>(unit: &UnitName, inputs: &'a Inputs) -> Option<&'a UnitAssignmentS
 }
 
 /// What the unit's agent reports for the operation.
-fn report<'a>(op: &Operation, unit: &UnitName, inputs: &'a Inputs) -> Option<&'a OperationReport> {
+pub(super) fn report<'a>(op: &Operation, unit: &UnitName, inputs: &'a Inputs) -> Option<&'a OperationReport> {
     status(unit, inputs)?
         .operations
         .iter()
@@ -329,107 +328,6 @@ fn link(store: &MovingStore, from: &UnitName, to: &UnitName, inputs: &Inputs) ->
         LinkState::Cut => Err(format!("link {name} is cut{}", why())),
         LinkState::Quarantined => Err(format!("link {name} waits for its unit to rejoin{}", why())),
     })
-}
-
-/// The comparison of this round, once every source and the target have answered it.
-fn compared(op: &Operation, inputs: &Inputs, stores: &[MovingStore]) -> Option<Vec<StoreCompared>> {
-    let mut all = Vec::new();
-    for store in stores {
-        let target = sums(op, &op.target, None, store, inputs)?.1;
-        let (mut rows, mut differing) = (0_u64, Vec::new());
-        for source in sources_of(op, store) {
-            let (count, mine) = sums(op, source, Some(source), store, inputs)?;
-            rows = rows.saturating_add(count);
-            let differ = mine.iter().filter(|(slot, sum)| target.get(slot) != Some(sum));
-            differing.extend(differ.map(|(slot, _)| *slot));
-        }
-        all.push(StoreCompared {
-            store: store.store.clone(),
-            keyspace: store.keyspace.clone(),
-            rows,
-            differing: differing.into_iter().collect(),
-        });
-    }
-    Some(all)
-}
-
-/// The sources of a store's slots, each once, in order.
-fn sources_of<'a>(op: &'a Operation, store: &MovingStore) -> BTreeSet<&'a UnitName> {
-    let moves = op.moves.iter().filter(|m| m.keyspace == store.keyspace);
-    moves.map(|slot_move| &slot_move.source).collect()
-}
-
-/// In Verify: who has not answered the comparison of this round, and why where that is known.
-fn uncompared(op: &Operation, inputs: &Inputs, stores: &[MovingStore]) -> Vec<Uncompared> {
-    if op.step != Step::Verify {
-        return Vec::new();
-    }
-    let mut all = Vec::new();
-    for store in stores {
-        let sources = sources_of(op, store).into_iter().map(|unit| (unit, Some(unit)));
-        for (unit, source) in sources.chain([(&op.target, None)]) {
-            if sums(op, unit, source, store, inputs).is_none() {
-                all.push(Uncompared {
-                    store: store.store.clone(),
-                    unit: unit.clone(),
-                    why: unanswered(op, unit, store, inputs),
-                });
-            }
-        }
-    }
-    all
-}
-
-/// Why a unit's answer about a store is missing: nobody hears from it, it says so itself, or its store is in trouble.
-fn unanswered(op: &Operation, unit: &UnitName, store: &MovingStore, inputs: &Inputs) -> Option<String> {
-    if inputs.answers(unit) == Some(false) {
-        return Some("its member cluster does not answer".to_owned());
-    }
-    let Some(report) = report(op, unit, inputs) else {
-        return Some("its agent has not reported".to_owned());
-    };
-    let mut said = report.problems.iter();
-    let said = said.find(|problem| problem.store == store.store.as_str());
-    said.map(|problem| problem.message.clone())
-        .or_else(|| inputs.store_problem(unit))
-}
-
-/// How many rows a unit read, and the sum of each slot of this round that it answers for: a source for its own, the
-/// target for all.
-fn sums(
-    op: &Operation,
-    unit: &UnitName,
-    source: Option<&UnitName>,
-    store: &MovingStore,
-    inputs: &Inputs,
-) -> Option<(u64, BTreeMap<Slot, [u8; 8]>)> {
-    let slots = round_slots(op, source, &store.keyspace);
-    let said = report(op, unit, inputs)?.checksums.iter();
-    let round = i32::try_from(op.round).ok()?;
-    let answer = said
-        .into_iter()
-        .find(|c| c.store == store.store.as_str() && c.round == round)?;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(&answer.sums).ok()?;
-    let (sums, rest) = bytes.as_chunks::<8>();
-    if sums.len() != slots.len() || !rest.is_empty() {
-        return None;
-    }
-    Some((
-        u64::try_from(answer.rows).ok()?,
-        slots.iter().zip(sums.iter().copied()).collect(),
-    ))
-}
-
-fn round_slots(op: &Operation, source: Option<&UnitName>, keyspace: &KeyspaceName) -> SlotSet {
-    let moves = op.moves.iter().filter(|m| m.keyspace == *keyspace);
-    let moves = moves.filter(|m| source.is_none_or(|source| m.source == *source));
-    let mine: SlotSet = moves.flat_map(|m| m.slots.ranges().iter().copied()).collect();
-    if op.remaining.is_empty() {
-        return mine;
-    }
-    let left = op.remaining.iter().filter(|(name, _)| name == keyspace);
-    let left: SlotSet = left.flat_map(|(_, slots)| slots.ranges().iter().copied()).collect();
-    mine.intersection(&left)
 }
 
 /// Connected routers of reachable units that route by a table older than the operation's epoch, and the reachable units

@@ -1,6 +1,7 @@
 //! What the step machine is shown of a comparison of rows.
 
 use super::*;
+use base64::Engine;
 
 #[test]
 fn a_comparison_needs_both_sides_and_the_round() {
