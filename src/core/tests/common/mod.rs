@@ -1,6 +1,8 @@
 //! Small tables and operations for the tests.
 #![allow(dead_code)] // Each test binary uses its own part.
 
+pub mod shared;
+
 use jiff::{SignedDuration, Timestamp};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;

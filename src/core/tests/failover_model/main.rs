@@ -6,6 +6,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod effects;
 mod model;
 mod operator;
 mod properties;

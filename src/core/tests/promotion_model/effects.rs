@@ -2,7 +2,7 @@
 
 use super::model::{Fault, Model, Pass};
 use super::operators;
-use super::world::{EAST, Fact, Kind, NORTH, Proposal, Report, Table, UNITS, World, Write};
+use super::world::{EAST, Fact, Kind, MOVED, NORTH, Proposal, Report, Table, UNITS, World, Write};
 use multiactive_core::promotion::{Operation, Step};
 use multiactive_core::span::SpanState;
 
@@ -10,8 +10,8 @@ impl Model {
     /// The agent opens or fences the moving slot, as its table says.
     pub fn apply(&self, world: &mut World, number: usize) {
         let unit = &mut world.units[number];
-        let span = unit.projection.span().clone();
-        let op = unit.projection.operation();
+        let span = unit.projection.span(MOVED).clone();
+        let op = unit.projection.operation(MOVED);
         let owns = span.is_owned_by(&UNITS[number].into()) && span.state.is_open();
         let early = self.has(Fault::OpensAtFenced) && number == NORTH && span.state == SpanState::Fenced;
         // A source fences at the epoch at which Hold asks, once its router has no write under way.
@@ -50,7 +50,7 @@ impl Model {
     /// Whether a table asks anything of a unit. The source has nothing new to do at Drain and Open: such a table is as
     /// good as one that has not arrived yet.
     pub fn concerns(table: &Table, unit: usize) -> bool {
-        match table.operation().map(|op| op.step) {
+        match table.operation(MOVED).map(|op| op.step) {
             Some(Step::Check | Step::Prepare | Step::Verify) => false,
             Some(Step::Hold | Step::Fence | Step::Cut) => true,
             Some(Step::Drain | Step::Commit | Step::Open) => unit == NORTH,
@@ -61,7 +61,7 @@ impl Model {
     /// What the unit's agent knows for the operation in its table.
     fn fact(&self, world: &World, number: usize) -> Option<Fact> {
         let unit = &world.units[number];
-        let op = unit.projection.operation()?;
+        let op = unit.projection.operation(MOVED)?;
         let routes = world.router.epoch() >= op.epoch;
         let fenced = unit.store.kind == Kind::Fenced && unit.store.epoch == op.epoch;
         match (op.step, number) {
@@ -93,7 +93,9 @@ impl Model {
     pub fn report(&self, world: &mut World, number: usize) {
         let Some(fact) = self.fact(world, number) else { return };
         let unit = &mut world.units[number];
-        let Some(op) = unit.projection.operation() else { return };
+        let Some(op) = unit.projection.operation(MOVED) else {
+            return;
+        };
         if fact == Fact::Reached {
             unit.store.reached = Some(operators::number(op));
         }

@@ -5,7 +5,7 @@
 //! A report is what was published last, so it may be late; a retry of an earlier database command may arrive at any
 //! time (`Retry`), which is a lost reply.
 
-use super::world::{EAST, Kind, NORTH, Store, Table, UNITS, Unit, World, Write};
+use super::world::{EAST, Kind, MOVED, NORTH, Store, Table, UNITS, Unit, World, Write};
 use crate::common::slots;
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
@@ -129,7 +129,7 @@ impl Model {
     pub fn all_ended(&self, world: &World) -> bool {
         let table = world.ledger.get();
         // Once the target owns the slot there is nothing left to ask for.
-        let moved = world.ledger.span().is_owned_by(&UNITS[NORTH].into());
+        let moved = world.ledger.span(MOVED).is_owned_by(&UNITS[NORTH].into());
         table.operations.is_empty() && (moved || table.finished.len() == usize::from(self.requests))
     }
 
@@ -263,7 +263,7 @@ impl stateright::Model for Model {
                 world.units[NORTH].store.rows |= row;
             }
             Action::Admit => {
-                let (span, agent) = (world.router.span(), &world.units[EAST]);
+                let (span, agent) = (world.router.span(MOVED), &world.units[EAST]);
                 // Its agent says once the store stands at a table that holds the span: after an abort it must open first.
                 let ready = agent.projection.epoch() >= span.epoch && agent.applied(EAST);
                 if span.is_owned_by(&UNITS[EAST].into()) && span.state == SpanState::Serving && ready {

@@ -2,7 +2,7 @@
 
 use super::model::{Model, Pass};
 use super::operators;
-use super::world::{EAST, Kind, NORTH, UNITS, World, Write};
+use super::world::{EAST, Kind, MOVED, NORTH, UNITS, World, Write};
 use multiactive_core::promotion::{Move, Outcome, Step};
 use multiactive_core::span::SpanState;
 use stateright::Property;
@@ -28,10 +28,12 @@ pub fn all() -> Vec<Property<Model>> {
         Property::always(EPOCHS_GROW, |_, world: &World| !world.regressed),
         Property::always(FENCE_FIRST, fence_first),
         Property::eventually(ENDS, ended_or_forward),
-        Property::always(REST_STAYS, |_, world: &World| world.ledger.owned(EAST).contains(1)),
+        Property::always(REST_STAYS, |_, world: &World| {
+            world.ledger.span(1).is_owned_by(&UNITS[EAST].into())
+        }),
         Property::always(SERVING_AFTER_END, |_, world: &World| {
-            let served = world.ledger.span().state == SpanState::Serving;
-            world.ledger.operation().is_some() || (served && world.ledger.span().owner.is_some())
+            let served = world.ledger.span(MOVED).state == SpanState::Serving;
+            world.ledger.operation(MOVED).is_some() || (served && world.ledger.span(MOVED).owner.is_some())
         }),
         Property::always(NO_ERROR, |model: &Model, world: &World| {
             // A database that is killed does fail writes: not counted.
@@ -48,7 +50,8 @@ pub fn all() -> Vec<Property<Model>> {
             |_, world: &World| {
                 let mut ends = world.ledger.get().finished.iter();
                 let fenced = ends.any(|done| done.history.iter().any(|entry| entry.step == Step::Drain));
-                let back = world.ledger.span().is_owned_by(&UNITS[EAST].into()) && world.ledger.operation().is_none();
+                let back = world.ledger.span(MOVED).is_owned_by(&UNITS[EAST].into())
+                    && world.ledger.operation(MOVED).is_none();
                 fenced && back && world.units[EAST].store.transactions != 0
             },
         ),
@@ -65,7 +68,7 @@ pub fn all() -> Vec<Property<Model>> {
 }
 
 fn fence_first(_: &Model, world: &World) -> bool {
-    let span = world.ledger.span();
+    let span = world.ledger.span(MOVED);
     let (east, north) = (&world.units[EAST].store, &world.units[NORTH].store);
     let moved = span.is_owned_by(&UNITS[NORTH].into());
     (!moved || !east.may_commit()) && (moved || !north.may_commit())
@@ -76,7 +79,7 @@ fn ended_or_forward(model: &Model, world: &World) -> bool {
     if model.all_ended(world) {
         return true;
     }
-    let Some(op) = world.ledger.operation() else {
+    let Some(op) = world.ledger.operation(MOVED) else {
         return false;
     };
     let waits = || matches!(operators::move_of(model, world, op, Pass::Late), Move::Wait(_));

@@ -2,14 +2,9 @@
 //!
 //! The record is the real `RoutingTable`, so the operators run the real `admit`, `next` and `record` on it.
 
+pub use crate::common::shared::Table;
+
 use multiactive_core::epoch::Epoch;
-use multiactive_core::promotion::Operation;
-use multiactive_core::slots::SlotSet;
-use multiactive_core::span::Span;
-use multiactive_core::table::RoutingTable;
-use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
 /// The unit that owns the slots at first.
 pub const EAST: usize = 0;
@@ -17,70 +12,8 @@ pub const EAST: usize = 0;
 pub const NORTH: usize = 1;
 /// Their names, by number.
 pub const UNITS: [&str; 2] = ["east", "north"];
-
-/// A table, shared, with its hash computed once.
-#[derive(Clone)]
-pub struct Table(Arc<(u64, RoutingTable)>);
-
-impl Table {
-    pub fn new(table: RoutingTable) -> Self {
-        let mut hasher = DefaultHasher::new();
-        table.hash(&mut hasher);
-        Self(Arc::new((hasher.finish(), table)))
-    }
-
-    pub fn get(&self) -> &RoutingTable {
-        &self.0.1
-    }
-
-    pub fn epoch(&self) -> Epoch {
-        self.get().epoch
-    }
-
-    /// The span of the slot that moves.
-    pub fn span(&self) -> &Span {
-        self.get().keyspaces[0].span_of(0).unwrap()
-    }
-
-    /// The slots of the keyspace that `unit` owns.
-    pub fn owned(&self, unit: usize) -> SlotSet {
-        self.get().keyspaces[0].slots_where(|span| span.is_owned_by(&UNITS[unit].into()))
-    }
-
-    pub fn operation(&self) -> Option<&Operation> {
-        self.get().operations.first()
-    }
-}
-
-impl PartialEq for Table {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
-    }
-}
-impl Eq for Table {}
-impl Hash for Table {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.0);
-    }
-}
-impl PartialOrd for Table {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Table {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.epoch(), self.0.0).cmp(&(other.epoch(), other.0.0))
-    }
-}
-impl fmt::Debug for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let span = self.span();
-        let owner = span.owner.as_ref().map_or("nobody", |owner| owner.as_str());
-        write!(f, "{} {:?}@{owner}", self.epoch(), span.state)?;
-        self.operation().map_or(Ok(()), |op| write!(f, " {}", op.step))
-    }
-}
+/// The slot that moves.
+pub const MOVED: usize = 0;
 
 /// A table that an operator has made and not committed yet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -187,7 +120,7 @@ pub struct Unit {
 impl Unit {
     /// Whether the store stands at the agent's table: what the unit owns is open, the rest fenced.
     pub fn applied(&self, number: usize) -> bool {
-        let span = self.projection.span();
+        let span = self.projection.span(MOVED);
         let owns = span.is_owned_by(&UNITS[number].into()) && span.state.is_open();
         self.store.epoch == span.epoch
             && if owns {

@@ -9,7 +9,7 @@ mod operator;
 mod world;
 
 use crate::common::slots;
-use crate::world::Table;
+use crate::world::{MOVED, Table};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::{Outcome, Step};
 use multiactive_core::span::SpanState;
@@ -64,8 +64,8 @@ impl Model {
 
     fn act(&self, world: &mut World, number: usize) {
         let table = world.ledger.clone();
-        let span = table.span();
-        let op = table.operation();
+        let span = table.span(MOVED);
+        let op = table.operation(MOVED);
         let unit = &mut world.units[number];
         // A source fences at Hold already: no write is under way in this world.
         let holds = op.is_some_and(|op| op.step == Step::Hold && op.sources().contains(&&UNITS[number].into()));
@@ -231,7 +231,7 @@ impl stateright::Model for Model {
                 world.units.iter().filter(|unit| unit.open.is_some()).count() <= 1
             }),
             Property::eventually(ENDS, |model: &Self, world: &World| {
-                let Some(op) = world.ledger.operation() else {
+                let Some(op) = world.ledger.operation(MOVED) else {
                     return usize::from(world.asked) == model.targets.len() && world.even();
                 };
                 // After the commit point it waits forward for its target.
