@@ -2,7 +2,7 @@
 
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, UnitName};
-use crate::promotion::{Operation, Outcome, Step};
+use crate::promotion::{Finished, Found, Operation, Outcome, Step};
 use crate::quarantine::is_quarantined;
 use crate::slots::SlotSet;
 use crate::span::{Span, SpanState};
@@ -93,6 +93,20 @@ pub enum Change {
         /// The name of the Failover.
         by: String,
     },
+    /// A person has accepted what only a unit in quarantine holds.
+    Accepted {
+        /// The unit.
+        unit: UnitName,
+        /// Who.
+        by: String,
+    },
+    /// What a failover has really lost is known.
+    Found {
+        /// Its name.
+        operation: String,
+        /// What was found.
+        found: Found,
+    },
     /// A unit is in quarantine no more.
     Rejoined(UnitName),
 }
@@ -112,6 +126,7 @@ impl Change {
             Self::OperationBegan { operation, .. }
             | Self::OperationStep { operation, .. }
             | Self::OperationTarget { operation, .. }
+            | Self::Found { operation, .. }
             | Self::OperationEnded { operation, .. } => Some(operation),
             Self::UnitAdded(_)
             | Self::UnitRemoved(_)
@@ -120,6 +135,7 @@ impl Change {
             | Self::KeyspaceRemoved(_)
             | Self::Slots { .. }
             | Self::Quarantined { .. }
+            | Self::Accepted { .. }
             | Self::Rejoined(_) => None,
         }
     }
@@ -185,6 +201,14 @@ impl fmt::Display for Change {
                 why,
             } => write!(f, "{operation}: target {before} -> {after}: {why}"),
             Self::Quarantined { unit, by } => write!(f, "unit {unit} is in quarantine, by {by}"),
+            Self::Accepted { unit, by } => write!(f, "{by} accepted what only unit {unit} holds"),
+            Self::Found { operation, found } => {
+                write!(f, "{operation}: {} rows were lost", found.rows)?;
+                match found.span {
+                    Some(span) if found.rows > 0 => write!(f, ", written within {span:#}"),
+                    Some(_) | None => Ok(()),
+                }
+            }
             Self::Rejoined(unit) => write!(f, "unit {unit} is in quarantine no more"),
         }
     }
@@ -208,6 +232,27 @@ pub fn diff(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
     changes.extend(gone.map(|old| Change::KeyspaceRemoved(old.name.clone())));
     changes.extend(operations(before, after));
     changes.extend(quarantined(before, after));
+    changes.extend(found(before, after));
+    changes
+}
+
+/// What failovers have lost that is known only now; one whose targets are several is told of once.
+fn found(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
+    let of = |done: &Finished| done.loss.as_ref().and_then(|loss| loss.found.clone());
+    let known = |done: &Finished| {
+        before
+            .finished
+            .iter()
+            .any(|old| old.uid == done.uid && of(old).is_some())
+    };
+    let new = after.finished.iter().filter(|done| !known(done));
+    let mut changes: Vec<Change> = Vec::new();
+    for (name, found) in new.filter_map(|done| Some((&done.name, of(done)?))) {
+        if !changes.iter().any(|change| change.operation() == Some(name)) {
+            let operation = name.clone();
+            changes.push(Change::Found { operation, found });
+        }
+    }
     changes
 }
 
@@ -222,6 +267,16 @@ fn quarantined(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
             by: known.name.clone(),
         })
         .collect();
+    let accepted = after.quarantined.iter().filter_map(|known| {
+        let old = before.quarantined.iter().find(|old| old.unit == known.unit);
+        let is_new = old.is_none_or(|old| old.accepted.is_none());
+        let accepted = known.accepted.as_ref().filter(|_| is_new)?;
+        Some(Change::Accepted {
+            unit: known.unit.clone(),
+            by: accepted.by.clone(),
+        })
+    });
+    changes.extend(accepted);
     let gone = before
         .quarantined
         .iter()

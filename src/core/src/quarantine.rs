@@ -8,7 +8,7 @@
 use crate::epoch::Epoch;
 use crate::ids::{OperationUid, UnitName};
 use crate::lease::Seal;
-use crate::promotion::{Operation, Step};
+use crate::promotion::{Accepted, Operation, Step};
 use crate::slots::SlotSet;
 use crate::span::{Span, SpanState};
 use crate::table::RoutingTable;
@@ -25,6 +25,9 @@ pub struct Quarantined {
     pub by: OperationUid,
     /// Its name.
     pub name: String,
+    /// A person's word that what only this unit's databases hold may be given up: with it they are made equal to those of
+    /// the owners, and then the unit rejoins.
+    pub accepted: Option<Accepted>,
 }
 
 /// A lease that was granted anew.
@@ -106,6 +109,7 @@ pub(crate) fn quarantine(table: &mut RoutingTable, unit: &UnitName, by: Operatio
             since: table.epoch,
             by,
             name: name.to_owned(),
+            accepted: None,
         });
         table.quarantined.sort_by(|a, b| a.unit.cmp(&b.unit));
     }
@@ -134,6 +138,9 @@ pub enum RejoinError {
     /// It is not in quarantine.
     #[error("unit {0} is not in quarantine")]
     NotQuarantined(UnitName),
+    /// Nobody has accepted yet what only it holds.
+    #[error("what only unit {0} holds was not accepted yet")]
+    NotAccepted(UnitName),
     /// A failover of it runs.
     #[error("{operation} still takes slots from unit {unit}, at {step}: wait for its end or abort it")]
     Running {
@@ -146,22 +153,47 @@ pub enum RejoinError {
     },
 }
 
-/// The table in which a unit is one like any other again: it may hold its lease from this table on, and serves what it
-/// still owned. That it was compared, and what is to become of the rows that only it has, is decided before.
+/// The table in which a person has accepted what a unit in quarantine holds alone; `None` where somebody has before.
 ///
 /// # Errors
 ///
-/// [`RejoinError`] where it is not in quarantine, or a failover still takes slots from it.
-pub fn rejoin(table: &RoutingTable, unit: &UnitName) -> Result<RoutingTable, RejoinError> {
-    if !is_quarantined(table, unit) {
-        return Err(RejoinError::NotQuarantined(unit.clone()));
+/// [`RejoinError`] where it is not in quarantine, or a failover still takes slots from it: what differs is not known before.
+pub fn accept(table: &RoutingTable, unit: &UnitName, accepted: Accepted) -> Result<Option<RoutingTable>, RejoinError> {
+    if returning(table, unit)?.accepted.is_some() {
+        return Ok(None);
     }
-    if let Some(op) = table.operations.iter().find(|op| op.lost() == Some(unit)) {
-        return Err(RejoinError::Running {
+    let mut changed = table.clone();
+    changed.epoch = table.epoch.next();
+    let known = changed.quarantined.iter_mut().filter(|known| known.unit == *unit);
+    known.for_each(|known| known.accepted = Some(accepted.clone()));
+    Ok(Some(changed))
+}
+
+/// What the table remembers of a unit in quarantine of which no failover takes anything any more.
+fn returning<'a>(table: &'a RoutingTable, unit: &UnitName) -> Result<&'a Quarantined, RejoinError> {
+    let mut quarantined = table.quarantined.iter();
+    let known = quarantined.find(|known| known.unit == *unit);
+    let known = known.ok_or_else(|| RejoinError::NotQuarantined(unit.clone()))?;
+    match table.operations.iter().find(|op| op.lost() == Some(unit)) {
+        Some(op) => Err(RejoinError::Running {
             unit: unit.clone(),
             operation: op.name.clone(),
             step: op.step,
-        });
+        }),
+        None => Ok(known),
+    }
+}
+
+/// The table in which a unit is one like any other again: it may hold its lease from this table on, and serves what it
+/// still owned. The caller has its agent's word that its databases hold what those of the owners hold.
+///
+/// # Errors
+///
+/// [`RejoinError`] where it is not in quarantine, nobody has accepted what it holds alone, or a failover still takes slots
+/// from it.
+pub fn rejoin(table: &RoutingTable, unit: &UnitName) -> Result<RoutingTable, RejoinError> {
+    if returning(table, unit)?.accepted.is_none() {
+        return Err(RejoinError::NotAccepted(unit.clone()));
     }
     let mut changed = table.clone();
     changed.epoch = table.epoch.next();

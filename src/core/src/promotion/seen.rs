@@ -49,6 +49,13 @@ impl Seen {
         let seen = self.since.entered.get(&step).copied();
         Some(seen.map_or(recorded, |seen| seen.min(recorded)))
     }
+
+    /// Since when `step` is entered, as this operator has seen it itself, and only where it has not by what the record says:
+    /// a clock that was set ends no patience before its time. `None` where it was not entered.
+    pub fn stood(&self, op: &Operation, step: Step) -> Option<Timestamp> {
+        let recorded = op.entered_step(step)?;
+        Some(self.since.entered.get(&step).copied().unwrap_or(recorded))
+    }
 }
 
 /// Since when, as far as this operator has seen it: one bad report changes nothing, one that lasts does. `None` where it

@@ -159,18 +159,18 @@ fn a_target_that_is_lost_between_commit_and_open_is_superseded_and_fenced_at_onc
 #[test]
 fn slots_go_back_to_the_unit_that_handed_them_on_only_if_they_were_provably_never_opened() {
     let table = promoting(Step::Open);
-    for (never_opened, target) in [(false, "south"), (true, "east")] {
+    let east = unit("east");
+    for (named, target) in [(None, "south"), (Some(&east), "east")] {
         let choice = choose(Choosing {
             table: &table,
             lost: &unit("north"),
-            target: None,
+            target: named,
             ranges: &[range("all", "0-11", &["east", "south"])],
             candidates: &[usable("east"), usable("south")],
             stores: &[orders()],
-            never_opened,
         });
         let opening = choice.placed.iter().find(|placed| placed.superseded.is_some()).unwrap();
-        assert_eq!(opening.target, unit(target), "{never_opened}");
+        assert_eq!(opening.target, unit(target), "{named:?}");
     }
     // Who had not applied all before the first commit may not take them either.
     let mut behind = promoting(Step::Open);

@@ -63,6 +63,7 @@ fn a_unit_in_quarantine_or_without_a_member_takes_nothing() {
         since: Epoch::new(1, 8),
         by: "uid".into(),
         name: "lost-north".into(),
+        accepted: None,
     });
     let mut store = orders();
     store.members.retain(|member| *member != unit("south"));
@@ -73,7 +74,6 @@ fn a_unit_in_quarantine_or_without_a_member_takes_nothing() {
         ranges: &ranges(),
         candidates: &[usable("north"), usable("south")],
         stores: &[store],
-        never_opened: false,
     });
     assert!(choice.placed.is_empty());
     let whys: Vec<_> = choice.unplaced[0].skipped.iter().map(|skip| skip.why.clone()).collect();
@@ -94,7 +94,6 @@ fn a_named_target_changes_the_order_and_not_the_rules_and_takes_slots_of_no_rang
         ranges: &[range("users-0", "0-3", &["north"])],
         candidates: &[usable("north"), usable("south")],
         stores: &[orders()],
-        never_opened: false,
     };
     let choice = choose(choosing);
     assert!(choice.placed.iter().all(|placed| placed.target == unit("south")));

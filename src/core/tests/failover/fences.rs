@@ -6,7 +6,7 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::lease::Mode;
 use multiactive_core::lease::Seal;
 use multiactive_core::promotion::{
-    Decision, DecisionKind, Evidence, FenceSeen, FencedBy, LeaseEnd, Move, Reach, Seen, Step, UnitReady,
+    Decision, DecisionKind, Evidence, FenceSeen, FencedBy, LeaseEnd, Move, Reach, Seen, Step, Superseded, UnitReady,
 };
 use multiactive_core::quarantine::{LeaseWanted, lease_wanted};
 
@@ -45,6 +45,15 @@ fn only_a_sealed_lease_that_is_over_a_report_or_a_persons_word_proves_the_fence(
             99,
             Box::new(|seen| seen.failover.lease = None),
             "wait for the write lease: east is not sealed yet",
+        ),
+        (
+            "it cannot be sealed",
+            99,
+            Box::new(|seen| {
+                seen.failover.lease = None;
+                seen.failover.unsealed = Some("a policy refuses it".to_owned());
+            }),
+            "wait for the write lease: east is not sealed yet: a policy refuses it",
         ),
         (
             "not sealed",
@@ -186,11 +195,23 @@ fn the_proof_says_what_it_stands_on_and_a_unit_that_fenced_itself_loses_nothing(
         keeps_serving(seen);
         confirm(seen);
     });
-    assert_eq!(word.landmarks[0].until_end, seconds(23));
+    assert_eq!(word.landmarks[0].until_end, seconds(24));
     assert!(matches!(word.by, FencedBy::Confirmed { by, .. } if by == "alice"));
+    // Who has just started does not know how old the one renewal is that it has seen: a word then bounds nothing.
+    let started = |seen: &mut Seen| seen.failover.lease.as_mut().unwrap().renewals[0].since = None;
+    let word = proof(&|seen| {
+        keeps_serving(seen);
+        confirm(seen);
+        started(seen);
+    });
+    assert!(word.landmarks.is_empty(), "unknown is no zero");
+    assert_eq!(
+        proof(&started).landmarks,
+        lease.landmarks,
+        "a sealed lease counts from its last renewal"
+    );
     let heard = proof(&|seen| seen.members[0].lag = Some(seconds(4)));
-    assert_eq!(heard.heard[0].until_end, seconds(13), "its age at the end, and a lease");
-    assert!(lease.heard.is_empty(), "unknown is no zero");
+    assert!(heard.heard.is_empty(), "its age is a matter of two machines' clocks");
     let report = proof(&|seen| {
         seen.sources[0].fence = Some(FenceSeen {
             epoch,
@@ -292,5 +313,37 @@ fn a_lease_is_sealed_from_fence_on_and_an_abort_grants_it_anew_as_of_its_own_tab
         );
         assert_eq!(back.keyspaces[0].span_of(0).unwrap().epoch, back.epoch, "{step}");
         assert!(back.quarantined.is_empty(), "{step}");
+    }
+}
+
+#[test]
+fn slots_go_back_to_who_handed_them_on_only_on_the_lost_units_own_word() {
+    let mut table = brought_to(begun(), Step::Fence);
+    let (epoch, target) = (table.operations[0].epoch, table.operations[0].target.clone());
+    let failover = table.operations[0].failover.as_mut().unwrap();
+    failover.named = true;
+    failover.superseded = Some(Superseded {
+        uid: "move".into(),
+        sources: vec![target],
+        behind: Vec::new(),
+    });
+    let wait = "wait for the fence of east: only its own databases can say that they never opened the slots";
+    assert!(
+        short(&pass(&table, 99, |_| {})).starts_with(wait),
+        "its lease's end says nothing of that"
+    );
+    for (opened, want) in [
+        (None, "wait for the fence of east: has it opened the slots?"),
+        (Some(true), "Aborted/TargetMayHaveOpened"),
+        (Some(false), "Cut"),
+    ] {
+        let got = pass(&table, 99, |seen| {
+            seen.failover.opened = opened;
+            seen.sources[0].fence = Some(FenceSeen {
+                epoch,
+                positions: vec![position()],
+            });
+        });
+        assert_eq!(short(&got), want, "{opened:?}");
     }
 }

@@ -62,7 +62,6 @@ fn placement(table: &RoutingTable, lost: &str, ranges: &[FailoverRange], candida
         ranges,
         candidates,
         stores: &[orders()],
-        never_opened: false,
     })
 }
 
@@ -130,10 +129,12 @@ fn dead(table: &RoutingTable, op: &Operation) -> Seen {
                 .as_ref()
                 .map(|failover| (failover.fence, LeaseEnd::Ago(seconds(1)))),
             renewals: vec![RenewalSeen {
+                since: Some(seconds(14)),
                 age: seconds(13),
                 positions: vec![("orders".into(), progress(50))],
             }],
         }),
+        unsealed: None,
         opened: None,
         cuts: vec![cut("north", op.epoch, 50), cut("south", op.epoch, 50)],
         candidates: vec![usable("north"), usable("south")],

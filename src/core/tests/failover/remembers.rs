@@ -4,10 +4,17 @@ use crate::common::{at, table, unit};
 use crate::{aborted, begun, brought_to, range, request, spans};
 use multiactive_core::lease::Seal;
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen, manage};
-use multiactive_core::promotion::{Found, Step, begin, record_found};
-use multiactive_core::quarantine::{LeaseWanted, RejoinError, is_quarantined, lease_wanted, lost, rejoin};
+use multiactive_core::promotion::{Accepted, Found, Step, begin, record_found};
+use multiactive_core::quarantine::{LeaseWanted, RejoinError, accept, is_quarantined, lease_wanted, lost, rejoin};
 use multiactive_core::ranges::{ShardRange, homes};
 use multiactive_core::table::RoutingTable;
+
+fn word() -> Accepted {
+    Accepted {
+        by: "alice".to_owned(),
+        reason: "INC-7".to_owned(),
+    }
+}
 
 /// Only slots 0-3 have somewhere to go.
 fn partly() -> RoutingTable {
@@ -79,7 +86,15 @@ fn a_unit_rejoins_once_no_failover_of_it_runs_and_may_hold_its_lease_as_of_that_
     let running = brought_to(partly(), Step::Open);
     assert!(matches!(rejoin(&running, &east), Err(RejoinError::Running { .. })));
     let mut table = running;
+    let word = word();
+    assert!(matches!(
+        accept(&table, &east, word.clone()),
+        Err(RejoinError::Running { .. })
+    ));
     table.operations.clear();
+    assert!(matches!(rejoin(&table, &east), Err(RejoinError::NotAccepted(_))));
+    let table = accept(&table, &east, word.clone()).unwrap().unwrap();
+    assert_eq!(accept(&table, &east, word).unwrap(), None, "the first word stays");
     let back = rejoin(&table, &east).unwrap();
     assert_eq!(back.epoch, table.epoch.next());
     assert_eq!(lease_wanted(&back, &east), LeaseWanted::Granted { at: back.epoch });
@@ -130,6 +145,7 @@ fn a_unit_in_quarantine_becomes_no_first_owner() {
     let seen = ["east", "north", "south"].map(ready).into();
     let managed = manage(Some(&table), &declared, &seen).table.unwrap();
     assert!(spans(&managed).ends_with("4u@0.0"), "{}", spans(&managed));
+    let table = accept(&table, &unit("east"), word()).unwrap().unwrap();
     let back = rejoin(&table, &unit("east")).unwrap();
     let managed = manage(Some(&back), &declared, &seen).table.unwrap();
     assert!(!spans(&managed).ends_with("4u@0.0"), "{}", spans(&managed));
@@ -140,13 +156,14 @@ fn what_was_really_lost_stands_beside_the_bound() {
     let table = brought_to(begun(), Step::Settle);
     let movement = crate::pass(&table, 1, |_| {});
     let ended = crate::recorded(&table, &movement);
-    let uid = ended.finished[0].uid.clone();
+    let object = ended.finished[0].uid.object();
     let found = Found {
         rows: 3,
         span: None,
         at: at(99),
     };
-    let after = record_found(&ended, &uid, found.clone()).unwrap();
+    let after = record_found(&ended, &object, &found).unwrap();
     assert_eq!(after.finished[0].loss.as_ref().unwrap().found, Some(found.clone()));
-    assert_eq!(record_found(&ended, &"nobody".into(), found), None);
+    assert_eq!(record_found(&after, &object, &found), None, "once");
+    assert_eq!(record_found(&ended, &"nobody".into(), &found), None);
 }

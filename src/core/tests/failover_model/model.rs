@@ -59,8 +59,8 @@ pub struct Model {
     pub north_dies: bool,
     /// Whether east's quarantine is lifted in the end.
     pub rejoins: bool,
-    /// Whether survivors know how old the newest row of the lost unit is that they have.
-    pub heartbeats: bool,
+    /// Whether operators have seen the renewal before the last one, and so know how old the last one's position may be.
+    pub watched: bool,
     /// Whether north and south act as soon as the table changes: what they are late with is looked at elsewhere.
     pub prompt: bool,
     /// Whether budgets may run out.
@@ -258,8 +258,7 @@ impl stateright::Model for Model {
             actions.push(Action::Die);
         }
         let measuring = world.ledger.get().operations.iter().any(|op| op.step == Step::Cut);
-        let may_lose = self.writes > 0 || !self.heartbeats;
-        if !world.accepted && measuring && may_lose {
+        if !world.accepted && measuring {
             actions.push(Action::Accept);
         }
     }

@@ -8,12 +8,12 @@ use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::lease::Mode;
 use multiactive_core::promotion::{
-    Candidate, Choosing, CutSeen, Decision, DecisionKind, FAILOVER_BUDGETS, FailoverRange, FailoverRequest,
+    Accepted, Candidate, Choosing, CutSeen, Decision, DecisionKind, FAILOVER_BUDGETS, FailoverRange, FailoverRequest,
     FailoverSeen, FenceSeen, LeaseEnd, LeaseSeen, MemberSeen, Move, MovingStore, Operation, Progress, Reach, Received,
     RenewalSeen, Seen, Since, SourceSeen, StorePosition, TargetSeen, UnitPosition, UnitReady, begin, choose, next,
     record,
 };
-use multiactive_core::quarantine::{LeaseWanted, is_quarantined, lease_wanted, lost, rejoin};
+use multiactive_core::quarantine::{LeaseWanted, accept, is_quarantined, lease_wanted, lost, rejoin};
 use multiactive_core::table::RoutingTable;
 
 fn store() -> MovingStore {
@@ -29,12 +29,15 @@ fn seconds(writes: u8) -> SignedDuration {
 }
 
 fn candidate(world: &World, unit: usize) -> Candidate {
+    // Nobody hands on here what a survivor lacks, so who was behind stays so.
+    let mut finished = world.ledger.get().finished.iter();
+    let behind = finished.find(|done| done.behind.contains(&UNITS[unit].into()));
     Candidate {
         unit: UNITS[unit].into(),
         cordoned: false,
         reachable: Some(world.units[unit].up),
         ready: Some(UnitReady::Ready).filter(|_| world.units[unit].up),
-        behind: None,
+        behind: behind.map(|done| format!("not compared since {}", done.name)),
     }
 }
 
@@ -60,7 +63,6 @@ fn request(model: &Model, world: &World) -> Option<FailoverRequest> {
         ranges: &ranges,
         candidates: &candidates,
         stores: &[store()],
-        never_opened: false,
     });
     Some(FailoverRequest {
         uid: format!("uid-{}", world.asked).into(),
@@ -92,7 +94,12 @@ pub fn decide(model: &Model, world: &mut World, pass: Pass, place: usize) {
         let movement = next(op, &observe(model, world, op, pass), time(pass));
         record(table, &op.uid, &movement, at(0)).unwrap()
     } else if model.rejoins && is_quarantined(table, &UNITS[EAST].into()) && pass == Pass::Plain {
-        rejoin(table, &UNITS[EAST].into()).ok()
+        let word = Accepted {
+            by: "alice".to_owned(),
+            reason: "INC-9".to_owned(),
+        };
+        let accepted = accept(table, &UNITS[EAST].into(), word).ok().flatten();
+        accepted.or_else(|| rejoin(table, &UNITS[EAST].into()).ok())
     } else {
         None
     };
@@ -174,11 +181,7 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
         unit: UNITS[unit].into(),
         reachable: Some(world.units[unit].up),
         links: Some(Ok(())),
-        lag: Some(seconds(
-            world.units[lost_unit].log - world.units[unit].applied[lost_unit],
-        ))
-        .filter(|_| model.heartbeats)
-        .or(Some(SignedDuration::ZERO).filter(|_| model.has(Fault::UnknownIsZero))),
+        lag: None,
         reach: Some(Reach::Reached).filter(|_| fact(unit) == Some(Fact::Reached)),
     });
     let mut decisions = Vec::new();
@@ -226,6 +229,7 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
         decisions,
         failover: FailoverSeen {
             lease: Some(lease_seen(model, world, lost_unit)),
+            unsealed: None,
             opened: fence.map(|(_, opened)| opened),
             cuts: cuts(model, world, op, lost_unit, fact),
             candidates: (EAST..=SOUTH).map(|unit| candidate(world, unit)).collect(),
@@ -266,6 +270,9 @@ fn lease_seen(model: &Model, world: &World, unit: usize) -> LeaseSeen {
             .filter(|lease| lease.renewed > 0)
             .map(|lease| RenewalSeen {
                 age: seconds(world.units[unit].log - lease.position),
+                since: Some(seconds(world.units[unit].log - lease.position))
+                    .filter(|_| model.watched)
+                    .or(Some(SignedDuration::ZERO).filter(|_| model.has(Fault::UnknownIsZero))),
                 positions: vec![("orders".into(), progress(unit, lease.position))],
             })
             .into_iter()

@@ -75,7 +75,10 @@ impl fmt::Display for Unusable {
             Self::NotReady(why) => write!(f, "not ready: {why}"),
             Self::ReadyUnknown => f.write_str("it is not known whether it is ready"),
             Self::Behind(why) => write!(f, "behind: {why}"),
-            Self::MayHaveOpened => f.write_str("it handed the slots on, and the lost unit may have opened them"),
+            Self::MayHaveOpened => f.write_str(
+                "it handed the slots on, and the lost unit may have opened them; named as spec.targetUnit, it takes them back \
+                 once the lost unit's databases say that they never did",
+            ),
         }
     }
 }
@@ -188,8 +191,6 @@ pub struct Choosing<'a> {
     pub candidates: &'a [Candidate],
     /// The stores in force.
     pub stores: &'a [MovingStore],
-    /// Whether the lost unit's own databases say that they never opened what was given to it last. Fence asks again.
-    pub never_opened: bool,
 }
 
 /// For each range the first unit that may take over the slots of the lost one.
@@ -305,7 +306,10 @@ fn refused(
                 "it had not applied all when {name} committed"
             )));
         }
-        let returns = op.sources().contains(&unit) && !choosing.never_opened;
+        // Nothing is asked of a unit that is lost before its fence, so who handed it the slots a moment ago is passed over;
+        // where a person names that one, Fence waits for the lost unit's own word.
+        let named = choosing.target == Some(unit);
+        let returns = op.sources().contains(&unit) && !named;
         returns.then_some(Unusable::MayHaveOpened)
     })
 }

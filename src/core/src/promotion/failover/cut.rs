@@ -5,9 +5,8 @@
 //! it is not usable), handing its tail on would be the other way; as long as nobody can do that, the tail is given up only
 //! on a person's word, never because the bound happens to allow it: those rows are known to exist.
 
-use super::choose::unusable;
 use super::loss::{Loss, LossInputs, largest, loss, stores_at_risk};
-use super::next::{decision, give_way};
+use super::next::{decision, give_way, others};
 use super::seen::{CutSeen, Received};
 use super::types::{Accepted, Failover, FenceProof};
 use crate::ids::{StoreName, UnitName};
@@ -82,7 +81,7 @@ struct Answers<'a> {
 }
 
 fn answers<'a>(op: &Operation, seen: &'a Seen, now: Timestamp) -> Result<Answers<'a>, WaitFor> {
-    let late = overdue(seen.entered(op, Step::Cut), op.budgets.drain, now);
+    let late = overdue(seen.stood(op, Step::Cut), op.budgets.drain, now);
     let (mut cut, mut silent) = (Vec::new(), Vec::new());
     for member in &seen.members {
         let answer = seen
@@ -129,22 +128,10 @@ fn to_the_best(
         let mine = cut.iter().find(|cut| cut.unit == *unit);
         mine.is_some_and(|mine| cut.iter().all(|other| covers(mine, other, at_risk)))
     };
-    let tried = |unit: &UnitName| failover.retargeted.iter().any(|before| before.from == *unit);
-    let usable = |unit: &UnitName| {
-        let known = seen
-            .failover
-            .candidates
-            .iter()
-            .find(|candidate| candidate.unit == *unit);
-        known.is_some_and(|known| unusable(known, &op.stores, &seen.lost).is_none())
-    };
     if failover.named {
         return None;
     }
-    let candidates = seen.failover.candidates.iter().map(|candidate| &candidate.unit);
-    let other = candidates
-        .into_iter()
-        .find(|unit| **unit != op.target && best(unit) && usable(unit) && !tried(unit) && !failover.returns_to(unit))?;
+    let other = others(op, failover, seen).find(|unit| best(unit))?;
     Some(Move::Retarget {
         target: other.clone(),
         why: format!("{other} has received more of {} than {}", failover.lost, op.target),

@@ -7,7 +7,7 @@ use crate::lease::Mode;
 use crate::promotion::decision::{DecisionKind, find};
 use crate::promotion::next::{Evidence, Move, aborted, enter_with};
 use crate::promotion::operation::{Operation, Step};
-use crate::promotion::seen::{Reach, Seen};
+use crate::promotion::seen::{MemberSeen, Reach, Seen};
 use crate::promotion::timers::{FOLLOWING, overdue};
 use crate::promotion::wait::WaitFor;
 use jiff::{SignedDuration, Timestamp};
@@ -25,7 +25,11 @@ pub(super) fn fence(op: &Operation, failover: &Failover, seen: &Seen, now: Times
     let lease = seen.failover.lease.as_ref();
     let sealed = lease.and_then(|lease| Some((lease, seal_of(failover, lease)?)));
     let Some((lease, end)) = sealed else {
-        return Move::Wait(WaitFor::Lease(format!("{lost} is not sealed yet")));
+        let why = seen.failover.unsealed.as_ref().map(|why| format!(": {why}"));
+        return Move::Wait(WaitFor::Lease(format!(
+            "{lost} is not sealed yet{}",
+            why.unwrap_or_default()
+        )));
     };
     let reported = reported(op, failover, seen);
     let ended = match end {
@@ -52,12 +56,19 @@ pub(super) fn fence(op: &Operation, failover: &Failover, seen: &Seen, now: Times
         match (&by, seen.failover.opened) {
             (FencedBy::Report, Some(false)) => {}
             (FencedBy::Report, None) => return Move::Wait(WaitFor::Fence(format!("{lost}: has it opened the slots?"))),
-            (FencedBy::Report, Some(true)) | (FencedBy::Lease | FencedBy::Confirmed { .. }, _) => {
+            (FencedBy::Report, Some(true)) => {
                 let message = format!(
-                    "{lost} may have opened the slots, so they cannot go back to {}: fail over to a third unit",
+                    "{lost} has opened the slots, so they cannot go back to {}: fail over to a third unit",
                     op.target
                 );
                 return aborted("TargetMayHaveOpened", message);
+            }
+            // Where there is no third unit, this is the only way on, so it is worth a wait.
+            (FencedBy::Lease | FencedBy::Confirmed { .. }, _) => {
+                return Move::Wait(WaitFor::Fence(format!(
+                    "{lost}: only its own databases can say that they never opened the slots, so bring it back; or abort, and \
+                     fail over to a third unit"
+                )));
             }
         }
     }
@@ -91,7 +102,7 @@ fn end_counts(lease: &LeaseSeen) -> Result<(), String> {
 /// The unit is alive, so what it wrote last is worth a wait: nothing is lost then.
 fn still_following(op: &Operation, seen: &Seen, now: Timestamp) -> Option<Move> {
     let problem = pending(op, seen)?;
-    let since = seen.since.fenced.or_else(|| seen.entered(op, Step::Fence));
+    let since = seen.since.fenced.or_else(|| seen.stood(op, Step::Fence));
     let over = overdue(since, op.budgets.drain, now) || broken_follower(op, seen, now);
     (!over).then_some(Move::Wait(WaitFor::Reach(problem)))
 }
@@ -105,7 +116,7 @@ fn unproven(
     now: Timestamp,
 ) -> Move {
     let lost = &failover.lost;
-    let waited = |patience| overdue(seen.entered(op, Step::Fence), patience, now);
+    let waited = |patience| overdue(seen.stood(op, Step::Fence), patience, now);
     let confirm = |why: String| Move::Wait(decision(DecisionKind::ConfirmFenced, lost.as_str(), why));
     match (end_counts(lease), end) {
         (Err(why), _) if waited(ANSWER) => confirm(format!("{lost} does not answer, and {why}")),
@@ -130,25 +141,22 @@ fn prove(seen: &Seen, lease: &LeaseSeen, by: FencedBy, ended: Option<SignedDurat
     let mut landmarks = Vec::new();
     for (place, renewal) in lease.renewals.iter().enumerate() {
         // The last renewal was sealed: the unit counted its lease from before it, so its window is no longer than ours.
-        // Of any other it is only known that it was seen at most a lease after the unit read its position.
+        // Of any other it is only known that its position was read about when the one before it was written.
         let sharp = place == 0 && by == FencedBy::Lease;
+        let counted = if sharp { Some(renewal.age) } else { renewal.since };
         let slack = if sharp { SignedDuration::ZERO } else { lease.length };
+        let Some(counted) = counted else { continue };
         landmarks.extend(renewal.positions.iter().map(|(store, progress)| Landmark {
             store: store.clone(),
             progress: progress.clone(),
-            until_end: (renewal.age - ago).max(SignedDuration::ZERO) + slack,
+            until_end: (counted - ago).max(SignedDuration::ZERO) + slack,
         }));
     }
-    let heard = seen.members.iter().filter_map(|member| {
-        let followed = by == FencedBy::Report && member.reach == Some(Reach::Reached);
-        let until_end = match followed {
-            true => SignedDuration::ZERO,
-            false => (member.lag? - ago).max(SignedDuration::ZERO) + lease.length,
-        };
-        Some(Heard {
-            unit: member.unit.clone(),
-            until_end,
-        })
+    // The lag of a member compares the clocks of two machines, so no bound is made of it.
+    let followed = |member: &&MemberSeen| by == FencedBy::Report && member.reach == Some(Reach::Reached);
+    let heard = seen.members.iter().filter(followed).map(|member| Heard {
+        unit: member.unit.clone(),
+        until_end: SignedDuration::ZERO,
     });
     FenceProof {
         at: now,
@@ -160,7 +168,7 @@ fn prove(seen: &Seen, lease: &LeaseSeen, by: FencedBy, ended: Option<SignedDurat
 
 /// When, after the entry of Fence, it may go on although nothing changes but the time.
 pub(super) fn wakes(op: &Operation, failover: &Failover, seen: &Seen, now: Timestamp) -> Vec<Option<Timestamp>> {
-    let entered = seen.entered(op, Step::Fence);
+    let entered = seen.stood(op, Step::Fence);
     let after = |since: Option<Timestamp>, patience| since.and_then(|since| since.checked_add(patience).ok());
     let lease = seen.failover.lease.as_ref();
     let ends = lease.and_then(|lease| match seal_of(failover, lease)? {

@@ -79,7 +79,7 @@ fn prepare(op: &Operation, failover: &Failover, seen: &Seen, now: Timestamp) -> 
         .iter()
         .find(|member| member.unit == op.target)
         .and_then(|member| member.links.as_ref());
-    if links != Some(&Ok(())) && !overdue(seen.entered(op, Step::Prepare), LINKS, now) {
+    if links != Some(&Ok(())) && !overdue(seen.stood(op, Step::Prepare), LINKS, now) {
         let why = links
             .and_then(|links| links.as_ref().err())
             .map_or("has not reported", String::as_str);
@@ -113,7 +113,7 @@ fn trouble(op: &Operation, seen: &Seen, now: Timestamp) -> Trouble {
         return Trouble::Over("TargetLost", format!("{} is lost or in quarantine itself", op.target));
     }
     let fenced = op.step >= Step::Fence;
-    let unknown = || match overdue(seen.entered(op, op.step), UNREADY, now) {
+    let unknown = || match overdue(seen.stood(op, op.step), UNREADY, now) {
         true => Trouble::Over("TargetUnknown", format!("nothing is heard from {}", op.target)),
         false => Trouble::Lasts(WaitFor::TargetReport),
     };
@@ -191,18 +191,28 @@ fn is_alive(op: &Operation, failover: &Failover, seen: &Seen) -> bool {
 }
 
 /// The next usable unit. Once positions are published they are the target's own, so it stays.
-fn another<'a>(op: &Operation, failover: &Failover, seen: &'a Seen) -> Option<&'a UnitName> {
+fn another<'a>(op: &'a Operation, failover: &'a Failover, seen: &'a Seen) -> Option<&'a UnitName> {
     if failover.named || op.step >= Step::Drain {
         return None;
     }
+    others(op, failover, seen).next()
+}
+
+/// The units that may take the slots instead of the target, the best one first: usable, not tried before, not behind an
+/// operation that this one superseded, and not who handed the slots on a moment ago.
+pub(super) fn others<'a>(
+    op: &'a Operation,
+    failover: &'a Failover,
+    seen: &'a Seen,
+) -> impl Iterator<Item = &'a UnitName> {
     let tried = |unit: &UnitName| failover.retargeted.iter().any(|before| before.from == *unit);
-    let mut candidates = seen.failover.candidates.iter();
-    let other = candidates.find(|candidate| {
+    let others = seen.failover.candidates.iter().filter(move |candidate| {
         let unit = &candidate.unit;
         let usable = unusable(candidate, &op.stores, &seen.lost).is_none();
-        *unit != op.target && *unit != failover.lost && usable && !tried(unit) && !failover.returns_to(unit)
+        let excluded = op.behind.contains(unit) || failover.returns_to(unit);
+        *unit != op.target && *unit != failover.lost && usable && !excluded && !tried(unit)
     });
-    other.map(|candidate| &candidate.unit)
+    others.map(|candidate| &candidate.unit)
 }
 
 /// The first that is waited for and has not applied what it has to: the target, or another survivor of which it is asked.
@@ -231,7 +241,7 @@ pub(super) fn broken_follower(op: &Operation, seen: &Seen, now: Timestamp) -> bo
 
 /// Only the target is waited for without end: who else has not applied its positions within the budget is behind.
 fn drain(op: &Operation, failover: &Failover, seen: &Seen, now: Timestamp) -> Move {
-    let late = overdue(seen.entered(op, Step::Drain), op.budgets.drain, now);
+    let late = overdue(seen.stood(op, Step::Drain), op.budgets.drain, now);
     match (target_pending(op, seen), pending(op, seen)) {
         (Some(why), _) if late => {
             return give_way(op, failover, seen, "DrainBudget", format!("last writes at {why}"));
@@ -276,7 +286,7 @@ fn settle(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         (None, Some(router)) => WaitFor::Routers(router.clone()),
         (None, None) => return Move::End(Outcome::Succeeded),
     };
-    match overdue(seen.entered(op, Step::Settle), SETTLE, now) {
+    match overdue(seen.stood(op, Step::Settle), SETTLE, now) {
         true => Move::EndWithout(links.into_iter().chain(routers).collect()),
         false => Move::Wait(wait),
     }
@@ -290,7 +300,7 @@ pub(in crate::promotion) fn wake_at(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let after = |since: Option<Timestamp>, patience| since.and_then(|since| since.checked_add(patience).ok());
-    let entered = |step| seen.entered(op, step);
+    let entered = |step| seen.stood(op, step);
     let unready = after(seen.since.unready, UNREADY);
     let mut at = match op.step {
         Step::Check | Step::Prepare | Step::Verify | Step::Hold => {

@@ -16,6 +16,8 @@ pub struct FailoverSeen {
     /// The lost unit's write lease, read from the ledger and never from a copy; `None` where it could not be read or
     /// there is none yet.
     pub lease: Option<LeaseSeen>,
+    /// Why it is not sealed yet, where that was tried and did not succeed.
+    pub unsealed: Option<String>,
     /// With the lost unit's own report of its fence: whether its databases ever opened the moving slots.
     pub opened: Option<bool>,
     /// What survivors answered to Cut.
@@ -38,8 +40,12 @@ pub enum LeaseEnd {
 /// A renewal of the lease, as this operator saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RenewalSeen {
-    /// How long ago the read that first showed it completed.
+    /// How long ago the read that first showed it completed: all that the end of a sealed lease is counted from.
     pub age: SignedDuration,
+    /// How long ago the very renewal before it was first shown. Its positions were read after that one was written, so they
+    /// are hardly older; `None` where that one was not seen, and then their age is not known: whoever has just started meets
+    /// a renewal that may have been written long ago.
+    pub since: Option<SignedDuration>,
     /// What the unit's own log had reached, store by store. Its agent reads that after it has noted the time from which
     /// it counts the lease, else the loss is measured too small.
     pub positions: Vec<(StoreName, Progress)>,

@@ -82,12 +82,13 @@ pub struct Landmark {
     pub until_end: SignedDuration,
 }
 
-/// How much of the lost unit's last time a survivor may lack at most, by the newest row that it had from it.
+/// How much of the lost unit's last time a survivor may lack at most: nothing, where the unit was alive, fenced itself, and
+/// the survivor has applied all of that.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Heard {
     /// The survivor.
     pub unit: UnitName,
-    /// The longest time from that row until the lost unit could write no more.
+    /// The longest time of the lost unit's writing that it lacks.
     pub until_end: SignedDuration,
 }
 
@@ -141,7 +142,7 @@ pub struct Accepted {
 /// What was really lost, once the lost unit is back and was compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Found {
-    /// Rows that only the lost unit held, or held newer.
+    /// Rows that only the lost unit held, or held otherwise.
     pub rows: u64,
     /// From the oldest to the newest of their transactions; `None` where the engine does not say.
     pub span: Option<SignedDuration>,
@@ -180,12 +181,16 @@ impl Failover {
     }
 }
 
-/// The table in which what was really lost stands beside the bound of an operation that ended; `None` where the table
-/// remembers no such operation with a bound.
-pub fn record_found(table: &RoutingTable, uid: &OperationUid, found: Found) -> Option<RoutingTable> {
+/// The table in which what was really lost stands beside the bounds of a Failover that ended, the one with this uid; `None`
+/// where that is so already, or the table remembers none with a bound. What was found is of the whole unit, so it stands with
+/// each of its targets.
+pub fn record_found(table: &RoutingTable, object: &OperationUid, found: &Found) -> Option<RoutingTable> {
     let mut changed = table.clone();
     changed.epoch = table.epoch.next();
-    let done = changed.finished.iter_mut().find(|done| done.uid == *uid)?;
-    done.loss.as_mut()?.found = Some(found);
+    let done = changed.finished.iter_mut().filter(|done| done.uid.object() == *object);
+    let losses = done.filter_map(|done| done.loss.as_mut());
+    let mut new = losses.filter(|loss| loss.found.is_none()).peekable();
+    new.peek()?;
+    new.for_each(|loss| loss.found = Some(found.clone()));
     Some(changed)
 }
