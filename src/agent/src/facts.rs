@@ -33,6 +33,8 @@ impl Problem {
 pub struct LinkFact {
     /// How it is.
     pub state: LinkState,
+    /// Whether rows may be missing here that were written there.
+    pub gap: bool,
     /// Why, where it does not run.
     pub message: Option<String>,
 }

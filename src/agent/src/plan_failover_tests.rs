@@ -173,7 +173,12 @@ fn a_lost_unit_is_cut_off_from_cut_on_and_until_it_has_rejoined() {
     );
     let back = |table: &RoutingTable| crate::lost::back(table, &"east".into());
     assert_eq!((back(&table()), back(&settled), back(&done)), (None, None, None));
-    let rejoined = multiactive_core::quarantine::rejoin(&done, &"east".into()).unwrap();
+    let word = multiactive_core::promotion::Accepted {
+        by: "alice".to_owned(),
+        reason: "INC-7".to_owned(),
+    };
+    let accepted = multiactive_core::quarantine::accept(&done, &"east".into(), word).unwrap();
+    let rejoined = multiactive_core::quarantine::rejoin(&accepted.unwrap(), &"east".into()).unwrap();
     assert_eq!(cuts(&rejoined, &"south".into()), []);
     assert_eq!(back(&rejoined), Some(rejoined.epoch));
     let outcome = Outcome::Aborted {

@@ -62,6 +62,8 @@ pub fn status(known: Known<'_>, before: &[Condition], now: Timestamp) -> UnitAss
         links: links(known.stores),
         operations: known.duties.iter().map(|duty| operation(duty, known)).collect(),
         lease: known.lease.cloned(),
+        caught_up: Vec::new(),
+        quarantine: None,
     }
 }
 
@@ -103,6 +105,7 @@ fn links(stores: &Stores) -> Vec<LinkStatus> {
             store: store.to_string(),
             from: from.clone(),
             state: link.state,
+            gap: link.gap,
             message: link.message.clone(),
         })
     });

@@ -336,6 +336,7 @@ fn applied_is_what_every_store_stands_at_and_conditions_name_the_first_cause() {
             "north".into(),
             LinkFact {
                 state,
+                gap: false,
                 message: Some("no slot".into()),
             },
         )]

@@ -45,4 +45,7 @@ pub enum DecisionType {
     /// The lost unit takes no writes, somebody made sure of it: if that is false, two units write. Its target is the lost
     /// unit.
     ConfirmFenced,
+    /// What only the lost unit holds, since it was lost, may be given up: its databases are made equal to those of the owners,
+    /// and it rejoins. Export it first. Its target is the lost unit; it may be given after the failover has ended.
+    AcceptDivergence,
 }

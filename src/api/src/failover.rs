@@ -142,6 +142,9 @@ pub struct FailoverStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_64::<FailoverOperation>")]
     pub operations: Vec<FailoverOperation>,
+    /// The lost unit once it is back, as long as it is in quarantine: what only it holds, and how far it has rejoined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<crate::unit_assignment::QuarantineReport>,
     /// Every step that the target which is the farthest behind has entered, with its time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_64::<crate::routing_table::StepHistory>")]

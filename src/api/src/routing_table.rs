@@ -80,6 +80,9 @@ pub struct TableQuarantined {
     /// The name of the Failover.
     #[schemars(schema_with = "schema::object_name")]
     pub name: String,
+    /// Who accepted what only this unit holds, and why: with that it may rejoin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<crate::table_failover::TableWord>,
 }
 
 /// A write lease that was granted anew: the unit extends its deadline only once its databases stand at this table.

@@ -111,6 +111,12 @@ pub fn labels(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 64, "items": item, "x-kubernetes-list-type": "atomic"})
 }
 
+/// Uids of operations, as many as a table remembers.
+pub fn uids(generator: &mut SchemaGenerator) -> Schema {
+    let item = uid(generator);
+    json_schema!({"type": "array", "maxItems": 256, "items": item, "x-kubernetes-list-type": "atomic"})
+}
+
 /// Names of ShardRanges, in order: as many as there may be slots.
 pub fn range_names(generator: &mut SchemaGenerator) -> Schema {
     let item = object_name(generator);

@@ -174,6 +174,69 @@ pub struct UnitAssignmentStatus {
     /// The unit's write lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseReport>,
+    /// Of the operations at whose commit this unit was behind and that the table remembers, those of which it has all rows by
+    /// now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::uids")]
+    pub caught_up: Vec<String>,
+    /// While the unit is in quarantine: what only its databases hold, and how far it has rejoined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<QuarantineReport>,
+}
+
+/// A unit in quarantine, as its agent sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QuarantineReport {
+    /// The uid of the Failover that put it there.
+    #[schemars(schema_with = "schema::uid")]
+    pub by: String,
+    /// Comparing, Compared, Rejoining or Rejoined.
+    pub state: QuarantineState,
+    /// How many rows its databases hold that the owners do not, or hold otherwise; absent while that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count_long")]
+    pub rows: Option<i64>,
+    /// From the oldest to the newest of the transactions that wrote them, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count_long")]
+    pub span_ms: Option<i64>,
+    /// The first of them. All are listed, with both versions, in the table `multiactive.divergence` of the store's database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::ordered_64::<DivergentRow>")]
+    pub first: Vec<DivergentRow>,
+    /// What is under way, or stands in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
+    pub message: Option<String>,
+}
+
+/// How far a unit in quarantine is on its way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum QuarantineState {
+    /// What only it holds is being listed.
+    Comparing,
+    /// That is listed: a person looks at it, and accepts it.
+    Compared,
+    /// It was accepted: its databases are being made equal to those of the owners.
+    Rejoining,
+    /// They are equal, and follow the owners: the table may let it in again.
+    Rejoined,
+}
+
+/// A row that only a unit in quarantine holds, or holds otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DivergentRow {
+    /// The store.
+    #[schemars(schema_with = "schema::label")]
+    pub store: String,
+    /// The table.
+    #[schemars(schema_with = "schema::short")]
+    pub table: String,
+    /// Its primary key, as JSON.
+    #[schemars(schema_with = "schema::message")]
+    pub key: String,
 }
 
 /// A table's version.
@@ -244,6 +307,9 @@ pub struct LinkStatus {
     pub from: String,
     /// Running, Starting, Broken, Cut or Quarantined.
     pub state: LinkState,
+    /// Whether rows of that unit may be missing or wrong here, however the link is: the message says why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gap: bool,
     /// Why, where it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::message")]

@@ -120,6 +120,10 @@ fn table() -> RoutingTable {
             since: Epoch::new(2, 30),
             by: "uid-9".into(),
             name: "lost-west".into(),
+            accepted: Some(Accepted {
+                by: "alice".into(),
+                reason: "INC-7".into(),
+            }),
         }],
         leases: vec![LeaseGrant {
             unit: "north".into(),

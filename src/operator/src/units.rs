@@ -4,11 +4,12 @@ use crate::Context;
 use crate::conditions::{Readiness, set_readiness};
 use crate::finalizers;
 use crate::protection::Labelled;
-use crate::tables::{View, mode};
+use crate::tables::{View, mode, returning};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use multiactive_api::{LeaseState, Unit, UnitLease, UnitRole, UnitStatus};
+use multiactive_api::{LeaseState, QuarantineState, Unit, UnitLease, UnitRole, UnitStatus};
 use multiactive_core::ids::UnitName;
+use multiactive_core::quarantine::Quarantined;
 use multiactive_core::table::RoutingTable;
 
 /// Holds a Unit that owns slots, or whose assignment is still in its member.
@@ -82,8 +83,11 @@ fn readiness(unit: &Unit, name: &UnitName, view: &View) -> Readiness {
         return Readiness::Stalled {
             reason: "Quarantined",
             message: format!(
-                "the Failover {} gave its slots to others at epoch {}: it serves nothing before it was compared and has rejoined",
-                known.name, known.since
+                "the Failover {} gave its slots to others at epoch {}: it serves nothing before it was compared and has \
+                 rejoined{}",
+                known.name,
+                known.since,
+                returning_words(known, view)
             ),
         };
     }
@@ -132,6 +136,31 @@ fn readiness(unit: &Unit, name: &UnitName, view: &View) -> Readiness {
             reason: "Serving",
             message: "agent, stores and routers are ready".to_owned(),
         },
+    }
+}
+
+/// How far a unit in quarantine is on its way back.
+fn returning_words(known: &Quarantined, view: &View) -> String {
+    let Some(report) = returning::report(known, &view.inputs) else {
+        return String::new();
+    };
+    let rows = report
+        .rows
+        .map_or_else(|| "an unknown number of".to_owned(), |rows| rows.to_string());
+    let words = match (report.state, &known.accepted) {
+        (QuarantineState::Comparing, _) => "what only it holds is being listed".to_owned(),
+        (QuarantineState::Compared, None) => format!(
+            "{rows} rows that only it holds are listed; decide with: kubectl multiactive decide failover/{} AcceptDivergence \
+             --target {} -n {} --reason \"...\"",
+            known.name, known.unit, view.inputs.namespace
+        ),
+        (QuarantineState::Compared, Some(word)) => format!("{} accepted what differs", word.by),
+        (QuarantineState::Rejoining, _) => "its databases are being made equal to those of the owners".to_owned(),
+        (QuarantineState::Rejoined, _) => "its databases are equal to those of the owners".to_owned(),
+    };
+    match &report.message {
+        Some(message) => format!("; {words}: {message}"),
+        None => format!("; {words}"),
     }
 }
 

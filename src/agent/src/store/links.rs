@@ -212,6 +212,7 @@ pub(super) fn note<D: Driver>(store: &Store<D>, from: &UnitName, fact: LinkFact)
 pub(super) fn not_its_own(problem: &Problem) -> LinkFact {
     LinkFact {
         state: Reported::Broken,
+        gap: false,
         message: Some(format!("{}: {}", problem.reason, problem.message)),
     }
 }
@@ -225,6 +226,7 @@ fn how_to_forget(unit: &UnitName, from: &UnitName) -> String {
 
 /// A gap makes a link that streams, or could, broken all the same: rows may be missing here.
 fn fact(unit: &UnitName, link: Result<Link, Error>) -> LinkFact {
+    let gap = link.as_ref().is_ok_and(|link| link.gap.is_some());
     let (state, message) = match link {
         Ok(Link { state, gap, from }) => {
             let gap = gap.map(|gap| format!("{gap}{}", how_to_forget(unit, &from)));
@@ -242,7 +244,7 @@ fn fact(unit: &UnitName, link: Result<Link, Error>) -> LinkFact {
         }
         Err(error) => (Reported::Broken, Some(error.explain())),
     };
-    LinkFact { state, message }
+    LinkFact { state, gap, message }
 }
 
 fn with(why: String, gap: Option<String>) -> String {

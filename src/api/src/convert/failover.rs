@@ -29,6 +29,16 @@ fn write_bounds(field: &str, bound: Option<SignedDuration>) -> Read<Option<i64>>
     bound.map(|bound| write_bound(field, bound)).transpose()
 }
 
+fn read_word(word: &TableWord) -> Accepted {
+    let TableWord { by, reason } = word.clone();
+    Accepted { by, reason }
+}
+
+fn write_word(accepted: &Accepted) -> TableWord {
+    let Accepted { by, reason } = accepted.clone();
+    TableWord { by, reason }
+}
+
 fn read_by(field: &str, by: TableFencedBy, word: Option<&TableWord>) -> Read<FencedBy> {
     match (by, word) {
         (TableFencedBy::Report, _) => Ok(FencedBy::Report),
@@ -275,10 +285,7 @@ pub(super) fn write_loss(field: &str, loss: &Loss) -> Read<TableLoss> {
         stores: stores.collect::<Read<_>>()?,
         bound_ms: write_bounds(field, *bound)?,
         given_up: write_units(given_up),
-        accepted: accepted.as_ref().map(|Accepted { by, reason }| TableWord {
-            by: by.clone(),
-            reason: reason.clone(),
-        }),
+        accepted: accepted.as_ref().map(write_word),
         found: found.transpose()?,
     })
 }
@@ -290,23 +297,32 @@ pub(super) fn read_quarantined(field: &str, stored: &TableQuarantined) -> Read<Q
         epoch,
         by,
         name,
+        accepted,
     } = stored;
     Ok(Quarantined {
         unit: unit.as_str().into(),
         since: read_epoch(field, *term, *epoch)?,
         by: by.as_str().into(),
         name: name.clone(),
+        accepted: accepted.as_ref().map(read_word),
     })
 }
 
 pub(super) fn write_quarantined(field: &str, known: &Quarantined) -> Read<TableQuarantined> {
-    let Quarantined { unit, since, by, name } = known;
+    let Quarantined {
+        unit,
+        since,
+        by,
+        name,
+        accepted,
+    } = known;
     Ok(TableQuarantined {
         unit: unit.to_string(),
         term: since.term.into(),
         epoch: number(&format!("{field}.epoch"), since.epoch)?,
         by: by.to_string(),
         name: name.clone(),
+        accepted: accepted.as_ref().map(write_word),
     })
 }
 

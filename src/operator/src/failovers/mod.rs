@@ -14,6 +14,7 @@ pub(crate) fn decision_type(kind: DecisionKind) -> Option<DecisionType> {
         DecisionKind::Abort => Some(DecisionType::Abort),
         DecisionKind::AcceptDataLoss => Some(DecisionType::AcceptDataLoss),
         DecisionKind::ConfirmFenced => Some(DecisionType::ConfirmFenced),
-        DecisionKind::Approve | DecisionKind::AcceptDivergence | DecisionKind::OverrideRule => None,
+        DecisionKind::AcceptDivergence => Some(DecisionType::AcceptDivergence),
+        DecisionKind::Approve | DecisionKind::OverrideRule => None,
     }
 }

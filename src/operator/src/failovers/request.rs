@@ -42,8 +42,6 @@ pub fn placement(failover: &Failover, table: &RoutingTable, inputs: &Inputs) -> 
         ranges: &ranges(inputs),
         candidates: &candidates(&names, &lost, inputs),
         stores: &inputs.stores_in_force(),
-        // Nothing is asked of a unit that is lost before its fence: who handed slots to it a moment ago is passed over.
-        never_opened: false,
     })
 }
 

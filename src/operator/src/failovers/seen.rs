@@ -2,11 +2,11 @@
 //! what people decided. What is not known is `None`, or missing.
 
 use super::request::uid_of;
-use crate::promotions::seen::{current_report, links, readiness};
+use crate::promotions::seen::{current_report, readiness};
 use crate::tables::Inputs;
 use kube::ResourceExt;
 use multiactive_api::{CutReport, DecisionType, Failover};
-use multiactive_core::ids::UnitName;
+use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{
     Candidate, CutSeen, Decision, DecisionKind, FailoverRange, FailoverSeen, Operation, Progress, Received,
     common_order,
@@ -33,6 +33,7 @@ pub fn failover_seen(op: &Operation, inputs: &Inputs) -> FailoverSeen {
     let order = common_order(&ranges(inputs), &failover.ranges);
     FailoverSeen {
         lease: inputs.leases.get(lost).cloned(),
+        unsealed: inputs.lease_troubles.get(lost).cloned(),
         opened: report.and_then(|report| report.opened),
         cuts: cuts.filter_map(|unit| cut(op, unit, inputs)).collect(),
         candidates: candidates(&order, lost, inputs),
@@ -64,27 +65,31 @@ fn received(report: &CutReport) -> Option<Received> {
     })
 }
 
-/// What people decided; an Abort is told apart, and an end that makes no sense is in the past.
+/// What people decided that still may count for a running operation.
 pub fn decisions(op: &Operation, inputs: &Inputs) -> Vec<Decision> {
     let all = object(op, inputs)
         .into_iter()
         .flat_map(|failover| &failover.spec.decisions);
-    let decisions = all.filter_map(|decision| {
-        let kind = match decision.kind {
-            DecisionType::Abort => return None,
-            DecisionType::AcceptDataLoss => DecisionKind::AcceptDataLoss,
-            DecisionType::ConfirmFenced => DecisionKind::ConfirmFenced,
-        };
-        let not_after = decision.not_after.as_deref().map(str::parse).transpose().ok()?;
-        Some(Decision {
-            kind,
-            target: decision.target.clone()?,
-            by: decision.by.clone(),
-            reason: decision.reason.clone(),
-            not_after,
-        })
-    });
-    decisions.collect()
+    all.filter_map(decision).collect()
+}
+
+/// A decision as the core knows it. `None` for an Abort, which is told apart, and for one that names nothing or whose end
+/// makes no sense: that is in the past.
+pub fn decision(decision: &multiactive_api::Decision) -> Option<Decision> {
+    let kind = match decision.kind {
+        DecisionType::Abort => return None,
+        DecisionType::AcceptDataLoss => DecisionKind::AcceptDataLoss,
+        DecisionType::ConfirmFenced => DecisionKind::ConfirmFenced,
+        DecisionType::AcceptDivergence => DecisionKind::AcceptDivergence,
+    };
+    let not_after = decision.not_after.as_deref().map(str::parse).transpose().ok()?;
+    Some(Decision {
+        kind,
+        target: decision.target.clone()?,
+        by: decision.by.clone(),
+        reason: decision.reason.clone(),
+        not_after,
+    })
 }
 
 /// The ShardRanges, each with those who may own it: its home first.
@@ -119,18 +124,25 @@ pub fn candidates(order: &[UnitName], lost: &UnitName, inputs: &Inputs) -> Vec<C
     candidates.collect()
 }
 
-/// Why rows of a unit may lack something: it was behind when an operation committed, and its links have not run since with
-/// all that are not lost.
+/// Why rows of a unit may lack something: it was behind when an operation committed and has not said since that it has all
+/// of that, or its link from the lost unit may have missed rows.
 fn behind(unit: &UnitName, lost: &UnitName, inputs: &Inputs) -> Option<String> {
-    let operation = inputs.were_behind.get(unit)?;
-    let mut skipped = inputs.lost.clone();
-    skipped.insert(lost.clone());
-    let why = match links(unit, inputs, &inputs.stores_in_force(), false, &skipped) {
-        Some(Ok(())) => return None,
-        Some(Err(why)) => why,
-        None => "its links are not known to run".to_owned(),
+    let status = inputs.reports.get(unit).and_then(|report| report.status.as_ref());
+    let caught_up = |uid: &OperationUid| {
+        let mut said = status.into_iter().flat_map(|status| &status.caught_up);
+        said.any(|said| said == uid.as_str())
     };
-    Some(format!("it had not applied all when {operation} committed: {why}"))
+    let mut operations = inputs.were_behind.get(unit).into_iter().flatten();
+    if let Some((_, name)) = operations.find(|(uid, _)| !caught_up(uid)) {
+        return Some(format!(
+            "it had not applied all when {name} committed, and has not said since that it has"
+        ));
+    }
+    let links = status.into_iter().flat_map(|status| &status.links);
+    let mut gaps = links.filter(|link| link.gap && link.from == lost.as_str());
+    let gap = gaps.next()?;
+    let why = gap.message.as_deref().unwrap_or("rows may be missing");
+    Some(format!("its link of {} from {lost} has a gap: {why}", gap.store))
 }
 
 #[cfg(test)]

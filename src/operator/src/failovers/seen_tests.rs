@@ -132,22 +132,27 @@ fn decisions_are_shown_with_their_end_and_one_whose_end_makes_no_sense_is_not() 
 }
 
 #[test]
-fn candidates_are_those_of_the_range_in_its_order_and_who_was_behind_stays_so_until_its_links_run() {
-    let ready = |links: Value| json!({"observedGeneration": 1, "routers": [{"name": "r", "connected": true}], "stores": [], "links": links});
-    let link = |from: &str, state: &str| json!({"store": "orders", "from": from, "state": state});
-    for (links, behind) in [
-        (json!([]), true),
-        (json!([link("b", "Broken")]), true),
-        // That of the lost unit is not asked for.
-        (json!([link("b", "Running"), link("a", "Broken")]), false),
+fn candidates_are_those_of_the_range_in_its_order_and_who_was_behind_stays_so_until_it_says_that_it_is_not() {
+    let link = |from: &str, gap: bool| json!({"store": "orders", "from": from, "state": "Running", "gap": gap});
+    let ready = |caught_up: Value, links: Value| json!({"observedGeneration": 1, "routers": [{"name": "r", "connected": true}], "stores": [], "links": links, "caughtUp": caught_up});
+    for (caught_up, links, behind) in [
+        // That its links run says nothing: the row behind which it would wait may not have come yet.
+        (json!([]), json!([link("b", false)]), true),
+        (json!(["uid-1"]), json!([]), true),
+        (json!(["uid-1", "uid-2"]), json!([link("b", true)]), false),
+        (json!(["uid-1", "uid-2"]), json!([link("a", true)]), true),
     ] {
-        let reports = vec![report("b", ready(json!([]))), report("c", ready(links.clone()))];
+        let reports = vec![
+            report("b", ready(json!([]), json!([]))),
+            report("c", ready(caught_up.clone(), links.clone())),
+        ];
         let mut inputs = inputs(reports, json!([]));
-        inputs.were_behind = [("c".into(), "earlier".to_owned())].into();
+        let earlier = |uid: &str| (uid.into(), format!("earlier-{uid}"));
+        inputs.were_behind = [("c".into(), vec![earlier("uid-1"), earlier("uid-2")])].into();
         let candidates = failover_seen(&operation(), &inputs).candidates;
         let names: Vec<_> = candidates.iter().map(|candidate| candidate.unit.as_str()).collect();
         assert_eq!(names, ["c", "b"]);
-        assert_eq!(candidates[0].behind.is_some(), behind, "{links}");
+        assert_eq!(candidates[0].behind.is_some(), behind, "{caught_up} {links}");
         assert_eq!(candidates[0].ready, Some(UnitReady::Ready));
     }
 }

@@ -7,12 +7,13 @@ use crate::conditions::{Readiness, set_readiness};
 use crate::promotions::status::{held_up, reconciling, stalled};
 use crate::status::is_paused;
 use crate::tables::View;
+use crate::tables::returning::report;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use multiactive_api::convert::{format_duration, write_units};
 use multiactive_api::{
     DecisionType, Failover, FailoverLoss, FailoverOperation, FailoverPlacement, FailoverStatus, NeededDecision,
-    PlacedSlots, SkippedUnit, StepHistory,
+    PlacedSlots, QuarantineState, SkippedUnit, StepHistory,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
@@ -105,6 +106,9 @@ pub fn status(failover: &Failover, view: &View, witnessed: &Witnessed, now: Time
     } else {
         waiting(&mut status, failover, view)
     };
+    if running.is_empty() {
+        show_return(&mut status, failover, view);
+    }
     if let Some(epoch) = witnessed.epoch(&uid) {
         status.epoch = Some(epoch.to_string());
     }
@@ -279,28 +283,63 @@ fn needed(failover: &Failover, view: &View, running: &[&Operation]) -> Vec<Neede
         };
         let target = match kind {
             DecisionType::Abort => None,
-            DecisionType::AcceptDataLoss | DecisionType::ConfirmFenced => Some(needed.target.clone()),
+            DecisionType::AcceptDataLoss | DecisionType::ConfirmFenced | DecisionType::AcceptDivergence => {
+                Some(needed.target.clone())
+            }
         };
         if all.iter().any(|known| known.kind == kind && known.target == target) {
             continue;
         }
-        let named = target
-            .as_deref()
-            .map(|target| format!(" --target {target}"))
-            .unwrap_or_default();
-        let command = format!(
-            "kubectl multiactive decide failover/{} {kind:?}{named} -n {} --reason \"...\"",
-            failover.name_any(),
-            failover.namespace().unwrap_or_default()
-        );
-        all.push(NeededDecision {
-            kind,
-            target,
-            why: why.clone(),
-            command,
-        });
+        all.push(needed_decision(failover, kind, target, why.clone()));
     }
     all
+}
+
+fn needed_decision(failover: &Failover, kind: DecisionType, target: Option<String>, why: String) -> NeededDecision {
+    let named = target
+        .as_deref()
+        .map(|target| format!(" --target {target}"))
+        .unwrap_or_default();
+    let command = format!(
+        "kubectl multiactive decide failover/{} {kind:?}{named} -n {} --reason \"...\"",
+        failover.name_any(),
+        failover.namespace().unwrap_or_default()
+    );
+    NeededDecision {
+        kind,
+        target,
+        why,
+        command,
+    }
+}
+
+/// The lost unit while it is in quarantine by this Failover, as its agent sees it, and the decision by which it gets out.
+fn show_return(status: &mut FailoverStatus, failover: &Failover, view: &View) {
+    let table = view.table.as_deref();
+    let mut quarantined = table.into_iter().flat_map(|table| &table.quarantined);
+    let known = quarantined.find(|known| known.by == uid_of(failover));
+    let report = known.and_then(|known| report(known, &view.inputs));
+    status.quarantine = report.cloned();
+    let (Some(known), Some(report)) = (known, report) else {
+        return;
+    };
+    if report.state != QuarantineState::Compared || known.accepted.is_some() {
+        return;
+    }
+    let unit = known.unit.to_string();
+    let why = match report.rows {
+        Some(0) => format!("{unit} is back, and holds nothing that the owners do not hold: it may rejoin"),
+        Some(rows) => format!(
+            "{unit} is back; {rows} rows that only it holds, or holds otherwise, are listed in multiactive.divergence of its \
+             databases: export what is needed; once accepted they are overwritten, and it rejoins"
+        ),
+        None => format!(
+            "{unit} is back, and its log of the time is gone, so nobody can list what only it holds; once accepted, its rows \
+             are made equal to those of the owners"
+        ),
+    };
+    let needed = needed_decision(failover, DecisionType::AcceptDivergence, Some(unit), why);
+    status.needed.push(needed);
 }
 
 fn ended(status: &mut FailoverStatus, finished: &[&Finished]) -> Readiness {

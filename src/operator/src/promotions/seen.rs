@@ -120,7 +120,7 @@ fn abort(op: &Operation, inputs: &Inputs) -> Option<String> {
     }
     let decided = decisions.iter().find(|decision| match decision.kind {
         DecisionType::Abort => true,
-        DecisionType::AcceptDataLoss | DecisionType::ConfirmFenced => false,
+        DecisionType::AcceptDataLoss | DecisionType::ConfirmFenced | DecisionType::AcceptDivergence => false,
     });
     decided.map(|decision| format!("{} decided Abort: {}", decision.by, decision.reason))
 }

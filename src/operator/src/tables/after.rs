@@ -136,6 +136,8 @@ impl After {
                 }
                 Change::OperationTarget { operation, .. } => self.step_event(view, operation, "TargetChanged", change),
                 Change::Quarantined { unit, .. } => self.unit_event(view, unit, "Quarantined", change),
+                Change::Accepted { unit, .. } => self.unit_event(view, unit, "DivergenceAccepted", change),
+                Change::Found { operation, .. } => self.step_event(view, operation, "LossFound", change),
                 Change::Rejoined(unit) => self.unit_event(view, unit, "Rejoined", change),
                 Change::UnitAdded(_)
                 | Change::UnitRemoved(_)

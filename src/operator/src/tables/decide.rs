@@ -3,6 +3,7 @@
 use super::Inputs;
 use super::lasting::Lasting;
 use super::refusals::{Attempt, Refusals, Subject};
+use super::returning::returning;
 use crate::failovers::request::{self as failovers, Begins};
 use crate::promotions::request::{self, Refused, uid_of};
 use crate::promotions::seen::seen;
@@ -86,6 +87,10 @@ pub fn decide(table: Option<&RoutingTable>, inputs: &Inputs, memory: Memory<'_>,
             return decided;
         }
     }
+    decided.proposal = table.and_then(|table| return_of(table, inputs, memory, now, &mut decided));
+    if decided.proposal.is_some() {
+        return decided;
+    }
     let managed = manage(table, &inputs.declared(), &inputs.units_seen());
     decided.problems = managed.problems;
     if let Some(table) = managed.table {
@@ -112,6 +117,27 @@ pub fn decide(table: Option<&RoutingTable>, inputs: &Inputs, memory: Memory<'_>,
         }
     }
     decided
+}
+
+/// The next change for a unit in quarantine.
+fn return_of(
+    table: &RoutingTable,
+    inputs: &Inputs,
+    memory: Memory<'_>,
+    now: Timestamp,
+    decided: &mut Decided,
+) -> Option<Proposal> {
+    let (unit, table) = returning(table, inputs, now)?;
+    let (subject, attempt) = (Subject::Unit(unit), Attempt::Return);
+    if let Some(refusal) = memory.refusals.standing(&subject, attempt, now) {
+        decided.wake([refusal.again_at()]);
+        return None;
+    }
+    Some(Proposal {
+        table,
+        subject,
+        attempt,
+    })
 }
 
 /// The first Promotion that may begin.

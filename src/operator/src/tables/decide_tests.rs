@@ -74,6 +74,7 @@ fn names(proposal: &Option<Proposal>) -> String {
         None => "nothing".to_owned(),
         Some(Subject::Ownership) => "ownership".to_owned(),
         Some(Subject::Operation(uid)) => uid.as_str().to_owned(),
+        Some(Subject::Unit(unit)) => unit.to_string(),
     }
 }
 

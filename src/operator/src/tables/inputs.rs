@@ -89,9 +89,10 @@ pub struct Inputs {
     pub lost: BTreeSet<UnitName>,
     /// The write leases of lost units, as the ledger said it last, and what this process has seen of their renewals.
     pub leases: BTreeMap<UnitName, LeaseSeen>,
-    /// Units that showed a gap: those that were behind at the commit of an operation that the table remembers, by name of
-    /// that operation.
-    pub were_behind: BTreeMap<UnitName, String>,
+    /// Why leases are not as the table wants them, where bringing them there did not succeed.
+    pub lease_troubles: BTreeMap<UnitName, String>,
+    /// The units that were behind at the commit of operations that the table remembers, with uid and name of each of these.
+    pub were_behind: BTreeMap<UnitName, Vec<(OperationUid, String)>>,
     /// Whether this process has begun a moment ago: what it does not know yet may be known in the next.
     pub settling: bool,
 }
@@ -151,6 +152,7 @@ impl Inputs {
                 .map(|table| quarantine::lost(table).into_iter().collect())
                 .unwrap_or_default(),
             leases: BTreeMap::new(),
+            lease_troubles: BTreeMap::new(),
             were_behind: table.map(were_behind).unwrap_or_default(),
             settling: false,
         }
@@ -363,11 +365,17 @@ impl Inputs {
     }
 }
 
-/// The units that were behind at the commit of an operation that the table remembers, with the newest one's name.
-fn were_behind(table: &RoutingTable) -> BTreeMap<UnitName, String> {
-    let finished = table.finished.iter();
-    let behind = finished.flat_map(|done| done.behind.iter().map(move |unit| (unit.clone(), done.name.clone())));
-    behind.collect()
+/// The units that were behind at the commit of operations that the table remembers, with uid and name of each of these.
+fn were_behind(table: &RoutingTable) -> BTreeMap<UnitName, Vec<(OperationUid, String)>> {
+    let mut all: BTreeMap<UnitName, Vec<(OperationUid, String)>> = BTreeMap::new();
+    for done in &table.finished {
+        for unit in &done.behind {
+            all.entry(unit.clone())
+                .or_default()
+                .push((done.uid.clone(), done.name.clone()));
+        }
+    }
+    all
 }
 
 /// The table to which an agent says it brought its stores.

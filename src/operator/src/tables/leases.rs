@@ -34,11 +34,32 @@ const CALM: Duration = Duration::from_secs(2);
 
 type Answers = Arc<Mutex<BTreeMap<UnitName, (LeaseWanted, HeldLease)>>>;
 
+/// Why leases could not be brought to what is wanted, at the last try; shared with those who try.
+#[derive(Clone, Default)]
+struct Troubles(Arc<Mutex<BTreeMap<UnitName, String>>>);
+
+impl Troubles {
+    /// Says why, or with `None` that nothing is in the way any more; whether that is news.
+    fn tell(&self, unit: &UnitName, why: Option<String>) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => known.insert(unit.clone(), why.clone()).as_ref() != Some(&why),
+            None => known.remove(unit).is_some(),
+        }
+    }
+
+    fn keep(&self, wanted: impl Fn(&UnitName) -> bool) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|unit, _| wanted(unit));
+    }
+}
+
 /// The leases of one namespace.
 #[derive(Default)]
 pub struct Leases {
     /// What the ledger said once it was as the table wants it.
     answers: Answers,
+    troubles: Troubles,
     working: BTreeMap<UnitName, (LeaseWanted, AbortOnDropHandle<()>)>,
     /// Since when this process has seen without a break that a unit stops writing without its lease.
     fences: BTreeMap<UnitName, SignedDuration>,
@@ -79,7 +100,13 @@ impl Leases {
         }
         let known = |unit: &UnitName| table.units.iter().any(|known| known.name == *unit);
         self.working.retain(|unit, _| known(unit));
+        self.troubles.keep(known);
         all
+    }
+
+    /// Why leases are not as the table wants them.
+    pub fn troubles(&self) -> BTreeMap<UnitName, String> {
+        self.troubles.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the ledger said, where the lease is as it is wanted and no copy says otherwise.
@@ -112,6 +139,7 @@ impl Leases {
         let never = LeaseWanted::Granted { at: Epoch::NEVER };
         if wanted == never {
             self.working.remove(unit);
+            self.troubles.tell(unit, None);
             return;
         }
         let running = |(asked, task): &(LeaseWanted, AbortOnDropHandle<()>)| *asked == wanted && !task.is_finished();
@@ -123,7 +151,7 @@ impl Leases {
             (namespace.to_owned(), unit.clone()),
             wanted.clone(),
             ctx.renewals.clone(),
-            Arc::clone(&self.answers),
+            (Arc::clone(&self.answers), self.troubles.clone()),
             Arc::clone(wake),
         );
         let task = AbortOnDropHandle::new(tokio::spawn(work));
@@ -152,20 +180,39 @@ fn next(found: Option<&HeldLease>, unit: &UnitName, wanted: &LeaseWanted) -> Opt
     lease.map(|lease| (lease, length))
 }
 
+/// Why nothing is written over `found`, which is not as it is wanted.
+fn not_so(found: Option<&HeldLease>, wanted: &LeaseWanted) -> String {
+    match (found, wanted) {
+        (None, LeaseWanted::Granted { .. }) => "there is none; it is made with the next look at the units".to_owned(),
+        (found, LeaseWanted::Sealed(_) | LeaseWanted::Granted { .. }) => {
+            let granted = found.map_or(Epoch::NEVER, |held| held.lease.granted);
+            format!("a later table has changed it: it was granted at {granted}")
+        }
+    }
+}
+
 /// Reads and writes until the ledger says that it is as it is wanted.
 async fn bring(
     leases: KubernetesLeases,
     (namespace, unit): (String, UnitName),
     wanted: LeaseWanted,
     renewals: Renewals,
-    answers: Answers,
+    (answers, troubles): (Answers, Troubles),
     wake: Arc<Notify>,
 ) {
     let name = lease_name(&namespace, &unit);
     let settle = |held: HeldLease| {
         let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.insert(unit.clone(), (wanted.clone(), held));
+        troubles.tell(&unit, None);
         wake.notify_one();
+    };
+    // Each reason once in the log; the failover that waits for it shows it, and so does its event.
+    let failed = |why: String| {
+        if troubles.tell(&unit, Some(why.clone())) {
+            tracing::warn!(namespace, %unit, ?wanted, why, "the write lease is not as the table wants it");
+            wake.notify_one();
+        }
     };
     loop {
         match leases.read(&namespace, &unit).await {
@@ -194,13 +241,14 @@ async fn bring(
                         }
                         // A renewal came first, or nobody knows: read again.
                         Commit::Conflict => continue,
-                        Commit::Refused(why) | Commit::Unknown(why) => {
-                            tracing::warn!(namespace, %unit, why, "the write lease was not changed");
-                        }
+                        Commit::Refused(why) => failed(format!("the server refuses it: {why}")),
+                        Commit::Unknown(why) => failed(why),
                     }
+                } else {
+                    failed(not_so(found.as_ref(), &wanted));
                 }
             }
-            Err(error) => tracing::warn!(namespace, %unit, %error, "asking again"),
+            Err(error) => failed(error.to_string()),
         }
         let pause = match wanted {
             LeaseWanted::Sealed(_) => AGAIN,
@@ -259,8 +307,13 @@ fn lease_seen(
         }
         (None, _) | (_, None) => LeaseEnd::Unknown,
     };
+    let before = |noted: &Noted| {
+        let before = mine.iter().find(|before| before.renewal + 1 == noted.renewal);
+        before.map(|before| now - before.seen)
+    };
     let renewals = mine.iter().map(|noted| RenewalSeen {
         age: now - noted.seen,
+        since: before(noted),
         positions: noted.positions.clone(),
     });
     LeaseSeen {

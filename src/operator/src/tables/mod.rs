@@ -17,6 +17,7 @@ mod projection;
 mod record;
 mod recover;
 mod refusals;
+pub(crate) mod returning;
 mod routes;
 mod settled;
 mod show;

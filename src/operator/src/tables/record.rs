@@ -204,7 +204,8 @@ impl Namespace {
             | Attempt::CompareAgain
             | Attempt::Retarget
             | Attempt::Succeed
-            | Attempt::GiveUp => ("step-before-commit", "step-after-commit"),
+            | Attempt::GiveUp
+            | Attempt::Return => ("step-before-commit", "step-after-commit"),
         };
         hit(before);
         let expected = self.record.as_ref().map(|record| &record.version);

@@ -1,7 +1,7 @@
 //! Commits that the server refused: each is set aside for a while, so that it holds up nothing else.
 
 use jiff::{SignedDuration, Timestamp};
-use multiactive_core::ids::OperationUid;
+use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Move, Outcome, Step};
 use std::collections::BTreeMap;
 
@@ -18,6 +18,8 @@ pub enum Subject {
     Ownership,
     /// One operation.
     Operation(OperationUid),
+    /// A unit in quarantine.
+    Unit(UnitName),
 }
 
 /// What a commit would have recorded about its subject.
@@ -37,6 +39,8 @@ pub enum Attempt {
     Succeed,
     /// Its end without moving anything.
     GiveUp,
+    /// That a unit in quarantine is one step nearer to the others.
+    Return,
 }
 
 impl Attempt {
@@ -88,7 +92,7 @@ impl Refusals {
     /// Forgets operations that are not `known` any more.
     pub fn retain(&mut self, known: impl Fn(&OperationUid) -> bool) {
         self.0.retain(|(subject, _), _| match subject {
-            Subject::Ownership => true,
+            Subject::Ownership | Subject::Unit(_) => true,
             Subject::Operation(uid) => known(uid),
         });
     }
