@@ -3,6 +3,7 @@
 use crate::kube_ext::wait_for;
 use crate::region::NAMESPACE;
 use anyhow::{Context, Result};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use multiactive_api::{Promotion, PromotionStatus, ROUTING_TABLE, RoutingTable};
@@ -21,6 +22,21 @@ pub async fn epoch(hub: &Client) -> Result<i64> {
         .context("reading the routing table")?
         .spec
         .epoch)
+}
+
+/// As whom the hub knows us: the author of our decisions.
+///
+/// # Errors
+///
+/// Where the hub does not say.
+pub async fn myself(hub: &Client) -> Result<String> {
+    let api: Api<SelfSubjectReview> = Api::all(hub.clone());
+    let review = api
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await?;
+    let user = review.status.and_then(|status| status.user_info);
+    user.and_then(|user| user.username)
+        .context("the hub does not say who we are")
 }
 
 /// A Promotion of `select` (a JSON value of its union) to `target`, with the epoch of now.

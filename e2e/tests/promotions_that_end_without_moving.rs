@@ -2,13 +2,12 @@
 //! cost the client nothing; the same slots move afterwards.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use multiactive_api::{Promotion, ROUTING_TABLE, RoutingTable};
 use multiactive_core::table::KeyspaceTable;
 use multiactive_e2e::kube_ext::wait_for;
-use multiactive_e2e::promotion::{create, ended};
+use multiactive_e2e::promotion::{create, ended, myself};
 use multiactive_e2e::region::NAMESPACE;
 use multiactive_e2e::stage::{LIMIT, Stage, orders};
 use serde_json::json;
@@ -61,17 +60,6 @@ async fn stuck_at_the_fence(stage: &Stage, name: &str, then: impl AsyncFnOnce() 
     Ok(())
 }
 
-/// Who the hub takes us for: a decision must name its author.
-async fn myself(stage: &Stage) -> Result<String> {
-    let api: Api<SelfSubjectReview> = Api::all(stage.hub.clone());
-    let review = api
-        .create(&PostParams::default(), &SelfSubjectReview::default())
-        .await?;
-    let user = review.status.and_then(|status| status.user_info);
-    user.and_then(|user| user.username)
-        .context("the hub does not say who we are")
-}
-
 async fn keyspace(stage: &Stage) -> Result<KeyspaceTable> {
     let table = stage.table().await?;
     table.keyspace(&"users".into()).cloned().context("keyspace users")
@@ -90,7 +78,7 @@ async fn nothing_moved(stage: &Stage, why: &str) -> Result<()> {
 
 async fn aborted_by_a_decision(stage: &Stage) -> Result<()> {
     let promotions: Api<Promotion> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-    let by = myself(stage).await?;
+    let by = myself(&stage.hub).await?;
     let decide = async || {
         let decision = json!({"type": "Abort", "by": by, "reason": "the wrong evening"});
         let patch = Patch::Merge(json!({"spec": {"decisions": [decision]}}));
