@@ -4,7 +4,7 @@
 //! that is not known in time is [`Error::TimedOut`]. What could not be read is `None`.
 
 pub use crate::lease::{HeldLease, StoreClock, StoreLease};
-pub use crate::link::{CutAt, Lag, Link, LinkState, Peer, Unlinked};
+pub use crate::link::{CutAt, Lacking, Lag, Link, LinkState, Peer, Reseeded, Unlinked, lacks};
 
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
@@ -406,6 +406,21 @@ pub trait Driver: Send + Sync {
     ///
     /// [`Error::NotCut`] where the unit is not cut; [`Error::Overtaken`] where it was cut at a newer epoch.
     fn repaired(&self, epoch: Epoch, upto: &UnitPosition) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Makes the rows of all slots that are open at a peer equal to its own here, and lets the link from it go on exactly
+    /// behind them: what it had yet to bring is skipped, and not waited for any more. Readers see the rows before or after,
+    /// and nothing of it is passed on. Writers at the peer wait for some milliseconds.
+    ///
+    /// Meanwhile, and where it does not come to its end, the link has a gap, which a repetition ends. Where the peer had
+    /// closed slots whose rows its link had yet to bring, the gap stays for those that differ, until they are copied from
+    /// who has them open ([`Link::lacking`]). A gap for another reason stays for a person.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotCopied`], before anything is changed where it can be seen by then: the peer is cut off, this unit is
+    /// quarantined or has slots open that are open there too, rows that were written before there have yet to come from a
+    /// third member, or the right to read them is missing. [`Error::TimedOut`] after `timeout`.
+    fn reseed(&self, from: &Peer, timeout: Duration) -> impl Future<Output = Result<Reseeded, Error>> + Send;
 
     /// In the unit that was lost: what the operation made differ was compared and accepted. Until then its links wait at
     /// the row where a new owner opened the slots, and are [`LinkState::Quarantined`].

@@ -147,6 +147,14 @@ pub enum Error {
         /// The unit.
         from: UnitName,
     },
+    /// The peer's rows may not be copied here.
+    #[error("no rows are copied from {from}: {why}")]
+    NotCopied {
+        /// The peer.
+        from: UnitName,
+        /// Why, and what to do.
+        why: String,
+    },
     /// A value that the driver cannot work with.
     #[error("{what} `{value}` is malformed")]
     Malformed {
@@ -178,6 +186,7 @@ impl Error {
             Self::ClockWentBack { .. } => "ClockWentBack",
             Self::LeaseLength { .. } => "LeaseLength",
             Self::NotCut { .. } => "NotCut",
+            Self::NotCopied { .. } => "NotCopied",
             Self::Malformed { .. } => "Malformed",
         }
     }

@@ -1,7 +1,8 @@
 //! Links between the members of a store: how each is, how far it is behind, and what is left where one was cut or removed.
 
 use multiactive_core::ids::UnitName;
-use multiactive_core::promotion::Progress;
+use multiactive_core::promotion::{Progress, UnitPosition};
+use multiactive_core::slots::SlotSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -34,6 +35,14 @@ pub enum LinkState {
     Running,
     /// It is being made or connects.
     Starting(String),
+    /// Slots moved there from a unit that is cut off here, and it does not go on before what that unit had written is here.
+    /// Its own link will not bring it: rows have to be copied ([`crate::Driver::reseed`]).
+    Lacks {
+        /// The unit that is cut off.
+        of: UnitName,
+        /// How far its log has to be applied here.
+        upto: String,
+    },
     /// It does not stream; why.
     Broken(String),
     /// The unit was lost, and nothing is taken from it before it joins again ([`crate::Driver::cut`]); how far it had come.
@@ -52,6 +61,44 @@ pub struct Link {
     /// Why rows may be missing here that were written there: the link had to be made again. It stays until
     /// [`crate::Driver::compared`] says that the rows are equal.
     pub gap: Option<String>,
+    /// Which rows are copied to end the gap; `None` where only a person can.
+    pub lacking: Option<Lacking>,
+}
+
+/// Which rows have to be copied to end a gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lacking {
+    /// Not known yet: those of the link's own unit come first.
+    Unknown,
+    /// Those of these slots, from who has them open.
+    Of(SlotSet),
+}
+
+/// What a copy of a peer's rows changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reseeded {
+    /// The slots that were open there: their rows are equal here.
+    pub open: SlotSet,
+    /// Those of them whose rows differed.
+    pub slots: SlotSet,
+    /// Rows that were written here.
+    pub written: u64,
+    /// Rows that were removed here: the peer does not have them.
+    pub removed: u64,
+    /// How far the peer had applied the logs of those that are cut off here: all of that is in the rows, for the slots that
+    /// were open there.
+    pub cuts: Vec<UnitPosition>,
+    /// The slots that it had closed since its link brought anything, and whose rows differ here: the link's gap, until they
+    /// are copied from who has them open.
+    pub left: SlotSet,
+}
+
+/// Why a link is [`LinkState::Lacks`], in words.
+pub fn lacks(of: &UnitName, upto: &str) -> String {
+    format!(
+        "slots moved there while this member was away: it waits for the writes of {of} up to {upto}, which {of}'s link will \
+         not bring, for {of} is cut off"
+    )
 }
 
 /// A lost unit that is cut off.

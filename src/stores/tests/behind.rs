@@ -130,6 +130,7 @@ async fn who_was_away_applies_a_new_owners_writes_after_all_of_the_owner_before(
     until("the link to wait", async || match state(south, north).await {
         LinkState::Starting(told) if told.contains(&why) => Ok(()),
         other @ (LinkState::Starting(_)
+        | LinkState::Lacks { .. }
         | LinkState::Running
         | LinkState::Broken(_)
         | LinkState::Cut(_)
@@ -176,6 +177,7 @@ async fn the_writes_of_a_lost_unit_are_waited_for_until_a_person_takes_its_link_
     until("the link to wait", async || match state(south, north).await {
         LinkState::Starting(told) if told.contains("waits for the writes of east-1") => Ok(()),
         other @ (LinkState::Starting(_)
+        | LinkState::Lacks { .. }
         | LinkState::Running
         | LinkState::Broken(_)
         | LinkState::Cut(_)
@@ -282,6 +284,7 @@ async fn a_member_whose_schema_is_older_meets_the_opening_too() {
         match south.driver.link(&peer(north)).await.unwrap().state {
             LinkState::Starting(told) if told.contains("waits for the writes of east-1") => Ok(()),
             other @ (LinkState::Starting(_)
+            | LinkState::Lacks { .. }
             | LinkState::Running
             | LinkState::Broken(_)
             | LinkState::Cut(_)
@@ -378,7 +381,9 @@ async fn a_link_whose_worker_waits_for_a_lock_says_who_holds_it() {
     insert(&app(&east.server).await, "a", "u1").await.unwrap();
     let told = until("the cause to be told", async || match state(north, east).await {
         LinkState::Starting(why) | LinkState::Broken(why) => Ok(why),
-        other @ (LinkState::Running | LinkState::Cut(_) | LinkState::Quarantined(_)) => Err(format!("{other:?}")),
+        other @ (LinkState::Running | LinkState::Lacks { .. } | LinkState::Cut(_) | LinkState::Quarantined(_)) => {
+            Err(format!("{other:?}"))
+        }
     })
     .await;
     let holds = format!("held by process {pid} of postgres, idle in transaction");

@@ -182,7 +182,7 @@ async fn nothing_of_a_lost_units_tail_is_taken_and_it_takes_nothing_before_it_is
     until("south to wait", async || {
         is(
             &state(south, north).await,
-            |state| matches!(state, LinkState::Starting(why) if why.contains("waits for the writes of east-1")),
+            |state| matches!(state, LinkState::Lacks { of, upto } if *of == east.unit && *upto == at_north),
         )
     })
     .await;

@@ -27,6 +27,7 @@ async fn broken(to: &Member, from: &Member, says: &str) {
         LinkState::Broken(why) if why.contains(says) => Ok(()),
         other @ (LinkState::Broken(_)
         | LinkState::Starting(_)
+        | LinkState::Lacks { .. }
         | LinkState::Running
         | LinkState::Cut(_)
         | LinkState::Quarantined(_)) => Err(format!("{other:?}")),

@@ -192,6 +192,7 @@ async fn a_receiver_without_the_table_says_so_and_loses_nothing() {
         match north.driver.link(&peer).await.unwrap().state {
             LinkState::Broken(why) if why.contains("there is none in this database: create it here") => Ok(()),
             other @ (LinkState::Starting(_)
+            | LinkState::Lacks { .. }
             | LinkState::Running
             | LinkState::Broken(_)
             | LinkState::Cut(_)

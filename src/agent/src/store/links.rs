@@ -15,7 +15,7 @@ use futures::future::join_all;
 use multiactive_api::LinkState as Reported;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
-use multiactive_stores::driver::{Link, LinkState};
+use multiactive_stores::driver::{Link, LinkState, lacks};
 use multiactive_stores::{Driver, Error};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -129,6 +129,7 @@ async fn converge<D: Driver>(store: &Store<D>, target: &Target, peers: Option<&P
                 from: peer.unit.clone(),
                 state: LinkState::Starting(why),
                 gap: found.and_then(|link| link.gap.clone()),
+                lacking: found.and_then(|link| link.lacking.clone()),
             }),
             (None, None) => timed(&store.metrics, "link", store.driver.link(peer)).await,
         };
@@ -228,15 +229,22 @@ fn how_to_forget(unit: &UnitName, from: &UnitName) -> String {
 fn fact(unit: &UnitName, link: Result<Link, Error>) -> LinkFact {
     let gap = link.as_ref().is_ok_and(|link| link.gap.is_some());
     let (state, message) = match link {
-        Ok(Link { state, gap, from }) => {
+        Ok(Link {
+            state,
+            gap,
+            from,
+            lacking: _,
+        }) => {
             let gap = gap.map(|gap| format!("{gap}{}", how_to_forget(unit, &from)));
             match (state, gap) {
                 // What is lost is compared before it rejoins, whatever else its link is.
                 (LinkState::Cut(why), gap) => (Reported::Cut, Some(with(why, gap))),
                 (LinkState::Quarantined(why), gap) => (Reported::Quarantined, Some(with(why, gap))),
-                (LinkState::Running | LinkState::Starting(_) | LinkState::Broken(_), Some(gap)) => {
-                    (Reported::Broken, Some(gap))
-                }
+                (
+                    LinkState::Running | LinkState::Starting(_) | LinkState::Lacks { .. } | LinkState::Broken(_),
+                    Some(gap),
+                ) => (Reported::Broken, Some(gap)),
+                (LinkState::Lacks { of, upto }, None) => (Reported::Starting, Some(lacks(&of, &upto))),
                 (LinkState::Running, None) => (Reported::Running, None),
                 (LinkState::Starting(why), None) => (Reported::Starting, Some(why)),
                 (LinkState::Broken(why), None) => (Reported::Broken, Some(why)),
@@ -277,6 +285,7 @@ mod tests {
                     from: "north-1".into(),
                     state,
                     gap,
+                    lacking: None,
                 }),
             );
             assert_eq!(told.state, want);

@@ -3,8 +3,9 @@
 //! order, so members may have added theirs in another order.
 
 use super::Postgres;
+use super::connect::Session;
 use super::install::slot_function;
-use super::names::{fnv, ident, qualified, table};
+use super::names::{self, fnv, ident, qualified, table};
 use crate::driver::{Checksums, KeyRange, TableSpec};
 use crate::error::Error;
 use multiactive_core::slots::{Slot, SlotSet};
@@ -16,6 +17,7 @@ const COLUMNS: &str = "
     SELECT a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
+      AND NOT ($3 AND a.attgenerated <> '')
     ORDER BY a.attname COLLATE \"C\"";
 
 pub(super) async fn checksum(
@@ -31,35 +33,56 @@ pub(super) async fn checksum(
         timeout.as_millis().max(1)
     );
     session.batch("comparing rows", &begin).await?;
-    let mut sums = Checksums {
-        rows: 0,
-        sums: slots.iter().map(|slot| (slot, 0)).collect(),
-    };
-    let ranges: Vec<_> = slots
-        .ranges()
-        .iter()
-        .map(|(first, last)| format!("[{first},{last}]"))
-        .collect();
-    let ranges = format!("{{{}}}", ranges.join(","));
+    let mut sums = nothing(slots);
     for sharded in &pg.spec.tables {
-        let (schema, name) = table(&sharded.name);
-        let columns = session.rows("reading the columns", COLUMNS, &[&schema, &name]).await?;
-        let sql = sum(sharded, &columns, &ident(&slot_function(&pg.spec.keyspace)));
-        for row in session
-            .rows("summing rows", &sql, &[&ranges, &range.from, &range.to])
-            .await?
-        {
-            add(&mut sums, &row)?;
-        }
+        let columns = columns(&session, sharded, false).await?;
+        of_table(pg, &session, sharded, &columns, slots, range, &mut sums).await?;
     }
     session.batch("comparing rows", "COMMIT").await?;
     session.keep();
     Ok(sums)
 }
 
+/// The sums of slots without rows.
+pub(super) fn nothing(slots: &SlotSet) -> Checksums {
+    Checksums {
+        rows: 0,
+        sums: slots.iter().map(|slot| (slot, 0)).collect(),
+    }
+}
+
+/// The columns of a table, by name; with `written`, only those that can be written.
+pub(super) async fn columns(session: &Session<'_>, sharded: &TableSpec, written: bool) -> Result<Vec<String>, Error> {
+    let (schema, name) = table(&sharded.name);
+    let rows = session
+        .rows("reading the columns", COLUMNS, &[&schema, &name, &written])
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Adds the rows of one table, of which these columns count, to the sums of `slots`.
+pub(super) async fn of_table(
+    pg: &Postgres,
+    session: &Session<'_>,
+    sharded: &TableSpec,
+    columns: &[String],
+    slots: &SlotSet,
+    range: &KeyRange,
+    sums: &mut Checksums,
+) -> Result<(), Error> {
+    let sql = sum(sharded, columns, &ident(&slot_function(&pg.spec.keyspace)));
+    for row in session
+        .rows("summing rows", &sql, &[&names::slots(slots), &range.from, &range.to])
+        .await?
+    {
+        add(sums, &row)?;
+    }
+    Ok(())
+}
+
 /// One pass over the table. The two halves of a hash are summed apart, in integers that cannot overflow.
-fn sum(sharded: &TableSpec, columns: &[Row], slot_function: &str) -> String {
-    let columns: Vec<_> = columns.iter().map(|row| format!("t.{}", ident(row.get(0)))).collect();
+fn sum(sharded: &TableSpec, columns: &[String], slot_function: &str) -> String {
+    let columns: Vec<_> = columns.iter().map(|column| format!("t.{}", ident(column))).collect();
     let seed = fnv(&qualified(&sharded.name)).cast_signed();
     let key = format!("t.{}::text", ident(&sharded.shard_key));
     format!(

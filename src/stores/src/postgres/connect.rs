@@ -6,6 +6,7 @@
 //! Where the whole program dies, the server itself notices within half a second that nobody is there any more.
 
 use crate::error::Error;
+use futures::SinkExt;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -215,6 +216,33 @@ impl Session<'_> {
     /// Statements without parameters, one after the other.
     pub(super) async fn batch(&self, doing: &'static str, sql: &str) -> Result<(), Error> {
         self.timed(doing, self.open.client.batch_execute(sql)).await
+    }
+
+    /// Prepares a statement, so that a later call of it is one round trip.
+    pub(super) async fn prepare(&self, doing: &'static str, sql: &str) -> Result<(), Error> {
+        self.timed(doing, self.prepared(sql)).await.map(drop)
+    }
+
+    /// Passes what `COPY … TO STDOUT` in another session gives on to `COPY … FROM STDIN` in this one, as it comes; how many
+    /// rows.
+    pub(super) async fn copy(
+        &self,
+        doing: &'static str,
+        into: &str,
+        from: &Session<'_>,
+        out: &str,
+    ) -> Result<u64, Error> {
+        let rows = async {
+            let sink = self.open.client.copy_in(into).await?;
+            let rows = from.open.client.copy_out(out).await?;
+            let (mut sink, mut rows) = (std::pin::pin!(sink), std::pin::pin!(rows));
+            sink.send_all(&mut rows).await?;
+            sink.finish().await
+        };
+        from.open.busy.store(true, Ordering::Relaxed);
+        let copied = self.timed(doing, rows).await;
+        from.open.busy.store(copied.is_err(), Ordering::Relaxed);
+        copied
     }
 
     /// The statement, prepared once a session. A session whose statement fails is not kept, so a stale one goes with it.

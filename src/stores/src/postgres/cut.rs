@@ -163,10 +163,18 @@ pub(super) async fn standing(session: &Session<'_>) -> Result<BTreeMap<UnitName,
     Ok(rows.iter().map(|row| (UnitName(row.get(0)), row.get(1))).collect())
 }
 
-/// A link that is cut says so, whatever else it is.
+/// A link that is cut says so, whatever else it is. One that waits for another unit's writes lacks them where that one is cut;
+/// else they come.
 pub(super) fn told(mut link: Link, cuts: &BTreeMap<UnitName, String>) -> Link {
     if let Some(words) = cuts.get(&link.from) {
         link.state = LinkState::Cut(words.clone());
+    } else if let LinkState::Lacks { of, upto } = &link.state
+        && !cuts.contains_key(of)
+    {
+        link.state = LinkState::Starting(format!(
+            "slots moved there while this member was away: it waits for the writes of {of} up to {upto}, which {of}'s link \
+             has not brought yet"
+        ));
     }
     link
 }

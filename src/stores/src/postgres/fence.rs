@@ -22,7 +22,8 @@ pub(super) struct Closed {
 const LOCK: &str = "SELECT pg_advisory_xact_lock(27969, b) FROM unnest($1::int[]) b";
 
 const CLOSE: &str = wanted!(
-    "UPDATE multiactive.slot s SET open = false, term = p.term, epoch = p.epoch, server_start = NULL
+    "UPDATE multiactive.slot s SET open = false, term = p.term, epoch = p.epoch, server_start = NULL,
+                                   closed = pg_current_wal_insert_lsn()
      FROM pair p
      WHERE s.keyspace = $1 AND s.slot = p.slot AND NOT p.open AND s.open AND (s.term, s.epoch) <= (p.term, p.epoch)
        AND (p.is_term, p.is_epoch) <= (p.term, p.epoch)"
@@ -108,7 +109,7 @@ pub(super) async fn close(
 }
 
 /// Whether a wait for a lock ended without it: in time-out, in a deadlock, or as we had it cancelled.
-fn is_lost_wait(error: &Error) -> bool {
+pub(super) fn is_lost_wait(error: &Error) -> bool {
     let Error::Query { source, .. } = error else {
         return matches!(error, Error::TimedOut { .. });
     };

@@ -246,9 +246,9 @@ async fn keep(pg: &Postgres, table: Epoch, wanted: &Wanted) -> Result<Found, Err
 async fn open(pg: &Postgres, table: Epoch, wanted: &Wanted) -> Result<u64, Error> {
     let keyspace = pg.spec.keyspace.name.as_str();
     let session = pg.server.session().await?;
-    session
-        .batch("opening slots", "BEGIN; SELECT FROM multiactive.store FOR UPDATE")
-        .await?;
+    // The first lock: who copies rows from here sees each opening whole, or meets it in the log.
+    let begin = "BEGIN; SELECT pg_advisory_xact_lock_shared(27969, 1003); SELECT FROM multiactive.store FOR UPDATE";
+    session.batch("opening slots", begin).await?;
     // Under the lock again: a newer call may have come in between.
     raise(&session, table, true).await?;
     look(pg, &session, table, wanted).await?;

@@ -6,7 +6,7 @@
 use super::connect::Session;
 use super::names::{IN_ORDER, PUBLISHED, fnv, ident, literal, publication, qualified, short, table};
 use super::placed::{self, Amiss};
-use super::{Postgres, incarnation, inspect, links, tables};
+use super::{Postgres, incarnation, inspect, links, source, tables};
 use crate::driver::{KeyspaceSpec, StoreSpec, TableSpec};
 use crate::error::Error;
 use multiactive_core::hash::Function;
@@ -22,11 +22,13 @@ const GUARD: &str = include_str!("guard.sql");
 const AT_COMMIT: &str = include_str!("at_commit.sql");
 
 /// Whether this very fence is installed, $1 its digest and $2 the number of its parts, and the publication $3 has no more
-/// tables than it should have. Whether each part is as it was left is a matter of `placed`.
+/// tables than it should have; and the role $5, where it exists, may read the tables $4. Whether each part is as it was left is a matter of `placed`.
 const INSTALLED: &str = "
     SELECT s.digest = $1 AND (SELECT count(*) FROM multiactive.placed) = $2
        AND (SELECT count(*) FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $3)
            <= (SELECT count(*) FROM multiactive.placed WHERE kind = 'published table')
+       AND NOT EXISTS (SELECT FROM pg_roles r, unnest($4::text[]) t
+                       WHERE r.rolname = $5 AND has_table_privilege(r.oid, to_regclass(t), 'SELECT') IS NOT TRUE)
     FROM multiactive.store s";
 
 /// The name of the function that gives a keyspace's slots.
@@ -102,6 +104,7 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
         )
         .await?;
     session.batch("installing the fence", &script).await?;
+    let_copy(spec, &session).await?;
     let joining = joining(spec, &session).await?;
     converge_publication(spec, &session).await?;
     session
@@ -155,7 +158,13 @@ async fn is_installed(spec: &StoreSpec, session: &Session<'_>, digest: &str) -> 
         .row(
             "looking for the fence",
             INSTALLED,
-            &[&digest, &placed::count(spec), &publication(spec)],
+            &[
+                &digest,
+                &placed::count(spec),
+                &publication(spec),
+                &source::tables(spec),
+                &source::ROLE,
+            ],
         )
         .await?;
     Ok(row.get::<_, Option<bool>>(0) == Some(true))
@@ -249,6 +258,24 @@ fn guard(spec: &StoreSpec, sharded: &TableSpec) -> String {
         .replace("$guard_inserts$", &ident(&short("inserts", &[schema, name])))
         .replace("$table$", &qualified(&sharded.name))
         .replace("$column$", &ident(&sharded.shard_key))
+}
+
+/// Lets peers copy rows from here, where somebody has made the role that may (`roles.sql`).
+async fn let_copy(spec: &StoreSpec, session: &Session<'_>) -> Result<(), Error> {
+    let sql = "SELECT FROM pg_roles WHERE rolname = $1";
+    if session
+        .rows("looking for a role", sql, &[&source::ROLE])
+        .await?
+        .is_empty()
+    {
+        return Ok(());
+    }
+    let sql = format!(
+        "GRANT USAGE ON SCHEMA multiactive TO {0}; GRANT SELECT ON {1} TO {0}",
+        source::ROLE,
+        source::tables(spec).join(", ")
+    );
+    session.batch("letting peers copy rows", &sql).await
 }
 
 /// The sharded tables that the publication does not have yet.

@@ -3,7 +3,7 @@
 //! A subscription whose slot is gone can only be made again, and what the peer wrote in between never comes. So that
 //! link has a `gap`, kept in the database, until somebody has compared the rows.
 
-use super::connect::{ADDING, MAKING, Session};
+use super::connect::{ADDING, MAKING, PATIENCE, Session};
 use super::names::{ident, literal};
 use super::noted::{applied, begin, forget_gap, note, noted, other, pass, reborn, went_back};
 use super::peer::{self, Slot};
@@ -15,6 +15,7 @@ use multiactive_core::ids::UnitName;
 use multiactive_core::incarnation::{LinkPast, may_lack_rows};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+use tokio_postgres::types::ToSql;
 
 pub(super) use super::subscription::Watch;
 
@@ -109,6 +110,7 @@ fn is_refusal(error: &Error) -> bool {
         | Error::ClockWentBack { .. }
         | Error::LeaseLength { .. }
         | Error::NotCut { .. }
+        | Error::NotCopied { .. }
         | Error::Malformed { .. } => false,
     }
 }
@@ -167,25 +169,33 @@ async fn make(
              repair",
             from = from.unit
         );
-        let sql = "UPDATE multiactive.link SET gap = coalesce(gap, $2), made = clock_timestamp() WHERE name = $1";
-        session.change("noting a gap", sql, &[&name, &why]).await?;
+        // A unit that was lost and is back: what it wrote since the cut may be missing, and nothing else. A gap that stood
+        // before keeps its own beginning.
+        let copy_ends_it = known.anew.is_some() && !past.reborn;
+        let sql = "UPDATE multiactive.link l
+                   SET gap = coalesce(gap, $2), made = clock_timestamp(),
+                       sound = CASE WHEN $4 THEN NULL WHEN gap IS NOT NULL THEN sound
+                                    WHEN $3 THEN coalesce((SELECT a.progress::pg_lsn FROM multiactive.applied a
+                                                           WHERE a.name = l.name), '0/0') END,
+                       lacking = NULL
+                   WHERE name = $1";
+        let params: [&(dyn ToSql + Sync); 4] = [&name, &why, &copy_ends_it, &past.reborn];
+        session.change("noting a gap", sql, &params).await?;
     }
     // The slot comes first and apart: CREATE SUBSCRIPTION would make it inside a transaction, for which the slot that
     // the peer makes here at the same moment waits, and ours for the peer's.
     let begun = match &adopt {
-        None => peer::create_slot(pg, from, name).await,
+        None => peer::create_slot(pg, from, name, PATIENCE).await,
         Some(position) => advance(pg, session, from, name).await.map(|()| position.clone()),
     };
     match begun {
         Ok(position) => begin(session, name, &position, adopt.is_some()).await?,
         Err(error) => return Ok(Change::Waits(error.explain())),
     }
+    // Not while rows are copied from there: what came meanwhile would be undone.
     let sql = format!(
-        "CREATE SUBSCRIPTION {0} CONNECTION {1} PUBLICATION {2}
-         WITH ({OPTIONS}, copy_data = false, create_slot = false, enabled = false, slot_name = {0})",
-        ident(name),
-        literal(&peer::conninfo(pg, from)),
-        ident(&names::publication(&pg.spec)),
+        "BEGIN; SELECT pg_advisory_xact_lock_shared(27969, 1004); {}; COMMIT",
+        subscribe(pg, from, name)
     );
     session.batch(MAKING, &sql).await?;
     let sql = "UPDATE multiactive.link SET anew = NULL WHERE name = $1 AND anew IS NOT NULL";
@@ -196,12 +206,23 @@ async fn make(
     Ok(Change::Made)
 }
 
+/// The statement that makes a subscription, disabled, over a slot that exists.
+pub(super) fn subscribe(pg: &Postgres, from: &Peer, name: &str) -> String {
+    format!(
+        "CREATE SUBSCRIPTION {0} CONNECTION {1} PUBLICATION {2}
+         WITH ({OPTIONS}, copy_data = false, create_slot = false, enabled = false, slot_name = {0})",
+        ident(name),
+        literal(&peer::conninfo(pg, from)),
+        ident(&names::publication(&pg.spec)),
+    )
+}
+
 /// Moves a slot that is adopted to where the earlier link had come.
 async fn advance(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str) -> Result<(), Error> {
     let sql = "SELECT progress FROM multiactive.applied WHERE name = $1";
     let rows = session.rows("reading how far a link had come", sql, &[&name]).await?;
     match rows.first() {
-        Some(row) => peer::advance_slot(pg, from, name, row.get(0)).await,
+        Some(row) => peer::advance_slot(pg, from, name, row.get(0), PATIENCE).await,
         None => Ok(()),
     }
 }
@@ -307,7 +328,7 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
 }
 
 /// Lets a subscription run, unless its unit was cut off meanwhile: then it stays as it is.
-async fn enable(session: &Session<'_>, name: &str, from: &UnitName) -> Result<(), Error> {
+pub(super) async fn enable(session: &Session<'_>, name: &str, from: &UnitName) -> Result<(), Error> {
     let sql = "SELECT multiactive.enable($1, $2)";
     session.row("enabling a link", sql, &[&name, &from.as_str()]).await?;
     Ok(())

@@ -5,6 +5,7 @@
 
 mod checksum;
 mod connect;
+mod copy;
 mod cut;
 mod fence;
 mod grants;
@@ -20,6 +21,8 @@ mod peer;
 mod placed;
 mod position;
 mod progress;
+mod reseed;
+mod source;
 mod subscription;
 mod tables;
 mod wait;
@@ -29,7 +32,7 @@ pub use progress::progress;
 
 use crate::driver::{
     Applied, Blocker, Checksums, CutAt, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected, KeyRange, Lag, Link,
-    Peer, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
+    Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
 };
 use crate::error::Error;
 use connect::Server;
@@ -169,6 +172,10 @@ impl Driver for Postgres {
 
     async fn repaired(&self, epoch: Epoch, upto: &UnitPosition) -> Result<(), Error> {
         cut::repaired(self, epoch, upto).await
+    }
+
+    async fn reseed(&self, from: &Peer, timeout: Duration) -> Result<Reseeded, Error> {
+        reseed::reseed(self, from, timeout).await
     }
 
     async fn rejoin(&self, op: &OperationUid) -> Result<(), Error> {

@@ -1,7 +1,9 @@
 //! Names and literals in SQL: what we call things on a server, and how text is quoted.
 
 use crate::driver::StoreSpec;
+use crate::error::Error;
 use multiactive_core::ids::UnitName;
+use multiactive_core::slots::{Slot, SlotSet};
 
 /// An identifier, quoted.
 pub(super) fn ident(name: &str) -> String {
@@ -55,6 +57,32 @@ pub(super) fn short(prefix: &str, parts: &[&str]) -> String {
     format!("{prefix}_{readable}_{:010x}", fnv(&parts.join("\0")) & 0xff_ffff_ffff)
 }
 
+/// Slots as the text of an `int4multirange`.
+pub(super) fn slots(slots: &SlotSet) -> String {
+    let ranges = slots.ranges().iter().map(|(first, last)| format!("[{first},{last}]"));
+    format!("{{{}}}", ranges.collect::<Vec<_>>().join(","))
+}
+
+/// Slots from the text of an `int4multirange` as the server writes it: `{[0,8),[9,10)}`.
+pub(super) fn parse_slots(text: &str) -> Result<SlotSet, Error> {
+    let malformed = || Error::Malformed {
+        what: "set of slots",
+        value: text.to_owned(),
+    };
+    let range = |part: &str| {
+        let (first, end) = part.split_once(',').ok_or_else(malformed)?;
+        let (first, end): (u32, u32) = (
+            first.parse().map_err(|_| malformed())?,
+            end.parse().map_err(|_| malformed())?,
+        );
+        let slot = |number: u32| Slot::try_from(number).map_err(|_| malformed());
+        Ok((slot(first)?, slot(end.checked_sub(1).ok_or_else(malformed)?)?))
+    };
+    let inner = text.trim_start_matches(['{', '[']).trim_end_matches(['}', ')']);
+    let parts = inner.split("),[").filter(|part| !part.is_empty());
+    parts.map(range).collect()
+}
+
 /// FNV-1a, 64 bits: the same in every version of this program.
 pub(super) fn fnv(text: &str) -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -89,6 +117,22 @@ mod tests {
             "only the hash tells these apart"
         );
         assert_ne!(short("x", &["a.b"]), short("x", &["a-b"]));
+    }
+
+    #[test]
+    fn slots_survive_the_servers_way_of_writing_them() {
+        for (text, want) in [
+            ("{}", ""),
+            ("{[0,8)}", "0-7"),
+            ("{[0,8),[9,10),[255,256)}", "0-7,9,255"),
+        ] {
+            assert_eq!(parse_slots(text).unwrap().to_string(), want);
+        }
+        for text in ["{[a,8)}", "{[0,0)}", "{[8,)}", "{[0,70000)}"] {
+            assert!(parse_slots(text).is_err(), "{text}");
+        }
+        assert_eq!(slots(&[(0, 7), (9, 9)].into_iter().collect()), "{[0,7],[9,9]}");
+        assert_eq!(slots(&SlotSet::default()), "{}");
     }
 
     #[test]

@@ -123,14 +123,15 @@ pub(super) async fn went_back(
         from = from.unit,
         position = seen.position,
     );
-    let sql = "UPDATE multiactive.link SET gap = coalesce(gap, $2) WHERE name = $1";
+    let sql = "UPDATE multiactive.link SET gap = coalesce(gap, $2), sound = NULL WHERE name = $1";
     session.change("noting a gap", sql, &[&name, &why]).await?;
     Ok(Some(why))
 }
 
 /// Somebody has compared the rows.
 pub(super) async fn forget_gap(session: &Session<'_>, name: &str) -> Result<(), Error> {
-    let sql = "UPDATE multiactive.link SET gap = NULL WHERE name = $1 AND gap IS NOT NULL";
+    let sql =
+        "UPDATE multiactive.link SET gap = NULL, sound = NULL, lacking = NULL WHERE name = $1 AND gap IS NOT NULL";
     session.change("forgetting a gap", sql, &[&name]).await?;
     Ok(())
 }

@@ -34,7 +34,8 @@ pub(super) enum Slot {
     Active,
 }
 
-fn server(pg: &Postgres, peer: &Peer) -> Server {
+/// The peer's server, as the replication user.
+pub(super) fn server(pg: &Postgres, peer: &Peer) -> Server {
     Server::new(&Access {
         host: peer.host.clone(),
         port: peer.port,
@@ -110,20 +111,28 @@ pub(super) async fn publishes(pg: &Postgres, peer: &Peer, table: &str) -> Result
     Ok(row.get(0))
 }
 
-/// Makes our slot on the peer; from where on it gives the log. It waits for every transaction that writes there, however
-/// long.
-pub(super) async fn create_slot(pg: &Postgres, peer: &Peer, slot: &str) -> Result<String, Error> {
+/// Makes our slot on the peer; from where on it gives the log. It waits for every transaction that writes there, for at most
+/// `limit`.
+pub(super) async fn create_slot(pg: &Postgres, peer: &Peer, slot: &str, limit: Duration) -> Result<String, Error> {
     let server = server(pg, peer);
-    let session = server.session().await?;
+    let mut session = server.session().await?;
+    session.limit(limit);
     let sql = "SELECT lsn::text FROM pg_create_logical_replication_slot($1, 'pgoutput')";
     let row = session.row("making the slot on the peer", sql, &[&slot]).await?;
     Ok(row.get(0))
 }
 
 /// Moves our slot on the peer forward to `progress`, a position in its log; never back.
-pub(super) async fn advance_slot(pg: &Postgres, peer: &Peer, slot: &str, progress: &str) -> Result<(), Error> {
+pub(super) async fn advance_slot(
+    pg: &Postgres,
+    peer: &Peer,
+    slot: &str,
+    progress: &str,
+    limit: Duration,
+) -> Result<(), Error> {
     let server = server(pg, peer);
-    let session = server.session().await?;
+    let mut session = server.session().await?;
+    session.limit(limit);
     let sql = "SELECT pg_replication_slot_advance(slot_name, $2::text::pg_lsn) FROM pg_replication_slots
                WHERE slot_name = $1 AND confirmed_flush_lsn < $2::text::pg_lsn";
     session

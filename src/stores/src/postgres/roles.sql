@@ -18,7 +18,17 @@ GRANT pg_read_all_stats, pg_signal_backend TO multiactive_agent;
 GRANT EXECUTE ON FUNCTION pg_replication_origin_progress(text, boolean) TO multiactive_agent;
 GRANT SELECT (subconninfo) ON pg_subscription TO multiactive_agent;
 
--- The replication user reads the log; it needs no right on any table, nor on the schema multiactive.
+-- Rows that a link will never bring are copied from another member: written as by a link, past triggers, and not passed on.
+GRANT SET ON PARAMETER session_replication_role TO multiactive_agent;
+GRANT EXECUTE ON FUNCTION pg_replication_origin_create(text), pg_replication_origin_session_setup(text),
+                          pg_replication_origin_advance(text, pg_lsn) TO multiactive_agent;
+
+-- Whose rows others may copy. The agent grants this role SELECT on the sharded tables, and on those few of its schema that
+-- say which slots are open; where a sharded table is not in schema public, GRANT USAGE ON SCHEMA … TO multiactive_copy.
+CREATE ROLE multiactive_copy NOLOGIN;
+
+-- The replication user reads the log, and rows where some have to be copied; it writes nothing.
+GRANT multiactive_copy TO multiactive_replication;
 GRANT CONNECT ON DATABASE shop TO multiactive_replication;
 -- How far a link into this server has come: a peer that was restored from an older state learns from it that it was.
 GRANT EXECUTE ON FUNCTION pg_replication_origin_progress(text, boolean) TO multiactive_replication;

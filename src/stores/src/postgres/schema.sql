@@ -36,6 +36,10 @@ CREATE TABLE IF NOT EXISTS multiactive.slot (
     PRIMARY KEY (keyspace, slot)
 ) WITH (fillfactor = 50);
 
+-- How far the log had come when the slot was closed last: nothing that was written to it here stands behind that. So a peer
+-- that has applied that much lacks nothing of it, whoever owns it now (`reseed`). Null where an older version closed it.
+ALTER TABLE multiactive.slot ADD COLUMN IF NOT EXISTS closed pg_lsn;
+
 -- The epoch at which a table found a slot open and left it so, where that is newer than the slot's own: whoever comes with
 -- an older one is refused. Not in the slot's row, for writers hold that locked, or fail where it has changed (`admit`).
 CREATE TABLE IF NOT EXISTS multiactive.kept (
@@ -92,6 +96,11 @@ CREATE TABLE IF NOT EXISTS multiactive.link (
 
 -- What the link was made with: of another incarnation it brings nothing; with another `born` it is made anew.
 ALTER TABLE multiactive.link ADD COLUMN IF NOT EXISTS incarnation text, ADD COLUMN IF NOT EXISTS born text;
+
+-- Where a copy of rows ends the gap: up to `sound` of the unit's log nothing is missing here. Null where there is no gap, or
+-- one that only a person can judge. `lacking`: once the unit's own slots were copied, the slots that it had closed since
+-- `sound` and whose rows differed here; they are complete once they were copied from who has them open.
+ALTER TABLE multiactive.link ADD COLUMN IF NOT EXISTS sound pg_lsn, ADD COLUMN IF NOT EXISTS lacking int4multirange;
 
 -- How far a link had come when it was made or removed: nothing before that is still to come. A slot that stays at the
 -- peer while its link is removed may stand before it, after a crash of the peer: who adopts the slot moves it there
@@ -229,10 +238,10 @@ CREATE TABLE IF NOT EXISTS multiactive.breach (
 -- The unit's database went on as another one since then, with rows that a person brought back: its new `born`.
 ALTER TABLE multiactive.breach ADD COLUMN IF NOT EXISTS reborn text;
 
--- Adds to why rows of a unit may be missing or wrong here; the first word stays the first.
+-- Adds to why rows of a unit may be missing or wrong here; the first word stays the first. No copy of rows ends that.
 CREATE OR REPLACE FUNCTION multiactive.add_gap(unit text, why text) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $add_gap$
-    UPDATE multiactive.link l SET gap = left(concat_ws('; ', l.gap, add_gap.why), 4000)
+    UPDATE multiactive.link l SET gap = left(concat_ws('; ', l.gap, add_gap.why), 4000), sound = NULL
     WHERE l.from_unit = add_gap.unit AND add_gap.why IS NOT NULL
 $add_gap$;
 
@@ -243,7 +252,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $heed
 BEGIN
     -- Who is told of a new life by the log itself reads the right log: the link stays.
     UPDATE multiactive.link
-    SET gap = left(concat_ws('; ', gap, NEW.words), 4000), born = coalesce(NEW.reborn, born),
+    SET gap = left(concat_ws('; ', gap, NEW.words), 4000), sound = NULL, born = coalesce(NEW.reborn, born),
         passed = CASE WHEN NEW.reborn IS NULL THEN passed END
     WHERE from_unit = NEW.unit;
     RETURN NULL;

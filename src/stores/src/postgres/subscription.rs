@@ -2,8 +2,8 @@
 
 use super::Postgres;
 use super::connect::Session;
-use super::names::{IN_ORDER, publication, qualified};
-use crate::driver::{Link, LinkState};
+use super::names::{self, IN_ORDER, publication, qualified};
+use crate::driver::{Lacking, Link, LinkState};
 use crate::error::Error;
 use multiactive_core::ids::UnitName;
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ const LOOK: &str = "
             WHERE r.srsubid = s.oid AND r.srrelid = ANY (SELECT to_regclass('multiactive.' || t) FROM unnest($4::text[]) t)),
            substring(a.application_name FROM '^awaits (.*)$'),
            coalesce(a.backend_start < clock_timestamp() - interval '3 seconds', false),
-           k.seconds, k.words, w.pid
+           k.seconds, k.words, w.pid, l.gap IS NOT NULL AND l.sound IS NOT NULL, l.lacking::text
     FROM pg_subscription s
     JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()
     LEFT JOIN pg_stat_subscription w ON w.subid = s.oid AND w.worker_type = 'apply'
@@ -80,6 +80,8 @@ pub(super) struct Known {
     /// Which conflicts were counted, ever.
     pub(super) conflicts: String,
     pub(super) gap: Option<String>,
+    /// Which rows are copied to end the gap.
+    lacking: Option<Lacking>,
     /// Whether it receives openings, and what else it must miss nothing of.
     pub(super) receives_all: bool,
     /// What its worker waits for before it goes on, at an opening or where a table joined.
@@ -103,7 +105,8 @@ pub(super) async fn look(pg: &Postgres, session: &Session<'_>, name: &str) -> Re
             &[&name, &publication(&pg.spec), &tables, &IN_ORDER.as_slice()],
         )
         .await?;
-    Ok(rows.first().map(|row| Known {
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(Some(Known {
         enabled: row.get(0),
         conninfo: row.get(1),
         slot: row.get(2),
@@ -119,7 +122,14 @@ pub(super) async fn look(pg: &Postgres, session: &Session<'_>, name: &str) -> Re
         settled: row.get(12),
         worker: row.get(15),
         locked: locked(row),
+        lacking: lacking(row)?,
     }))
+}
+
+fn lacking(row: &tokio_postgres::Row) -> Result<Option<Lacking>, Error> {
+    let (by_copy, of): (bool, Option<&str>) = (row.get::<_, Option<bool>>(16) == Some(true), row.get(17));
+    let of = of.map(names::parse_slots).transpose()?;
+    Ok(by_copy.then(|| of.map_or(Lacking::Unknown, Lacking::Of)))
 }
 
 fn locked(row: &tokio_postgres::Row) -> Option<(Duration, String)> {
@@ -177,6 +187,7 @@ pub(super) fn judge(pg: &Postgres, name: &str, from: &UnitName, known: Option<&K
         from: from.clone(),
         state,
         gap,
+        lacking: known.and_then(|known| known.lacking.clone()),
     };
     let Some(known) = known else {
         let why = why.unwrap_or_else(|| "it does not exist".to_owned());
@@ -254,10 +265,11 @@ impl Awaits {
     fn state(&self, why: Option<&str>) -> LinkState {
         let why = because(why);
         match self {
-            Self::Writes { position, unit } => LinkState::Starting(format!(
-                "slots moved there while this member was away: it waits for the writes of {unit} up to {position}, which \
-                 {unit}'s link has not brought yet"
-            )),
+            // Whether its link may bring them is not known here: see `cut::told`.
+            Self::Writes { position, unit } => LinkState::Lacks {
+                of: UnitName(unit.clone()),
+                upto: position.clone(),
+            },
             Self::Rejoin { op } => LinkState::Quarantined(format!(
                 "operation {op} took slots over there while this unit was lost: nothing of what is written there is applied \
                  before the rows are compared and what differs is accepted"

@@ -8,11 +8,12 @@ use tokio_postgres::Row;
 
 const FACTS: &str = include_str!("tables.sql");
 
-/// Who may switch the fence off besides owners: $1 our user.
+/// Who may switch the fence off besides owners and us, who copy rows past it.
 const ROLE_SWITCH: &str = "
     SELECT coalesce(r.rolname::text, 'public') FROM pg_parameter_acl p, aclexplode(p.paracl) a
     LEFT JOIN pg_roles r ON r.oid = a.grantee
     WHERE p.parname = 'session_replication_role' AND a.privilege_type = 'SET' AND NOT coalesce(r.rolsuper, false)
+      AND r.rolname IS DISTINCT FROM current_user
     UNION SELECT coalesce(r.rolname::text, 'every role') FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole
     WHERE EXISTS (SELECT FROM unnest(s.setconfig) c WHERE c LIKE 'session\\_replication\\_role=%'
                                                       AND c <> 'session_replication_role=origin')";

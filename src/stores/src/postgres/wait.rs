@@ -7,7 +7,7 @@ use super::connect::Session;
 use super::inspect::numbers;
 use super::position::progress;
 use super::{Postgres, links, names};
-use crate::driver::{LinkState, Waited};
+use crate::driver::{LinkState, Waited, lacks};
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
@@ -230,10 +230,14 @@ async fn trouble(pg: &Postgres, behind: &[(UnitName, String)]) -> Result<Option<
                 ))));
             }
             (LinkState::Broken(why) | LinkState::Quarantined(why), _)
-            | (LinkState::Running | LinkState::Starting(_), Some(why)) => {
+            | (LinkState::Running | LinkState::Starting(_) | LinkState::Lacks { .. }, Some(why)) => {
                 return Ok(Some(Trouble::Broken(format!("link from {unit}: {why}"))));
             }
             (LinkState::Starting(why), None) => {
+                starting.get_or_insert_with(|| Trouble::Starting(format!("link from {unit}: {why}")));
+            }
+            (LinkState::Lacks { of, upto }, None) => {
+                let why = lacks(of, upto);
                 starting.get_or_insert_with(|| Trouble::Starting(format!("link from {unit}: {why}")));
             }
             (LinkState::Running, None) => {}

@@ -125,9 +125,11 @@ async fn a_dead_peer_is_named_and_can_be_unlinked() {
     let broken = until("the dead peer to be noticed", async || {
         match north.driver.link(&peer(east)).await.unwrap().state {
             LinkState::Broken(why) => Ok(why),
-            other @ (LinkState::Running | LinkState::Starting(_) | LinkState::Cut(_) | LinkState::Quarantined(_)) => {
-                Err(format!("{other:?}"))
-            }
+            other @ (LinkState::Running
+            | LinkState::Starting(_)
+            | LinkState::Lacks { .. }
+            | LinkState::Cut(_)
+            | LinkState::Quarantined(_)) => Err(format!("{other:?}")),
         }
     })
     .await;
@@ -194,9 +196,11 @@ async fn a_row_that_cannot_be_applied_breaks_the_link_by_name_and_mends_when_it_
     let why = until("the conflict to be told", async || {
         match north.driver.link(&peer(east)).await.unwrap().state {
             LinkState::Broken(why) => Ok(why),
-            other @ (LinkState::Running | LinkState::Starting(_) | LinkState::Cut(_) | LinkState::Quarantined(_)) => {
-                Err(format!("{other:?}"))
-            }
+            other @ (LinkState::Running
+            | LinkState::Starting(_)
+            | LinkState::Lacks { .. }
+            | LinkState::Cut(_)
+            | LinkState::Quarantined(_)) => Err(format!("{other:?}")),
         }
     })
     .await;
