@@ -1,19 +1,20 @@
 //! The core's types survive the way through the stored shapes; what does not fit names its field.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use jiff::{SignedDuration, Timestamp};
 use multiactive_api::convert;
-use multiactive_api::{KeyspaceSpec, PromotionSpec, RoutingTableSpec};
+use multiactive_api::{FailoverSpec, KeyspaceSpec, PromotionSpec, RoutingTableSpec};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
 use multiactive_core::key::Given;
 use multiactive_core::keyspace::Keyspace;
 use multiactive_core::promotion::{
     Accepted, Budgets, Failover, FenceProof, FencedBy, Finished, Found, Heard, Landmark, Loss, MovingStore, Operation,
-    OperationKind, Outcome, Progress, Retargeted, SlotMove, Step, StepRecord, StoreLoss, StorePosition, Superseded,
-    UnitPosition, Verify,
+    OperationKind, Outcome, Placement, Progress, Retargeted, SlotMove, Step, StepRecord, StoreLoss, StorePosition,
+    Superseded, UnitPosition, Verify,
 };
 use multiactive_core::quarantine::{LeaseGrant, Quarantined};
+use multiactive_core::select::Selection;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
 use multiactive_core::table::{KeyspaceTable, RoutingTable, TableUnit};
@@ -332,7 +333,10 @@ fn a_promotion_becomes_a_request() {
         .unwrap()
     };
     let good = spec("Execute", json!(41), "1m30s");
-    let select = vec![convert::slot_selection(good.select.slots.as_ref().unwrap()).unwrap()];
+    let Ok(Selection::Slots { keyspace, slots }) = convert::selection(&good.select) else {
+        panic!("{:?}", good.select);
+    };
+    let select = vec![(keyspace, slots)];
     let request = convert::request(&good, "uid".into(), "move", select.clone(), Vec::new()).unwrap();
     assert_eq!(request.select[0].1.len(), 513);
     assert_eq!((request.expected_epoch, request.verify), (41, Verify::Full));
@@ -350,6 +354,50 @@ fn a_promotion_becomes_a_request() {
             field
         );
     }
+}
+
+#[test]
+fn a_selection_lacks_nothing_that_its_type_names() {
+    for (select, want) in [
+        (
+            json!({"type": "Unit", "unit": "east-1"}),
+            Ok(Selection::Unit("east-1".into())),
+        ),
+        (
+            json!({"type": "Ranges", "ranges": ["a", "b"]}),
+            Ok(Selection::Ranges(vec!["a".into(), "b".into()])),
+        ),
+        (json!({"type": "Unit"}), Err("spec.select.unit")),
+        (json!({"type": "Ranges", "unit": "a"}), Err("spec.select.ranges")),
+        (json!({"type": "Slots"}), Err("spec.select.slots")),
+        (
+            json!({"type": "Slots", "slots": {"keyspace": "users", "slots": "9-3"}}),
+            Err("spec.select.slots.slots"),
+        ),
+    ] {
+        let stored = serde_json::from_value(select.clone()).unwrap();
+        let got = convert::selection(&stored).map_err(|error| error.field);
+        assert_eq!(got, want.map_err(str::to_owned), "{select}");
+    }
+}
+
+#[test]
+fn a_failover_becomes_a_request() {
+    let spec = |epoch: i64, loss: &str| -> FailoverSpec {
+        let spec = json!({"lostUnit": "east-1", "targetUnit": "north-1", "expectedEpoch": epoch, "maxDataLoss": loss});
+        serde_json::from_value(spec).unwrap()
+    };
+    let request = |spec: &FailoverSpec| {
+        convert::failover_request(spec, "uid".into(), "lost-east", Placement::default(), Vec::new())
+    };
+    let good = request(&spec(41, "5s")).unwrap();
+    assert_eq!(
+        (good.lost, good.named, good.expected_epoch),
+        ("east-1".into(), true, 41)
+    );
+    assert_eq!(good.max_data_loss, SignedDuration::from_secs(5));
+    assert_eq!(request(&spec(-1, "5s")).unwrap_err().field, "spec.expectedEpoch");
+    assert_eq!(request(&spec(1, "soon")).unwrap_err().field, "spec.maxDataLoss");
 }
 
 #[test]

@@ -1,19 +1,23 @@
 //! Between the stored shapes and the core's types. Reading is strict: what does not fit is an error that names the
 //! field, never a default.
 
+mod declared;
 mod duration;
 mod failover;
+mod failover_object;
 mod keyspace;
 mod lease;
 mod operation;
 mod promotion;
 mod table;
 
+pub use declared::failover_range;
 pub use duration::{format_duration, parse_duration};
+pub use failover_object::failover_request;
 pub use keyspace::{extractor, key_sources};
 pub use lease::lease_terms;
 pub use operation::write_units;
-pub use promotion::{budgets, request, slot_selection};
+pub use promotion::{budgets, request, selection};
 
 /// A stored object does not say what the core needs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,9 +2,12 @@
 //! ShardRanges at hand, so the caller brings the slots.
 
 use super::{ConvertError, number, parse_duration};
-use crate::promotion::{PromotionBudgets, PromotionMode, PromotionSpec, SlotSelection, VerifyMode};
+use crate::promotion::{
+    PromotionBudgets, PromotionMode, PromotionSpec, Selection, SelectionType, SlotSelection, VerifyMode,
+};
 use multiactive_core::ids::{KeyspaceName, OperationUid};
 use multiactive_core::promotion::{Budgets, MovingStore, Request, Verify};
+use multiactive_core::select;
 use multiactive_core::slots::SlotSet;
 
 impl From<VerifyMode> for Verify {
@@ -28,17 +31,31 @@ pub fn budgets(budgets: &PromotionBudgets) -> Result<Budgets, ConvertError> {
     })
 }
 
-/// Slots by number, with their keyspace.
+/// What shall move.
 ///
 /// # Errors
 ///
-/// [`ConvertError`] where the text is no list of slots.
-pub fn slot_selection(selection: &SlotSelection) -> Result<(KeyspaceName, SlotSet), ConvertError> {
-    let slots = selection
-        .slots
-        .parse()
-        .map_err(|error| ConvertError::new("spec.select.slots.slots", error))?;
-    Ok((selection.keyspace.as_str().into(), slots))
+/// [`ConvertError`] where what its type names is missing, or slots are none.
+pub fn selection(select: &Selection) -> Result<select::Selection, ConvertError> {
+    let missing = |member: &str| ConvertError::new(format!("spec.select.{member}"), "missing");
+    Ok(match select.kind {
+        SelectionType::Ranges => {
+            let ranges = select.ranges.clone().ok_or_else(|| missing("ranges"))?;
+            select::Selection::Ranges(ranges)
+        }
+        SelectionType::Slots => {
+            let SlotSelection { keyspace, slots } = select.slots.as_ref().ok_or_else(|| missing("slots"))?;
+            let slots = slots
+                .parse()
+                .map_err(|error| ConvertError::new("spec.select.slots.slots", error))?;
+            let keyspace = keyspace.as_str().into();
+            select::Selection::Slots { keyspace, slots }
+        }
+        SelectionType::Unit => {
+            let unit = select.unit.as_deref().ok_or_else(|| missing("unit"))?;
+            select::Selection::Unit(unit.into())
+        }
+    })
 }
 
 /// The request of a Promotion whose selection was already turned into slots; `stores` are those in force.

@@ -7,9 +7,9 @@ use crate::fetch::World;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use multiactive_api::convert;
-use multiactive_api::{Promotion, SelectionType, Unit};
+use multiactive_api::{Promotion, Unit};
 use multiactive_core::promotion::{MovingStore, Operation, Outcome, Step, admit, no_member};
-use multiactive_core::select::{NamedRange, Selection, select};
+use multiactive_core::select::{NamedRange, select};
 use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
 use serde::Serialize;
@@ -161,55 +161,13 @@ fn operation(
     promotion: &Promotion,
     now: Timestamp,
 ) -> std::result::Result<Operation, String> {
-    let ranges: Vec<_> = world
-        .ranges
-        .iter()
-        .map(|range| NamedRange {
-            name: range.name_any(),
-            keyspace: range.spec.keyspace.as_str().into(),
-            first: range.spec.first_slot.into(),
-            last: range.spec.last_slot.into(),
-        })
-        .collect();
-    let selected = selection(&promotion.spec.select)?;
+    let invalid = |error: convert::ConvertError| format!("Invalid: {error}");
+    let ranges: Vec<_> = world.ranges.iter().map(NamedRange::from).collect();
+    let selected = convert::selection(&promotion.spec.select).map_err(invalid)?;
     let slots = select(&selected, &ranges, table).map_err(|error| format!("{}: {error}", error.reason()))?;
-    let stores = world.stores.iter().map(|store| MovingStore {
-        store: store.name_any().as_str().into(),
-        keyspace: store.spec.keyspace.as_str().into(),
-        members: store
-            .spec
-            .members
-            .iter()
-            .map(|member| member.unit.as_str().into())
-            .collect(),
-    });
-    let request = convert::request(
-        &promotion.spec,
-        "plan".into(),
-        &promotion.name_any(),
-        slots,
-        stores.collect(),
-    )
-    .map_err(|error| format!("Invalid: {error}"))?;
+    let (name, stores) = (promotion.name_any(), world.stores.iter().map(MovingStore::from));
+    let request = convert::request(&promotion.spec, "plan".into(), &name, slots, stores.collect()).map_err(invalid)?;
     admit(table, &request, now).map_err(|refusal| format!("{}: {refusal}", refusal.reason()))
-}
-
-fn selection(select: &multiactive_api::Selection) -> std::result::Result<Selection, String> {
-    let missing = |field: &str| format!("Invalid: spec.select.{field} is missing");
-    match select.kind {
-        SelectionType::Ranges => Ok(Selection::Ranges(
-            select.ranges.clone().ok_or_else(|| missing("ranges"))?,
-        )),
-        SelectionType::Slots => {
-            let slots = select.slots.as_ref().ok_or_else(|| missing("slots"))?;
-            let (keyspace, slots) = convert::slot_selection(slots).map_err(|error| format!("Invalid: {error}"))?;
-            Ok(Selection::Slots { keyspace, slots })
-        }
-        SelectionType::Unit => {
-            let unit = select.unit.as_deref().ok_or_else(|| missing("unit"))?;
-            Ok(Selection::Unit(unit.into()))
-        }
-    }
 }
 
 fn links(world: &World, operation: &Operation) -> Vec<PlanLink> {

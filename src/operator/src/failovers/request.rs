@@ -5,10 +5,9 @@ use crate::promotions::request::Refused;
 use crate::tables::Inputs;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use multiactive_api::Failover;
-use multiactive_api::convert::parse_duration;
+use multiactive_api::{Failover, convert};
 use multiactive_core::ids::{OperationUid, UnitName};
-use multiactive_core::promotion::{Choosing, FAILOVER_BUDGETS, FailoverRequest, Placement, Unusable, begin, choose};
+use multiactive_core::promotion::{Choosing, FailoverRequest, Placement, Unusable, begin, choose};
 use multiactive_core::table::RoutingTable;
 
 /// How long after it was made a Failover waits for what is not known of the units that may take over.
@@ -85,17 +84,7 @@ fn waits(failover: &Failover, inputs: &Inputs, placement: &Placement, now: Times
 }
 
 fn request(failover: &Failover, inputs: &Inputs, placement: Placement) -> Result<FailoverRequest, Refused> {
-    let spec = &failover.spec;
-    let invalid = |error: &dyn ToString| Refused::new("Invalid", error.to_string());
-    Ok(FailoverRequest {
-        uid: uid_of(failover),
-        name: failover.name_any(),
-        lost: spec.lost_unit.as_str().into(),
-        named: spec.target_unit.is_some(),
-        placement,
-        stores: inputs.stores_in_force(),
-        expected_epoch: u64::try_from(spec.expected_epoch).map_err(|error| invalid(&error))?,
-        max_data_loss: parse_duration("spec.maxDataLoss", &spec.max_data_loss).map_err(|error| invalid(&error))?,
-        budgets: FAILOVER_BUDGETS,
-    })
+    let (uid, stores) = (uid_of(failover), inputs.stores_in_force());
+    convert::failover_request(&failover.spec, uid, &failover.name_any(), placement, stores)
+        .map_err(|error| Refused::new("Invalid", error))
 }

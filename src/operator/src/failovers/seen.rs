@@ -4,14 +4,12 @@
 use super::request::uid_of;
 use crate::promotions::seen::{current_report, readiness};
 use crate::tables::Inputs;
-use kube::ResourceExt;
-use multiactive_api::{CutReport, DecisionType, Failover};
+use multiactive_api::{CutReport, DecisionType, Failover, convert};
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{
     Candidate, CutSeen, Decision, DecisionKind, FailoverRange, FailoverSeen, Operation, Progress, Received,
     common_order,
 };
-use multiactive_core::slots::{Slot, SlotSet};
 use std::collections::BTreeSet;
 
 /// The object of an operation, where the copies show it.
@@ -94,18 +92,8 @@ pub fn decision(decision: &multiactive_api::Decision) -> Option<Decision> {
 
 /// The ShardRanges, each with those who may own it: its home first.
 pub fn ranges(inputs: &Inputs) -> Vec<FailoverRange> {
-    let slot = |slot: i32| Slot::try_from(slot).ok();
-    let ranges = inputs.ranges.iter().filter_map(|range| {
-        let spec = &range.spec;
-        let units = std::iter::once(&spec.home_unit).chain(&spec.failover_units);
-        Some(FailoverRange {
-            name: range.name_any(),
-            keyspace: spec.keyspace.as_str().into(),
-            slots: SlotSet::range(slot(spec.first_slot)?, slot(spec.last_slot)?),
-            units: units.map(|unit| unit.as_str().into()).collect(),
-        })
-    });
-    ranges.collect()
+    let ranges = inputs.ranges.iter();
+    ranges.filter_map(|range| convert::failover_range(range)).collect()
 }
 
 /// What is seen of units that may take over from `lost`, in this order.

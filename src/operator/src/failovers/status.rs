@@ -12,20 +12,15 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use multiactive_api::convert::{format_duration, write_units};
 use multiactive_api::{
-    DecisionType, Failover, FailoverLoss, FailoverOperation, FailoverPlacement, FailoverStatus, NeededDecision,
-    PlacedSlots, QuarantineState, SkippedUnit, StepHistory,
+    DecisionType, Failover, FailoverLoss, FailoverOperation, FailoverStatus, NeededDecision, QuarantineState,
+    StepHistory,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
-use multiactive_core::promotion::{
-    FencedBy, Finished, Loss, Operation, Outcome, Placement, Skipped, Step, StepRecord, WaitFor,
-};
+use multiactive_core::promotion::{FencedBy, Finished, Loss, Operation, Outcome, Step, StepRecord, WaitFor};
 use multiactive_core::table::RoutingTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// How many entries of a placement are shown.
-const SHOWN: usize = 256;
 
 /// What this process saw of running operations, and the record does not remember of those that ended.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +84,7 @@ pub fn status(failover: &Failover, view: &View, witnessed: &Witnessed, now: Time
     }
     status.from = Some(failover.spec.lost_unit.clone());
     if let Some(placement) = view.placements.get(&uid) {
-        status.placement = Some(show_placement(placement));
+        status.placement = Some(placement.into());
     }
     let readiness = if !running.is_empty() || !finished.is_empty() {
         show_operations(&mut status, failover, view, (&running, &finished), witnessed);
@@ -439,34 +434,6 @@ fn show_loss(loss: &Loss, allowed: &str) -> FailoverLoss {
         accepted_by: loss.accepted.as_ref().map(|accepted| accepted.by.clone()),
         given_up: write_units(&loss.given_up),
         found,
-    }
-}
-
-fn show_placement(placement: &Placement) -> FailoverPlacement {
-    let skipped = |skipped: &[Skipped]| {
-        let skipped = skipped.iter().take(64).map(|skipped| SkippedUnit {
-            unit: skipped.unit.to_string(),
-            why: skipped.why.to_string(),
-        });
-        skipped.collect()
-    };
-    let placed = placement.placed.iter().take(SHOWN).map(|placed| PlacedSlots {
-        range: placed.range.clone(),
-        keyspace: placed.keyspace.to_string(),
-        slots: placed.slots.to_string(),
-        target: Some(placed.target.to_string()),
-        skipped: skipped(&placed.skipped),
-    });
-    let unplaced = placement.unplaced.iter().take(SHOWN).map(|unplaced| PlacedSlots {
-        range: unplaced.range.clone(),
-        keyspace: unplaced.keyspace.to_string(),
-        slots: unplaced.slots.to_string(),
-        target: None,
-        skipped: skipped(&unplaced.skipped),
-    });
-    FailoverPlacement {
-        placed: placed.collect(),
-        unplaced: unplaced.collect(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures::{self, object};
-use multiactive_core::promotion::{DecisionKind, Needed, OperationKind, StoreLoss};
+use multiactive_core::promotion::{DecisionKind, Needed, OperationKind, Placement, StoreLoss};
 use serde_json::json;
 
 fn failover() -> Failover {

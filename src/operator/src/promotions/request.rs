@@ -3,11 +3,10 @@
 use crate::tables::Inputs;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use multiactive_api::convert;
-use multiactive_api::{Promotion, Selection as ApiSelection, SelectionType};
+use multiactive_api::{Promotion, convert};
 use multiactive_core::ids::OperationUid;
 use multiactive_core::promotion::{Operation, OperationKind, Request, admit};
-use multiactive_core::select::{NamedRange, Selection, select};
+use multiactive_core::select::{NamedRange, select};
 use multiactive_core::table::RoutingTable;
 
 /// Why a Promotion does not begin: a word for machines, and a text for people.
@@ -63,38 +62,10 @@ pub fn operation(
 }
 
 fn request(promotion: &Promotion, table: &RoutingTable, inputs: &Inputs) -> Result<Request, Refused> {
-    let selection = selection(&promotion.spec.select)?;
-    let ranges: Vec<_> = inputs
-        .ranges
-        .iter()
-        .map(|range| NamedRange {
-            name: range.name_any(),
-            keyspace: range.spec.keyspace.as_str().into(),
-            first: range.spec.first_slot.into(),
-            last: range.spec.last_slot.into(),
-        })
-        .collect();
+    let selection = convert::selection(&promotion.spec.select).map_err(|error| Refused::new("Invalid", error))?;
+    let ranges: Vec<_> = inputs.ranges.iter().map(|range| NamedRange::from(&**range)).collect();
     let slots = select(&selection, &ranges, table).map_err(|error| Refused::new(error.reason(), error))?;
     let stores = inputs.stores_in_force();
     convert::request(&promotion.spec, uid_of(promotion), &promotion.name_any(), slots, stores)
         .map_err(|error| Refused::new("Invalid", error))
-}
-
-fn selection(select: &ApiSelection) -> Result<Selection, Refused> {
-    let missing = |field: &str| Refused::new("Invalid", format!("spec.select.{field} is missing"));
-    match select.kind {
-        SelectionType::Ranges => {
-            let ranges = select.ranges.clone().ok_or_else(|| missing("ranges"))?;
-            Ok(Selection::Ranges(ranges))
-        }
-        SelectionType::Slots => {
-            let slots = select.slots.as_ref().ok_or_else(|| missing("slots"))?;
-            let (keyspace, slots) = convert::slot_selection(slots).map_err(|error| Refused::new("Invalid", error))?;
-            Ok(Selection::Slots { keyspace, slots })
-        }
-        SelectionType::Unit => {
-            let unit = select.unit.as_deref().ok_or_else(|| missing("unit"))?;
-            Ok(Selection::Unit(unit.into()))
-        }
-    }
 }

@@ -160,12 +160,7 @@ impl Inputs {
 
     /// The stores in force, as an operation notes them.
     pub fn stores_in_force(&self) -> Vec<MovingStore> {
-        let stores = self.stores.iter().map(|store| MovingStore {
-            store: StoreName(store.name_any()),
-            keyspace: store.spec.keyspace.as_str().into(),
-            members: store.spec.members.iter().map(|m| m.unit.as_str().into()).collect(),
-        });
-        stores.collect()
+        self.stores.iter().map(|store| MovingStore::from(&**store)).collect()
     }
 
     /// What a unit's agent says keeps its stores from their table; `None` also where it says nothing.
