@@ -5,7 +5,7 @@ use crate::text;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
-use multiactive_api::{GROUP, StepHistory, VERSION};
+use multiactive_api::{FailoverLoss, FailoverPlacement, GROUP, NeededDecision, StepHistory, VERSION};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,17 +18,20 @@ pub struct Kind {
     pub plural: &'static str,
 }
 
+/// A planned move.
+pub const PROMOTION: Kind = Kind {
+    name: "Promotion",
+    plural: "promotions",
+};
+
+/// An unplanned move away from a lost unit.
+pub const FAILOVER: Kind = Kind {
+    name: "Failover",
+    plural: "failovers",
+};
+
 /// Every kind of operation that this program knows.
-pub const KINDS: &[Kind] = &[
-    Kind {
-        name: "Promotion",
-        plural: "promotions",
-    },
-    Kind {
-        name: "Failover",
-        plural: "failovers",
-    },
-];
+pub const KINDS: &[Kind] = &[PROMOTION, FAILOVER];
 
 impl Kind {
     /// For a dynamic API.
@@ -62,6 +65,8 @@ pub struct Operation {
 pub struct Spec {
     /// The unit that gets slots.
     pub target_unit: Option<String>,
+    /// The unit that is lost, of a Failover.
+    pub lost_unit: Option<String>,
     /// `Plan` or `Execute`.
     pub mode: Option<String>,
     /// What people decided, as it stands there.
@@ -84,9 +89,17 @@ pub struct Status {
     pub message: Option<String>,
     /// The units that slots leave.
     pub from: Option<String>,
+    /// The units that get them, where the operator chose them.
+    pub to: Option<String>,
     /// What it waits for.
     pub waiting_for: Option<String>,
-    /// For how long writes were held.
+    /// The decisions without which it stays where it is.
+    pub needed: Vec<NeededDecision>,
+    /// Who takes over what, where the operator chose it.
+    pub placement: Option<FailoverPlacement>,
+    /// What may be lost.
+    pub loss: Option<FailoverLoss>,
+    /// For how long writes were held, or of a Failover not served.
     pub pause: Option<String>,
     /// The epoch at which the owner changed.
     pub epoch: Option<String>,
@@ -154,12 +167,15 @@ impl Operation {
             namespace: self.metadata.namespace.clone().unwrap_or_default(),
             name: self.name().to_owned(),
             from: status.from,
-            to: self.spec.target_unit.clone(),
+            to: status.to.or_else(|| self.spec.target_unit.clone()),
             slots: status.slots,
             step: status.step,
             since: self.since().map(|since| since.to_string()),
             for_: self.since().map(|since| text::ago(now, since)),
             waiting_for: status.waiting_for,
+            needed: status.needed,
+            placement: status.placement,
+            loss: status.loss,
             outcome: status.outcome,
             reason: status.reason,
             message: status.message,
@@ -185,7 +201,7 @@ pub struct OperationView {
     pub name: String,
     /// The units that slots leave.
     pub from: Option<String>,
-    /// The unit that gets them.
+    /// The unit that gets them, or of a Failover several, joined by commas.
     pub to: Option<String>,
     /// How many.
     pub slots: Option<i32>,
@@ -198,13 +214,19 @@ pub struct OperationView {
     pub for_: Option<String>,
     /// What it waits for.
     pub waiting_for: Option<String>,
+    /// The decisions without which it stays where it is, and the commands that give them.
+    pub needed: Vec<NeededDecision>,
+    /// Who takes over what and who was passed over, of a Failover.
+    pub placement: Option<FailoverPlacement>,
+    /// What may be lost, of a Failover that has measured it.
+    pub loss: Option<FailoverLoss>,
     /// How it ended; absent while it runs.
     pub outcome: Option<String>,
     /// One word about the outcome.
     pub reason: Option<String>,
     /// What happened and what to do.
     pub message: Option<String>,
-    /// For how long writes were held.
+    /// For how long writes were held, or of a Failover not served.
     pub pause: Option<String>,
     /// The epoch at which the owner changed.
     pub epoch: Option<String>,

@@ -1,4 +1,4 @@
-//! Promotions as they are sent: built from flags, created, tried, deleted.
+//! Operations as they are sent: built from flags, created, tried, deleted.
 
 use crate::cli::Move;
 use crate::client::Session;
@@ -8,9 +8,13 @@ use crate::print;
 use crate::text;
 use crate::view::route;
 use kube::api::{DeleteParams, PostParams};
-use kube::{Api, ResourceExt};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt};
 use multiactive_api::Promotion;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::fmt::Debug;
 
 /// The label of objects that this program makes for a moment.
 pub const MADE_FOR: &str = "multiactive.io/made-for";
@@ -74,27 +78,51 @@ pub fn promotions(session: &Session) -> Api<Promotion> {
     Api::namespaced(session.client.clone(), &session.namespace)
 }
 
-/// Creates it, or only asks whether the server would take it.
+/// An object as the server took it, without who wrote which field.
+///
+/// # Errors
+///
+/// Where it cannot be written.
+pub fn as_sent(object: &impl Serialize) -> Result<Value> {
+    let mut object = serde_json::to_value(object).map_err(Failure::error)?;
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    Ok(object)
+}
+
+/// Creates an operation in its namespace, or only asks whether the server would take it.
 ///
 /// # Errors
 ///
 /// What the server says against it.
-pub async fn create(session: &Session, promotion: &Promotion, dry_run: bool) -> Result<Promotion> {
-    let name = promotion.name_any();
+pub async fn create<K>(session: &Session, operation: &K, dry_run: bool) -> Result<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let (kind, name) = (K::kind(&()), operation.name_any());
+    let namespace = operation.namespace().unwrap_or_else(|| session.namespace.clone());
+    let api: Api<K> = Api::namespaced(session.client.clone(), &namespace);
     let params = PostParams {
         dry_run,
         field_manager: Some("kubectl-multiactive".to_owned()),
     };
-    let doing = format!("creating Promotion {}/{name}", session.namespace);
-    let created = session
-        .ask(&doing, promotions(session).create(&params, promotion))
-        .await;
+    let doing = format!("creating {kind} {namespace}/{name}");
+    let created = session.ask(&doing, api.create(&params, operation)).await;
+    let created = created.map(|mut created| {
+        if dry_run {
+            // No object has them: who applies what is printed would be told that it is another one.
+            let metadata = created.meta_mut();
+            (metadata.uid, metadata.creation_timestamp, metadata.generation) = (None, None, None);
+        }
+        created
+    });
     created.map_err(|failure| match &failure {
         Failure::Said { exit, message } if message.contains("already exists") => Failure::Said {
             exit: *exit,
             message: format!(
-                "{message}. A name is used once: choose another one, or look at that one with kubectl -n {} get promotion {name}",
-                session.namespace
+                "{message}. A name is used once: choose another one, or look at that one with kubectl -n {namespace} get {} {name}",
+                kind.to_lowercase()
             ),
         },
         Failure::Said { .. } | Failure::Forbidden(_) | Failure::Closed => failure,

@@ -6,7 +6,7 @@ use crate::fail::{Exit, Failure, Result};
 use crate::fetch;
 use crate::follow::{self, Followed, follow};
 use crate::interrupt::Interrupts;
-use crate::operations::KINDS;
+use crate::operations::PROMOTION;
 use crate::print::{self, Paint, note};
 use crate::submit::{self, Mode};
 use jiff::Timestamp;
@@ -64,10 +64,7 @@ pub async fn run(global: &Global, args: PromoteArgs) -> Result<Exit> {
 /// Where nobody reads it.
 pub fn print_created(global: &Global, session: &Session, created: &Promotion, done: &str) -> Result<()> {
     let name = created.metadata.name.clone().unwrap_or_default();
-    let mut object = serde_json::to_value(created).map_err(Failure::error)?;
-    if let Some(metadata) = object.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
+    let object = submit::as_sent(created)?;
     match global.output {
         Output::Json => print::out(&format!(
             "{}\n",
@@ -84,7 +81,6 @@ pub fn print_created(global: &Global, session: &Session, created: &Promotion, do
 ///
 /// Where it cannot be followed.
 pub async fn to_its_end(global: &Global, session: &Session, name: &str, interrupts: &mut Interrupts) -> Result<Exit> {
-    let kind = KINDS[0];
     let paint = Paint::stdout();
     let people = matches!(global.output, Output::Table | Output::Wide);
     if people {
@@ -97,7 +93,7 @@ pub async fn to_its_end(global: &Global, session: &Session, name: &str, interrup
             Ok(())
         }
     };
-    match follow(session, kind, name, interrupts, tell).await? {
+    match follow(session, PROMOTION, name, interrupts, tell).await? {
         Followed::Ended(operation) => {
             let view = operation.view(Timestamp::now());
             if !people {
@@ -112,7 +108,8 @@ pub async fn to_its_end(global: &Global, session: &Session, name: &str, interrup
             ));
             Ok(Exit::EndedBadly)
         }
-        Followed::Interrupted(exit) => {
+        Followed::Unreadable(failure) => Err(failure),
+        Followed::Interrupted(exit, _) => {
             let namespace = &session.namespace;
             note(&format!(
                 "\nNo longer followed: promotion {namespace}/{name} goes on.\n  see it:   kubectl multiactive watch -n {namespace}\n  \

@@ -1,7 +1,7 @@
 //! Objects for the tests of views.
 
 use crate::fetch::World;
-use crate::operations::{KINDS, Operation};
+use crate::operations::{FAILOVER, Operation, PROMOTION};
 use kube::core::DynamicObject;
 use multiactive_api::{Keyspace, MemberCluster, Promotion, Region, ReplicationLink, ShardRange, Unit};
 use multiactive_core::table::RoutingTable;
@@ -117,7 +117,14 @@ pub fn promotion(name: &str, to: &str, select: Value, epoch: i64) -> Promotion {
 pub fn operation(name: &str, status: Value) -> Operation {
     let spec = json!({"targetUnit": "north-1", "mode": "Execute"});
     let object: DynamicObject = object("Promotion", name, spec, status);
-    Operation::read(KINDS[0], object).unwrap()
+    Operation::read(PROMOTION, object).unwrap()
+}
+
+/// A Failover with this status.
+pub fn failover(name: &str, lost: &str, status: Value) -> Operation {
+    let spec = json!({"lostUnit": lost, "expectedEpoch": 6});
+    let object: DynamicObject = object("Failover", name, spec, status);
+    Operation::read(FAILOVER, object).unwrap()
 }
 
 /// A table of 16 slots at epoch 1.6; its units are east-1, north-1, south-1.
