@@ -156,6 +156,31 @@ Examples:
 
 {EXIT_CODES}"))]
     Failback(FailbackArgs),
+    /// Serve elsewhere what a lost unit, cluster or Region owns, and follow it.
+    #[command(after_long_help = format!("\
+For units that are lost: one that lives is left without a loss by `promote`, and where it looks alive that is said. First
+it shows who would take over what and why others are passed over, how the fence will be proven, and what may be lost; then it asks,
+creates one Failover for each unit, and follows all of them. One that runs already is followed with the others.
+
+--max-data-loss is no switch that loses data: it is what may be lost without anybody's word. A Failover whose bound is
+larger, or unknown, is Blocked before the owner changes, and the command that decides is printed.
+
+Ctrl-C stops following, not the Failovers: the same command follows them again.
+
+Examples:
+  kubectl multiactive failover east-1 -n shop
+  # What would happen? Nothing is created.
+  kubectl multiactive failover east-1 -n shop --dry-run=server
+  # A Region is gone, for every namespace; up to 5s of writes may be lost without asking anybody.
+  kubectl multiactive failover --region east -A --max-data-loss 5s
+  kubectl multiactive failover --cluster east-b -n shop
+  # To a unit of your choice, in place of the ranges' own order.
+  kubectl multiactive failover east-1 --to south-1 -n shop
+  # For GitOps: the objects alone.
+  kubectl multiactive failover --region east -A --dry-run=server -o yaml > lost-east.yaml
+
+{EXIT_CODES}"))]
+    Failover(FailoverArgs),
     /// Decide something about a running operation, in your name.
     #[command(after_long_help = format!("Decisions:
 {}

@@ -61,6 +61,14 @@ pub struct World {
 }
 
 impl World {
+    /// What may not or cannot be read, a line each.
+    pub fn doubts(&self) -> Vec<String> {
+        let unknown = self.unknown.iter().map(|unknown| format!("unknown: {unknown}"));
+        let lost = self.unreadable.iter();
+        let lost = lost.map(|lost| format!("unreadable: {} {}: {}", lost.kind, lost.name, lost.error));
+        unknown.chain(lost).collect()
+    }
+
     /// Whether nothing of a namespace is there.
     pub fn has_no_deployment(&self) -> bool {
         self.units.is_empty() && self.ranges.is_empty() && self.tables.is_empty() && self.keyspaces.is_empty()

@@ -32,6 +32,7 @@ pub async fn run(args: Args) -> Exit {
         Verb::Plan(args) => verbs::plan::run(&global, args).await,
         Verb::Promote(args) => verbs::promote::run(&global, args).await,
         Verb::Failback(args) => verbs::failback::run(&global, args).await,
+        Verb::Failover(args) => verbs::failover::run(&global, args).await,
         Verb::Decide(args) => verbs::decide::run(&global, args).await,
         Verb::Watch(args) => verbs::watch::run(&global, args).await,
         Verb::Events(args) => verbs::events::run(&global, args).await,

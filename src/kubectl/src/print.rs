@@ -106,9 +106,18 @@ impl Paint {
 
     /// For standard output: colours on a terminal, unless `NO_COLOR` is set or the terminal is dumb.
     pub fn stdout() -> Self {
+        Self::on(std::io::stdout().is_terminal())
+    }
+
+    /// For standard error, alike.
+    pub fn stderr() -> Self {
+        Self::on(std::io::stderr().is_terminal())
+    }
+
+    fn on(terminal: bool) -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self(std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb)
+        Self(terminal && !set("NO_COLOR") && !dumb)
     }
 
     /// The text in its colour.

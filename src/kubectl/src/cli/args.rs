@@ -137,6 +137,44 @@ pub struct FailbackArgs {
     pub dry_run: Option<DryRun>,
 }
 
+/// `failover`.
+#[derive(Debug, ClapArgs)]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("lost").required(true).args(["units", "region", "cluster"])))]
+pub struct FailoverArgs {
+    /// The lost units of the namespace.
+    #[arg(value_name = "UNIT", conflicts_with = "all")]
+    pub units: Vec<String>,
+    /// A lost Region: every unit whose MemberCluster is in it.
+    #[arg(long, value_name = "NAME")]
+    pub region: Option<String>,
+    /// A lost MemberCluster: every unit in it.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Which namespaces.
+    #[command(flatten)]
+    pub namespaces: Namespaces,
+    /// The unit that shall own the slots (spec.targetUnit), of one lost unit; without it the first usable failover unit of
+    /// each range.
+    #[arg(long, visible_alias = "target", value_name = "UNIT")]
+    pub to: Option<String>,
+    /// How much of a lost unit's writing may be lost without anybody's word, as a time such as 5s; at most 24h.
+    #[arg(long, default_value = "0s", value_parser = text::budget, value_name = "DURATION")]
+    pub max_data_loss: String,
+    /// The newest epoch that you have seen, of one lost unit: a slot of it that changed later ends it as Refused/Stale.
+    #[arg(long, value_name = "EPOCH")]
+    pub expected_epoch: Option<i64>,
+    /// The name of the Failover, of one lost unit; one that was never used by default.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Return once they are created.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Ask the API server whether it would take them, and create nothing.
+    #[arg(long, value_name = "server", value_enum)]
+    pub dry_run: Option<DryRun>,
+}
+
 /// `decide`.
 #[derive(Debug, ClapArgs)]
 pub struct DecideArgs {

@@ -4,6 +4,7 @@ pub mod completion;
 pub mod decide;
 pub mod events;
 pub mod failback;
+pub mod failover;
 pub mod plan;
 pub mod promote;
 pub mod route;

@@ -41,11 +41,8 @@ pub async fn run(global: &Global, args: PlanArgs) -> Result<Exit> {
     let table = read(&namespace, &stored)?;
     let select = submit::select(&session, &args.movement).await?;
     let world = fetch::world(&session, Some(&namespace)).await?;
-    for unknown in &world.unknown {
-        note(&format!("unknown: {unknown}"));
-    }
-    for lost in &world.unreadable {
-        note(&format!("unreadable: {} {}: {}", lost.kind, lost.name, lost.error));
+    for doubt in world.doubts() {
+        note(&doubt);
     }
     let epoch = stored.spec.epoch;
     let name = args

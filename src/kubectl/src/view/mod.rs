@@ -3,6 +3,13 @@
 pub mod away;
 pub mod changes;
 pub mod event;
+pub mod failover;
+pub mod failover_lost;
+pub mod failover_seen;
+pub mod failover_shapes;
+#[cfg(test)]
+mod failover_tests;
+pub mod failover_text;
 #[cfg(test)]
 pub mod fixtures;
 pub mod plan;

@@ -7,6 +7,7 @@ mod deciding;
 mod help;
 mod moving;
 mod objects;
+mod playing;
 mod support;
 mod terminal;
 mod transcripts;

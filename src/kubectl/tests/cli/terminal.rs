@@ -4,7 +4,7 @@ use crate::objects::deployment;
 use crate::support::{admin, as_file, cluster, eventually, operator, run};
 use kube::Api;
 use kube::api::ListParams;
-use multiactive_api::Promotion;
+use multiactive_api::{Failover, Promotion};
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -69,6 +69,32 @@ fn a_person_is_asked_and_only_a_yes_goes_on() {
         let seen = on_terminal(&args, &[], "Type yes", "yes\n").await;
         assert!(seen.contains("failback-east-1-7 created"), "{seen}");
         assert_eq!(api.list(&ListParams::default()).await.unwrap().items.len(), 1);
+    });
+}
+
+#[test]
+fn a_unit_that_looks_alive_is_failed_over_only_where_a_person_says_so() {
+    run(async {
+        deployment("lively").await;
+        let range = crate::objects::range("lively", "users-0", (0, 7), "east-1", "east-1");
+        let failover_units = serde_json::json!({"spec": {"failoverUnits": ["north-1"]}});
+        let api_of_ranges = crate::support::api(&admin().await, &range);
+        api_of_ranges
+            .patch("users-0", &Default::default(), &kube::api::Patch::Merge(failover_units))
+            .await
+            .unwrap();
+        let api: Api<Failover> = Api::namespaced(admin().await, "lively");
+        let args = ["failover", "east-1", "-n", "lively", "--no-wait"];
+        let seen = on_terminal(&args, &[], "Type yes", "no\n").await;
+        assert!(seen.contains("\u{1b}[31mWARNING: it looks alive"), "{seen}");
+        assert!(
+            seen.contains("Fail over 8 slots of lively/east-1, which looks alive, with 1 Failover?")
+                && seen.contains("nothing was done"),
+            "{seen}"
+        );
+        assert!(api.list(&ListParams::default()).await.unwrap().items.is_empty());
+        let seen = on_terminal(&args, &[], "Type yes", "yes\n").await;
+        assert!(seen.contains("failover lively/failover-east-1-6 created"), "{seen}");
     });
 }
 
