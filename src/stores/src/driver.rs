@@ -184,6 +184,21 @@ pub struct KeyRange {
     pub to: Option<String>,
 }
 
+/// What a unit that was lost holds alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diverged {
+    /// How many rows.
+    pub rows: u64,
+    /// From the first to the last of the commits that wrote them, by the clock of its own server; `None` without rows.
+    pub span: Option<Duration>,
+    /// The first of them: the table, and the key as JSON.
+    pub first: Vec<(String, String)>,
+    /// Owners of whose slots nothing could be listed, each in words.
+    pub unlisted: Vec<String>,
+    /// Whether [`Driver::rejoin`] was called for the operation.
+    pub rejoined: bool,
+}
+
 /// Checksums of slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checksums {
@@ -421,6 +436,28 @@ pub trait Driver: Send + Sync {
     /// quarantined or has slots open that are open there too, rows that were written before there have yet to come from a
     /// third member, or the right to read them is missing. [`Error::TimedOut`] after `timeout`.
     fn reseed(&self, from: &Peer, timeout: Duration) -> impl Future<Output = Result<Reseeded, Error>> + Send;
+
+    /// Of these operations, those that brought slots elsewhere and of which all rows are here that their former owners wrote:
+    /// the link from who opened them has passed the opening, or its rows were copied since.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not answer.
+    fn passed(&self, ops: &[OperationUid]) -> impl Future<Output = Result<Vec<OperationUid>, Error>> + Send;
+
+    /// In the unit that was lost: what it committed to slots of `owners`, since they were taken from it by `op`, and they did
+    /// not get. It is listed in the database, key by key with both versions, the first time that this is asked, and stays so:
+    /// a repeated call gives the same answer, also after the rows were made equal.
+    ///
+    /// # Errors
+    ///
+    /// Where this server or an owner's does not answer in time: what was listed of others stays.
+    fn diverged(
+        &self,
+        op: &OperationUid,
+        owners: &[(Peer, SlotSet)],
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Diverged, Error>> + Send;
 
     /// In the unit that was lost: what the operation made differ was compared and accepted. Until then its links wait at
     /// the row where a new owner opened the slots, and are [`LinkState::Quarantined`].

@@ -17,36 +17,10 @@ use tokio_postgres::Client;
 
 const LONG: Duration = Duration::from_secs(15);
 
-async fn name_of(to: &Member, from: &Member) -> String {
-    let sql = "SELECT name FROM multiactive.link WHERE from_unit = $1";
-    let row = admin(&to.server).await.query_one(sql, &[&from.unit.as_str()]).await;
-    row.unwrap().get(0)
-}
-
 /// Says something of a link as a person would, by hand.
 async fn by_hand(to: &Member, from: &Member, what: &str) {
     let sql = format!("ALTER SUBSCRIPTION {} {what}", name_of(to, from).await);
     admin(&to.server).await.batch_execute(&sql).await.unwrap();
-}
-
-/// A link stops, as in a network that fails, once so many rows came by it.
-async fn stops(to: &Member, from: &Member, rows: i64) {
-    let here = admin(&to.server).await;
-    until("the rows", async || match count(&here).await {
-        found if found == rows => Ok(()),
-        found => Err(format!("{found} rows")),
-    })
-    .await;
-    by_hand(to, from, "DISABLE").await;
-    let sql = "SELECT count(*) FROM pg_stat_subscription WHERE subname = $1::text::name AND pid IS NOT NULL";
-    let name = name_of(to, from).await;
-    until("the link to stop", async || {
-        match here.query_one(sql, &[&name]).await.unwrap().get::<_, i64>(0) {
-            0 => Ok(()),
-            workers => Err(format!("{workers} workers")),
-        }
-    })
-    .await;
 }
 
 async fn state(at: &Member, from: &Member) -> LinkState {

@@ -27,32 +27,6 @@ fn souths() -> SlotSet {
     SlotSet::range(200, 229)
 }
 
-async fn name_of(to: &Member, from: &Member) -> String {
-    let sql = "SELECT name FROM multiactive.link WHERE from_unit = $1";
-    let row = admin(&to.server).await.query_one(sql, &[&from.unit.as_str()]).await;
-    row.unwrap().get(0)
-}
-
-/// A link stops, as in a network that fails, once so many rows are here.
-async fn stops(to: &Member, from: &Member, rows: i64) {
-    let (here, name) = (admin(&to.server).await, name_of(to, from).await);
-    until("the rows", async || match count(&here).await {
-        found if found == rows => Ok(()),
-        found => Err(format!("{found} rows")),
-    })
-    .await;
-    let stop = format!("ALTER SUBSCRIPTION {name} DISABLE");
-    here.batch_execute(&stop).await.unwrap();
-    let sql = "SELECT count(*) FROM pg_stat_subscription WHERE subname = $1::text::name AND pid IS NOT NULL";
-    until("the link to stop", async || {
-        match here.query_one(sql, &[&name]).await.unwrap().get::<_, i64>(0) {
-            0 => Ok(()),
-            workers => Err(format!("{workers} workers")),
-        }
-    })
-    .await;
-}
-
 async fn link_of(at: &Member, from: &Member) -> Link {
     let links = at.driver.links().await.unwrap();
     links.into_iter().find(|link| link.from == from.unit).unwrap()

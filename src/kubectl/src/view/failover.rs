@@ -117,7 +117,6 @@ impl LostView {
             ranges: &scene.ranges,
             candidates: &seen::candidates(scene.world, scene.namespace, &table, &lost),
             stores: &scene.stores,
-            never_opened: false,
         });
         let name = asked
             .name
@@ -238,6 +237,7 @@ fn without(table: &RoutingTable, others: &[&Lost]) -> RoutingTable {
         since,
         by: "plan".into(),
         name: String::new(),
+        accepted: None,
     }));
     table
 }

@@ -237,6 +237,10 @@ async fn settle(job: &Job<'_>, session: &Session<'_>, reseeded: &Reseeded) -> Re
     session
         .rows("noting a gap", HEED, &[name, &frozen.seen.breaches])
         .await?;
+    let sql = "INSERT INTO multiactive.passed (op) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING";
+    session
+        .change("noting what is here now", sql, &[&frozen.seen.brought])
+        .await?;
     if let Some(marker) = &frozen.marker {
         let sql =
             "INSERT INTO multiactive.marker (unit, op, term, epoch, at) VALUES ($1, $2, $3, $4, $5::text::timestamptz)

@@ -72,6 +72,7 @@ BEGIN
         END IF;
         PERFORM pg_sleep(0.02);
     END LOOP;
+    INSERT INTO multiactive.passed (op) VALUES (NEW.op) ON CONFLICT DO NOTHING;
     RETURN NULL;
 END
 $quarantine$;

@@ -15,7 +15,8 @@ use tokio_postgres::types::ToSql;
 const SCHEMA: &str = concat!(
     include_str!("schema.sql"),
     include_str!("lease.sql"),
-    include_str!("cut.sql")
+    include_str!("cut.sql"),
+    include_str!("divergence.sql")
 );
 const KEYSPACE: &str = include_str!("keyspace.sql");
 const GUARD: &str = include_str!("guard.sql");

@@ -7,6 +7,7 @@ mod checksum;
 mod connect;
 mod copy;
 mod cut;
+mod diverged;
 mod fence;
 mod grants;
 mod incarnation;
@@ -18,6 +19,7 @@ mod links;
 mod names;
 mod noted;
 mod peer;
+mod pgoutput;
 mod placed;
 mod position;
 mod progress;
@@ -31,8 +33,8 @@ pub use connect::Access;
 pub use progress::progress;
 
 use crate::driver::{
-    Applied, Blocker, Checksums, CutAt, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected, KeyRange, Lag, Link,
-    Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
+    Applied, Blocker, Checksums, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected, KeyRange,
+    Lag, Link, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
 };
 use crate::error::Error;
 use connect::Server;
@@ -176,6 +178,19 @@ impl Driver for Postgres {
 
     async fn reseed(&self, from: &Peer, timeout: Duration) -> Result<Reseeded, Error> {
         reseed::reseed(self, from, timeout).await
+    }
+
+    async fn diverged(
+        &self,
+        op: &OperationUid,
+        owners: &[(Peer, SlotSet)],
+        timeout: Duration,
+    ) -> Result<Diverged, Error> {
+        diverged::diverged(self, op, owners, timeout).await
+    }
+
+    async fn passed(&self, ops: &[OperationUid]) -> Result<Vec<OperationUid>, Error> {
+        progress::passed(self, ops).await
     }
 
     async fn rejoin(&self, op: &OperationUid) -> Result<(), Error> {

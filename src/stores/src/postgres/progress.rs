@@ -42,6 +42,15 @@ pub(super) async fn opened(pg: &Postgres, op: &OperationUid) -> Result<bool, Err
     Ok(row.get(0))
 }
 
+pub(super) async fn passed(pg: &Postgres, ops: &[OperationUid]) -> Result<Vec<OperationUid>, Error> {
+    let session = pg.server.session().await?;
+    let asked: Vec<&str> = ops.iter().map(OperationUid::as_str).collect();
+    let sql = "SELECT op FROM multiactive.passed WHERE op = ANY ($1::text[])";
+    let rows = session.rows("looking at what is here", sql, &[&asked]).await?;
+    session.keep();
+    Ok(rows.iter().map(|row| OperationUid(row.get(0))).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,8 @@
 -- `shop_owner` owns the sharded tables; the application logs in as `shop_app`, which must not own them: an owner can
 -- disable triggers, the fence among them.
 
-CREATE ROLE multiactive_agent LOGIN PASSWORD 'change me';
+-- REPLICATION: what the log keeps back for a peer is read where this unit was lost, to list what the peer did not get.
+CREATE ROLE multiactive_agent LOGIN REPLICATION PASSWORD 'change me';
 CREATE ROLE multiactive_replication LOGIN REPLICATION PASSWORD 'change me';
 
 -- The agent makes its schema and the publication, and the links of this member. A user that is no superuser makes

@@ -164,6 +164,13 @@ CREATE TABLE IF NOT EXISTS multiactive.opening (
     PRIMARY KEY (unit, op, term, epoch)
 );
 
+-- The operations that brought slots elsewhere and of which this server has all rows that their former owners wrote: the link
+-- from there has passed the opening, or its rows were copied since.
+CREATE TABLE IF NOT EXISTS multiactive.passed (
+    op text PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- Runs in the worker that applies a link, when an opening comes, and lets it pass only where this server has applied
 -- the positions in it. So a member that was away when slots moved applies nothing of their new owner before all that
 -- their former owners wrote, whatever its agent does: else an old row would come after the new one and win, in silence.
@@ -195,6 +202,7 @@ BEGIN
           AND (p.applied >= w.position::pg_lsn) IS NOT TRUE
         ORDER BY w.unit LIMIT 1;
         IF NOT FOUND THEN
+            INSERT INTO multiactive.passed (op) VALUES (NEW.op) ON CONFLICT DO NOTHING;
             RETURN NULL;
         END IF;
         PERFORM set_config('application_name', format('awaits %s of %s', missing.position, missing.unit), true);

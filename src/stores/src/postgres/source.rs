@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_millis(400);
 
 /// Slots that are open, and those that were closed behind $2; what was to be applied elsewhere before slots that were brought
 /// here opened, as units and positions; the operations by which slots were taken from unit $4; what is amiss in the log of
-/// this unit, $3, until a person has compared.
+/// this unit, $3, until a person has compared; the operations that brought slots to it.
 const SEEN: &str = "
     SELECT coalesce(range_agg(int4range(s.slot, s.slot, '[]')) FILTER (WHERE s.open), '{}')::text,
            coalesce(range_agg(int4range(s.slot, s.slot, '[]')) FILTER (WHERE NOT s.open AND s.closed > $2::text::pg_lsn), '{}')::text,
@@ -34,7 +34,10 @@ const SEEN: &str = "
                   WHERE o.unit = $3 GROUP BY w.unit) w),
            (SELECT coalesce(array_agg(l.op), '{}') FROM multiactive.lost l WHERE l.unit = $3 AND l.lost_unit = $4),
            (SELECT coalesce(array_agg(b.words ORDER BY b.at), '{}') FROM multiactive.breach b
-            WHERE b.unit = $3 AND b.reborn IS NULL)
+            WHERE b.unit = $3 AND b.reborn IS NULL),
+           (SELECT coalesce(array_agg(DISTINCT b.op), '{}')
+            FROM (SELECT o.op FROM multiactive.opening o WHERE o.unit = $3
+                  UNION ALL SELECT l.op FROM multiactive.lost l WHERE l.unit = $3) b)
     FROM multiactive.slot s WHERE s.keyspace = $1";
 
 /// Writers of every slot, whoever opens slots, and installs: none of them is in flight while this is held.
@@ -64,6 +67,8 @@ pub(super) struct Seen {
     pub(super) bereaved: Vec<String>,
     /// Why its rows may be wrong, or some were not published, by its own word.
     pub(super) breaches: Vec<String>,
+    /// The operations that brought slots to it: all that their former owners wrote is in its rows.
+    pub(super) brought: Vec<String>,
 }
 
 /// The heartbeat of a unit, as its server writes it.
@@ -145,6 +150,7 @@ pub(super) async fn see(pg: &Postgres, there: &Session<'_>, from: &Peer, sound: 
         before: before.iter().filter_map(pair).collect(),
         bereaved: row.get(3),
         breaches: row.get(4),
+        brought: row.get(5),
     })
 }
 
