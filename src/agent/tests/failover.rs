@@ -178,8 +178,62 @@ async fn a_survivor_that_was_away_is_cut_before_it_links_and_a_unit_that_lives_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_gets_its_slots_back_is_linked_again_with_a_gap_until_the_rows_were_compared() {
+async fn a_survivor_that_had_received_less_gets_the_rest_from_who_took_over() {
+    let world = World::new(shared_cluster().await, "behind", &UNITS).await;
+    let agents: [Running; 3] = [
+        world.agent("east-1").await,
+        world.agent("north-1").await,
+        world.agent("south-1").await,
+    ];
+    world.publish(world.table()).await;
+    world.all_to("east-1").await;
+    write(&world, "east-1", "a").await;
+    for unit in ["north-1", "south-1"] {
+        arrives(&world, unit, &["a"]).await;
+    }
+    for agent in agents {
+        agent.abort().await;
+    }
+    stands_still(&world, "east-1", &["south-1"]).await;
+    write(&world, "east-1", "north only").await;
+    arrives(&world, "north-1", &["a", "north only"]).await;
+    world.database("east-1").kill_9().await;
+
+    let _north = world.agent("north-1").await;
+    let _south = world.agent("south-1").await;
+    let uid = world.lose("east-1", "north-1").await;
+    world.fence_lost(&uid).await;
+    let cuts = world.cut_by(&uid, FencedBy::Lease, &["north-1", "south-1"]).await;
+    let [north, south] = &cuts[..] else { unreachable!() };
+    assert_ne!(north.at, south.at, "south has received less");
+    world.drain_to(&uid, north, &["north-1"], &["south-1"]).await;
+    world.commit_lost(&uid).await;
+    write(&world, "north-1", "new").await;
+    arrives(&world, "south-1", &["a", "new", "north only"]).await;
+    world
+        .reported("south-1", "what was copied", |status| {
+            let link = status.links.iter().find(|link| link.from == "north-1")?;
+            let message = link.message.clone().unwrap_or_default();
+            (link.state == LinkState::Running && message.contains("rows of 1 slots were copied")).then_some(())
+        })
+        .await;
+    // All slots that others own are here as they are there, so nothing waits for the lost unit any more.
+    let there = admin(world.database("south-1")).await;
+    let sql = "SELECT repaired::text FROM multiactive.cut WHERE from_unit = 'east-1'";
+    let repaired: String = until("the repair to be noted", || async {
+        let repaired: Option<String> = there.query_one(sql, &[]).await.unwrap().get(0);
+        repaired.ok_or("not yet")
+    })
+    .await;
+    assert_eq!(repaired, north.position.vector[0].position);
+    world.link_is("south-1", "east-1", LinkState::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gets_its_slots_back_is_linked_again_and_what_it_wrote_meanwhile_is_copied() {
     let (world, agents) = World::pair(shared_cluster().await, "given-back").await;
+    write(&world, "east-1", "before").await;
+    arrives(&world, "north-1", &["before"]).await;
     let uid = world.lose("east-1", "north-1").await;
     world.fence_lost(&uid).await;
     world
@@ -187,22 +241,32 @@ async fn who_gets_its_slots_back_is_linked_again_with_a_gap_until_the_rows_were_
         .await;
     world.cut_by(&uid, FencedBy::Report, &["north-1"]).await;
     world.link_is("north-1", "east-1", LinkState::Cut).await;
+    let cut_off = "SELECT pg_replication_origin_create('test'), pg_replication_origin_session_setup('test');
+                   SET session_replication_role = replica; DELETE FROM orders WHERE id = 'before'";
+    admin(world.database("north-1"))
+        .await
+        .batch_execute(cut_off)
+        .await
+        .unwrap();
     let outcome = Outcome::Aborted {
         reason: "Test".into(),
         message: "by the test".into(),
     };
     world.record(&uid, &Move::End(outcome)).await;
     until("east to serve again", || world.accepts("east-1", "u")).await;
-    let gap = world.link_is("north-1", "east-1", LinkState::Broken).await;
-    assert!(gap.contains("the unit was lost, and is back"), "{gap}");
+    until("what it had written", || async {
+        let found = ids(&world, "north-1").await;
+        let copied = found.iter().any(|id| id == "before");
+        copied.then_some(()).ok_or(found)
+    })
+    .await;
+    let message = world.link_is("north-1", "east-1", LinkState::Running).await;
+    assert!(message.contains("rows of 1 slots were copied"), "{message}");
     write(&world, "east-1", "later").await;
     until("what it writes from then on", || async {
-        let found = ids(&world, "north-1").await;
-        if found.iter().any(|id| id == "later") {
-            Ok(())
-        } else {
-            Err(found)
-        }
+        let (here, there) = (ids(&world, "north-1").await, ids(&world, "east-1").await);
+        let later = here == there && here.iter().any(|id| id == "later");
+        later.then_some(()).ok_or(here)
     })
     .await;
     for agent in agents {

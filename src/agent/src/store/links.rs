@@ -5,6 +5,7 @@
 //! A unit that is lost by the table is cut off before its link is looked after, also in a store that was away when the
 //! others were; and before the first table nobody knows who is lost, so nothing is linked.
 
+use super::copies::{Copied, Looked};
 use super::wish::{Target, Wish};
 use super::{LONGEST_PAUSE, Store, timed};
 use crate::backoff::Backoff;
@@ -18,7 +19,7 @@ use multiactive_core::ids::UnitName;
 use multiactive_stores::driver::{Link, LinkState, lacks};
 use multiactive_stores::{Driver, Error};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How often links that run are looked at, and how often while an operation asks for something.
@@ -106,6 +107,7 @@ fn holds_writes(wish: &Wish) -> bool {
 /// Looks at all links, cuts off who is lost, and works on those that do not run; whether there is nothing left to do. `held`
 /// are the cuts that were made here.
 async fn converge<D: Driver>(store: &Store<D>, target: &Target, peers: Option<&Peers>, held: &mut Vec<Cut>) -> bool {
+    let began = Instant::now();
     let known = timed(&store.metrics, "links", store.driver.links())
         .await
         .unwrap_or_default();
@@ -123,6 +125,10 @@ async fn converge<D: Driver>(store: &Store<D>, target: &Target, peers: Option<&P
             let unknown = "waits for the first table, which says whether the unit is lost";
             peers.is_none().then(|| unknown.to_owned())
         });
+        if let Some(Copied::UnderWay(_)) = store.copies.of(&peer.unit) {
+            note_copy(store, &peer.unit);
+            return (false, found.cloned());
+        }
         let link = match (running, waits) {
             (Some(link), _) => Ok(link.clone()),
             (None, Some(why)) => Ok(Link {
@@ -133,18 +139,58 @@ async fn converge<D: Driver>(store: &Store<D>, target: &Target, peers: Option<&P
             }),
             (None, None) => timed(&store.metrics, "link", store.driver.link(peer)).await,
         };
+        let seen = link.as_ref().ok().cloned();
         // A store whose rows are not what others take them for has no link that anybody may count on.
         let mistaken = store.board.facts().mistaken;
-        let fact = mistaken.map_or_else(|| fact(&target.spec.unit, link), |problem| not_its_own(&problem));
+        let fact = match mistaken {
+            Some(problem) => not_its_own(&problem),
+            None => with_copy(fact(&target.spec.unit, link), store.copies.of(&peer.unit)),
+        };
         // Neither a cut nor a quarantine ends by trying again.
         let stays = match fact.state {
             Reported::Running | Reported::Cut | Reported::Quarantined => true,
             Reported::Starting | Reported::Broken => false,
         };
         note(store, &peer.unit, fact);
-        stays
+        (stays, seen)
     });
-    join_all(each).await.into_iter().all(|stays| stays)
+    let (stay, links): (Vec<_>, Vec<_>) = join_all(each).await.into_iter().unzip();
+    store.copies.looked.send_replace(Looked {
+        at: Some(began),
+        links: links.into_iter().flatten().collect(),
+    });
+    stay.into_iter().all(|stays| stays)
+}
+
+/// Says of a link that rows are being copied, where they are.
+pub(super) fn note_copy<D: Driver>(store: &Store<D>, from: &UnitName) {
+    if let Some(Copied::UnderWay(since)) = store.copies.of(from) {
+        let message = format!("rows are being copied from {from} (since {since:.0})");
+        note(
+            store,
+            from,
+            LinkFact {
+                state: Reported::Starting,
+                message: Some(message),
+            },
+        );
+    }
+}
+
+/// What is said of a link from whose unit rows were copied, or are to be.
+fn with_copy(mut fact: LinkFact, copied: Option<Copied>) -> LinkFact {
+    match (fact.state, copied) {
+        (Reported::Running, Some(Copied::Done(words))) => fact.message = Some(words),
+        (Reported::Starting | Reported::Broken, Some(Copied::Failed(words))) => {
+            let message = fact.message.unwrap_or_default();
+            fact.message = Some(format!("{message}; the last attempt to copy rows failed: {words}"));
+        }
+        (
+            Reported::Running | Reported::Starting | Reported::Broken | Reported::Cut | Reported::Quarantined,
+            Some(Copied::UnderWay(_) | Copied::Done(_) | Copied::Failed(_)) | None,
+        ) => {}
+    }
+    fact
 }
 
 /// Ends the cuts of units that are not lost any more: their links begin anew, with a gap until the rows were compared. A cut
@@ -233,9 +279,13 @@ fn fact(unit: &UnitName, link: Result<Link, Error>) -> LinkFact {
             state,
             gap,
             from,
-            lacking: _,
+            lacking,
         }) => {
-            let gap = gap.map(|gap| format!("{gap}{}", how_to_forget(unit, &from)));
+            let how = || match lacking {
+                Some(_) => "; they are copied by themselves".to_owned(),
+                None => how_to_forget(unit, &from),
+            };
+            let gap = gap.map(|gap| format!("{gap}{}", how()));
             match (state, gap) {
                 // What is lost is compared before it rejoins, whatever else its link is.
                 (LinkState::Cut(why), gap) => (Reported::Cut, Some(with(why, gap))),

@@ -1,9 +1,10 @@
 //! One store of a unit in hand: its tasks. A store that is broken holds up no other.
 //!
 //! `keeper` brings it to the newest table, `links` keeps the streams from its peers, `answers` does what takes its time
-//! for an operation. All are driven by the wish and write what they know on the board.
+//! for an operation, `copies` gets rows that no link will bring. All are driven by the wish and write what they know on the board.
 
 mod answers;
+mod copies;
 mod identity;
 mod keeper;
 mod links;
@@ -34,6 +35,7 @@ struct Store<D> {
     token: CancellationToken,
     /// Whether the server that answers now is known to hold the database that it should: see `identity`.
     judged: watch::Sender<bool>,
+    copies: copies::Copies,
 }
 
 /// Keeps a store as it is wished until `token` is cancelled; the verb under way is finished then.
@@ -50,6 +52,7 @@ pub async fn run(mut wish: watch::Receiver<Wish>, board: Board, metrics: Metrics
                     metrics: metrics.clone(),
                     token: token.clone(),
                     judged: watch::Sender::new(false),
+                    copies: copies::Copies::default(),
                 };
                 // Another database or other credentials: every verb may be cancelled.
                 tokio::select! {
@@ -77,12 +80,19 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, wish: watch::Receive
     let after_install = |wish: watch::Receiver<Wish>| (installed.subscribe(), wish);
     let links = after_install(wish.clone());
     let answers = after_install(wish.clone());
+    let copies = after_install(wish.clone());
     tokio::join!(
         keeper::keep(store, target, wish, &installed),
         async {
             let (mut ready, wish) = links;
             if is_true(&mut ready, &store.token).await {
                 links::keep(store, target, wish).await;
+            }
+        },
+        async {
+            let (mut ready, wish) = copies;
+            if is_true(&mut ready, &store.token).await {
+                copies::keep(store, target, wish).await;
             }
         },
         async {
