@@ -149,7 +149,10 @@ async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<
     let found = wait_for(&failovers, "lost-south", LIMIT, |failover| {
         let status = failover.status.as_ref()?;
         let report = status.quarantine.clone()?;
-        let needed = status.needed.iter().find(|needed| needed.kind == DecisionType::AcceptDivergence)?;
+        let needed = status
+            .needed
+            .iter()
+            .find(|needed| needed.kind == DecisionType::AcceptDivergence)?;
         let found = status.loss.as_ref()?.found.clone()?;
         (report.state == QuarantineState::Compared).then_some((report, needed.why.clone(), found))
     })
@@ -161,7 +164,10 @@ async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<
     let (client, connection) = stage.region("south")?.database().connect(NoTls).await?;
     let connection = tokio::spawn(connection);
     let listed = client
-        .query("SELECT key->>'id' FROM multiactive.divergence WHERE tab = 'orders' AND mine IS NOT NULL", &[])
+        .query(
+            "SELECT key->>'id' FROM multiactive.divergence WHERE tab = 'orders' AND mine IS NOT NULL",
+            &[],
+        )
         .await?;
     drop(client);
     connection.await??;
@@ -169,7 +175,8 @@ async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<
     let unlisted: Vec<_> = lost.iter().filter(|id| !listed.contains(*id)).collect();
     ensure!(unlisted.is_empty(), "lost and not listed: {unlisted:?}");
 
-    let decision = json!({"type": "AcceptDivergence", "target": LOST, "by": myself(&stage.hub).await?, "reason": "exported"});
+    let decision =
+        json!({"type": "AcceptDivergence", "target": LOST, "by": myself(&stage.hub).await?, "reason": "exported"});
     let patch = Patch::Merge(json!({"spec": {"decisions": [decision]}}));
     failovers.patch("lost-south", &PatchParams::default(), &patch).await?;
     let units: Api<Unit> = Api::namespaced(stage.hub.clone(), NAMESPACE);
@@ -231,7 +238,11 @@ async fn a_region_is_killed_and_its_users_are_served_elsewhere() -> Result<()> {
     println!("served elsewhere {:#} after the kill", first.duration_since(killed));
     let findings = judge(&stage, &record, &of_lost, killed, bound).await?;
     // Who was behind has got by now what the new owner had beyond it.
-    ensure!(findings.differing.is_empty(), "{findings:?}, behind: {:?}", status.behind);
+    ensure!(
+        findings.differing.is_empty(),
+        "{findings:?}, behind: {:?}",
+        status.behind
+    );
 
     is_kept_apart(&stage, &later, &target).await?;
     comes_home(&stage, &findings.lost, &later).await

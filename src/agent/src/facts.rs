@@ -1,12 +1,13 @@
 //! What is known of a unit's stores at one moment. Unknown is `None`; nothing here is written anywhere.
 
 use jiff::SignedDuration;
-use multiactive_api::{LinkState, UnitAssignmentSpec};
+use multiactive_api::{LinkState, QuarantineState, UnitAssignmentSpec};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, StoreName};
 use multiactive_core::promotion::{Progress, Reach, StorePosition};
 use multiactive_core::wire::{Applied, KeyspaceApplied};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// What is wrong with a store, for status and events.
@@ -59,6 +60,37 @@ pub struct CutFact {
     pub position: StorePosition,
 }
 
+/// How far a store of a unit in quarantine is on its way back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantineFact {
+    /// The Failover, by its uid.
+    pub by: OperationUid,
+    /// How far.
+    pub state: QuarantineState,
+    /// How many rows only it holds, or holds otherwise; `None` where that is not known.
+    pub rows: Option<u64>,
+    /// From the first to the last of their commits.
+    pub span: Option<Duration>,
+    /// The first of them: table, and key as JSON.
+    pub first: Vec<(String, String)>,
+    /// What is in the way.
+    pub message: Option<String>,
+}
+
+impl QuarantineFact {
+    /// Nothing is known yet.
+    pub fn begun(by: OperationUid) -> Self {
+        Self {
+            by,
+            state: QuarantineState::Comparing,
+            rows: None,
+            span: None,
+            first: Vec::new(),
+            message: None,
+        }
+    }
+}
+
 /// What a store answered to an operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -101,6 +133,10 @@ pub struct StoreFacts {
     pub links: BTreeMap<String, LinkFact>,
     /// Whose sessions were ended last because they held up closing slots.
     pub ended: Vec<String>,
+    /// While the unit is in quarantine.
+    pub quarantine: Option<QuarantineFact>,
+    /// The operations that brought slots elsewhere and of which it is known to have all rows.
+    pub passed: BTreeSet<OperationUid>,
     /// Its answers to the operations that run.
     pub answers: BTreeMap<OperationUid, Answer>,
 }

@@ -332,6 +332,10 @@ impl Hand {
             routers,
             lease: lease.as_ref(),
             quarantined: newest.as_deref().and_then(|table| lost::quarantined(table, &unit)),
+            behind: &newest
+                .as_deref()
+                .map(|table| lost::was_behind(table, &unit))
+                .unwrap_or_default(),
         };
         let status = report::status(known, &self.last.conditions, Timestamp::now());
         self.speaks |= table.is_some() && stores.values().all(facts::StoreFacts::is_settled);

@@ -1,16 +1,63 @@
 //! Who is lost by a table, and what that asks of the stores of the others. Pure.
 
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::ids::{KeyspaceName, OperationUid, UnitName};
 use multiactive_core::promotion::Step;
-use multiactive_core::quarantine;
+use multiactive_core::quarantine::{self, Quarantined};
+use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
 use std::collections::BTreeMap;
 
-/// The name of the Failover by which the unit is in quarantine.
-pub fn quarantined<'a>(table: &'a RoutingTable, unit: &UnitName) -> Option<&'a str> {
-    let mut known = table.quarantined.iter();
-    known.find(|known| known.unit == *unit).map(|known| known.name.as_str())
+/// What the table remembers of a unit that is in quarantine.
+pub fn quarantined<'a>(table: &'a RoutingTable, unit: &UnitName) -> Option<&'a Quarantined> {
+    table.quarantined.iter().find(|known| known.unit == *unit)
+}
+
+/// What a table asks of a store whose unit is in quarantine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantine {
+    /// The Failover, by its uid.
+    pub by: OperationUid,
+    /// The operations of it that took slots.
+    pub parts: Vec<OperationUid>,
+    /// The table that did it: a store that stands there has nothing open any more.
+    pub since: Epoch,
+    /// Whether none of these operations runs any more: before that nobody knows who the owners are.
+    pub settled: bool,
+    /// Whether a person has accepted what only this unit holds.
+    pub accepted: bool,
+    /// The owners of the keyspace's slots now, but for this unit and others that are lost.
+    pub owners: Vec<(UnitName, SlotSet)>,
+    /// Who is lost.
+    pub lost: Vec<UnitName>,
+}
+
+impl Quarantine {
+    /// `None` where the unit is not in quarantine.
+    pub fn of(table: &RoutingTable, unit: &UnitName, keyspace: &KeyspaceName) -> Option<Self> {
+        let known = quarantined(table, unit)?;
+        let lost = quarantine::lost(table);
+        let finished = table.finished.iter().map(|done| &done.uid);
+        let parts = finished.filter(|uid| uid.object() == known.by);
+        let mut owners: BTreeMap<&UnitName, SlotSet> = BTreeMap::new();
+        let spans = table.keyspace(keyspace).map_or(&[][..], |found| &found.spans);
+        for span in spans {
+            let Some(owner) = span.owner.as_ref().filter(|owner| !lost.contains(owner)) else {
+                continue;
+            };
+            let slots = owners.entry(owner).or_default();
+            *slots = slots.union(&SlotSet::range(span.first, span.last));
+        }
+        Some(Self {
+            by: known.by.clone(),
+            parts: parts.cloned().collect(),
+            since: known.since,
+            settled: !table.operations.iter().any(|op| op.lost() == Some(unit)),
+            accepted: known.accepted.is_some(),
+            owners: owners.into_iter().map(|(unit, slots)| (unit.clone(), slots)).collect(),
+            lost,
+        })
+    }
 }
 
 /// A unit of which a store takes nothing any more.
@@ -49,4 +96,10 @@ pub fn cuts(table: &RoutingTable, unit: &UnitName) -> Vec<Cut> {
 pub fn back(table: &RoutingTable, unit: &UnitName) -> Option<Epoch> {
     let granted = table.leases.iter().find(|grant| grant.unit == *unit)?;
     (!quarantine::lost(table).contains(unit)).then_some(granted.at)
+}
+
+/// The operations that the table remembers and at whose commit the unit was behind.
+pub fn was_behind(table: &RoutingTable, unit: &UnitName) -> Vec<OperationUid> {
+    let finished = table.finished.iter().filter(|done| done.behind.contains(unit));
+    finished.map(|done| done.uid.clone()).collect()
 }

@@ -8,6 +8,8 @@ use multiactive_core::promotion::{
     record,
 };
 
+use multiactive_core::quarantine::Quarantined;
+
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// East is lost: slots 0 to 49 go north, and 50 to 99 to whom is named.
@@ -234,12 +236,38 @@ fn a_unit_in_quarantine_opens_nothing_whatever_else_its_table_says() {
         table.epoch,
     );
     assert!(open(&table, "east").is_empty());
-    assert_eq!(crate::lost::quarantined(&table, &"east".into()), Some("lost-east"));
+    let quarantined = crate::lost::quarantined(&table, &"east".into()).unwrap();
+    assert_eq!(quarantined.name, "lost-east");
     assert!(
         UNITS[1..]
             .iter()
             .all(|unit| crate::lost::quarantined(&table, &(*unit).into()).is_none())
     );
+}
+
+#[test]
+fn a_store_in_quarantine_is_compared_with_the_owners_of_now_once_none_of_its_failovers_runs() {
+    let of = |table: &RoutingTable, unit: &str| crate::lost::Quarantine::of(table, &unit.into(), &"users".into());
+    let running = failed_to(Step::Settle);
+    assert!(!of(&running, "east").unwrap().settled);
+    let done = record(&running, &"lost.1".into(), &Move::End(Outcome::Succeeded), NOW).unwrap();
+    let mut done = done.unwrap();
+    assert_eq!(of(&done, "north"), None);
+    let asked = of(&done, "east").unwrap();
+    assert!(asked.settled && !asked.accepted);
+    assert_eq!((asked.by.as_str(), asked.since), ("lost", done.quarantined[0].since));
+    let parts: Vec<_> = asked.parts.iter().map(OperationUid::as_str).collect();
+    assert_eq!(parts, ["lost.1"]);
+    let owners: Vec<_> = asked.owners.iter().map(|(unit, _)| unit.as_str()).collect();
+    assert!(owners.contains(&"north") && !owners.contains(&"east"), "{owners:?}");
+    // Another unit that is lost is no owner to copy from.
+    done.quarantined.push(Quarantined {
+        unit: "north".into(),
+        ..done.quarantined[0].clone()
+    });
+    let asked = of(&done, "east").unwrap();
+    assert!(asked.owners.iter().all(|(unit, _)| unit.as_str() != "north"));
+    assert_eq!(asked.lost.len(), 2);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! From what is known to the status of a UnitAssignment. Pure; time is an argument.
 
-use crate::facts::{self, Answer, CutFact, StoreFacts, Stores};
+use crate::facts::{self, Answer, CutFact, QuarantineFact, StoreFacts, Stores};
 use crate::plan::{Ask, Duty, Role, StoreDuty};
 use crate::routers::Registry;
 use base64::Engine;
@@ -8,12 +8,14 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use multiactive_api::{
-    AnswerProblem, AppliedTable, AssignedStoreStatus, CutReport, LeaseReport, LinkState, LinkStatus, OperationReport,
-    READY, RECONCILING, ReachReport, ReachState, RouterStatus, STALLED, StoreChecksums, TablePosition,
-    UnitAssignmentStatus,
+    AnswerProblem, AppliedTable, AssignedStoreStatus, CutReport, DivergentRow, LeaseReport, LinkState, LinkStatus,
+    OperationReport, QuarantineReport, QuarantineState, READY, RECONCILING, ReachReport, ReachState, RouterStatus,
+    STALLED, StoreChecksums, TablePosition, UnitAssignmentStatus,
 };
 use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{OperationUid, StoreName};
 use multiactive_core::promotion::{Reach, Step};
+use multiactive_core::quarantine::Quarantined;
 use multiactive_core::wire::PROTOCOL;
 
 /// Everything that a report is made of.
@@ -31,8 +33,10 @@ pub struct Known<'a> {
     pub routers: &'a Registry,
     /// The unit's write lease.
     pub lease: Option<&'a LeaseReport>,
-    /// The Failover that took the unit's slots, while the unit is in quarantine.
-    pub quarantined: Option<&'a str>,
+    /// What the table remembers of the unit, while it is in quarantine.
+    pub quarantined: Option<&'a Quarantined>,
+    /// The operations that the table remembers and at whose commit the unit was behind.
+    pub behind: &'a [OperationUid],
 }
 
 /// The status that says it; conditions keep their times from `before` where nothing changed.
@@ -62,8 +66,8 @@ pub fn status(known: Known<'_>, before: &[Condition], now: Timestamp) -> UnitAss
         links: links(known.stores),
         operations: known.duties.iter().map(|duty| operation(duty, known)).collect(),
         lease: known.lease.cloned(),
-        caught_up: Vec::new(),
-        quarantine: None,
+        caught_up: caught_up(known),
+        quarantine: known.quarantined.map(|by| quarantine(by, known.stores)),
     }
 }
 
@@ -137,7 +141,7 @@ fn conditions(known: Known<'_>, applied: Option<Epoch>, before: &[Condition], no
             "waiting for the first table".to_owned(),
         ),
         (None, Some(_), _) if known.quarantined.is_some() => {
-            let by = known.quarantined.unwrap_or_default();
+            let by = known.quarantined.map(|known| known.name.as_str()).unwrap_or_default();
             let message = format!(
                 "Failover {by} took its slots over while it was lost: it serves nothing and is no replica before its rows were \
                  compared and it has rejoined"
@@ -173,6 +177,54 @@ fn conditions(known: Known<'_>, applied: Option<Epoch>, before: &[Condition], no
             }
         })
         .collect()
+}
+
+/// The operations at whose commit the unit was behind, and of which every store has all rows by now.
+fn caught_up(known: Known<'_>) -> Vec<String> {
+    let passed = |uid: &&OperationUid| known.stores.values().all(|store| store.passed.contains(*uid));
+    known.behind.iter().filter(passed).map(ToString::to_string).collect()
+}
+
+/// How many rows are told.
+const TOLD: usize = 20;
+
+/// How far the unit is on its way back: as far as the store that is the farthest behind.
+fn quarantine(known: &Quarantined, stores: &Stores) -> QuarantineReport {
+    let begun = || QuarantineFact::begun(known.by.clone());
+    let fact = |facts: &StoreFacts| {
+        facts
+            .quarantine
+            .clone()
+            .filter(|fact| fact.by == known.by)
+            .unwrap_or_else(begun)
+    };
+    let all: Vec<(&StoreName, QuarantineFact)> = stores.iter().map(|(name, facts)| (name, fact(facts))).collect();
+    // A unit without stores holds nothing.
+    let without = match known.accepted {
+        Some(_) => QuarantineState::Rejoined,
+        None => QuarantineState::Compared,
+    };
+    let rows: Option<Vec<u64>> = all.iter().map(|(_, fact)| fact.rows).collect();
+    let longest = all.iter().filter_map(|(_, fact)| fact.span).max();
+    let first = all.iter().flat_map(|(store, fact)| {
+        fact.first.iter().map(|(table, key)| DivergentRow {
+            store: store.to_string(),
+            table: table.clone(),
+            key: key.clone(),
+        })
+    });
+    let problems = all
+        .iter()
+        .filter_map(|(store, fact)| Some(format!("{store}: {}", fact.message.as_ref()?)));
+    let problems: Vec<_> = problems.collect();
+    QuarantineReport {
+        by: known.by.to_string(),
+        state: all.iter().map(|(_, fact)| fact.state).min().unwrap_or(without),
+        rows: rows.map(|rows| signed(rows.into_iter().sum())),
+        span_ms: longest.map(|span| i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
+        first: first.take(TOLD).collect(),
+        message: (!problems.is_empty()).then(|| problems.join("; ")),
+    }
 }
 
 fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {

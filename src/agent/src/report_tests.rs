@@ -6,6 +6,7 @@ use crate::plan::Ask;
 use jiff::SignedDuration;
 use multiactive_core::promotion::{Progress, StorePosition};
 use multiactive_core::wire::{InFlight, RouterReport};
+use std::time::Duration;
 
 const TABLE: Epoch = Epoch::new(1, 9);
 const OP: Epoch = Epoch::new(1, 7);
@@ -49,6 +50,7 @@ fn said(duty: Duty, stores: &Stores) -> OperationReport {
         routers: &registry,
         lease: None,
         quarantined: None,
+        behind: &[],
     };
     status(known, &[], Timestamp::UNIX_EPOCH).operations.remove(0)
 }
@@ -326,6 +328,7 @@ fn a_store_whose_checksums_fail_says_why_once() {
 
 #[test]
 fn applied_is_what_every_store_stands_at_and_conditions_name_the_first_cause() {
+    let apart = quarantined(false);
     let broken = StoreFacts {
         problem: Some(Problem::new("Unreachable", "no answer")),
         ..StoreFacts::default()
@@ -384,7 +387,8 @@ fn applied_is_what_every_store_stands_at_and_conditions_name_the_first_cause() {
             duties: &[],
             routers: &registry,
             lease: None,
-            quarantined,
+            quarantined: quarantined.map(|_| &apart),
+            behind: &[],
         };
         let status = status(known, &[], Timestamp::UNIX_EPOCH);
         assert_eq!(status.applied.map(|table| table.epoch), applied, "{reason}");
@@ -409,6 +413,7 @@ fn a_conditions_time_moves_only_when_its_status_does() {
             routers: &registry,
             lease: None,
             quarantined: None,
+            behind: &[],
         };
         let status = status(known, before, Timestamp::from_second(second).unwrap());
         status.conditions
@@ -418,4 +423,108 @@ fn a_conditions_time_moves_only_when_its_status_does() {
     let same = told(&Stores::new(), &first, 2);
     let starting = told(&[("a".into(), StoreFacts::default())].into(), &same, 3);
     assert_eq!((ready(&first), ready(&same), ready(&starting)), (1, 1, 3));
+}
+
+fn quarantined(accepted: bool) -> Quarantined {
+    Quarantined {
+        unit: "east".into(),
+        since: TABLE,
+        by: "lost".into(),
+        name: "lost-east".to_owned(),
+        accepted: accepted.then(|| multiactive_core::promotion::Accepted {
+            by: "alice".to_owned(),
+            reason: "INC-7".to_owned(),
+        }),
+    }
+}
+
+#[test]
+fn a_unit_in_quarantine_is_as_far_as_its_slowest_store_and_what_one_does_not_know_nobody_does() {
+    use QuarantineState::{Compared, Comparing, Rejoined};
+    let fact = |state, rows, by: &str| StoreFacts {
+        quarantine: Some(QuarantineFact {
+            state,
+            rows,
+            span: Some(Duration::from_millis(40)),
+            first: vec![("orders".to_owned(), r#"{"id": "a"}"#.to_owned())],
+            ..QuarantineFact::begun(by.into())
+        }),
+        ..StoreFacts::default()
+    };
+    for (a, b, state, rows) in [
+        (
+            fact(Compared, Some(2), "lost"),
+            fact(Compared, Some(3), "lost"),
+            Compared,
+            Some(5),
+        ),
+        (
+            fact(Compared, Some(2), "lost"),
+            fact(Compared, None, "lost"),
+            Compared,
+            None,
+        ),
+        (
+            fact(Rejoined, Some(2), "lost"),
+            fact(Compared, Some(0), "lost"),
+            Compared,
+            Some(2),
+        ),
+        // What a store said of an earlier quarantine.
+        (
+            fact(Rejoined, Some(2), "lost"),
+            fact(Rejoined, Some(2), "before"),
+            Comparing,
+            None,
+        ),
+        (fact(Rejoined, Some(2), "lost"), StoreFacts::default(), Comparing, None),
+    ] {
+        let stores = Stores::from([("a".into(), a), ("b".into(), b)]);
+        let report = quarantine(&quarantined(true), &stores);
+        assert_eq!((report.state, report.rows), (state, rows));
+        assert_eq!((report.by.as_str(), report.span_ms), ("lost", Some(40)));
+        assert_eq!(
+            (report.first[0].store.as_str(), report.first[0].key.as_str()),
+            ("a", r#"{"id": "a"}"#)
+        );
+    }
+    for (accepted, state) in [(false, Compared), (true, Rejoined)] {
+        let report = quarantine(&quarantined(accepted), &Stores::new());
+        assert_eq!(
+            (report.state, report.rows),
+            (state, Some(0)),
+            "without a store nothing differs"
+        );
+    }
+}
+
+#[test]
+fn a_unit_has_caught_up_with_an_operation_once_all_its_stores_have() {
+    let passed = |ops: &[&str]| StoreFacts {
+        passed: ops.iter().map(|op| OperationUid::from(*op)).collect(),
+        ..StoreFacts::default()
+    };
+    let behind = [OperationUid::from("one"), OperationUid::from("two")];
+    for (a, b, want) in [
+        (
+            passed(&["one", "two", "other"]),
+            passed(&["two", "one"]),
+            vec!["one", "two"],
+        ),
+        (passed(&["one", "two"]), passed(&["two"]), vec!["two"]),
+        (passed(&["one"]), StoreFacts::default(), vec![]),
+    ] {
+        let stores = Stores::from([("a".into(), a), ("b".into(), b)]);
+        let known = Known {
+            generation: None,
+            table: Some(TABLE),
+            stores: &stores,
+            duties: &[],
+            routers: &Registry::default(),
+            lease: None,
+            quarantined: None,
+            behind: &behind,
+        };
+        assert_eq!(status(known, &[], Timestamp::UNIX_EPOCH).caught_up, want);
+    }
 }

@@ -324,6 +324,7 @@ mod tests {
             by: "uid".into(),
             name: "lost".to_owned(),
             since: Epoch::new(1, 2),
+            accepted: None,
         });
     }
 

@@ -7,7 +7,7 @@
 
 use super::copies::{Copied, Looked};
 use super::wish::{Target, Wish};
-use super::{LONGEST_PAUSE, Store, timed};
+use super::{LONGEST_PAUSE, Store, returning, timed};
 use crate::backoff::Backoff;
 use crate::facts::{LinkFact, Problem};
 use crate::lost::{self, Cut};
@@ -15,7 +15,7 @@ use crate::plan::Ask;
 use futures::future::join_all;
 use multiactive_api::LinkState as Reported;
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::UnitName;
+use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_stores::driver::{Link, LinkState, lacks};
 use multiactive_stores::{Driver, Error};
 use std::collections::BTreeMap;
@@ -30,11 +30,18 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
     let mut backoff = Backoff::new(LONGEST_PAUSE);
     let mut held = Vec::new();
     while !store.token.is_cancelled() {
-        let (closely, peers) = {
+        let (closely, peers, quarantine) = {
             let wish = wish.borrow_and_update();
-            (asks(&wish), Peers::of(&wish, target))
+            (asks(&wish), Peers::of(&wish, target), returning::asked(&wish, target))
         };
         let all_run = converge(store, target, peers.as_ref(), &mut held).await;
+        let all_run = returning::work(store, target, quarantine.as_ref()).await && all_run;
+        let behind = wish
+            .borrow()
+            .table
+            .clone()
+            .map(|table| lost::was_behind(&table, &target.spec.unit));
+        let all_run = catch_up(store, behind.unwrap_or_default()).await && all_run;
         let pause = match (all_run, closely) {
             (true, true) => LOOK_CLOSELY,
             (true, false) => LOOK,
@@ -46,7 +53,7 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
         let begun = async {
             // An operation that begins asks for a look at once, and so does a unit that is lost; every later change of the
             // table does not.
-            let other = |wish: &Wish| Peers::of(wish, target) != peers;
+            let other = |wish: &Wish| Peers::of(wish, target) != peers || returning::asked(wish, target) != quarantine;
             let waited = wish.wait_for(|wish| (!closely && asks(wish)) || other(wish)).await;
             waited.map(|wish| holds_writes(&wish) && !other(&wish))
         };
@@ -61,6 +68,25 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
         // Writes are held: a look costs the database what the fence and the last rows need.
         if held {
             let _ = store.token.run_until_cancelled(tokio::time::sleep(LOOK_CLOSELY)).await;
+        }
+    }
+}
+
+/// Asks the database of which operations it has all rows by now, of those at whose commit this unit was behind; whether of all.
+async fn catch_up<D: Driver>(store: &Store<D>, behind: Vec<OperationUid>) -> bool {
+    let known = store.board.facts().passed;
+    if behind.iter().all(|uid| known.contains(uid)) {
+        return true;
+    }
+    match timed(&store.metrics, "passed", store.driver.passed(&behind)).await {
+        Ok(passed) => {
+            let all = passed.len() == behind.len();
+            store.board.change(|facts| facts.passed = passed.into_iter().collect());
+            all
+        }
+        Err(error) => {
+            tracing::debug!(error = error.explain(), "it is not known what this store has of others");
+            false
         }
     }
 }
@@ -171,6 +197,8 @@ pub(super) fn note_copy<D: Driver>(store: &Store<D>, from: &UnitName) {
             from,
             LinkFact {
                 state: Reported::Starting,
+                // What is missing is being brought.
+                gap: true,
                 message: Some(message),
             },
         );

@@ -8,6 +8,7 @@ mod copies;
 mod identity;
 mod keeper;
 mod links;
+mod returning;
 mod waiting;
 mod wish;
 
