@@ -240,6 +240,59 @@ async fn who_lacks_rows_gets_them_under_writes_and_the_link_goes_on_exactly_behi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_is_in_the_log_and_that_nobody_sees_yet_is_waited_for() {
+    let members = bereaved().await;
+    let [_, north, south] = &members[..] else {
+        unreachable!()
+    };
+    // As whoever opens slots: so the copy waits behind its slot, and before its snapshot.
+    let there = admin(&north.server).await;
+    let lock = "SELECT pg_advisory_lock_shared(27969, 1003)";
+    there.batch_execute(lock).await.unwrap();
+    let meanwhile = async {
+        let number = async |sql: &str| there.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+        let waits = async |sql: &str| {
+            until("who waits", async || match number(sql).await {
+                0 => Err("nobody".to_owned()),
+                _ => Ok(()),
+            })
+            .await;
+        };
+        waits("SELECT count(*) FROM pg_locks WHERE classid = 27969 AND objid = 1003 AND NOT granted").await;
+        // It is in the log of the new slot, and in the snapshot.
+        insert(&app(&north.server).await, "between", &key_of(1, 5))
+            .await
+            .unwrap();
+        // A commit stands in the log, and waits for a standby before anybody sees it.
+        let set = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'";
+        for sql in [set, "SELECT pg_reload_conf()", "SELECT pg_sleep(0.5)"] {
+            there.batch_execute(sql).await.unwrap();
+        }
+        let writer = app(&north.server).await;
+        let key = key_of(1, 4);
+        let write = tokio::spawn(async move { insert(&writer, "unseen", &key).await.unwrap() });
+        waits("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").await;
+        let unlock = "SELECT pg_advisory_unlock_shared(27969, 1003)";
+        there.batch_execute(unlock).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let reset = "ALTER SYSTEM RESET synchronous_standby_names";
+        for sql in [reset, "SELECT pg_reload_conf()"] {
+            there.batch_execute(sql).await.unwrap();
+        }
+        write.await.unwrap();
+    };
+    let from = peer(north);
+    let (reseeded, ()) = tokio::join!(south.driver.reseed(&from, LONG), meanwhile);
+    reseeded.unwrap();
+    running(south, north).await;
+    equal(north, south, &lost()).await;
+    for id in ["between", "unseen"] {
+        assert!(ids(south).await.contains(&id.to_owned()), "{id}");
+    }
+    nothing_twice(south, north).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_peer_has_not_goes_and_nothing_but_its_own_slots_is_touched() {
     let members = bereaved().await;
     let [_, north, south] = &members[..] else {
