@@ -21,12 +21,17 @@ pub(super) struct Closed {
 /// In ascending order, so that two fences never wait for each other.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(27969, b) FROM unnest($1::int[]) b";
 
+/// Closes slots, and notes how far the log has come: no writer of theirs is in flight.
 const CLOSE: &str = wanted!(
-    "UPDATE multiactive.slot s SET open = false, term = p.term, epoch = p.epoch, server_start = NULL,
-                                   closed = pg_current_wal_insert_lsn()
-     FROM pair p
-     WHERE s.keyspace = $1 AND s.slot = p.slot AND NOT p.open AND s.open AND (s.term, s.epoch) <= (p.term, p.epoch)
-       AND (p.is_term, p.is_epoch) <= (p.term, p.epoch)"
+    ", shut AS (
+         UPDATE multiactive.slot s SET open = false, term = p.term, epoch = p.epoch, server_start = NULL
+         FROM pair p
+         WHERE s.keyspace = $1 AND s.slot = p.slot AND NOT p.open AND s.open AND (s.term, s.epoch) <= (p.term, p.epoch)
+           AND (p.is_term, p.is_epoch) <= (p.term, p.epoch)
+         RETURNING s.slot
+     )
+     INSERT INTO multiactive.closed (keyspace, slot, at) SELECT $1, slot, pg_current_wal_insert_lsn() FROM shut
+     ON CONFLICT (keyspace, slot) DO UPDATE SET at = excluded.at"
 );
 
 /// The newest epoch of a slot to close that is beyond ours.

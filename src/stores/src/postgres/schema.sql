@@ -36,10 +36,6 @@ CREATE TABLE IF NOT EXISTS multiactive.slot (
     PRIMARY KEY (keyspace, slot)
 ) WITH (fillfactor = 50);
 
--- How far the log had come when the slot was closed last: nothing that was written to it here stands behind that. So a peer
--- that has applied that much lacks nothing of it, whoever owns it now (`reseed`). Null where an older version closed it.
-ALTER TABLE multiactive.slot ADD COLUMN IF NOT EXISTS closed pg_lsn;
-
 -- The epoch at which a table found a slot open and left it so, where that is newer than the slot's own: whoever comes with
 -- an older one is refused. Not in the slot's row, for writers hold that locked, or fail where it has changed (`admit`).
 CREATE TABLE IF NOT EXISTS multiactive.kept (
@@ -47,6 +43,16 @@ CREATE TABLE IF NOT EXISTS multiactive.kept (
     slot     integer NOT NULL,
     term     integer NOT NULL,
     epoch    bigint  NOT NULL,
+    PRIMARY KEY (keyspace, slot)
+);
+
+-- How far the log had come when a slot was closed last: nothing that was written to it here stands behind that. So a peer that
+-- has applied that much lacks nothing of it, whoever owns it now (`reseed`). A slot that an older version closed has none. Not
+-- in the slot's row: to add a column, an install would wait for writers that wait for it.
+CREATE TABLE IF NOT EXISTS multiactive.closed (
+    keyspace text    NOT NULL,
+    slot     integer NOT NULL,
+    at       pg_lsn  NOT NULL,
     PRIMARY KEY (keyspace, slot)
 );
 

@@ -26,8 +26,8 @@ const LONGEST: Duration = Duration::from_millis(400);
 /// here opened, as units and positions; the operations by which slots were taken from unit $4; what is amiss in the log of
 /// this unit, $3, until a person has compared; the operations that brought slots to it.
 const SEEN: &str = "
-    SELECT coalesce(range_agg(int4range(s.slot, s.slot, '[]')) FILTER (WHERE s.open), '{}')::text,
-           coalesce(range_agg(int4range(s.slot, s.slot, '[]')) FILTER (WHERE NOT s.open AND s.closed > $2::text::pg_lsn), '{}')::text,
+    SELECT coalesce(range_agg(int4range(slot, slot, '[]')) FILTER (WHERE s.open), '{}')::text,
+           coalesce(range_agg(int4range(slot, slot, '[]')) FILTER (WHERE NOT s.open AND c.at > $2::text::pg_lsn), '{}')::text,
            (SELECT coalesce(array_agg(w.unit || ' ' || w.position), '{}')
             FROM (SELECT w.unit, max(w.position::pg_lsn)::text AS position
                   FROM multiactive.opening o, unnest(o.units, o.positions) AS w(unit, position)
@@ -38,7 +38,7 @@ const SEEN: &str = "
            (SELECT coalesce(array_agg(DISTINCT b.op), '{}')
             FROM (SELECT o.op FROM multiactive.opening o WHERE o.unit = $3
                   UNION ALL SELECT l.op FROM multiactive.lost l WHERE l.unit = $3) b)
-    FROM multiactive.slot s WHERE s.keyspace = $1";
+    FROM multiactive.slot s LEFT JOIN multiactive.closed c USING (keyspace, slot) WHERE s.keyspace = $1";
 
 /// Writers of every slot, whoever opens slots, and installs: none of them is in flight while this is held.
 const HOLD: &str = "SELECT pg_advisory_xact_lock(27969, 1003); SELECT pg_advisory_xact_lock_shared(27969, 1000);
@@ -92,7 +92,8 @@ pub(super) struct Frozen {
 /// All that the role may read. The sharded tables come first.
 pub(super) fn tables(spec: &StoreSpec) -> Vec<String> {
     let sharded = spec.tables.iter().map(|table| qualified(&table.name));
-    let ours = ["slot", "opening", "lost", "breach", "cut", "marker"].map(|table| format!("multiactive.{table}"));
+    let ours =
+        ["slot", "closed", "opening", "lost", "breach", "cut", "marker"].map(|table| format!("multiactive.{table}"));
     sharded.chain(ours).collect()
 }
 
