@@ -288,26 +288,22 @@ fn superseded(op: &Operation) -> Option<OperationUid> {
     Some(superseded.uid.clone())
 }
 
-/// In Verify the lag is asked for besides: writes are held right after it, and it may take hours.
-fn ask_besides(op: &Operation, unit: &UnitName, role: Role) -> Option<Ask> {
+/// What is asked for besides. In Verify the lag: writes are held right after it, and it may take hours. And who gets the
+/// sources' rows writes heartbeats until all has arrived: what the others have applied of its own log is waited for too, and
+/// two links of a log in which nothing is written may have begun at different places in it.
+fn ask_besides(op: &Operation, unit: &UnitName, role: Role) -> Vec<Ask> {
     match (op.step, role) {
-        (Step::Verify, Role::Source) => Some(Ask::Beat),
+        (Step::Verify, Role::Source)
+        | (
+            Step::Check | Step::Prepare | Step::Hold | Step::Fence | Step::Cut | Step::Drain,
+            Role::Target | Role::Member,
+        ) => vec![Ask::Beat],
         (Step::Verify, Role::Target | Role::Member) => {
             let sources = op.sources().into_iter().filter(|source| *source != unit);
-            Some(Ask::Lag(sources.cloned().collect()))
+            vec![Ask::Lag(sources.cloned().collect()), Ask::Beat]
         }
-        (
-            Step::Check
-            | Step::Prepare
-            | Step::Hold
-            | Step::Fence
-            | Step::Cut
-            | Step::Drain
-            | Step::Commit
-            | Step::Open
-            | Step::Settle,
-            Role::Source | Role::Target | Role::Member,
-        ) => None,
+        (Step::Check | Step::Prepare | Step::Hold | Step::Fence | Step::Cut | Step::Drain, Role::Source)
+        | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => Vec::new(),
     }
 }
 

@@ -219,11 +219,13 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
             ("south", Role::Member, member),
         ] {
             let duties = duties(&table, &unit.into(), &[("orders".into(), "users".into())], |_, _| true);
-            // A comparison may last, and writes are held right after it: the lag is asked for besides.
+            // A comparison may last, and writes are held right after it: the lag is asked for besides. Until all has
+            // arrived everybody else writes heartbeats, for what is applied of his log is waited for too.
             let besides = match (step, role) {
-                (Step::Verify, Role::Source) => Some(Ask::Beat),
-                (Step::Verify, Role::Target | Role::Member) => Some(Ask::Lag(east.clone())),
-                (_, _) => None,
+                (Step::Verify, Role::Source) => vec![Ask::Beat],
+                (Step::Verify, Role::Target | Role::Member) => vec![Ask::Lag(east.clone()), Ask::Beat],
+                (_, Role::Target | Role::Member) if step <= Step::Drain => vec![Ask::Beat],
+                (_, _) => vec![],
             };
             let asks = [ask].into_iter().chain(besides);
             let stores = asks.map(|ask| StoreDuty {
