@@ -334,6 +334,7 @@ fn the_roles_for_people_are_what_their_names_say() {
             ("abort", "failovers", [false, false, true, true, false]),
             ("acceptdataloss", "failovers", [false, false, true, true, false]),
             ("confirmfenced", "failovers", [false, false, true, true, false]),
+            ("acceptdivergence", "failovers", [false, false, true, true, false]),
             ("restore", "failovers", [false, false, false, false, true]),
             ("patch", "shardranges", [false, true, false, true, false]),
             ("create", "memberclusters", [false, false, false, true, false]),
