@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use multiactive_api::{READY, RECONCILING, STALLED};
+use multiactive_api::{NeededDecision, READY, RECONCILING, STALLED};
 
 /// Puts `new` into `list`; `lastTransitionTime` moves only when `status` flips.
 pub fn set_condition(list: &mut Vec<Condition>, mut new: Condition) {
@@ -97,6 +97,14 @@ pub trait Conditioned {
     fn tells(&self) -> bool {
         true
     }
+
+    /// What else is told of it that `before` did not say: a reason and a message each, as warnings.
+    fn warnings_since(&self, _before: Option<&Self>) -> Vec<(&'static str, String)>
+    where
+        Self: Sized,
+    {
+        Vec::new()
+    }
 }
 
 macro_rules! conditioned {
@@ -131,6 +139,22 @@ impl Conditioned for multiactive_api::ShardRangeStatus {
 impl Conditioned for multiactive_api::FailoverStatus {
     fn conditions(&self) -> &[Condition] {
         &self.conditions
+    }
+
+    /// Each decision that is needed: a second one changes neither readiness nor reason, and one may be needed after the end.
+    fn warnings_since(&self, before: Option<&Self>) -> Vec<(&'static str, String)> {
+        let known = before.map(|before| before.needed.as_slice()).unwrap_or_default();
+        let same =
+            |one: &NeededDecision, other: &NeededDecision| (one.kind, &one.target) == (other.kind, &other.target);
+        let new = self
+            .needed
+            .iter()
+            .filter(|needed| !known.iter().any(|known| same(known, needed)));
+        new.map(|needed| {
+            let message = format!("{}; decide with: {}", needed.why, needed.command);
+            ("DecisionNeeded", message)
+        })
+        .collect()
     }
 }
 
@@ -172,5 +196,49 @@ mod tests {
             assert_eq!(found.last_transition_time, Time(at(want)), "{readiness:?} at {now}");
         }
         assert_eq!(list.len(), 3);
+    }
+
+    #[test]
+    fn each_decision_that_is_needed_is_told_once() {
+        use multiactive_api::{DecisionType, FailoverStatus};
+        let needed = |kind, target: &str| NeededDecision {
+            kind,
+            target: Some(target.to_owned()),
+            why: "why".to_owned(),
+            command: "how".to_owned(),
+        };
+        let status = |needed: &[NeededDecision]| FailoverStatus {
+            needed: needed.to_vec(),
+            ..FailoverStatus::default()
+        };
+        let (one, other) = (
+            needed(DecisionType::ConfirmFenced, "a"),
+            needed(DecisionType::AcceptDataLoss, "a"),
+        );
+        let both = [one.clone(), other.clone()];
+        for (before, after, want) in [
+            (None, status(&both[..1]), 1),
+            (Some(status(&both[..1])), status(&both), 1),
+            (Some(status(&both)), status(&both[..1]), 0),
+            (
+                Some(status(&[one.clone()])),
+                status(&[NeededDecision {
+                    why: "else".to_owned(),
+                    ..one
+                }]),
+                0,
+            ),
+            (
+                Some(status(&[other])),
+                status(&[needed(DecisionType::AcceptDataLoss, "b")]),
+                1,
+            ),
+        ] {
+            assert_eq!(
+                after.warnings_since(before.as_ref()).len(),
+                want,
+                "{before:?} {after:?}"
+            );
+        }
     }
 }

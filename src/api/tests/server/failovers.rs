@@ -88,7 +88,11 @@ fn each_decision_about_a_failover_names_its_target_and_needs_the_verb_of_its_typ
             (&fay, decision("Abort", Some("east-1"), "fay"), abort),
             (&fay, decision("ConfirmFenced", Some("east-1"), "gus"), by),
             (&fay, decision("AcceptDivergence", Some("east-1"), "fay"), None),
-            (&fay, decision("Approve", Some("east-1"), "fay"), Some("Unsupported value")),
+            (
+                &fay,
+                decision("Approve", Some("east-1"), "fay"),
+                Some("Unsupported value"),
+            ),
             (
                 &finn,
                 decision("AcceptDivergence", Some("east-1"), "finn"),

@@ -11,8 +11,7 @@ use multiactive_api::convert;
 use multiactive_api::{Failover, FailoverPlacement, FailoverSpec};
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::{
-    Choosing, FailoverRange, MovingStore, Operation, OperationKind, Placement, Refusal, Skipped, Unusable, begin,
-    choose,
+    Choosing, FailoverRange, MovingStore, Operation, OperationKind, Placement, Refusal, Skipped, begin, choose,
 };
 use multiactive_core::quarantine::Quarantined;
 use multiactive_core::table::RoutingTable;
@@ -266,15 +265,5 @@ fn free_name(scene: &Scene, unit: &str, epoch: i64) -> String {
 /// Whether a choice failed for want of knowledge.
 fn is_unknown(placement: &Placement) -> bool {
     let mut skipped = placement.unplaced.iter().flat_map(|left| &left.skipped);
-    skipped.any(|Skipped { why, .. }| match why {
-        Unusable::ReachUnknown | Unusable::ReadyUnknown => true,
-        Unusable::Lost
-        | Unusable::Unknown
-        | Unusable::Cordoned
-        | Unusable::NoMember(_)
-        | Unusable::Unreachable
-        | Unusable::NotReady(_)
-        | Unusable::Behind(_)
-        | Unusable::MayHaveOpened => false,
-    })
+    skipped.any(|Skipped { why, .. }| why.is_unknown())
 }

@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use multiactive_api::{Failover, convert};
 use multiactive_core::ids::{OperationUid, UnitName};
-use multiactive_core::promotion::{Choosing, FailoverRequest, Placement, Unusable, begin, choose};
+use multiactive_core::promotion::{Choosing, FailoverRequest, Placement, begin, choose};
 use multiactive_core::table::RoutingTable;
 
-/// How long after it was made a Failover waits for what is not known of the units that may take over.
+/// How long after it was seen first a Failover waits for what is not known of the units that may take over.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 
 /// The uid of the object, as its operations'.
@@ -44,10 +44,16 @@ pub fn placement(failover: &Failover, table: &RoutingTable, inputs: &Inputs) -> 
     })
 }
 
-/// What comes of it.
-pub fn begins(failover: &Failover, table: &RoutingTable, inputs: &Inputs, now: Timestamp) -> (Begins, Placement) {
+/// What comes of it; `waited` is for how long this process has seen it wait.
+pub fn begins(
+    failover: &Failover,
+    table: &RoutingTable,
+    inputs: &Inputs,
+    waited: SignedDuration,
+    now: Timestamp,
+) -> (Begins, Placement) {
     let placement = placement(failover, table, inputs);
-    if let Some(until) = waits(failover, inputs, &placement, now) {
+    if let Some(until) = waits(inputs, &placement, waited, now) {
         return (Begins::Waits(until), placement);
     }
     let begun = request(failover, inputs, placement.clone())
@@ -59,28 +65,18 @@ pub fn begins(failover: &Failover, table: &RoutingTable, inputs: &Inputs, now: T
 }
 
 /// Until when it waits for what a unit has not said yet. A failover is in haste, so not for long, but just after a start
-/// nothing is known of anybody.
-fn waits(failover: &Failover, inputs: &Inputs, placement: &Placement, now: Timestamp) -> Option<Timestamp> {
+/// nothing is known of anybody. No time that another machine wrote counts.
+fn waits(inputs: &Inputs, placement: &Placement, waited: SignedDuration, now: Timestamp) -> Option<Timestamp> {
     let placed = placement.placed.iter().flat_map(|placed| &placed.skipped);
     let mut skipped = placed.chain(placement.unplaced.iter().flat_map(|unplaced| &unplaced.skipped));
-    let unknown = skipped.any(|skipped| match &skipped.why {
-        Unusable::ReachUnknown | Unusable::ReadyUnknown => true,
-        Unusable::Lost
-        | Unusable::Unknown
-        | Unusable::Cordoned
-        | Unusable::NoMember(_)
-        | Unusable::Unreachable
-        | Unusable::NotReady(_)
-        | Unusable::Behind(_)
-        | Unusable::MayHaveOpened => false,
-    });
-    let made = failover.creation_timestamp().map(|time| time.0);
-    let until = made.and_then(|made| made.checked_add(PATIENCE).ok());
-    let until = match inputs.settling {
-        true => now.checked_add(SignedDuration::from_secs(1)).ok(),
-        false => until.filter(|until| *until > now),
+    if !skipped.any(|skipped| skipped.why.is_unknown()) {
+        return None;
+    }
+    let left = match inputs.settling {
+        true => SignedDuration::from_secs(1),
+        false => PATIENCE - waited,
     };
-    until.filter(|_| unknown)
+    left.is_positive().then(|| now.checked_add(left).ok()).flatten()
 }
 
 fn request(failover: &Failover, inputs: &Inputs, placement: Placement) -> Result<FailoverRequest, Refused> {

@@ -369,8 +369,14 @@ impl After {
                 let version = number(answer.resource_version());
                 self.written(|written| written.insert(key, Written { version, says }));
                 let old = held.map(Conditioned::conditions).unwrap_or_default();
-                if wanted.tells() {
-                    self.readiness_event(object, old, wanted.conditions());
+                let told = wanted
+                    .tells()
+                    .then(|| self.readiness_event(object, old, wanted.conditions()));
+                let told = told.flatten();
+                for (reason, message) in wanted.warnings_since(held) {
+                    if told.as_ref() != Some(&message) {
+                        self.ctx.event(object, EventType::Warning, reason, message);
+                    }
                 }
                 true
             }
@@ -400,21 +406,25 @@ impl After {
         with(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Tells when an object becomes ready or ceases to be, and why.
-    fn readiness_event<K: Resource<DynamicType = ()>>(&self, object: &K, old: &[Condition], new: &[Condition]) {
+    /// Tells when an object becomes ready or ceases to be, and why; what was told.
+    fn readiness_event<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        old: &[Condition],
+        new: &[Condition],
+    ) -> Option<String> {
         let reason = |list: &[Condition]| list.first().map(|condition| condition.reason.clone());
         if is_ready(old) == is_ready(new) && reason(old) == reason(new) {
-            return;
+            return None;
         }
-        let Some(condition) = new.iter().find(|condition| condition.type_ == multiactive_api::READY) else {
-            return;
-        };
+        let condition = new.iter().find(|condition| condition.type_ == multiactive_api::READY)?;
         let kind = match condition.status.as_str() {
             "True" => EventType::Normal,
             _ => EventType::Warning,
         };
         self.ctx
             .event(object, kind, &condition.reason, condition.message.clone());
+        Some(condition.message.clone())
     }
 }
 

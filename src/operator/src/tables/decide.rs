@@ -203,7 +203,7 @@ fn failover_admission(
             decided.misfits.insert(uid, refused_text(&refusal.why));
             continue;
         }
-        let (begins, placement) = failovers::begins(failover, table, inputs, now);
+        let (begins, placement) = failovers::begins(failover, table, inputs, memory.lasting.waited(&uid), now);
         decided.placements.insert(uid.clone(), placement);
         // Without the finalizer: it is being added, and its arrival wakes us.
         let held = failover.finalizers().iter().any(|f| f == OPERATION_FINALIZER);

@@ -3,6 +3,7 @@
 //! for so long has, though the clock of the day was set meanwhile.
 
 use super::Inputs;
+use crate::failovers::request::uid_of;
 use crate::promotions::seen::seen;
 use jiff::{SignedDuration, Timestamp};
 use multiactive_core::ids::{OperationUid, StoreName, UnitName};
@@ -44,6 +45,8 @@ impl SteadyClock {
 pub struct Lasting {
     operations: BTreeMap<OperationUid, Since>,
     stores: BTreeMap<(UnitName, StoreName), Timestamp>,
+    /// Failovers, whether they have begun or not.
+    failovers: BTreeMap<OperationUid, Timestamp>,
     looked: Option<Timestamp>,
 }
 
@@ -62,6 +65,11 @@ impl Lasting {
             .iter()
             .filter(|(_, since)| now.duration_since(**since) >= SILENT);
         inputs.silent_stores = long.map(|(store, _)| store.clone()).collect();
+        let failovers: BTreeSet<OperationUid> = inputs.failovers.iter().map(|failover| uid_of(failover)).collect();
+        self.failovers.retain(|uid, _| failovers.contains(uid));
+        for uid in failovers {
+            self.failovers.entry(uid).or_insert(now);
+        }
         let operations = table.map(|table| table.operations.as_slice()).unwrap_or_default();
         self.operations
             .retain(|uid, _| operations.iter().any(|op| op.uid == *uid));
@@ -94,6 +102,12 @@ impl Lasting {
                 .collect(),
             entered: known.entered.iter().map(|(step, at)| (*step, today(*at))).collect(),
         }
+    }
+
+    /// For how long a Failover has been seen; nothing where it has not.
+    pub fn waited(&self, failover: &OperationUid) -> SignedDuration {
+        let since = self.failovers.get(failover).zip(self.looked);
+        since.map_or(SignedDuration::ZERO, |(since, looked)| looked.duration_since(*since))
     }
 
     /// When a database counts as silent that does not yet, by the clock of the day, which now says `now`.

@@ -136,3 +136,27 @@ fn a_database_is_silent_once_its_agent_has_said_so_for_long_and_an_agent_that_is
     }
     assert_eq!(lasting.wake_at(at(48)), None);
 }
+
+#[test]
+fn a_failover_has_waited_since_it_was_seen_first_whenever_it_was_made() {
+    let failover = |name: &str| {
+        let mut object: multiactive_api::Failover =
+            crate::fixtures::object("Failover", name, json!({"lostUnit": "a", "expectedEpoch": 3}));
+        object.metadata.uid = Some(name.to_owned());
+        // By a clock that is a day ahead.
+        let made = Timestamp::from_second(86_400).unwrap();
+        object.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(made));
+        std::sync::Arc::new(object)
+    };
+    let mut lasting = Lasting::default();
+    let mut waited = |second, names: &[&str]| {
+        let mut seen = inputs(json!({}));
+        seen.failovers = names.iter().map(|name| failover(name)).collect();
+        lasting.look(None, &mut seen, at(second));
+        ["one", "two"].map(|name| lasting.waited(&name.into()).as_secs())
+    };
+    assert_eq!(waited(10, &["one"]), [0, 0]);
+    assert_eq!(waited(13, &["one", "two"]), [3, 0]);
+    assert_eq!(waited(20, &["two"]), [0, 7], "one is gone");
+    assert_eq!(waited(21, &["one", "two"]), [0, 8]);
+}

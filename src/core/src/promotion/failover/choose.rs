@@ -63,6 +63,23 @@ pub enum Unusable {
     MayHaveOpened,
 }
 
+impl Unusable {
+    /// Whether only something is not known yet: a moment later it may be usable.
+    pub fn is_unknown(&self) -> bool {
+        match self {
+            Self::ReachUnknown | Self::ReadyUnknown => true,
+            Self::Lost
+            | Self::Unknown
+            | Self::Cordoned
+            | Self::NoMember(_)
+            | Self::Unreachable
+            | Self::NotReady(_)
+            | Self::Behind(_)
+            | Self::MayHaveOpened => false,
+        }
+    }
+}
+
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
