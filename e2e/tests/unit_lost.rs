@@ -194,7 +194,16 @@ async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<
         .moved("home", LOST, json!({"type": "Ranges", "ranges": ["users-2"]}), "Full")
         .await?;
     acknowledges(&load, LOST, Timestamp::now()).await?;
-    stage.judge(load).await.map(drop)
+    let record = load.stop().await;
+    println!("{}", record.summary());
+    ensure!(record.failures() == 0, "{} orders failed", record.failures());
+    let findings = examine(&stage.world.regions, &stage.table().await?, &record).await?;
+    // Whose order was lost has a hole there, which no later order fills.
+    let of_these = |order: &&String| users.iter().any(|user| order.contains(&format!("-{user}:")));
+    let out_of_order: Vec<_> = findings.out_of_order.iter().filter(of_these).collect();
+    let nothing = findings.lost.is_empty() && findings.taken_twice.is_empty() && findings.differing.is_empty();
+    ensure!(nothing && out_of_order.is_empty(), "{findings:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

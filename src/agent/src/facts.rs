@@ -135,7 +135,7 @@ pub struct StoreFacts {
     pub ended: Vec<String>,
     /// While the unit is in quarantine.
     pub quarantine: Option<QuarantineFact>,
-    /// The operations that brought slots elsewhere and of which it is known to have all rows.
+    /// The operations that brought slots elsewhere and of which it is known to have all rows, or that did not concern it.
     pub passed: BTreeSet<OperationUid>,
     /// Its answers to the operations that run.
     pub answers: BTreeMap<OperationUid, Answer>,

@@ -2,7 +2,7 @@
 
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, UnitName};
-use multiactive_core::promotion::Step;
+use multiactive_core::promotion::{OperationKind, Step};
 use multiactive_core::quarantine::{self, Quarantined};
 use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
@@ -18,7 +18,7 @@ pub fn quarantined<'a>(table: &'a RoutingTable, unit: &UnitName) -> Option<&'a Q
 pub struct Quarantine {
     /// The Failover, by its uid.
     pub by: OperationUid,
-    /// The operations of it that took slots.
+    /// The failovers that ended: those that took its slots are among them, and of the others nothing waits here.
     pub parts: Vec<OperationUid>,
     /// The table that did it: a store that stands there has nothing open any more.
     pub since: Epoch,
@@ -37,8 +37,8 @@ impl Quarantine {
     pub fn of(table: &RoutingTable, unit: &UnitName, keyspace: &KeyspaceName) -> Option<Self> {
         let known = quarantined(table, unit)?;
         let lost = quarantine::lost(table);
-        let finished = table.finished.iter().map(|done| &done.uid);
-        let parts = finished.filter(|uid| uid.object() == known.by);
+        let finished = table.finished.iter();
+        let failovers = finished.filter(|done| done.kind == OperationKind::Failover);
         let mut owners: BTreeMap<&UnitName, SlotSet> = BTreeMap::new();
         let spans = table.keyspace(keyspace).map_or(&[][..], |found| &found.spans);
         for span in spans {
@@ -50,7 +50,7 @@ impl Quarantine {
         }
         Some(Self {
             by: known.by.clone(),
-            parts: parts.cloned().collect(),
+            parts: failovers.map(|done| done.uid.clone()).collect(),
             since: known.since,
             settled: !table.operations.iter().any(|op| op.lost() == Some(unit)),
             accepted: known.accepted.is_some(),
@@ -98,8 +98,11 @@ pub fn back(table: &RoutingTable, unit: &UnitName) -> Option<Epoch> {
     (!quarantine::lost(table).contains(unit)).then_some(granted.at)
 }
 
-/// The operations that the table remembers and at whose commit the unit was behind.
-pub fn was_behind(table: &RoutingTable, unit: &UnitName) -> Vec<OperationUid> {
+/// The operations that the table remembers and at whose commit the unit was behind, each with the keyspaces whose slots it
+/// moved; none where an older operator did not note them: then all may be concerned.
+pub fn was_behind(table: &RoutingTable, unit: &UnitName) -> Vec<(OperationUid, Vec<KeyspaceName>)> {
     let finished = table.finished.iter().filter(|done| done.behind.contains(unit));
-    finished.map(|done| done.uid.clone()).collect()
+    finished
+        .map(|done| (done.uid.clone(), done.keyspaces.clone()))
+        .collect()
 }

@@ -136,10 +136,17 @@ async fn write(api: &Api<UnitAssignment>, name: &str, status: &UnitAssignmentSta
 
 /// The whole status as a merge patch: lists are replaced whole, and what is not said any more is removed.
 fn merge_patch(status: &UnitAssignmentStatus) -> Result<Value, serde_json::Error> {
-    let mut fields = json!({"observedGeneration": null, "conditions": null, "applied": null, "lease": null});
+    let mut fields = json!({
+        "observedGeneration": null, "conditions": null, "applied": null, "lease": null, "caughtUp": null, "quarantine": null,
+    });
     if let (Value::Object(fields), Value::Object(mut said)) = (&mut fields, serde_json::to_value(status)?) {
         if let Some(Value::Object(lease)) = said.get_mut("lease") {
             lease.entry("message").or_insert(Value::Null);
+        }
+        if let Some(Value::Object(quarantine)) = said.get_mut("quarantine") {
+            for field in ["rows", "spanMs", "first", "message"] {
+                quarantine.entry(field).or_insert(Value::Null);
+            }
         }
         fields.extend(said);
     }
@@ -151,7 +158,9 @@ mod tests {
     use super::*;
     use http::{Request, Response};
     use kube::client::Body;
-    use multiactive_api::{AppliedTable, LeaseReport, LeaseState, OperationReport, RouterStatus};
+    use multiactive_api::{
+        AppliedTable, LeaseReport, LeaseState, OperationReport, QuarantineReport, QuarantineState, RouterStatus,
+    };
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
     use tower::BoxError;
@@ -172,9 +181,26 @@ mod tests {
             }),
             ..status(7)
         };
+        let apart = || UnitAssignmentStatus {
+            quarantine: Some(QuarantineReport {
+                by: "lost".to_owned(),
+                state: QuarantineState::Compared,
+                rows: None,
+                span_ms: None,
+                first: Vec::new(),
+                message: None,
+            }),
+            ..status(7)
+        };
         for (status, pointer, want) in [
             (UnitAssignmentStatus::default(), "/status/applied", Value::Null),
             (UnitAssignmentStatus::default(), "/status/lease", Value::Null),
+            (UnitAssignmentStatus::default(), "/status/caughtUp", Value::Null),
+            (UnitAssignmentStatus::default(), "/status/quarantine", Value::Null),
+            (apart(), "/status/quarantine/rows", Value::Null),
+            (apart(), "/status/quarantine/first", Value::Null),
+            (apart(), "/status/quarantine/spanMs", Value::Null),
+            (apart(), "/status/quarantine/message", Value::Null),
             (told(None), "/status/lease/message", Value::Null),
             (told(Some("late")), "/status/lease/message", json!("late")),
         ] {

@@ -13,7 +13,7 @@ use multiactive_api::{
     STALLED, StoreChecksums, TablePosition, UnitAssignmentStatus,
 };
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::{OperationUid, StoreName};
+use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName};
 use multiactive_core::promotion::{Reach, Step};
 use multiactive_core::quarantine::Quarantined;
 use multiactive_core::wire::PROTOCOL;
@@ -36,7 +36,7 @@ pub struct Known<'a> {
     /// What the table remembers of the unit, while it is in quarantine.
     pub quarantined: Option<&'a Quarantined>,
     /// The operations that the table remembers and at whose commit the unit was behind.
-    pub behind: &'a [OperationUid],
+    pub behind: &'a [(OperationUid, Vec<KeyspaceName>)],
 }
 
 /// The status that says it; conditions keep their times from `before` where nothing changed.
@@ -181,8 +181,9 @@ fn conditions(known: Known<'_>, applied: Option<Epoch>, before: &[Condition], no
 
 /// The operations at whose commit the unit was behind, and of which every store has all rows by now.
 fn caught_up(known: Known<'_>) -> Vec<String> {
-    let passed = |uid: &&OperationUid| known.stores.values().all(|store| store.passed.contains(*uid));
-    known.behind.iter().filter(passed).map(ToString::to_string).collect()
+    let passed = |uid: &OperationUid| known.stores.values().all(|store| store.passed.contains(uid));
+    let behind = known.behind.iter().map(|(uid, _)| uid);
+    behind.filter(|uid| passed(uid)).map(ToString::to_string).collect()
 }
 
 /// How many rows are told.

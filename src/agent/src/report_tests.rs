@@ -504,7 +504,7 @@ fn a_unit_has_caught_up_with_an_operation_once_all_its_stores_have() {
         passed: ops.iter().map(|op| OperationUid::from(*op)).collect(),
         ..StoreFacts::default()
     };
-    let behind = [OperationUid::from("one"), OperationUid::from("two")];
+    let behind = ["one", "two"].map(|uid| (OperationUid::from(uid), Vec::new()));
     for (a, b, want) in [
         (
             passed(&["one", "two", "other"]),

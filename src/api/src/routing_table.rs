@@ -316,6 +316,10 @@ pub struct TableFinished {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub behind: Vec<String>,
+    /// Where some were: the keyspaces whose slots moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::labels")]
+    pub keyspaces: Vec<String>,
     /// Links and routers of bystanders that were not as they shall be when it ended, each in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::messages")]

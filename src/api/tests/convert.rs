@@ -61,6 +61,7 @@ fn table() -> RoutingTable {
         at: at("2026-11-22T11:00:00.5Z"),
         epoch: Epoch::new(1, 30),
         behind: vec!["south".into()],
+        keyspaces: Vec::new(),
         unsettled: vec!["west/r1 routes by an older table".into()],
         loss: None,
         history: history.clone(),

@@ -103,7 +103,13 @@ pub fn is_quarantined(table: &RoutingTable, unit: &UnitName) -> bool {
 /// Puts a unit into quarantine, at the table's epoch. What it still owns is fenced: nobody could take its slots (no
 /// failover unit was usable), and it must not serve them either, for its lease is one for all.
 pub(crate) fn quarantine(table: &mut RoutingTable, unit: &UnitName, by: OperationUid, name: &str) {
-    if !is_quarantined(table, unit) {
+    // What a later Failover took is listed and accepted anew.
+    let known = table
+        .quarantined
+        .iter()
+        .any(|known| known.unit == *unit && known.by == by);
+    if !known {
+        table.quarantined.retain(|known| known.unit != *unit);
         table.quarantined.push(Quarantined {
             unit: unit.clone(),
             since: table.epoch,

@@ -72,6 +72,7 @@ fn what_ended_once_does_nothing_when_it_comes_again() {
         at: at(0),
         epoch: table.epoch,
         behind: Vec::new(),
+        keyspaces: Vec::new(),
         unsettled: Vec::new(),
         loss: None,
         history: Vec::new(),

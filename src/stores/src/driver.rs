@@ -437,8 +437,10 @@ pub trait Driver: Send + Sync {
     /// third member, or the right to read them is missing. [`Error::TimedOut`] after `timeout`.
     fn reseed(&self, from: &Peer, timeout: Duration) -> impl Future<Output = Result<Reseeded, Error>> + Send;
 
-    /// Of these operations, those that brought slots elsewhere and of which all rows are here that their former owners wrote:
-    /// the link from who opened them has passed the opening, or its rows were copied since.
+    /// Of these operations, those that brought slots elsewhere and of which all rows are here that their former owners wrote,
+    /// and no more: the link from who opened them has passed the opening, or its rows were copied since. Who had received more
+    /// of a lost unit than the new owner finds a gap of the link from there, which a copy of its rows ends. Asked only once
+    /// every lost unit is cut off here.
     ///
     /// # Errors
     ///

@@ -620,3 +620,88 @@ async fn of_several_tables_only_slots_that_differ_are_copied_whatever_their_colu
 async fn admin_count(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_had_received_more_than_the_new_owner_has_not_passed_before_the_surplus_is_gone() {
+    let members = mesh(&["east-1", "north-1", "south-1"]).await;
+    let [east, north, south] = &members[..] else {
+        unreachable!()
+    };
+    east.driver.apply(epoch(1), &[open(lost(), 1)], LIMITS).await.unwrap();
+    let writer = app(&east.server).await;
+    insert(&writer, "all", &key_of(1, 0)).await.unwrap();
+    stops(north, east, 1).await;
+    insert(&writer, "south only", &key_of(1, 1)).await.unwrap();
+    writer
+        .batch_execute("DELETE FROM orders WHERE id = 'all'")
+        .await
+        .unwrap();
+    stops(south, east, 1).await;
+    east.server.kill_9().await;
+    let uid = op("failover");
+    let at = north.driver.cut(&east.unit, &uid, epoch(2)).await.unwrap();
+    running(south, north).await;
+    running(north, south).await;
+    take_over(east, north, &uid, &at.position.unwrap()).await;
+    let writer = app(&north.server).await;
+    writer
+        .batch_execute("UPDATE orders SET amount = 7 WHERE id = 'all'")
+        .await
+        .unwrap();
+    insert(&writer, "new", &key_of(1, 2)).await.unwrap();
+    // South was away when the others cut east off: north's opening has passed here before it does.
+    until("the new owner's row", async || {
+        let here = ids(south).await;
+        here.contains(&"new".to_owned())
+            .then_some(())
+            .ok_or(format!("{here:?}"))
+    })
+    .await;
+    south.driver.cut(&east.unit, &uid, epoch(2)).await.unwrap();
+    assert_eq!(south.driver.passed(&[uid.clone()]).await.unwrap(), []);
+    let link = link_of(south, north).await;
+    assert!(
+        link.gap
+            .unwrap()
+            .contains("had received more of a lost unit than north-1")
+    );
+    assert_eq!(link.lacking, Some(Lacking::Unknown), "a copy ends it");
+    assert_eq!(ids(south).await, ["new", "south only"]);
+
+    let copied = south.driver.reseed(&peer(north), LONG).await.unwrap();
+    assert_eq!((copied.written, copied.removed), (1, 1));
+    equal(north, south, &lost()).await;
+    assert_eq!(running(south, north).await.gap, None);
+    assert_eq!(south.driver.passed(&[uid.clone()]).await.unwrap(), [uid.clone()]);
+    assert_eq!(
+        south.driver.passed(&[uid.clone()]).await.unwrap(),
+        [uid],
+        "and stays so"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_a_policy_hides_are_an_error_and_none_of_them_is_taken_for_missing() {
+    let members = bereaved().await;
+    let [_, north, south] = &members[..] else {
+        unreachable!()
+    };
+    let there = admin(&north.server).await;
+    let hidden = "ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+                  CREATE POLICY tenants ON orders TO shop_app USING (true)";
+    there.batch_execute(hidden).await.unwrap();
+    let before = ids(south).await;
+    let refused = south.driver.reseed(&peer(north), LONG).await.unwrap_err();
+    assert!(
+        refused.explain().contains("row-level security"),
+        "{}",
+        refused.explain()
+    );
+    assert_eq!(ids(south).await, before);
+    there
+        .batch_execute("ALTER ROLE multiactive_replication BYPASSRLS")
+        .await
+        .unwrap();
+    south.driver.reseed(&peer(north), LONG).await.unwrap();
+    equal(north, south, &lost()).await;
+}

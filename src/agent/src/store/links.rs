@@ -15,7 +15,8 @@ use crate::plan::Ask;
 use futures::future::join_all;
 use multiactive_api::LinkState as Reported;
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::ids::{KeyspaceName, OperationUid, UnitName};
+use multiactive_core::table::RoutingTable;
 use multiactive_stores::driver::{Link, LinkState, lacks};
 use multiactive_stores::{Driver, Error};
 use std::collections::BTreeMap;
@@ -36,12 +37,14 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
         };
         let all_run = converge(store, target, peers.as_ref(), &mut held).await;
         let all_run = returning::work(store, target, quarantine.as_ref()).await && all_run;
-        let behind = wish
+        // Who may have more of a lost unit than its new owner must have cut it off before it says what it has.
+        let cut_off = |peers: &Peers| peers.cuts.iter().all(|cut| held.contains(cut));
+        let table = wish
             .borrow()
             .table
             .clone()
-            .map(|table| lost::was_behind(&table, &target.spec.unit));
-        let all_run = catch_up(store, behind.unwrap_or_default()).await && all_run;
+            .filter(|_| peers.as_ref().is_some_and(cut_off));
+        let all_run = catch_up(store, target, table.as_deref()).await && all_run;
         let pause = match (all_run, closely) {
             (true, true) => LOOK_CLOSELY,
             (true, false) => LOOK,
@@ -73,15 +76,24 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
 }
 
 /// Asks the database of which operations it has all rows by now, of those at whose commit this unit was behind; whether of all.
-async fn catch_up<D: Driver>(store: &Store<D>, behind: Vec<OperationUid>) -> bool {
+async fn catch_up<D: Driver>(store: &Store<D>, target: &Target, table: Option<&RoutingTable>) -> bool {
+    let Some(table) = table else { return false };
+    let behind = lost::was_behind(table, &target.spec.unit);
     let known = store.board.facts().passed;
-    if behind.iter().all(|uid| known.contains(uid)) {
+    if behind.iter().all(|(uid, _)| known.contains(uid)) {
         return true;
     }
-    match timed(&store.metrics, "passed", store.driver.passed(&behind)).await {
+    let keyspace = &target.spec.keyspace.name;
+    let concerns = |keyspaces: &[KeyspaceName]| keyspaces.is_empty() || keyspaces.contains(keyspace);
+    let (mine, others): (Vec<_>, Vec<_>) = behind.into_iter().partition(|(_, keyspaces)| concerns(keyspaces));
+    let mine: Vec<OperationUid> = mine.into_iter().map(|(uid, _)| uid).collect();
+    match timed(&store.metrics, "passed", store.driver.passed(&mine)).await {
         Ok(passed) => {
-            let all = passed.len() == behind.len();
-            store.board.change(|facts| facts.passed = passed.into_iter().collect());
+            let all = passed.len() == mine.len();
+            let others = others.into_iter().map(|(uid, _)| uid);
+            store
+                .board
+                .change(|facts| facts.passed = passed.into_iter().chain(others).collect());
             all
         }
         Err(error) => {

@@ -89,12 +89,19 @@ async fn come_back<D: Driver>(store: &Store<D>, target: &Target, asked: &Quarant
     for part in &asked.parts {
         timed(&store.metrics, "rejoin", store.driver.rejoin(part)).await?;
     }
+    // Each of them, whatever became of the others: what one copy removes may be in the way of another.
+    let mut failed = None;
     for peer in target.peers.iter().filter(|peer| !asked.lost.contains(&peer.unit)) {
-        let copied = timed(&store.metrics, "reseed", store.driver.reseed(peer, LIMIT)).await?;
-        tracing::info!(
-            from = %peer.unit, slots = %copied.slots, written = copied.written, removed = copied.removed,
-            "rows are those of the owner"
-        );
+        match timed(&store.metrics, "reseed", store.driver.reseed(peer, LIMIT)).await {
+            Ok(copied) => tracing::info!(
+                from = %peer.unit, slots = %copied.slots, written = copied.written, removed = copied.removed,
+                "rows are those of the owner"
+            ),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     // Last of all: whoever asks again is told that nothing is left to do.
     timed(&store.metrics, "rejoin", store.driver.rejoin(&asked.by)).await?;

@@ -291,6 +291,8 @@ pub struct Finished {
     pub epoch: Epoch,
     /// The units that were behind at the commit point.
     pub behind: Vec<UnitName>,
+    /// Where some were: the keyspaces whose slots moved, so that their stores know what they wait for.
+    pub keyspaces: Vec<KeyspaceName>,
     /// What Settle did not wait for any longer: links and routers of bystanders, each in words.
     pub unsettled: Vec<String>,
     /// Of a failover that measured it: what might be lost at most, and what was found later.

@@ -4,12 +4,13 @@ use super::failover::{Failover, Retargeted};
 use super::next::{Evidence, Move};
 use super::operation::{Finished, Operation, OperationKind, Outcome, Step, StepRecord};
 use crate::epoch::Epoch;
-use crate::ids::{OperationUid, UnitName};
+use crate::ids::{KeyspaceName, OperationUid, UnitName};
 use crate::quarantine;
 use crate::slots::SlotSet;
 use crate::span::SpanState;
 use crate::table::{FINISHED_REMEMBERED, RoutingTable};
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 
 /// How much of what did not settle the table remembers.
 const UNSETTLED_TOLD: usize = 16;
@@ -321,6 +322,7 @@ pub(super) fn end(
         kind,
         uid,
         name,
+        moves,
         behind,
         failover,
         history,
@@ -332,7 +334,10 @@ pub(super) fn end(
         // No owner changed: nobody is behind a new one.
         Outcome::Refused { .. } | Outcome::Aborted { .. } => Vec::new(),
     };
+    let keyspaces: BTreeSet<KeyspaceName> = moves.into_iter().map(|slot_move| slot_move.keyspace).collect();
+    let keyspaces = keyspaces.into_iter().filter(|_| !behind.is_empty());
     table.finished.push(Finished {
+        keyspaces: keyspaces.collect(),
         kind,
         uid,
         name,

@@ -51,6 +51,7 @@ fn done(number: usize, outcome: Outcome, loss: Option<Loss>) -> Finished {
         at: Timestamp::UNIX_EPOCH,
         epoch: Epoch::new(1, 9),
         behind: Vec::new(),
+        keyspaces: Vec::new(),
         unsettled: Vec::new(),
         loss,
         history: Vec::new(),

@@ -243,6 +243,7 @@ mod tests {
                 at: Timestamp::UNIX_EPOCH,
                 epoch: Epoch::new(1, 7),
                 behind,
+                keyspaces: Vec::new(),
                 unsettled: Vec::new(),
                 loss: None,
                 history: Vec::new(),

@@ -5,7 +5,7 @@ use super::Inputs;
 use crate::failovers::request::uid_of;
 use crate::failovers::seen::decision;
 use jiff::{SignedDuration, Timestamp};
-use multiactive_api::{QuarantineReport, QuarantineState};
+use multiactive_api::{Failover, QuarantineReport, QuarantineState};
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::{Accepted, DecisionKind, Found, record_found};
 use multiactive_core::quarantine::{Quarantined, accept, rejoin};
@@ -43,6 +43,13 @@ fn found(table: &RoutingTable, known: &Quarantined, report: &QuarantineReport, n
     record_found(table, &known.by, &found)
 }
 
+/// Whether decisions of this object are about this quarantine: it is the Failover that did it, or, where that was deleted,
+/// one of the same unit that was made by whoever had seen the quarantine. It is refused, for nothing is owned, and bears the word.
+fn speaks_of(failover: &Failover, known: &Quarantined) -> bool {
+    let later = u64::try_from(failover.spec.expected_epoch).is_ok_and(|epoch| epoch >= known.since.epoch);
+    uid_of(failover) == known.by || (failover.spec.lost_unit == known.unit.as_str() && later)
+}
+
 /// What differs must be listed before anybody's word for it counts.
 fn accepted(
     table: &RoutingTable,
@@ -51,9 +58,10 @@ fn accepted(
     inputs: &Inputs,
     now: Timestamp,
 ) -> Option<RoutingTable> {
-    let mut failovers = inputs.failovers.iter();
-    let failover = failovers.find(|failover| uid_of(failover) == known.by)?;
-    let mut decisions = failover.spec.decisions.iter().filter_map(decision);
+    let failovers = inputs.failovers.iter().filter(|failover| speaks_of(failover, known));
+    let mut decisions = failovers
+        .flat_map(|failover| &failover.spec.decisions)
+        .filter_map(decision);
     let word = decisions.find(|decision| {
         let this = decision.kind == DecisionKind::AcceptDivergence && decision.target == known.unit.as_str();
         this && decision.counts(now)

@@ -32,6 +32,7 @@ fn table() -> RoutingTable {
             at: at(0),
             epoch: Epoch::new(1, 9),
             behind: Vec::new(),
+            keyspaces: Vec::new(),
             unsettled: Vec::new(),
             loss: Some(Loss {
                 fenced_by: multiactive_core::promotion::FencedBy::Lease,

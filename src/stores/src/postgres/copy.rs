@@ -237,9 +237,10 @@ async fn settle(job: &Job<'_>, session: &Session<'_>, reseeded: &Reseeded) -> Re
     session
         .rows("noting a gap", HEED, &[name, &frozen.seen.breaches])
         .await?;
-    let sql = "INSERT INTO multiactive.passed (op) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING";
+    let sql = "INSERT INTO multiactive.passed (op, owner) SELECT unnest($1::text[]), $2
+               ON CONFLICT (op) DO UPDATE SET units = NULL, positions = NULL, surplus = false";
     session
-        .change("noting what is here now", sql, &[&frozen.seen.brought])
+        .change("noting what is here now", sql, &[&frozen.seen.brought, &unit])
         .await?;
     if let Some(marker) = &frozen.marker {
         let sql =

@@ -72,7 +72,9 @@ BEGIN
         END IF;
         PERFORM pg_sleep(0.02);
     END LOOP;
-    INSERT INTO multiactive.passed (op) VALUES (NEW.op) ON CONFLICT DO NOTHING;
+    -- Where an opening comes with it, that says how far; without, the new owner had nothing of it.
+    INSERT INTO multiactive.passed (op, owner, units, positions)
+    VALUES (NEW.op, NEW.unit, ARRAY[NEW.lost_unit], ARRAY['0/0']) ON CONFLICT DO NOTHING;
     RETURN NULL;
 END
 $quarantine$;
@@ -80,3 +82,22 @@ $quarantine$;
 CREATE OR REPLACE TRIGGER quarantine BEFORE INSERT ON multiactive.lost
 FOR EACH ROW EXECUTE FUNCTION multiactive.quarantine();
 ALTER TABLE multiactive.lost ENABLE REPLICA TRIGGER quarantine;
+
+-- A member that had received more of a lost unit than who took its slots over has rows that nobody owns: the new owner deletes,
+-- changes and inserts without them, and what it writes fails here, or goes wrong in silence. That is the gap of the link from
+-- there, which a copy of the owner's rows ends. Called whenever somebody asks what has passed.
+CREATE OR REPLACE FUNCTION multiactive.note_surplus() RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $surplus$
+    WITH more AS (
+        UPDATE multiactive.passed p SET surplus = true
+        WHERE NOT p.surplus
+          AND EXISTS (SELECT FROM unnest(p.units, p.positions) AS w(unit, position)
+                      JOIN multiactive.cut c ON c.from_unit = w.unit AND c.stands
+                      WHERE c.applied > w.position::pg_lsn)
+        RETURNING p.owner)
+    UPDATE multiactive.link l
+    SET gap = coalesce(l.gap, format('this member had received more of a lost unit than %s, which took its slots over: rows that '
+                                     'nobody owns may be here', l.from_unit)),
+        lacking = NULL, sound = CASE WHEN l.gap IS NULL THEN '0/0' ELSE l.sound END
+    WHERE l.from_unit IN (SELECT m.owner FROM more m)
+$surplus$;

@@ -8,7 +8,7 @@
 use super::connect::Session;
 use super::install::slot_function;
 use super::names::{self, ident, publication, qualified, table};
-use super::pgoutput::{Changed, Decoder};
+use super::pgoutput::{Changed, Damaged, Decoder};
 use super::{Postgres, peer};
 use crate::driver::{Diverged, Peer, TableSpec};
 use crate::error::Error;
@@ -94,8 +94,16 @@ async fn list(pg: &Postgres, op: &OperationUid, owner: &Peer, slots: &SlotSet, t
                 keys.insert(&change.key, change.committed);
             }
             for sharded in &pg.spec.tables {
-                let keys = by_table.remove(&table(&sharded.name)).unwrap_or_default();
-                let keys: Vec<(&Key, i64)> = keys.into_iter().collect();
+                let changed = by_table.remove(&table(&sharded.name)).unwrap_or_default();
+                let columns = primary_key(&session, sharded).await?;
+                let key = |whole: &Key| -> Key {
+                    let columns = columns.iter();
+                    columns
+                        .filter_map(|column| Some((column.clone(), whole.get(column)?.clone())))
+                        .collect()
+                };
+                let keys: BTreeMap<Key, i64> = changed.into_iter().map(|(whole, at)| (key(whole), at)).collect();
+                let keys: Vec<(&Key, i64)> = keys.iter().map(|(key, at)| (key, *at)).collect();
                 for batch in keys.chunks(BATCH) {
                     note(pg, (&session, &there), op, (owner, slots), sharded, batch).await?;
                 }
@@ -114,6 +122,16 @@ async fn list(pg: &Postgres, op: &OperationUid, owner: &Peer, slots: &SlotSet, t
     session.batch("listing what differs", "COMMIT").await?;
     session.keep();
     Ok(())
+}
+
+async fn primary_key(session: &Session<'_>, sharded: &TableSpec) -> Result<Vec<String>, Error> {
+    let sql = "SELECT a.attname::text FROM pg_index i
+               JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+               WHERE i.indrelid = to_regclass($1) AND i.indisprimary";
+    let rows = session
+        .rows("reading the primary key", sql, &[&qualified(&sharded.name)])
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// What the log keeps back for a slot.
@@ -145,10 +163,10 @@ async fn held_back(pg: &Postgres, session: &Session<'_>, slot: &str) -> Result<H
     let mut changed = Vec::new();
     for row in rows {
         let message: &[u8] = row.get(0);
-        changed.extend(decoder.read(message).map_err(|_| Error::Malformed {
-            what: "message of the log",
-            value: format!("{} bytes", message.len()),
-        })?);
+        match decoder.read(message) {
+            Ok(rows) => changed.extend(rows),
+            Err(Damaged) => return Ok(Held::Gone("a message of the log makes no sense".to_owned())),
+        }
     }
     Ok(Held::Back(changed))
 }

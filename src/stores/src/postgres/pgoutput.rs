@@ -11,7 +11,7 @@ pub(super) struct Changed {
     pub(super) schema: String,
     /// The table's name.
     pub(super) table: String,
-    /// The columns of its key, each with its value as text.
+    /// The columns of its replica identity, each with its value as text: the primary key, or all that have a value.
     pub(super) key: BTreeMap<String, String>,
     /// When the transaction was committed, in microseconds since 2000-01-01, by the server's clock.
     pub(super) committed: i64,
@@ -86,11 +86,11 @@ impl Decoder {
         let relation = self.relations.get(&oid).ok_or(Damaged)?;
         let key = |row: &Vec<Option<String>>| -> Result<Changed, Damaged> {
             let columns = relation.columns.iter().zip(row).filter(|((_, key), _)| *key);
-            let key = columns.map(|((name, _), value)| Some((name.clone(), value.clone()?)));
+            let key = columns.filter_map(|((name, _), value)| Some((name.clone(), value.clone()?)));
             Ok(Changed {
                 schema: relation.schema.clone(),
                 table: relation.table.clone(),
-                key: key.collect::<Option<_>>().ok_or(Damaged)?,
+                key: key.collect(),
                 committed: self.committed,
             })
         };

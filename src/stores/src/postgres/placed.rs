@@ -222,6 +222,7 @@ fn parts(spec: &StoreSpec) -> Vec<Part> {
         "tell_birth",
         "introduction",
         "quarantine",
+        "note_surplus",
         "enable",
         "in_lease",
         "arm",

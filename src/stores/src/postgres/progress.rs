@@ -45,7 +45,9 @@ pub(super) async fn opened(pg: &Postgres, op: &OperationUid) -> Result<bool, Err
 pub(super) async fn passed(pg: &Postgres, ops: &[OperationUid]) -> Result<Vec<OperationUid>, Error> {
     let session = pg.server.session().await?;
     let asked: Vec<&str> = ops.iter().map(OperationUid::as_str).collect();
-    let sql = "SELECT op FROM multiactive.passed WHERE op = ANY ($1::text[])";
+    let sql = "SELECT multiactive.note_surplus()";
+    session.rows("looking at what is here", sql, &[]).await?;
+    let sql = "SELECT op FROM multiactive.passed WHERE op = ANY ($1::text[]) AND NOT surplus";
     let rows = session.rows("looking at what is here", sql, &[&asked]).await?;
     session.keep();
     Ok(rows.iter().map(|row| OperationUid(row.get(0))).collect())

@@ -26,6 +26,7 @@ GRANT EXECUTE ON FUNCTION pg_replication_origin_create(text), pg_replication_ori
 
 -- Whose rows others may copy. The agent grants this role SELECT on the sharded tables, and on those few of its schema that
 -- say which slots are open; where a sharded table is not in schema public, GRANT USAGE ON SCHEMA … TO multiactive_copy.
+-- Where a sharded table has row-level security, the replication user needs BYPASSRLS: rows that it may not see are an error.
 CREATE ROLE multiactive_copy NOLOGIN;
 
 -- The replication user reads the log, and rows where some have to be copied; it writes nothing.

@@ -170,11 +170,16 @@ CREATE TABLE IF NOT EXISTS multiactive.opening (
     PRIMARY KEY (unit, op, term, epoch)
 );
 
--- The operations that brought slots elsewhere and of which this server has all rows that their former owners wrote: the link
--- from there has passed the opening, or its rows were copied since.
+-- The operations that brought slots to `owner` and of which this server has all rows that their former owners wrote: the link
+-- from there has passed the opening, up to the positions in it, or the owner's rows were copied since (then without). With
+-- `surplus` it had received more of a lost unit than the new owner, so it has rows that nobody owns: see `note_surplus`.
 CREATE TABLE IF NOT EXISTS multiactive.passed (
-    op text PRIMARY KEY,
-    at timestamptz NOT NULL DEFAULT clock_timestamp()
+    op        text PRIMARY KEY,
+    owner     text,
+    units     text[],
+    positions text[],
+    surplus   boolean NOT NULL DEFAULT false,
+    at        timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 -- Runs in the worker that applies a link, when an opening comes, and lets it pass only where this server has applied
@@ -208,7 +213,8 @@ BEGIN
           AND (p.applied >= w.position::pg_lsn) IS NOT TRUE
         ORDER BY w.unit LIMIT 1;
         IF NOT FOUND THEN
-            INSERT INTO multiactive.passed (op) VALUES (NEW.op) ON CONFLICT DO NOTHING;
+            INSERT INTO multiactive.passed (op, owner, units, positions) VALUES (NEW.op, NEW.unit, NEW.units, NEW.positions)
+            ON CONFLICT (op) DO UPDATE SET units = excluded.units, positions = excluded.positions;
             RETURN NULL;
         END IF;
         PERFORM set_config('application_name', format('awaits %s of %s', missing.position, missing.unit), true);

@@ -22,6 +22,9 @@ pub(super) const ROLE: &str = "multiactive_copy";
 const SHORT: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_millis(400);
 
+/// For how long, in milliseconds, the peer's writers wait at most while a place in the log and a snapshot are taken.
+const HELD: u32 = 2000;
+
 /// Slots that are open, and those that were closed behind $2; what was to be applied elsewhere before slots that were brought
 /// here opened, as units and positions; the operations by which slots were taken from unit $4; what is amiss in the log of
 /// this unit, $3, until a person has compared; the operations that brought slots to it.
@@ -175,12 +178,18 @@ pub(super) async fn freeze(
     loop {
         let holder = there.session().await?;
         holder.prepare("reading a place in the log", PLACE).await?;
+        // The peer ends it by itself where we vanish while its writers wait.
         let hold = format!(
-            "BEGIN; SET LOCAL lock_timeout = {0}; SET LOCAL statement_timeout = {0}; {HOLD}",
+            "BEGIN; SET LOCAL transaction_timeout = {HELD}; SET LOCAL lock_timeout = {0}; SET LOCAL statement_timeout = {0};
+             {HOLD}; SET LOCAL statement_timeout = {HELD}",
             patience.as_millis()
         );
-        match holder.batch("waiting for the peer's writers", &hold).await {
-            Ok(()) => {}
+        let held = async {
+            holder.batch("waiting for the peer's writers", &hold).await?;
+            here_and_now(pg, &holder, snapshot, from, cuts).await
+        };
+        let row = match held.await {
+            Ok(row) => row,
             Err(error) if fence::is_lost_wait(&error) => {
                 // Dropped, it holds nothing: whoever waited goes on, for longer than he waited.
                 drop(holder);
@@ -190,21 +199,33 @@ pub(super) async fn freeze(
                 continue;
             }
             Err(error) => return Err(error),
-        }
-        let links: Vec<_> = cuts.iter().map(|cut| names::link(&pg.spec, cut, &from.unit)).collect();
-        let units: Vec<_> = cuts.iter().map(UnitName::as_str).collect();
-        let row = holder
-            .row(
-                "reading a place in the log",
-                PLACE,
-                &[&from.unit.as_str(), &units, &links],
-            )
-            .await?;
-        snapshot.batch("taking a snapshot", "SELECT 1").await?;
-        holder.batch("letting the peer's writers go on", "ROLLBACK").await?;
+        };
         let seen = see(pg, snapshot, from, sound).await?;
         return Ok(frozen(&row, seen, cuts));
     }
+}
+
+/// The place in the log and the snapshot, while nobody writes; then they go on.
+async fn here_and_now(
+    pg: &Postgres,
+    holder: &Session<'_>,
+    snapshot: &Session<'_>,
+    from: &Peer,
+    cuts: &[UnitName],
+) -> Result<Row, Error> {
+    let links: Vec<_> = cuts.iter().map(|cut| names::link(&pg.spec, cut, &from.unit)).collect();
+    let units: Vec<_> = cuts.iter().map(UnitName::as_str).collect();
+    let row = holder
+        .row(
+            "reading a place in the log",
+            PLACE,
+            &[&from.unit.as_str(), &units, &links],
+        )
+        .await?;
+    // A snapshot that comes too late is taken after the peer let its writers go on: then ending this transaction fails.
+    snapshot.batch("taking a snapshot", "SELECT 1").await?;
+    holder.batch("letting the peer's writers go on", "ROLLBACK").await?;
+    Ok(row)
 }
 
 fn frozen(row: &Row, seen: Seen, cuts: &[UnitName]) -> Frozen {
