@@ -221,7 +221,7 @@ mod tests {
             (Some(status(&both[..1])), status(&both), 1),
             (Some(status(&both)), status(&both[..1]), 0),
             (
-                Some(status(&[one.clone()])),
+                Some(status(std::slice::from_ref(&one))),
                 status(&[NeededDecision {
                     why: "else".to_owned(),
                     ..one

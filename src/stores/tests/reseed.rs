@@ -638,11 +638,11 @@ async fn who_had_received_more_than_the_new_owner_has_not_passed_before_the_surp
         .unwrap();
     stops(south, east, 1).await;
     east.server.kill_9().await;
-    let uid = op("failover");
-    let at = north.driver.cut(&east.unit, &uid, epoch(2)).await.unwrap();
+    let uid = [op("failover")];
+    let at = north.driver.cut(&east.unit, &uid[0], epoch(2)).await.unwrap();
     running(south, north).await;
     running(north, south).await;
-    take_over(east, north, &uid, &at.position.unwrap()).await;
+    take_over(east, north, &uid[0], &at.position.unwrap()).await;
     let writer = app(&north.server).await;
     writer
         .batch_execute("UPDATE orders SET amount = 7 WHERE id = 'all'")
@@ -657,8 +657,8 @@ async fn who_had_received_more_than_the_new_owner_has_not_passed_before_the_surp
             .ok_or(format!("{here:?}"))
     })
     .await;
-    south.driver.cut(&east.unit, &uid, epoch(2)).await.unwrap();
-    assert_eq!(south.driver.passed(&[uid.clone()]).await.unwrap(), []);
+    south.driver.cut(&east.unit, &uid[0], epoch(2)).await.unwrap();
+    assert_eq!(south.driver.passed(&uid).await.unwrap(), []);
     let link = link_of(south, north).await;
     assert!(
         link.gap
@@ -672,12 +672,8 @@ async fn who_had_received_more_than_the_new_owner_has_not_passed_before_the_surp
     assert_eq!((copied.written, copied.removed), (1, 1));
     equal(north, south, &lost()).await;
     assert_eq!(running(south, north).await.gap, None);
-    assert_eq!(south.driver.passed(&[uid.clone()]).await.unwrap(), [uid.clone()]);
-    assert_eq!(
-        south.driver.passed(&[uid.clone()]).await.unwrap(),
-        [uid],
-        "and stays so"
-    );
+    assert_eq!(south.driver.passed(&uid).await.unwrap(), uid);
+    assert_eq!(south.driver.passed(&uid).await.unwrap(), uid, "and stays so");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
