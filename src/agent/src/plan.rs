@@ -289,20 +289,19 @@ fn superseded(op: &Operation) -> Option<OperationUid> {
 }
 
 /// What is asked for besides. In Verify the lag: writes are held right after it, and it may take hours. And who gets the
-/// sources' rows writes heartbeats until all has arrived: what the others have applied of its own log is waited for too, and
-/// two links of a log in which nothing is written may have begun at different places in it.
+/// sources' rows writes heartbeats: what the others have applied of its own log is waited for too, and two links of a log in
+/// which nothing is written may have begun at different places in it. Not while members follow the fences: writes are held,
+/// and what was written before is on its way.
 fn ask_besides(op: &Operation, unit: &UnitName, role: Role) -> Vec<Ask> {
     match (op.step, role) {
         (Step::Verify, Role::Source)
-        | (
-            Step::Check | Step::Prepare | Step::Hold | Step::Fence | Step::Cut | Step::Drain,
-            Role::Target | Role::Member,
-        ) => vec![Ask::Beat],
+        | (Step::Check | Step::Prepare | Step::Cut | Step::Drain, Role::Target | Role::Member) => vec![Ask::Beat],
         (Step::Verify, Role::Target | Role::Member) => {
             let sources = op.sources().into_iter().filter(|source| *source != unit);
             vec![Ask::Lag(sources.cloned().collect()), Ask::Beat]
         }
-        (Step::Check | Step::Prepare | Step::Hold | Step::Fence | Step::Cut | Step::Drain, Role::Source)
+        (Step::Check | Step::Prepare | Step::Cut | Step::Drain, Role::Source)
+        | (Step::Hold | Step::Fence, Role::Source | Role::Target | Role::Member)
         | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => Vec::new(),
     }
 }

@@ -224,6 +224,7 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
             let besides = match (step, role) {
                 (Step::Verify, Role::Source) => vec![Ask::Beat],
                 (Step::Verify, Role::Target | Role::Member) => vec![Ask::Lag(east.clone()), Ask::Beat],
+                (Step::Hold | Step::Fence, _) => vec![],
                 (_, Role::Target | Role::Member) if step <= Step::Drain => vec![Ask::Beat],
                 (_, _) => vec![],
             };
