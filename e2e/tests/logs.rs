@@ -167,11 +167,13 @@ fn errors_are_told_once(lines: &[Line]) -> Result<()> {
         let places = told.iter().map(|line| line.get("target").to_owned());
         places.collect::<BTreeSet<_>>()
     };
-    // Of the same places one example.
-    let twice = by_error.values().filter(|told| places(told).len() > 1);
-    let twice: BTreeMap<_, Vec<_>> = twice
-        .map(|told| (places(told), told.iter().map(|line| &line.text).collect()))
-        .collect();
+    let mut twice: BTreeMap<_, Vec<Vec<&String>>> = BTreeMap::new();
+    for told in by_error.values().filter(|told| places(told).len() > 1) {
+        let texts = told.iter().map(|line| &line.text).collect();
+        twice.entry(places(told)).or_default().push(texts);
+    }
+    // Two calls to a server that is gone may fail at the same moment: who tells another's failure again does so each time.
+    twice.retain(|_, moments| moments.len() > 1);
     ensure!(twice.is_empty(), "told in several places: {twice:#?}");
     Ok(())
 }
