@@ -17,6 +17,7 @@ use multiactive_api::{UnitAssignment, UnitAssignmentStatus};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, StoreName};
 use multiactive_core::promotion::Step;
+use multiactive_core::quarantine;
 use multiactive_core::table::RoutingTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -331,7 +332,7 @@ impl Hand {
             duties: &self.duties,
             routers,
             lease: lease.as_ref(),
-            quarantined: newest.as_deref().and_then(|table| lost::quarantined(table, &unit)),
+            quarantined: newest.as_deref().and_then(|table| quarantine::of(table, &unit)),
             behind: &newest
                 .as_deref()
                 .map(|table| lost::was_behind(table, &unit))

@@ -3,15 +3,10 @@
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, UnitName};
 use multiactive_core::promotion::{OperationKind, Step};
-use multiactive_core::quarantine::{self, Quarantined};
+use multiactive_core::quarantine;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
 use std::collections::BTreeMap;
-
-/// What the table remembers of a unit that is in quarantine.
-pub fn quarantined<'a>(table: &'a RoutingTable, unit: &UnitName) -> Option<&'a Quarantined> {
-    table.quarantined.iter().find(|known| known.unit == *unit)
-}
 
 /// What a table asks of a store whose unit is in quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,26 +30,19 @@ pub struct Quarantine {
 impl Quarantine {
     /// `None` where the unit is not in quarantine.
     pub fn of(table: &RoutingTable, unit: &UnitName, keyspace: &KeyspaceName) -> Option<Self> {
-        let known = quarantined(table, unit)?;
+        let known = quarantine::of(table, unit)?;
         let lost = quarantine::lost(table);
         let finished = table.finished.iter();
         let failovers = finished.filter(|done| done.kind == OperationKind::Failover);
-        let mut owners: BTreeMap<&UnitName, SlotSet> = BTreeMap::new();
-        let spans = table.keyspace(keyspace).map_or(&[][..], |found| &found.spans);
-        for span in spans {
-            let Some(owner) = span.owner.as_ref().filter(|owner| !lost.contains(owner)) else {
-                continue;
-            };
-            let slots = owners.entry(owner).or_default();
-            *slots = slots.union(&SlotSet::range(span.first, span.last));
-        }
+        let owners = table.owners_of(keyspace).into_iter();
+        let owners = owners.filter(|(owner, _)| !lost.contains(owner));
         Some(Self {
             by: known.by.clone(),
             parts: failovers.map(|done| done.uid.clone()).collect(),
             since: known.since,
-            settled: !table.operations.iter().any(|op| op.lost() == Some(unit)),
+            settled: quarantine::taking(table, unit).is_none(),
             accepted: known.accepted.is_some(),
-            owners: owners.into_iter().map(|(unit, slots)| (unit.clone(), slots)).collect(),
+            owners: owners.map(|(unit, slots)| (unit.clone(), slots)).collect(),
             lost,
         })
     }

@@ -29,7 +29,7 @@ pub fn grants(table: &RoutingTable, keyspace: &KeyspaceName, unit: &UnitName) ->
         .operations
         .iter()
         .filter(|op| op.target == *unit && op.step >= Step::Commit);
-    let arriving: Vec<_> = arriving.map(|op| (&op.uid, takes(op, keyspace))).collect();
+    let arriving: Vec<_> = arriving.map(|op| (&op.uid, op.slots_of(keyspace, None))).collect();
     let spans = table.keyspace(keyspace).map_or(&[][..], |found| &found.spans);
     let fencing = fencing(table, keyspace, unit);
     // The table fences what it still owns; that it opens nothing does not depend on that.
@@ -60,16 +60,8 @@ pub fn fencing(table: &RoutingTable, keyspace: &KeyspaceName, unit: &UnitName) -
         .operations
         .iter()
         .filter(fences)
-        .map(|op| leaving(op, unit, keyspace));
+        .map(|op| op.slots_of(keyspace, Some(unit)));
     leaving.fold(SlotSet::default(), |all, slots| all.union(&slots))
-}
-
-/// The slots of a keyspace that an operation moves, from whatever source.
-fn takes(op: &Operation, keyspace: &KeyspaceName) -> SlotSet {
-    let moves = op.moves.iter().filter(|slot_move| slot_move.keyspace == *keyspace);
-    moves
-        .flat_map(|slot_move| slot_move.slots.ranges().iter().copied())
-        .collect()
 }
 
 /// What a unit is to an operation.
@@ -114,8 +106,10 @@ impl Duty {
 pub struct StoreDuty {
     /// The store.
     pub store: StoreName,
-    /// What.
+    /// What it reports about.
     pub ask: Ask,
+    /// What else it does meanwhile.
+    pub besides: Vec<Ask>,
 }
 
 /// A question to a store.
@@ -198,13 +192,10 @@ fn duty(
     } else {
         Role::Member
     };
-    let stores = touched.iter().flat_map(|(store, keyspace)| {
-        let first = Some(ask(op, unit, role, (store, keyspace), quiet, cuts));
-        let asks = first.into_iter().chain(ask_besides(op, unit, role));
-        asks.map(|ask| StoreDuty {
-            store: store.clone(),
-            ask,
-        })
+    let stores = touched.iter().map(|(store, keyspace)| StoreDuty {
+        store: store.clone(),
+        ask: ask(op, unit, role, (store, keyspace), quiet, cuts),
+        besides: ask_besides(op, unit, role),
     });
     let lacked = || {
         let moving = op.stores.iter().filter(|moving| moving.has(unit));
@@ -254,7 +245,7 @@ fn ask(
         },
         (Step::Hold, Role::Source) if !quiet => Ask::Nothing,
         (Step::Hold | Step::Fence, Role::Source) => Ask::Fence {
-            slots: leaving(op, unit, keyspace),
+            slots: op.slots_of(keyspace, Some(unit)),
             budget: op.budgets.fence,
             superseded: superseded(op),
         },
@@ -306,31 +297,12 @@ fn ask_besides(op: &Operation, unit: &UnitName, role: Role) -> Vec<Ask> {
     }
 }
 
-/// The slots of a keyspace that leave a unit.
-fn leaving(op: &Operation, unit: &UnitName, keyspace: &KeyspaceName) -> SlotSet {
-    let moves = op
-        .moves
-        .iter()
-        .filter(|slot_move| slot_move.keyspace == *keyspace && slot_move.source == *unit);
-    moves
-        .flat_map(|slot_move| slot_move.slots.ranges().iter().copied())
-        .collect()
-}
-
 /// The slots of this round that the unit answers for: a source for its own, the target for all.
 fn compared(op: &Operation, unit: &UnitName, role: Role, keyspace: &KeyspaceName) -> SlotSet {
-    let mine = match role {
-        Role::Target => takes(op, keyspace),
-        Role::Source | Role::Member => leaving(op, unit, keyspace),
-    };
-    if op.remaining.is_empty() {
-        return mine;
+    match role {
+        Role::Target => op.round_slots(keyspace, None),
+        Role::Source | Role::Member => op.round_slots(keyspace, Some(unit)),
     }
-    let remaining = op.remaining.iter().filter(|(name, _)| name == keyspace);
-    let remaining: SlotSet = remaining
-        .flat_map(|(_, slots)| slots.ranges().iter().copied())
-        .collect();
-    mine.intersection(&remaining)
 }
 
 #[cfg(test)]

@@ -98,7 +98,9 @@ fn failed_to(step: Step) -> RoutingTable {
 fn asks(table: &RoutingTable, unit: &str) -> Vec<Ask> {
     let duties = duties(table, &unit.into(), &[("orders".into(), "users".into())], |_, _| false);
     let stores = duties.into_iter().flat_map(|duty| duty.stores);
-    stores.map(|asked| asked.ask).collect()
+    stores
+        .flat_map(|asked| std::iter::once(asked.ask).chain(asked.besides))
+        .collect()
 }
 
 fn cut_at(table: &RoutingTable) -> Cut {
@@ -182,8 +184,8 @@ fn a_lost_unit_is_cut_off_from_cut_on_and_until_it_has_rejoined() {
         by: "alice".to_owned(),
         reason: "INC-7".to_owned(),
     };
-    let accepted = multiactive_core::quarantine::accept(&done, &"east".into(), word).unwrap();
-    let rejoined = multiactive_core::quarantine::rejoin(&accepted.unwrap(), &"east".into()).unwrap();
+    let accepted = multiactive_core::rejoin::accept(&done, &"east".into(), word).unwrap();
+    let rejoined = multiactive_core::rejoin::rejoin(&accepted.unwrap(), &"east".into()).unwrap();
     assert_eq!(cuts(&rejoined, &"south".into()), []);
     assert_eq!(back(&rejoined), Some(rejoined.epoch));
     let outcome = Outcome::Aborted {
@@ -239,12 +241,12 @@ fn a_unit_in_quarantine_opens_nothing_whatever_else_its_table_says() {
         table.epoch,
     );
     assert!(open(&table, "east").is_empty());
-    let quarantined = crate::lost::quarantined(&table, &"east".into()).unwrap();
+    let quarantined = multiactive_core::quarantine::of(&table, &"east".into()).unwrap();
     assert_eq!(quarantined.name, "lost-east");
     assert!(
         UNITS[1..]
             .iter()
-            .all(|unit| crate::lost::quarantined(&table, &(*unit).into()).is_none())
+            .all(|unit| multiactive_core::quarantine::of(&table, &(*unit).into()).is_none())
     );
 }
 

@@ -228,18 +228,18 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
                 (_, Role::Target | Role::Member) if step <= Step::Drain => vec![Ask::Beat],
                 (_, _) => vec![],
             };
-            let asks = [ask].into_iter().chain(besides);
-            let stores = asks.map(|ask| StoreDuty {
+            let store = StoreDuty {
                 store: "orders".into(),
                 ask,
-            });
+                besides,
+            };
             let want = Duty {
                 operation: uid.clone(),
                 epoch: table.operations[0].epoch,
                 step,
                 role,
                 quiet: step >= Step::Hold,
-                stores: stores.collect(),
+                stores: vec![store],
                 missing: Vec::new(),
             };
             assert_eq!(duties, [want], "{step} {unit}");

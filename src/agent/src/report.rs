@@ -350,9 +350,7 @@ fn cut(duty: &Duty, answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<Vec<Cut
     if !duty.missing.is_empty() {
         return None;
     }
-    // A store is asked for heartbeats besides, which is no second cut.
-    let asked = answers.iter().filter(|(asked, _)| asked.ask != Ask::Beat);
-    let reports = asked.map(|(asked, answer)| {
+    let reports = answers.iter().map(|(asked, answer)| {
         let (epoch, CutFact { progress, position }) = answer.as_ref()?.cut.as_ref()?;
         (*epoch == duty.epoch).then(|| CutReport {
             store: asked.store.to_string(),

@@ -15,6 +15,7 @@ fn duty(step: Step, role: Role, stores: &[&str]) -> Duty {
     let stores = stores.iter().map(|store| StoreDuty {
         store: (*store).into(),
         ask: Ask::Nothing,
+        besides: Vec::new(),
     });
     Duty {
         operation: "op".into(),
@@ -278,10 +279,10 @@ fn writes_in_flight_are_said_in_hold_by_the_source_alone() {
 
 /// A source that is asked for its checksums, and for heartbeats.
 fn verifying() -> Duty {
-    let mut verify = duty(Step::Verify, Role::Source, &["a", "a"]);
+    let mut verify = duty(Step::Verify, Role::Source, &["a"]);
     let slots = multiactive_core::slots::SlotSet::range(0, 1);
     verify.stores[0].ask = Ask::Checksums { round: 2, slots };
-    verify.stores[1].ask = Ask::Beat;
+    verify.stores[0].besides = vec![Ask::Beat];
     verify
 }
 

@@ -3,7 +3,7 @@
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, UnitName};
 use crate::promotion::{Finished, Found, Operation, Outcome, Step};
-use crate::quarantine::is_quarantined;
+use crate::quarantine::{self, is_quarantined};
 use crate::slots::SlotSet;
 use crate::span::{Span, SpanState};
 use crate::table::{KeyspaceTable, RoutingTable};
@@ -268,8 +268,7 @@ fn quarantined(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
         })
         .collect();
     let accepted = after.quarantined.iter().filter_map(|known| {
-        let old = before.quarantined.iter().find(|old| old.unit == known.unit);
-        let is_new = old.is_none_or(|old| old.accepted.is_none());
+        let is_new = quarantine::of(before, &known.unit).is_none_or(|old| old.accepted.is_none());
         let accepted = known.accepted.as_ref().filter(|_| is_new)?;
         Some(Change::Accepted {
             unit: known.unit.clone(),

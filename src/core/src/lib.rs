@@ -20,6 +20,7 @@ pub mod quarantine;
 pub mod ranges;
 pub mod reasons;
 pub mod recover;
+pub mod rejoin;
 pub mod route;
 pub mod select;
 pub mod slots;

@@ -60,8 +60,7 @@ pub fn lease_wanted(table: &RoutingTable, unit: &UnitName) -> LeaseWanted {
         let failover = op.failover.as_ref().filter(|failover| failover.lost == *unit)?;
         (op.step >= Step::Fence).then(|| (failover.fence, op.object()))
     });
-    let quarantined = table.quarantined.iter().filter(|known| known.unit == *unit);
-    let quarantined = quarantined.map(|known| (known.since, known.by.clone()));
+    let quarantined = of(table, unit).map(|known| (known.since, known.by.clone()));
     match fencing.chain(quarantined).max_by_key(|(at, _)| *at) {
         Some((at, by)) => LeaseWanted::Sealed(Seal { by, at }),
         None => LeaseWanted::Granted {
@@ -95,20 +94,26 @@ pub fn lost(table: &RoutingTable) -> Vec<UnitName> {
     all.into_iter().cloned().collect()
 }
 
+/// What the table remembers of a unit in quarantine; `None` where it is in none.
+pub fn of<'a>(table: &'a RoutingTable, unit: &UnitName) -> Option<&'a Quarantined> {
+    table.quarantined.iter().find(|known| known.unit == *unit)
+}
+
 /// Whether a unit is in quarantine.
 pub fn is_quarantined(table: &RoutingTable, unit: &UnitName) -> bool {
-    table.quarantined.iter().any(|known| known.unit == *unit)
+    of(table, unit).is_some()
+}
+
+/// The failover that still takes slots from a unit: as long as one does, nobody knows who the owners are.
+pub fn taking<'a>(table: &'a RoutingTable, unit: &UnitName) -> Option<&'a Operation> {
+    table.operations.iter().find(|op| op.lost() == Some(unit))
 }
 
 /// Puts a unit into quarantine, at the table's epoch. What it still owns is fenced: nobody could take its slots (no
 /// failover unit was usable), and it must not serve them either, for its lease is one for all.
 pub(crate) fn quarantine(table: &mut RoutingTable, unit: &UnitName, by: OperationUid, name: &str) {
     // What a later Failover took is listed and accepted anew.
-    let known = table
-        .quarantined
-        .iter()
-        .any(|known| known.unit == *unit && known.by == by);
-    if !known {
+    if of(table, unit).is_none_or(|known| known.by != by) {
         table.quarantined.retain(|known| known.unit != *unit);
         table.quarantined.push(Quarantined {
             unit: unit.clone(),
@@ -123,90 +128,14 @@ pub(crate) fn quarantine(table: &mut RoutingTable, unit: &UnitName, by: Operatio
 }
 
 /// Gives slots of a unit that no operation moves another state.
-fn set_idle(table: &mut RoutingTable, unit: &UnitName, state: SpanState, wanted: impl Fn(&Span) -> bool) {
+pub(crate) fn set_idle(table: &mut RoutingTable, unit: &UnitName, state: SpanState, wanted: impl Fn(&Span) -> bool) {
     let epoch = table.epoch;
     for keyspace in &mut table.keyspaces {
-        let moves = table.operations.iter().flat_map(|op| &op.moves);
-        let moves = moves.filter(|slot_move| slot_move.keyspace == keyspace.name);
-        let moving: SlotSet = moves
-            .flat_map(|slot_move| slot_move.slots.ranges().iter().copied())
-            .collect();
+        let moving = table.operations.iter().map(|op| op.slots_of(&keyspace.name, None));
+        let moving = moving.fold(SlotSet::default(), |all, slots| all.union(&slots));
         let idle = keyspace
             .slots_where(|span| span.is_owned_by(unit) && wanted(span))
             .difference(&moving);
         keyspace.set(&idle, Some(unit), state, epoch);
     }
-}
-
-/// Why a unit cannot rejoin.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RejoinError {
-    /// It is not in quarantine.
-    #[error("unit {0} is not in quarantine")]
-    NotQuarantined(UnitName),
-    /// Nobody has accepted yet what only it holds.
-    #[error("what only unit {0} holds was not accepted yet")]
-    NotAccepted(UnitName),
-    /// A failover of it runs.
-    #[error("{operation} still takes slots from unit {unit}, at {step}: wait for its end or abort it")]
-    Running {
-        /// The unit.
-        unit: UnitName,
-        /// The failover's name.
-        operation: String,
-        /// Where it stands.
-        step: Step,
-    },
-}
-
-/// The table in which a person has accepted what a unit in quarantine holds alone; `None` where somebody has before.
-///
-/// # Errors
-///
-/// [`RejoinError`] where it is not in quarantine, or a failover still takes slots from it: what differs is not known before.
-pub fn accept(table: &RoutingTable, unit: &UnitName, accepted: Accepted) -> Result<Option<RoutingTable>, RejoinError> {
-    if returning(table, unit)?.accepted.is_some() {
-        return Ok(None);
-    }
-    let mut changed = table.clone();
-    changed.epoch = table.epoch.next();
-    let known = changed.quarantined.iter_mut().filter(|known| known.unit == *unit);
-    known.for_each(|known| known.accepted = Some(accepted.clone()));
-    Ok(Some(changed))
-}
-
-/// What the table remembers of a unit in quarantine of which no failover takes anything any more.
-fn returning<'a>(table: &'a RoutingTable, unit: &UnitName) -> Result<&'a Quarantined, RejoinError> {
-    let mut quarantined = table.quarantined.iter();
-    let known = quarantined.find(|known| known.unit == *unit);
-    let known = known.ok_or_else(|| RejoinError::NotQuarantined(unit.clone()))?;
-    match table.operations.iter().find(|op| op.lost() == Some(unit)) {
-        Some(op) => Err(RejoinError::Running {
-            unit: unit.clone(),
-            operation: op.name.clone(),
-            step: op.step,
-        }),
-        None => Ok(known),
-    }
-}
-
-/// The table in which a unit is one like any other again: it may hold its lease from this table on, and serves what it
-/// still owned. The caller has its agent's word that its databases hold what those of the owners hold.
-///
-/// # Errors
-///
-/// [`RejoinError`] where it is not in quarantine, nobody has accepted what it holds alone, or a failover still takes slots
-/// from it.
-pub fn rejoin(table: &RoutingTable, unit: &UnitName) -> Result<RoutingTable, RejoinError> {
-    if returning(table, unit)?.accepted.is_none() {
-        return Err(RejoinError::NotAccepted(unit.clone()));
-    }
-    let mut changed = table.clone();
-    changed.epoch = table.epoch.next();
-    changed.quarantined.retain(|known| known.unit != *unit);
-    set_idle(&mut changed, unit, SpanState::Serving, |span| {
-        span.state == SpanState::Fenced
-    });
-    grant(&mut changed, unit);
-    Ok(changed)
 }

@@ -143,6 +143,11 @@ impl RoutingTable {
         self.operations.iter().find(|operation| operation.uid == *uid)
     }
 
+    /// The operations that it remembers and at whose commit a unit was behind, oldest first.
+    pub fn behind_of(&self, unit: &UnitName) -> impl Iterator<Item = &Finished> {
+        self.finished.iter().filter(|done| done.behind.contains(unit))
+    }
+
     /// The owners of a keyspace's slots, with what each owns; empty where nobody owns one.
     pub fn owners_of(&self, keyspace: &KeyspaceName) -> BTreeMap<&UnitName, SlotSet> {
         let mut owners: BTreeMap<&UnitName, Vec<(Slot, Slot)>> = BTreeMap::new();

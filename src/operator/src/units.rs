@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use multiactive_api::{LeaseState, QuarantineState, Unit, UnitLease, UnitRole, UnitStatus};
 use multiactive_core::ids::UnitName;
-use multiactive_core::quarantine::Quarantined;
+use multiactive_core::quarantine::{self, Quarantined};
 use multiactive_core::table::RoutingTable;
 
 /// Holds a Unit that owns slots, or whose assignment is still in its member.
@@ -78,8 +78,7 @@ fn readiness(unit: &Unit, name: &UnitName, view: &View) -> Readiness {
             }
         };
     }
-    let quarantined = view.table.iter().flat_map(|table| &table.quarantined);
-    if let Some(known) = quarantined.into_iter().find(|known| known.unit == *name) {
+    if let Some(known) = view.table.as_deref().and_then(|table| quarantine::of(table, name)) {
         return Readiness::Stalled {
             reason: "Quarantined",
             message: format!(

@@ -81,11 +81,14 @@ impl PartialEq for Wish {
 /// What the duties ask of one store.
 pub fn asked(duties: &[Duty], store: &StoreName) -> Vec<Asked> {
     let of = |duty: &Duty| {
-        let found = duty.stores.iter().filter(|asked| asked.store == *store);
-        let asked = found.map(|found| Asked {
+        let found = duty.stores.iter().find(|asked| asked.store == *store);
+        let asks = found
+            .into_iter()
+            .flat_map(|found| std::iter::once(&found.ask).chain(&found.besides));
+        let asked = asks.map(|ask| Asked {
             operation: duty.operation.clone(),
             epoch: duty.epoch,
-            ask: found.ask.clone(),
+            ask: ask.clone(),
         });
         asked.collect::<Vec<_>>()
     };

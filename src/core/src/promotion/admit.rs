@@ -243,7 +243,7 @@ pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<
 
 /// Why a unit that is lost takes part in no promotion.
 fn gone(table: &RoutingTable, unit: &UnitName) -> Refusal {
-    let why = match table.quarantined.iter().find(|known| known.unit == *unit) {
+    let why = match quarantine::of(table, unit) {
         Some(known) => format!(
             "it is in quarantine since epoch {}, by the Failover {}: bring it back and accept what it holds beyond, then \
              promote",

@@ -237,6 +237,28 @@ impl Operation {
             .map(|record| record.at)
     }
 
+    /// The slots of a keyspace that it moves: from one unit, or from all.
+    pub fn slots_of(&self, keyspace: &KeyspaceName, source: Option<&UnitName>) -> SlotSet {
+        let moves = self.moves.iter().filter(|slot_move| slot_move.keyspace == *keyspace);
+        let moves = moves.filter(|slot_move| source.is_none_or(|source| slot_move.source == *source));
+        moves
+            .flat_map(|slot_move| slot_move.slots.ranges().iter().copied())
+            .collect()
+    }
+
+    /// Those of them that are compared in this round.
+    pub fn round_slots(&self, keyspace: &KeyspaceName, source: Option<&UnitName>) -> SlotSet {
+        let all = self.slots_of(keyspace, source);
+        if self.remaining.is_empty() {
+            return all;
+        }
+        let remaining = self.remaining.iter().filter(|(name, _)| name == keyspace);
+        let remaining: SlotSet = remaining
+            .flat_map(|(_, slots)| slots.ranges().iter().copied())
+            .collect();
+        all.intersection(&remaining)
+    }
+
     /// The units that slots leave, each once, in order.
     pub fn sources(&self) -> Vec<&UnitName> {
         let mut sources: Vec<_> = self.moves.iter().map(|slot_move| &slot_move.source).collect();

@@ -5,8 +5,9 @@ use crate::{aborted, begun, brought_to, range, request, spans};
 use multiactive_core::lease::Seal;
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen, manage};
 use multiactive_core::promotion::{Accepted, Found, Step, begin, record_found};
-use multiactive_core::quarantine::{LeaseWanted, RejoinError, accept, is_quarantined, lease_wanted, lost, rejoin};
+use multiactive_core::quarantine::{LeaseWanted, is_quarantined, lease_wanted, lost};
 use multiactive_core::ranges::{ShardRange, homes};
+use multiactive_core::rejoin::{RejoinError, accept, rejoin};
 use multiactive_core::table::RoutingTable;
 
 fn word() -> Accepted {

@@ -13,7 +13,8 @@ use multiactive_core::promotion::{
     RenewalSeen, Seen, Since, SourceSeen, StorePosition, TargetSeen, UnitPosition, UnitReady, begin, choose, next,
     record,
 };
-use multiactive_core::quarantine::{LeaseWanted, accept, is_quarantined, lease_wanted, lost, rejoin};
+use multiactive_core::quarantine::{LeaseWanted, is_quarantined, lease_wanted, lost};
+use multiactive_core::rejoin::{self, ReturnSeen};
 use multiactive_core::table::RoutingTable;
 
 fn store() -> MovingStore {
@@ -98,8 +99,14 @@ pub fn decide(model: &Model, world: &mut World, pass: Pass, place: usize) {
             by: "alice".to_owned(),
             reason: "INC-9".to_owned(),
         };
-        let accepted = accept(table, &UNITS[EAST].into(), word).ok().flatten();
-        accepted.or_else(|| rejoin(table, &UNITS[EAST].into()).ok())
+        // Its agent makes its rows those of the owners once there is a word.
+        let seen = ReturnSeen {
+            listed: true,
+            found: None,
+            word: Some(word),
+            equal: true,
+        };
+        rejoin::next(table, &UNITS[EAST].into(), &seen)
     } else {
         None
     };

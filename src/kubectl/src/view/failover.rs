@@ -13,7 +13,7 @@ use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::{
     Choosing, FailoverRange, MovingStore, Operation, OperationKind, Placement, Refusal, Skipped, begin, choose,
 };
-use multiactive_core::quarantine::Quarantined;
+use multiactive_core::quarantine::{self, Quarantined};
 use multiactive_core::table::RoutingTable;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -161,7 +161,7 @@ impl LostView {
             Err(Refusal::NothingOwned(unit)) => {
                 self.state = State::OwnsNothing;
                 self.reason = Some("NothingOwned".to_owned());
-                let known = table.quarantined.iter().find(|known| known.unit == unit);
+                let known = quarantine::of(table, &unit);
                 self.message = Some(match known {
                     Some(known) => format!(
                         "it is in quarantine since epoch {}, by the Failover {}, and owns nothing",

@@ -150,8 +150,7 @@ fn workloads(world: &World, namespace: &str, unit: &str) -> Option<UnitReady> {
 /// Why rows of a unit may lack something: it was behind when an operation committed, and a link into it does not run.
 fn behind(world: &World, namespace: &str, (table, lost): (&RoutingTable, &UnitName), unit: &Unit) -> Option<String> {
     let name = UnitName(unit.name_any());
-    let mut finished = table.finished.iter().rev();
-    let operation = &finished.find(|done| done.behind.contains(&name))?.name;
+    let operation = &table.behind_of(&name).last()?.name;
     let gone = quarantine::lost(table);
     let mut links = world.links.iter().filter(|link| {
         let from = UnitName(link.spec.from.clone());

@@ -38,7 +38,7 @@ pub fn placement(failover: &Failover, table: &RoutingTable, inputs: &Inputs) -> 
         table,
         lost: &lost,
         target: target.as_ref(),
-        ranges: &ranges(inputs),
+        ranges: &ranges(inputs, |_| true),
         candidates: &candidates(&names, &lost, inputs),
         stores: &inputs.stores_in_force(),
     })

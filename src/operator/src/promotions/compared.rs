@@ -3,9 +3,9 @@
 use super::seen::report;
 use crate::tables::Inputs;
 use base64::Engine;
-use multiactive_core::ids::{KeyspaceName, UnitName};
+use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::{MovingStore, Operation, Step, StoreCompared, Uncompared};
-use multiactive_core::slots::{Slot, SlotSet};
+use multiactive_core::slots::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The comparison of this round, once every source and the target have answered it.
@@ -80,13 +80,13 @@ fn sums(
     store: &MovingStore,
     inputs: &Inputs,
 ) -> Option<(u64, BTreeMap<Slot, [u8; 8]>)> {
-    let slots = round_slots(op, source, &store.keyspace);
     let said = report(op, unit, inputs)?.checksums.iter();
     let round = i32::try_from(op.round).ok()?;
     let answer = said
         .into_iter()
         .find(|c| c.store == store.store.as_str() && c.round == round)?;
     let bytes = base64::engine::general_purpose::STANDARD.decode(&answer.sums).ok()?;
+    let slots = op.round_slots(&store.keyspace, source);
     let (sums, rest) = bytes.as_chunks::<8>();
     if sums.len() != slots.len() || !rest.is_empty() {
         return None;
@@ -95,16 +95,4 @@ fn sums(
         u64::try_from(answer.rows).ok()?,
         slots.iter().zip(sums.iter().copied()).collect(),
     ))
-}
-
-fn round_slots(op: &Operation, source: Option<&UnitName>, keyspace: &KeyspaceName) -> SlotSet {
-    let moves = op.moves.iter().filter(|m| m.keyspace == *keyspace);
-    let moves = moves.filter(|m| source.is_none_or(|source| m.source == *source));
-    let mine: SlotSet = moves.flat_map(|m| m.slots.ranges().iter().copied()).collect();
-    if op.remaining.is_empty() {
-        return mine;
-    }
-    let left = op.remaining.iter().filter(|(name, _)| name == keyspace);
-    let left: SlotSet = left.flat_map(|(_, slots)| slots.ranges().iter().copied()).collect();
-    mine.intersection(&left)
 }

@@ -362,15 +362,14 @@ impl Inputs {
 
 /// The units that were behind at the commit of operations that the table remembers, with uid and name of each of these.
 fn were_behind(table: &RoutingTable) -> BTreeMap<UnitName, Vec<(OperationUid, String)>> {
-    let mut all: BTreeMap<UnitName, Vec<(OperationUid, String)>> = BTreeMap::new();
-    for done in &table.finished {
-        for unit in &done.behind {
-            all.entry(unit.clone())
-                .or_default()
-                .push((done.uid.clone(), done.name.clone()));
-        }
-    }
-    all
+    let of = |unit: &UnitName| {
+        table
+            .behind_of(unit)
+            .map(|done| (done.uid.clone(), done.name.clone()))
+            .collect()
+    };
+    let units: BTreeSet<&UnitName> = table.finished.iter().flat_map(|done| &done.behind).collect();
+    units.into_iter().map(|unit| (unit.clone(), of(unit))).collect()
 }
 
 /// The table to which an agent says it brought its stores.

@@ -250,11 +250,7 @@ fn place(
         .iter()
         .filter(|op| is_opening(op, choosing.lost));
     for op in opening {
-        let mine = op.moves.iter().filter(|slot_move| slot_move.keyspace == *keyspace);
-        let mine: SlotSet = mine
-            .flat_map(|slot_move| slot_move.slots.ranges().iter().copied())
-            .collect();
-        let mine = mine.intersection(&left);
+        let mine = op.slots_of(keyspace, None).intersection(&left);
         left = left.difference(&mine);
         place_part(choosing, (range, keyspace), mine, Some(op), order, placement);
     }
@@ -338,8 +334,7 @@ pub(super) fn is_opening(op: &Operation, lost: &UnitName) -> bool {
 
 /// The units that may own each of these ranges, in the order of the first: those that an operation may turn to when its
 /// target fails. The operator makes the candidates of an operation by it.
-pub fn common_order(ranges: &[FailoverRange], names: &[String]) -> Vec<UnitName> {
-    let mine: Vec<_> = ranges.iter().filter(|range| names.contains(&range.name)).collect();
+pub fn common_order(mine: &[FailoverRange]) -> Vec<UnitName> {
     let Some(first) = mine.first() else {
         return Vec::new();
     };
