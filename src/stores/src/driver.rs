@@ -3,6 +3,7 @@
 //! Every verb may be repeated, and compares epochs inside the database. None waits without a limit of time: an outcome
 //! that is not known in time is [`Error::TimedOut`]. What could not be read is `None`.
 
+pub use crate::compared::{Compared, Difference, Side};
 pub use crate::lease::{HeldLease, StoreClock, StoreLease};
 pub use crate::link::{CutAt, Lacking, Lag, Link, LinkState, Peer, Reseeded, Unlinked, lacks};
 
@@ -206,6 +207,14 @@ pub struct Checksums {
     pub rows: u64,
     /// The wrapping sum of the hashes of each slot's rows, for every slot that was asked for.
     pub sums: BTreeMap<Slot, u64>,
+}
+
+impl Checksums {
+    /// The slots whose sums are others there.
+    pub(crate) fn differing(&self, there: &Self) -> SlotSet {
+        let differ = self.sums.iter().filter(|(slot, sum)| there.sums.get(slot) != Some(sum));
+        differ.map(|(slot, _)| *slot).collect()
+    }
 }
 
 /// The verbs. Safe to cancel, all of them: a cancelled verb is repeated. Dropped, it leaves no transaction behind that
@@ -497,6 +506,21 @@ pub trait Driver: Send + Sync {
     ///
     /// Where the server does not answer.
     fn lag(&self) -> impl Future<Output = Result<Vec<Lag>, Error>> + Send;
+
+    /// Compares the rows of `slots` here with those of a peer that has them open, while both run: both as they were at one
+    /// place in the peer's log, so that no row is under way. Writers of these slots at the peer wait for some milliseconds, and
+    /// so does the link from there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotCompared`]: the peer's log does not come here, a column is missing here, or the right to read its rows is;
+    /// [`Error::NotInPlace`]; [`Error::TimedOut`] after `timeout`.
+    fn compare(
+        &self,
+        from: &Peer,
+        slots: &SlotSet,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Compared, Error>> + Send;
 
     /// The checksums of the rows of `slots` whose key is in `range`, of all tables, in one snapshot. Rows in flight
     /// differ for a moment: repeat for the slots that differ, or fence them first.

@@ -155,6 +155,14 @@ pub enum Error {
         /// Why, and what to do.
         why: String,
     },
+    /// The peer's rows cannot be compared with those here.
+    #[error("no rows are compared with those of {from}: {why}")]
+    NotCompared {
+        /// The peer.
+        from: UnitName,
+        /// Why, and what to do.
+        why: String,
+    },
     /// A value that the driver cannot work with.
     #[error("{what} `{value}` is malformed")]
     Malformed {
@@ -187,6 +195,7 @@ impl Error {
             Self::LeaseLength { .. } => "LeaseLength",
             Self::NotCut { .. } => "NotCut",
             Self::NotCopied { .. } => "NotCopied",
+            Self::NotCompared { .. } => "NotCompared",
             Self::Malformed { .. } => "Malformed",
         }
     }

@@ -3,6 +3,7 @@
 //! A driver does what the ledger says and decides nothing: the table is the agent's argument. [`driver`] holds the
 //! verbs and their promises, [`postgres`] the first engine.
 
+mod compared;
 pub mod driver;
 pub mod error;
 mod lease;

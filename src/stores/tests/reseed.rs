@@ -8,11 +8,10 @@ use multiactive_core::promotion::{StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
 use multiactive_stores::driver::{KeyRange, Lacking, Link, LinkState, TableSpec, Waited};
 use multiactive_stores::{Driver, Error, Postgres};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use support::writers::*;
 use support::*;
-use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -52,31 +51,6 @@ async fn equal(one: &Member, other: &Member, slots: &SlotSet) {
         }
     })
     .await;
-}
-
-/// Nothing that came by this link was there before, or was missing.
-async fn nothing_twice(to: &Member, from: &Member) {
-    let sql = "SELECT apply_error_count, confl_insert_exists, confl_update_missing, confl_delete_missing
-               FROM pg_stat_subscription_stats WHERE subname = $1::text::name";
-    let here = admin(&to.server).await;
-    let row = here.query_one(sql, &[&name_of(to, from).await]).await.unwrap();
-    let counts: Vec<i64> = (0..4).map(|column| row.get(column)).collect();
-    assert_eq!(counts, [0; 4], "errors, then conflicts");
-}
-
-/// Writes as a repair does, which nobody else gets.
-async fn by_hand(member: &Member, sql: &str) {
-    let client = admin(&member.server).await;
-    let behind_the_back = "SELECT pg_replication_origin_create('repair')
-        WHERE NOT EXISTS (SELECT FROM pg_replication_origin WHERE roname = 'repair');
-        SELECT pg_replication_origin_session_setup('repair');
-        SET session_replication_role = replica";
-    client.batch_execute(behind_the_back).await.unwrap();
-    client.batch_execute(sql).await.unwrap();
-    client
-        .batch_execute("SELECT pg_replication_origin_session_reset()")
-        .await
-        .unwrap();
 }
 
 /// East is lost, and north has taken over what was east's. South has received less of east than north, has slots of its own,
@@ -137,65 +111,13 @@ async fn take_over(east: &Member, north: &Member, uid: &OperationUid, at: &str) 
     extend(&north.driver, Duration::from_secs(1800)).await.unwrap();
 }
 
-/// Somebody who inserts, changes and deletes rows and never stops.
-struct Writer {
-    stop: Arc<AtomicBool>,
-    written: Arc<AtomicU64>,
-    task: JoinHandle<Duration>,
-}
-
-impl Writer {
-    async fn start(member: &Member) -> Writer {
-        let client = app(&member.server).await;
-        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (until, count) = (stop.clone(), written.clone());
-        let keys: Vec<_> = (0..20).map(|slot| key_of(slot * 9, 7)).collect();
-        let task = tokio::spawn(async move {
-            let (mut longest, mut last) = (Duration::ZERO, Instant::now());
-            for number in 0_usize.. {
-                if until.load(Ordering::Relaxed) {
-                    break;
-                }
-                let (id, key) = (format!("w{}", number % 50), &keys[number % keys.len()]);
-                let sql = match number / 50 % 3 {
-                    0 => format!("INSERT INTO orders VALUES ('{id}', '{key}', {number}) ON CONFLICT (id) DO NOTHING"),
-                    1 => format!("UPDATE orders SET amount = {number} WHERE id = '{id}'"),
-                    _ => format!("DELETE FROM orders WHERE id = '{id}'"),
-                };
-                client.batch_execute(&sql).await.expect("no write is refused");
-                longest = longest.max(last.elapsed());
-                last = Instant::now();
-                count.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            longest
-        });
-        Writer { stop, written, task }
-    }
-
-    async fn more(&self, writes: u64) {
-        let goal = self.written.load(Ordering::Relaxed) + writes;
-        until("writes", async || match self.written.load(Ordering::Relaxed) {
-            now if now >= goal => Ok(()),
-            now => Err(format!("{now} of {goal}")),
-        })
-        .await;
-    }
-
-    /// The longest time that a write took.
-    async fn stop(self) -> Duration {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_lacks_rows_gets_them_under_writes_and_the_link_goes_on_exactly_behind() {
     let members = bereaved().await;
     let [east, north, south] = &members[..] else {
         unreachable!()
     };
-    let writer = Writer::start(north).await;
+    let writer = Writer::start(north, "w").await;
     writer.more(300).await;
     for _ in 0..3 {
         let before = writer.written.load(Ordering::Relaxed);
@@ -370,7 +292,7 @@ async fn a_copy_that_is_broken_off_leaves_a_gap_and_may_be_repeated() {
     let [_, north, south] = &members[..] else {
         unreachable!()
     };
-    let writer = Writer::start(north).await;
+    let writer = Writer::start(north, "w").await;
     writer.more(100).await;
     let mut gaps = 0;
     let subscription = async |member: &Member| -> Option<u32> {

@@ -8,8 +8,8 @@ use super::connect::Session;
 use super::install::slot_function;
 use super::names::{self, ident, literal, qualified, short};
 use super::noted::begin;
-use super::reseed::{Table, Until, open_here};
-use super::source::Frozen;
+use super::reseed::{Table, open_here};
+use super::source::{Frozen, Until};
 use super::{Postgres, checksum, links};
 use crate::driver::{KeyRange, Peer, Reseeded};
 use crate::error::Error;
@@ -134,11 +134,7 @@ async fn differ(job: &Job<'_>, session: &Session<'_>, table: &Table<'_>, slots: 
         checksum::of_table(job.pg, session, sharded, columns, slots, &range, &mut here),
         checksum::of_table(job.pg, job.there, sharded, columns, slots, &range, &mut there),
     )?;
-    let pairs = here.sums.into_iter().zip(there.sums);
-    Ok(pairs
-        .filter(|(here, there)| here != there)
-        .map(|((slot, _), _)| slot)
-        .collect())
+    Ok(here.differing(&there))
 }
 
 /// Refuses where one of the slots is open here, and sees to it that none opens before the end.
@@ -214,7 +210,7 @@ async fn replace(
 }
 
 /// The columns of a table's primary key.
-async fn key(session: &Session<'_>, table: &str) -> Result<Vec<String>, Error> {
+pub(super) async fn key(session: &Session<'_>, table: &str) -> Result<Vec<String>, Error> {
     let sql = "SELECT a.attname::text FROM pg_index i
                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
                WHERE i.indrelid = to_regclass($1) AND i.indisprimary";

@@ -261,7 +261,7 @@ fn guard(spec: &StoreSpec, sharded: &TableSpec) -> String {
         .replace("$column$", &ident(&sharded.shard_key))
 }
 
-/// Lets peers copy rows from here, where somebody has made the role that may (`roles.sql`).
+/// Lets peers compare rows with those that are here, and copy them, where somebody has made the role that may (`roles.sql`).
 async fn let_copy(spec: &StoreSpec, session: &Session<'_>) -> Result<(), Error> {
     let sql = "SELECT FROM pg_roles WHERE rolname = $1";
     if session
@@ -272,7 +272,8 @@ async fn let_copy(spec: &StoreSpec, session: &Session<'_>) -> Result<(), Error> 
         return Ok(());
     }
     let sql = format!(
-        "GRANT USAGE ON SCHEMA multiactive TO {0}; GRANT SELECT ON {1} TO {0}",
+        "GRANT USAGE ON SCHEMA multiactive TO {0}; GRANT SELECT ON {1} TO {0};
+         GRANT EXECUTE ON FUNCTION multiactive.mark_place(text, text) TO {0}",
         source::ROLE,
         source::tables(spec).join(", ")
     );

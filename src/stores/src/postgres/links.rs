@@ -111,6 +111,7 @@ fn is_refusal(error: &Error) -> bool {
         | Error::LeaseLength { .. }
         | Error::NotCut { .. }
         | Error::NotCopied { .. }
+        | Error::NotCompared { .. }
         | Error::Malformed { .. } => false,
     }
 }

@@ -4,9 +4,11 @@
 //! The application's user must own no sharded table: an owner can disable triggers. [`Driver::check_tables`] warns.
 
 mod checksum;
+mod compare;
 mod connect;
 mod copy;
 mod cut;
+mod differing;
 mod diverged;
 mod fence;
 mod grants;
@@ -33,8 +35,8 @@ pub use connect::Access;
 pub use progress::progress;
 
 use crate::driver::{
-    Applied, Blocker, Checksums, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected, KeyRange,
-    Lag, Link, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
+    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected,
+    KeyRange, Lag, Link, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
 };
 use crate::error::Error;
 use connect::Server;
@@ -211,6 +213,10 @@ impl Driver for Postgres {
 
     async fn lag(&self) -> Result<Vec<Lag>, Error> {
         lag::lag(self).await
+    }
+
+    async fn compare(&self, from: &Peer, slots: &SlotSet, timeout: Duration) -> Result<Compared, Error> {
+        compare::compare(self, from, slots, timeout).await
     }
 
     async fn checksum(&self, slots: &SlotSet, range: &KeyRange, timeout: Duration) -> Result<Checksums, Error> {

@@ -33,10 +33,10 @@ pub(super) fn publication(spec: &StoreSpec) -> String {
 
 /// Our own tables that are published. Of the first a link may miss rows; of the others it must not, so a link that is older
 /// than one of them is made again.
-pub(super) const PUBLISHED: [&str; 6] = ["marker", "fenced", "opening", "breach", "joined", "lost"];
+pub(super) const PUBLISHED: [&str; 7] = ["marker", "fenced", "opening", "breach", "joined", "lost", "mark"];
 
 /// Those of which a link must miss nothing.
-pub(super) const IN_ORDER: [&str; 5] = ["fenced", "opening", "breach", "joined", "lost"];
+pub(super) const IN_ORDER: [&str; 6] = ["fenced", "opening", "breach", "joined", "lost", "mark"];
 
 /// The subscription, and its slot on the publisher, of the link between two units.
 pub(super) fn link(spec: &StoreSpec, from: &UnitName, to: &UnitName) -> String {

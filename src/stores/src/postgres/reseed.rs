@@ -26,14 +26,14 @@ use super::connect::Session;
 use super::copy::{Job, copy};
 use super::noted::{Noted, applied, note, noted, other, reborn, went_back};
 use super::peer::PeerSeen;
-use super::source::{self, Seen};
+use super::source::{self, Seen, Until};
 use super::{Postgres, checksum, cut, links, names, peer};
 use crate::driver::{Peer, Reseeded, TableSpec};
 use crate::error::Error;
 use multiactive_core::ids::UnitName;
 use multiactive_core::slots::SlotSet;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// What is still to come of the logs of the units $1, each up to the position of $2, but for those of this unit and of $3, and
 /// of those that are cut off.
@@ -71,28 +71,6 @@ const LOSE: &str = "
     SET gap = coalesce(l.gap, excluded.gap), lacking = NULL,
         sound = CASE WHEN l.gap IS NULL THEN excluded.sound ELSE l.sound END";
 
-/// When a copy has to be done.
-pub(super) struct Until {
-    end: Instant,
-    after: Duration,
-    at: String,
-}
-
-impl Until {
-    /// What is left of the time.
-    pub(super) fn left(&self) -> Result<Duration, Error> {
-        let left = self.end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Error::TimedOut {
-                doing: "copying rows",
-                at: self.at.clone(),
-                after: self.after,
-            });
-        }
-        Ok(left)
-    }
-}
-
 /// A table, and its columns that both ends have, computed ones apart.
 pub(super) struct Table<'a> {
     pub(super) sharded: &'a TableSpec,
@@ -100,11 +78,7 @@ pub(super) struct Table<'a> {
 }
 
 pub(super) async fn reseed(pg: &Postgres, from: &Peer, timeout: Duration) -> Result<Reseeded, Error> {
-    let until = Until {
-        end: Instant::now() + timeout,
-        after: timeout,
-        at: pg.server.at.clone(),
-    };
+    let until = Until::new(pg, "copying rows", timeout);
     let name = names::link(&pg.spec, &from.unit, &pg.spec.unit);
     let session = pg.server.session().await?;
     let there = peer::server(pg, from);
@@ -234,7 +208,7 @@ async fn fits(pg: &Postgres, session: &Session<'_>, from: &Peer, seen: &Seen) ->
 }
 
 /// What other units wrote before the peer's rows, and has yet to come here; in words.
-async fn still_to_come(session: &Session<'_>, from: &Peer, seen: &Seen) -> Result<Option<String>, Error> {
+pub(super) async fn still_to_come(session: &Session<'_>, from: &Peer, seen: &Seen) -> Result<Option<String>, Error> {
     let (units, positions): (Vec<_>, Vec<_>) = seen.before.iter().map(|(unit, at)| (unit, at)).unzip();
     let rows = session
         .rows(
@@ -262,7 +236,11 @@ pub(super) async fn open_here(pg: &Postgres, session: &Session<'_>) -> Result<Sl
     names::parse_slots(row.get(0))
 }
 
-async fn tables<'a>(pg: &'a Postgres, session: &Session<'_>, there: &Session<'_>) -> Result<Vec<Table<'a>>, Error> {
+pub(super) async fn tables<'a>(
+    pg: &'a Postgres,
+    session: &Session<'_>,
+    there: &Session<'_>,
+) -> Result<Vec<Table<'a>>, Error> {
     let mut tables = Vec::new();
     for sharded in &pg.spec.tables {
         let theirs = checksum::columns(there, sharded, true).await?;

@@ -24,12 +24,13 @@ GRANT SET ON PARAMETER session_replication_role TO multiactive_agent;
 GRANT EXECUTE ON FUNCTION pg_replication_origin_create(text), pg_replication_origin_session_setup(text),
                           pg_replication_origin_advance(text, pg_lsn) TO multiactive_agent;
 
--- Whose rows others may copy. The agent grants this role SELECT on the sharded tables, and on those few of its schema that
--- say which slots are open; where a sharded table is not in schema public, GRANT USAGE ON SCHEMA … TO multiactive_copy.
+-- Whose rows others may compare with theirs, and copy. The agent grants this role SELECT on the sharded tables, and on those
+-- few of its schema that say which slots are open, and lets it mark a place in the log, which is all that it may write. Where
+-- a sharded table is not in schema public, GRANT USAGE ON SCHEMA … TO multiactive_copy.
 -- Where a sharded table has row-level security, the replication user needs BYPASSRLS: rows that it may not see are an error.
 CREATE ROLE multiactive_copy NOLOGIN;
 
--- The replication user reads the log, and rows where some have to be copied; it writes nothing.
+-- The replication user reads the log, and rows where some are compared or have to be copied; it changes none.
 GRANT multiactive_copy TO multiactive_replication;
 GRANT CONNECT ON DATABASE shop TO multiactive_replication;
 -- How far a link into this server has come: a peer that was restored from an older state learns from it that it was.

@@ -1,5 +1,5 @@
 -- The schema of multiactive in a store's database. Local to the server: of all this only `marker`, `fenced`, `opening`,
--- `breach`, `joined` and `lost` are replicated.
+-- `breach`, `joined`, `lost` and `mark` are replicated.
 -- Run in one transaction by `install`, under its advisory lock; every statement may be repeated.
 
 CREATE SCHEMA IF NOT EXISTS multiactive;
@@ -367,3 +367,42 @@ $tell$;
 
 CREATE OR REPLACE TRIGGER tell_birth AFTER UPDATE OF born ON multiactive.store FOR EACH ROW
 WHEN (OLD.born <> NEW.born AND OLD.digest <> '') EXECUTE FUNCTION multiactive.tell_birth();
+
+-- Published: whoever compares his rows with those of this unit marks a place in its log. Only in the log does the row matter:
+-- receivers do not store it.
+CREATE TABLE IF NOT EXISTS multiactive.mark (
+    id     text        PRIMARY KEY,
+    unit   text        NOT NULL,
+    reader text        NOT NULL,
+    at     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Marks a place in the log for the unit that compares. For peers: they have no other right to write here.
+CREATE OR REPLACE FUNCTION multiactive.mark_place(reader text, id text) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $mark_place$
+    DELETE FROM multiactive.mark WHERE mark.id IN (
+        SELECT m.id FROM multiactive.mark m WHERE m.at < clock_timestamp() - interval '1 day' FOR UPDATE SKIP LOCKED);
+    INSERT INTO multiactive.mark (id, unit, reader)
+    SELECT mark_place.id, s.unit, mark_place.reader FROM multiactive.store s;
+$mark_place$;
+REVOKE ALL ON FUNCTION multiactive.mark_place(text, text) FROM PUBLIC;
+
+-- Runs in the worker that applies a link, when a mark comes: what stands before it in the log is applied, and nothing behind
+-- it. Whoever compares holds the lock, takes his snapshot while the worker waits here, and lets it go on; where he has gone,
+-- nobody holds it, and where he is stuck the worker goes on by itself, in less than half of the peer's wal_sender_timeout.
+CREATE OR REPLACE FUNCTION multiactive.stop_at_place() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $stop_at_place$
+BEGIN
+    IF NEW.reader = (SELECT s.unit FROM multiactive.store s) THEN
+        PERFORM set_config('lock_timeout', '4s', true);
+        PERFORM pg_advisory_xact_lock_shared(hashtextextended(NEW.id, 27969));
+    END IF;
+    RETURN NULL;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN NULL;
+END
+$stop_at_place$;
+
+CREATE OR REPLACE TRIGGER stop_at_place BEFORE INSERT ON multiactive.mark
+FOR EACH ROW EXECUTE FUNCTION multiactive.stop_at_place();
+ALTER TABLE multiactive.mark ENABLE REPLICA TRIGGER stop_at_place;

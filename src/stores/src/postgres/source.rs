@@ -3,7 +3,6 @@
 
 use super::connect::{Server, Session};
 use super::names::{parse_slots, qualified};
-use super::reseed::Until;
 use super::{Postgres, fence, names};
 use crate::driver::{Peer, StoreSpec};
 use crate::error::Error;
@@ -11,7 +10,7 @@ use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::UnitPosition;
 use multiactive_core::slots::SlotSet;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 
 /// Who may copy rows: `roles.sql` makes this role, `install` gives it its rights.
@@ -24,6 +23,80 @@ const LONGEST: Duration = Duration::from_millis(400);
 
 /// For how long, in milliseconds, the peer's writers wait at most while a place in the log and a snapshot are taken.
 const HELD: u32 = 2000;
+
+/// When work has to be done.
+pub(super) struct Until {
+    doing: &'static str,
+    end: Instant,
+    after: Duration,
+    at: String,
+}
+
+impl Until {
+    pub(super) fn new(pg: &Postgres, doing: &'static str, after: Duration) -> Self {
+        Self {
+            doing,
+            end: Instant::now() + after,
+            after,
+            at: pg.server.at.clone(),
+        }
+    }
+
+    /// What is left of the time.
+    pub(super) fn left(&self) -> Result<Duration, Error> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::TimedOut {
+                doing: self.doing,
+                at: self.at.clone(),
+                after: self.after,
+            });
+        }
+        Ok(left)
+    }
+}
+
+/// For how long the peer's writers may be kept waiting before we hold them: whoever does not get the locks in that time lets
+/// them go on for longer than they waited, and tries again with more.
+pub(super) struct Patience(Duration);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(SHORT)
+    }
+}
+
+impl Patience {
+    /// Has `holder` take the locks of `hold`, for 2 s at most: the peer ends it by itself where we vanish while its writers wait.
+    pub(super) async fn hold(&self, holder: &Session<'_>, hold: &str) -> Result<(), Error> {
+        let hold = format!(
+            "BEGIN; SET LOCAL transaction_timeout = {HELD}; SET LOCAL lock_timeout = {0}; SET LOCAL statement_timeout = {0};
+             {hold}; SET LOCAL statement_timeout = {HELD}",
+            self.0.as_millis()
+        );
+        holder.batch("waiting for the peer's writers", &hold).await
+    }
+
+    /// After an attempt that failed, whose session is gone and holds nothing; an error where it is not that somebody still
+    /// wrote.
+    pub(super) async fn after(&mut self, error: Error, until: &Until) -> Result<(), Error> {
+        if !fence::is_lost_wait(&error) {
+            return Err(error);
+        }
+        until.left()?;
+        sleep(self.0 * 4).await;
+        self.0 = (self.0 * 2).min(LONGEST);
+        Ok(())
+    }
+}
+
+/// Takes a snapshot, whatever the session did before.
+pub(super) fn snapshot(until: &Until) -> Result<String, Error> {
+    Ok(format!(
+        "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {}; SELECT",
+        until.left()?.as_millis().max(1)
+    ))
+}
 
 /// Slots that are open, and those that were closed behind $2; what was to be applied elsewhere before slots that were brought
 /// here opened, as units and positions; the operations by which slots were taken from unit $4; what is amiss in the log of
@@ -169,50 +242,31 @@ pub(super) async fn freeze(
     sound: Option<&str>,
     until: &Until,
 ) -> Result<Frozen, Error> {
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {}",
-        until.left()?.as_millis().max(1)
-    );
-    snapshot.batch("beginning a copy", &begin).await?;
-    let mut patience = SHORT;
+    let mut patience = Patience::default();
     loop {
-        let holder = there.session().await?;
-        holder.prepare("reading a place in the log", PLACE).await?;
-        // The peer ends it by itself where we vanish while its writers wait.
-        let hold = format!(
-            "BEGIN; SET LOCAL transaction_timeout = {HELD}; SET LOCAL lock_timeout = {0}; SET LOCAL statement_timeout = {0};
-             {HOLD}; SET LOCAL statement_timeout = {HELD}",
-            patience.as_millis()
-        );
-        let held = async {
-            holder.batch("waiting for the peer's writers", &hold).await?;
-            here_and_now(pg, &holder, snapshot, from, cuts).await
-        };
-        let row = match held.await {
-            Ok(row) => row,
-            Err(error) if fence::is_lost_wait(&error) => {
-                // Dropped, it holds nothing: whoever waited goes on, for longer than he waited.
-                drop(holder);
-                until.left()?;
-                sleep(patience * 4).await;
-                patience = (patience * 2).min(LONGEST);
-                continue;
+        match here_and_now(pg, there, snapshot, from, cuts, &patience, until).await {
+            Ok(row) => {
+                let seen = see(pg, snapshot, from, sound).await?;
+                return Ok(frozen(&row, seen, cuts));
             }
-            Err(error) => return Err(error),
-        };
-        let seen = see(pg, snapshot, from, sound).await?;
-        return Ok(frozen(&row, seen, cuts));
+            Err(error) => patience.after(error, until).await?,
+        }
     }
 }
 
 /// The place in the log and the snapshot, while nobody writes; then they go on.
 async fn here_and_now(
     pg: &Postgres,
-    holder: &Session<'_>,
+    there: &Server,
     snapshot: &Session<'_>,
     from: &Peer,
     cuts: &[UnitName],
+    patience: &Patience,
+    until: &Until,
 ) -> Result<Row, Error> {
+    let holder = there.session().await?;
+    holder.prepare("reading a place in the log", PLACE).await?;
+    patience.hold(&holder, HOLD).await?;
     let links: Vec<_> = cuts.iter().map(|cut| names::link(&pg.spec, cut, &from.unit)).collect();
     let units: Vec<_> = cuts.iter().map(UnitName::as_str).collect();
     let row = holder
@@ -223,7 +277,7 @@ async fn here_and_now(
         )
         .await?;
     // A snapshot that comes too late is taken after the peer let its writers go on: then ending this transaction fails.
-    snapshot.batch("taking a snapshot", "SELECT 1").await?;
+    snapshot.batch("taking a snapshot", &self::snapshot(until)?).await?;
     holder.batch("letting the peer's writers go on", "ROLLBACK").await?;
     Ok(row)
 }

@@ -2,6 +2,8 @@
 //! those.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod writers;
+
 use multiactive_core::epoch::Epoch;
 use multiactive_core::hash::Function;
 use multiactive_core::ids::{OperationUid, UnitName};

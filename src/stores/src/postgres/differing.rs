@@ -1,0 +1,159 @@
+//! Which rows of slots that differ do, of two snapshots that are compared: a few of them, as examples.
+//!
+//! The rows of a slot may be many. So they are summed in groups, by a hash of their keys, first, and only those of some groups
+//! that differ are read.
+
+use super::connect::Session;
+use super::install::slot_function;
+use super::names::{fnv, ident, qualified, slots};
+use super::{Postgres, copy};
+use crate::compared::{Difference, Side};
+use crate::driver::TableSpec;
+use crate::error::Error;
+use multiactive_core::slots::{Slot, SlotSet};
+use std::collections::BTreeMap;
+use tokio_postgres::Row;
+
+/// How many groups there are.
+const GROUPS: u32 = 4096;
+
+/// How many rows are told of each table, at most.
+const TOLD: usize = 10;
+
+/// Some of the rows of these slots that differ between here and there.
+pub(super) async fn examples(
+    pg: &Postgres,
+    here: &Session<'_>,
+    there: &Session<'_>,
+    tables: &[(&TableSpec, Vec<String>)],
+    slots: &SlotSet,
+) -> Result<Vec<Difference>, Error> {
+    let mut all = Vec::new();
+    for (sharded, columns) in tables {
+        let key = copy::key(here, &qualified(&sharded.name)).await?;
+        let rows = rows(pg, sharded, columns, &key);
+        let (ours, theirs) = tokio::try_join!(groups(here, &rows, slots), groups(there, &rows, slots))?;
+        let differ = of_either(&ours, &theirs).filter(|group| ours.get(group) != theirs.get(group));
+        let some: Vec<i32> = differ.take(TOLD).collect();
+        if some.is_empty() {
+            continue;
+        }
+        let (ours, theirs) = tokio::try_join!(keys(here, &rows, slots, &some), keys(there, &rows, slots, &some))?;
+        all.extend(differences(&sharded.name, &ours, &theirs).take(TOLD));
+    }
+    Ok(all)
+}
+
+/// What both have, each once, in order.
+fn of_either<'a, K: Ord + Copy + 'a, V>(
+    ours: &'a BTreeMap<K, V>,
+    theirs: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = K> + 'a {
+    let all: std::collections::BTreeSet<K> = ours.keys().chain(theirs.keys()).copied().collect();
+    all.into_iter()
+}
+
+/// Rows by their keys: slot and hash.
+type Rows = BTreeMap<String, (Slot, i64)>;
+
+fn differences<'a>(table: &'a str, ours: &'a Rows, theirs: &'a Rows) -> impl Iterator<Item = Difference> + 'a {
+    let keys: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+    keys.into_iter().filter_map(move |key| {
+        let (slot, side) = match (ours.get(key), theirs.get(key)) {
+            (Some(one), Some(other)) if one == other => return None,
+            (Some((slot, _)), Some(_)) => (*slot, Side::Both),
+            (Some((slot, _)), None) => (*slot, Side::Here),
+            (None, Some((slot, _))) => (*slot, Side::There),
+            (None, None) => return None,
+        };
+        Some(Difference {
+            table: table.to_owned(),
+            key: key.clone(),
+            slot,
+            side,
+        })
+    })
+}
+
+/// All rows of a table: slot, key in words, hash, and group.
+fn rows(pg: &Postgres, sharded: &TableSpec, columns: &[String], key: &[String]) -> String {
+    let of = |columns: &[String]| {
+        let each = columns.iter().map(|column| format!("t.{}", ident(column)));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    let words: Vec<_> = key
+        .iter()
+        .map(|column| {
+            format!(
+                "{} || t.{}::text",
+                super::names::literal(&format!("{column}=")),
+                ident(column)
+            )
+        })
+        .collect();
+    format!(
+        "(SELECT multiactive.{}(t.{}::text) AS slot, concat_ws(', ', {}) AS key,
+                 hashtextextended(ROW({})::text, '{}'::bigint) AS hash,
+                 (hashtextextended(ROW({})::text, 0) & {})::int AS sheaf
+          FROM {} t)",
+        ident(&slot_function(&pg.spec.keyspace)),
+        ident(&sharded.shard_key),
+        words.join(", "),
+        of(columns),
+        fnv(&qualified(&sharded.name)).cast_signed(),
+        of(key),
+        GROUPS - 1,
+        qualified(&sharded.name),
+    )
+}
+
+/// The sum of each group.
+async fn groups(session: &Session<'_>, rows: &str, of: &SlotSet) -> Result<BTreeMap<i32, (i64, String)>, Error> {
+    let sql = format!(
+        "SELECT sheaf, count(*), sum(hash::numeric)::text FROM {rows} r
+         WHERE slot <@ $1::text::int4multirange GROUP BY sheaf"
+    );
+    let found = session
+        .rows("looking for rows that differ", &sql, &[&slots(of)])
+        .await?;
+    Ok(found.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
+}
+
+/// The rows of some groups.
+async fn keys(session: &Session<'_>, rows: &str, of: &SlotSet, groups: &[i32]) -> Result<Rows, Error> {
+    let sql = format!(
+        "SELECT slot, key, hash FROM {rows} r
+         WHERE slot <@ $1::text::int4multirange AND sheaf = ANY ($2)"
+    );
+    let found = session
+        .rows("reading rows that differ", &sql, &[&slots(of), &groups])
+        .await?;
+    let row = |row: &Row| Some((row.get(1), (Slot::try_from(row.get::<_, i32>(0)).ok()?, row.get(2))));
+    Ok(found.iter().filter_map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_differ_by_being_here_or_there_or_by_their_values() {
+        let ours: Rows = [("id=1", 1), ("id=2", 1), ("id=4", 1)]
+            .map(|(key, hash)| (key.to_owned(), (7, hash)))
+            .into();
+        let theirs: Rows = [("id=1", 1), ("id=2", 2), ("id=3", 1)]
+            .map(|(key, hash)| (key.to_owned(), (7, hash)))
+            .into();
+        let told: Vec<_> = differences("orders", &ours, &theirs)
+            .map(|found| (found.key, found.side))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("id=2".to_owned(), Side::Both),
+                ("id=3".to_owned(), Side::There),
+                ("id=4".to_owned(), Side::Here)
+            ]
+        );
+    }
+}
