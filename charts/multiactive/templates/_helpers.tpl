@@ -128,6 +128,7 @@ affinity: {{- toYaml . | nindent 2 }}
   - unitassignments
   - promotions
   - failovers
+  - verifications
   verbs: [get, list, watch]
 # What happened.
 - apiGroups: ["", events.k8s.io]

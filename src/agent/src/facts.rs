@@ -1,10 +1,11 @@
 //! What is known of a unit's stores at one moment. Unknown is `None`; nothing here is written anywhere.
 
 use jiff::SignedDuration;
-use multiactive_api::{LinkState, QuarantineState, UnitAssignmentSpec};
+use multiactive_api::{LinkState, PairReport, QuarantineState, UnitAssignmentSpec};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, StoreName};
 use multiactive_core::promotion::{Progress, Reach, StorePosition};
+use multiactive_core::slots::SlotSet;
 use multiactive_core::wire::{Applied, KeyspaceApplied};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -40,15 +41,15 @@ pub struct LinkFact {
     pub message: Option<String>,
 }
 
-/// Checksums of one round.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checksums {
-    /// The round.
-    pub round: u32,
-    /// How many rows were read.
+/// The rows of a store here and at their owners, each as at one place in the owner's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// How many the owners have.
     pub rows: u64,
-    /// For each slot, in order.
-    pub sums: Vec<u64>,
+    /// The slots whose rows differ.
+    pub differing: SlotSet,
+    /// Some of the rows that differ, in words.
+    pub examples: Vec<String>,
 }
 
 /// How far a store has applied the log of a lost unit.
@@ -91,6 +92,15 @@ impl QuarantineFact {
     }
 }
 
+/// What a store says to a Verification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerificationFact {
+    /// Its uid.
+    pub uid: String,
+    /// One entry for each owner, in order.
+    pub pairs: Vec<PairReport>,
+}
+
 /// What a store answered to an operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -106,9 +116,9 @@ pub struct Answer {
     pub lag: Option<SignedDuration>,
     /// Whether the positions are applied and recorded, as asked at this epoch.
     pub reach: Option<(Epoch, Reach)>,
-    /// Checksums of the newest round that was answered.
-    pub checksums: Option<Checksums>,
-    /// Why the last attempt at checksums failed.
+    /// Whether its rows are those of their owners.
+    pub compared: Option<Comparison>,
+    /// Why the last attempt to compare them failed.
     pub problem: Option<String>,
 }
 
@@ -135,6 +145,8 @@ pub struct StoreFacts {
     pub ended: Vec<String>,
     /// While the unit is in quarantine.
     pub quarantine: Option<QuarantineFact>,
+    /// While a Verification runs.
+    pub verification: Option<VerificationFact>,
     /// The operations that brought slots elsewhere and of which it is known to have all rows, or that did not concern it.
     pub passed: BTreeSet<OperationUid>,
     /// Its answers to the operations that run.

@@ -127,12 +127,20 @@ fn known_routers(status: Option<&UnitAssignmentStatus>) -> Vec<(String, Option<E
     known.collect()
 }
 
-/// What the last status says of a store that must outlive its database.
+/// What the last status says of a store that must outlive its database, and what was found for a Verification.
 fn remembered(status: &UnitAssignmentStatus, name: &StoreName) -> facts::StoreFacts {
     let known = status.stores.iter().find(|known| known.name == name.as_str());
+    let verification = status.verification.as_ref().map(|said| {
+        let of_store = said.pairs.iter().filter(|pair| pair.store == name.as_str());
+        facts::VerificationFact {
+            uid: said.uid.clone(),
+            pairs: of_store.map(|pair| pair.found.clone()).collect(),
+        }
+    });
     facts::StoreFacts {
         incarnation: known.and_then(|known| known.incarnation.clone()),
         seen: known.and_then(|known| epoch_of(known.seen.as_ref()?)),
+        verification,
         ..facts::StoreFacts::default()
     }
 }
@@ -229,6 +237,7 @@ impl Hand {
                 target,
                 table: table.clone(),
                 asked: store::asked(&self.duties, &name),
+                verification: table.as_deref().and_then(|table| store::question(spec, &name, table)),
             };
             self.wish_of(name, wish);
         }
@@ -333,6 +342,7 @@ impl Hand {
             routers,
             lease: lease.as_ref(),
             quarantined: newest.as_deref().and_then(|table| quarantine::of(table, &unit)),
+            verification: assignment.spec.verification.as_ref(),
             behind: &newest
                 .as_deref()
                 .map(|table| lost::was_behind(table, &unit))

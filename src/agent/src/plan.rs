@@ -119,13 +119,8 @@ pub enum Ask {
     Nothing,
     /// How old is the newest row from these units?
     Lag(Vec<UnitName>),
-    /// What are the checksums of these slots in this round?
-    Checksums {
-        /// The round.
-        round: u32,
-        /// The slots.
-        slots: SlotSet,
-    },
+    /// Are the rows of these slots those of their owners?
+    Compare(Vec<(UnitName, SlotSet)>),
     /// Write heartbeats, so that others can tell how far behind they are.
     Beat,
     /// Where does it stand, once these slots are fenced at the operation's epoch?
@@ -239,10 +234,7 @@ fn ask(
             let sources = op.sources().into_iter().filter(|source| *source != unit);
             Ask::Lag(sources.cloned().collect())
         }
-        (Step::Verify, Role::Source | Role::Target) => Ask::Checksums {
-            round: op.round,
-            slots: compared(op, unit, role, keyspace),
-        },
+        (Step::Verify, Role::Target) => Ask::Compare(compared(op, keyspace)),
         (Step::Hold, Role::Source) if !quiet => Ask::Nothing,
         (Step::Hold | Step::Fence, Role::Source) => Ask::Fence {
             slots: op.slots_of(keyspace, Some(unit)),
@@ -265,7 +257,7 @@ fn ask(
                 takes_over: role == Role::Target,
             }
         }
-        (Step::Check | Step::Prepare, Role::Source) => Ask::Beat,
+        (Step::Check | Step::Prepare | Step::Verify, Role::Source) => Ask::Beat,
         (Step::Verify, Role::Member)
         | (Step::Hold | Step::Fence, Role::Target | Role::Member)
         | (Step::Cut | Step::Drain, Role::Source)
@@ -285,24 +277,22 @@ fn superseded(op: &Operation) -> Option<OperationUid> {
 /// and what was written before is on its way.
 fn ask_besides(op: &Operation, unit: &UnitName, role: Role) -> Vec<Ask> {
     match (op.step, role) {
-        (Step::Verify, Role::Source)
-        | (Step::Check | Step::Prepare | Step::Cut | Step::Drain, Role::Target | Role::Member) => vec![Ask::Beat],
+        (Step::Check | Step::Prepare | Step::Cut | Step::Drain, Role::Target | Role::Member) => vec![Ask::Beat],
         (Step::Verify, Role::Target | Role::Member) => {
             let sources = op.sources().into_iter().filter(|source| *source != unit);
             vec![Ask::Lag(sources.cloned().collect()), Ask::Beat]
         }
-        (Step::Check | Step::Prepare | Step::Cut | Step::Drain, Role::Source)
+        (Step::Check | Step::Prepare | Step::Verify | Step::Cut | Step::Drain, Role::Source)
         | (Step::Hold | Step::Fence, Role::Source | Role::Target | Role::Member)
         | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => Vec::new(),
     }
 }
 
-/// The slots of this round that the unit answers for: a source for its own, the target for all.
-fn compared(op: &Operation, unit: &UnitName, role: Role, keyspace: &KeyspaceName) -> SlotSet {
-    match role {
-        Role::Target => op.round_slots(keyspace, None),
-        Role::Source | Role::Member => op.round_slots(keyspace, Some(unit)),
-    }
+/// The slots of a keyspace that move, with the units that they leave.
+fn compared(op: &Operation, keyspace: &KeyspaceName) -> Vec<(UnitName, SlotSet)> {
+    let of = |source: &UnitName| (source.clone(), op.slots_of(keyspace, Some(source)));
+    let sources = op.sources().into_iter().map(of);
+    sources.filter(|(_, slots)| !slots.is_empty()).collect()
 }
 
 #[cfg(test)]

@@ -193,10 +193,7 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
         sources: east.clone(),
         takes_over,
     };
-    let sums = Ask::Checksums {
-        round: 0,
-        slots: slots.clone(),
-    };
+    let compare = Ask::Compare(vec![("east".into(), slots.clone())]);
     let fence = Ask::Fence {
         slots,
         budget: SignedDuration::from_secs(10),
@@ -205,7 +202,7 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
     for (step, source, target, member) in [
         (Step::Check, Ask::Beat, Ask::Lag(east.clone()), Ask::Lag(east.clone())),
         (Step::Prepare, Ask::Beat, Ask::Lag(east.clone()), Ask::Lag(east.clone())),
-        (Step::Verify, sums.clone(), sums.clone(), nothing.clone()),
+        (Step::Verify, Ask::Beat, compare, nothing.clone()),
         (Step::Hold, fence.clone(), follow(true), follow(false)),
         (Step::Fence, fence.clone(), follow(true), follow(false)),
         (Step::Drain, nothing.clone(), reach(true), reach(false)),
@@ -222,7 +219,6 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
             // A comparison may last, and writes are held right after it: the lag is asked for besides. Until all has
             // arrived everybody else writes heartbeats, for what is applied of his log is waited for too.
             let besides = match (step, role) {
-                (Step::Verify, Role::Source) => vec![Ask::Beat],
                 (Step::Verify, Role::Target | Role::Member) => vec![Ask::Lag(east.clone()), Ask::Beat],
                 (Step::Hold | Step::Fence, _) => vec![],
                 (_, Role::Target | Role::Member) if step <= Step::Drain => vec![Ask::Beat],
@@ -297,21 +293,6 @@ fn an_operation_concerns_its_units_and_the_members_of_its_stores() {
             assert_eq!(missed, missing, "{step} {unit} {keyspace}");
         }
     }
-}
-
-#[test]
-fn a_later_round_compares_only_what_remains() {
-    let (mut table, _) = promoted_to(Step::Verify);
-    table.operations[0].round = 3;
-    table.operations[0].remaining = vec![("users".into(), SlotSet::range(15, 40))];
-    let duties = duties(&table, &"north".into(), &[("orders".into(), "users".into())], |_, _| {
-        true
-    });
-    let want = Ask::Checksums {
-        round: 3,
-        slots: SlotSet::range(15, 19),
-    };
-    assert_eq!(duties[0].stores[0].ask, want);
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn is_fact(before: Option<OperationReport>, now: &OperationReport) -> bool {
         cut: None,
         lag_ms: None,
         reach: None,
-        checksums: Vec::new(),
+        compared: Vec::new(),
         ..now.clone()
     };
     let same_epoch = |before: &OperationReport| (before.term, before.epoch) == (now.term, now.epoch);
@@ -138,6 +138,7 @@ async fn write(api: &Api<UnitAssignment>, name: &str, status: &UnitAssignmentSta
 fn merge_patch(status: &UnitAssignmentStatus) -> Result<Value, serde_json::Error> {
     let mut fields = json!({
         "observedGeneration": null, "conditions": null, "applied": null, "lease": null, "caughtUp": null, "quarantine": null,
+        "verification": null,
     });
     if let (Value::Object(fields), Value::Object(mut said)) = (&mut fields, serde_json::to_value(status)?) {
         if let Some(Value::Object(lease)) = said.get_mut("lease") {
@@ -197,6 +198,7 @@ mod tests {
             (UnitAssignmentStatus::default(), "/status/lease", Value::Null),
             (UnitAssignmentStatus::default(), "/status/caughtUp", Value::Null),
             (UnitAssignmentStatus::default(), "/status/quarantine", Value::Null),
+            (UnitAssignmentStatus::default(), "/status/verification", Value::Null),
             (apart(), "/status/quarantine/rows", Value::Null),
             (apart(), "/status/quarantine/first", Value::Null),
             (apart(), "/status/quarantine/spanMs", Value::Null),
@@ -299,7 +301,7 @@ mod tests {
             cut: None,
             lag_ms: None,
             reach: None,
-            checksums: vec![],
+            compared: vec![],
             problems: vec![],
         });
         let written = status(7);

@@ -1,16 +1,15 @@
 //! From what is known to the status of a UnitAssignment. Pure; time is an argument.
 
-use crate::facts::{self, Answer, CutFact, QuarantineFact, StoreFacts, Stores};
+use crate::facts::{self, Answer, Comparison, CutFact, QuarantineFact, StoreFacts, Stores};
 use crate::plan::{Ask, Duty, Role, StoreDuty};
 use crate::routers::Registry;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use multiactive_api::{
-    AnswerProblem, AppliedTable, AssignedStoreStatus, CutReport, DivergentRow, LeaseReport, LinkState, LinkStatus,
-    OperationReport, QuarantineReport, QuarantineState, READY, RECONCILING, ReachReport, ReachState, RouterStatus,
-    STALLED, StoreChecksums, TablePosition, UnitAssignmentStatus,
+    AnswerProblem, AppliedTable, AssignedStoreStatus, AssignedVerification, CutReport, DivergentRow, LeaseReport,
+    LinkState, LinkStatus, OperationReport, PairReport, QuarantineReport, QuarantineState, READY, RECONCILING,
+    ReachReport, ReachState, RouterStatus, STALLED, StoreComparison, StorePair, TablePosition, UnitAssignmentStatus,
+    VerificationReport,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName};
@@ -35,6 +34,8 @@ pub struct Known<'a> {
     pub lease: Option<&'a LeaseReport>,
     /// What the table remembers of the unit, while it is in quarantine.
     pub quarantined: Option<&'a Quarantined>,
+    /// The Verification that runs.
+    pub verification: Option<&'a AssignedVerification>,
     /// The operations that the table remembers and at whose commit the unit was behind.
     pub behind: &'a [(OperationUid, Vec<KeyspaceName>)],
 }
@@ -68,6 +69,7 @@ pub fn status(known: Known<'_>, before: &[Condition], now: Timestamp) -> UnitAss
         lease: known.lease.cloned(),
         caught_up: caught_up(known),
         quarantine: known.quarantined.map(|by| quarantine(by, known.stores)),
+        verification: known.verification.map(|asked| verification(asked, known.stores)),
     }
 }
 
@@ -228,6 +230,23 @@ fn quarantine(known: &Quarantined, stores: &Stores) -> QuarantineReport {
     }
 }
 
+/// What the stores have found for a Verification.
+fn verification(asked: &AssignedVerification, stores: &Stores) -> VerificationReport {
+    let of = |name: &String| {
+        let found = stores.get(&StoreName::from(name.as_str()))?.verification.as_ref();
+        let found = found.filter(|found| found.uid == asked.uid)?;
+        let store = |found: &PairReport| StorePair {
+            store: name.clone(),
+            found: found.clone(),
+        };
+        Some(found.pairs.iter().map(store).collect::<Vec<_>>())
+    };
+    VerificationReport {
+        uid: asked.uid.clone(),
+        pairs: asked.stores.iter().filter_map(of).flatten().collect(),
+    }
+}
+
 fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
     let answers: Vec<(&StoreDuty, Option<&Answer>)> = duty
         .stores
@@ -247,15 +266,14 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
         cut: None,
         lag_ms: None,
         reach: None,
-        checksums: Vec::new(),
+        compared: Vec::new(),
         problems: problems(&answers),
     };
     match (duty.step, duty.role) {
         (Step::Check | Step::Prepare, Role::Target | Role::Member) => report.lag_ms = lag_ms(&answers),
-        (Step::Verify, Role::Source) => report.checksums = checksums(&answers),
         // Verify may last: whole seconds are a write each second, not four. Never less than it is.
         (Step::Verify, Role::Target | Role::Member) => {
-            report.checksums = checksums(&answers);
+            report.compared = compared(&answers);
             report.lag_ms = lag_ms(&answers).map(|lag| lag.saturating_add(999) / 1000 * 1000);
         }
         (Step::Hold | Step::Fence, Role::Source) => {
@@ -266,7 +284,7 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
         }
         (Step::Hold | Step::Fence | Step::Drain, Role::Target | Role::Member) => report.reach = reach(duty, &answers),
         (Step::Cut, Role::Target | Role::Member) => report.cut = cut(duty, &answers),
-        (Step::Check | Step::Prepare | Step::Cut | Step::Drain, Role::Source)
+        (Step::Check | Step::Prepare | Step::Verify | Step::Cut | Step::Drain, Role::Source)
         | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => {}
     }
     report
@@ -279,11 +297,9 @@ fn lag_ms(answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<i64> {
     Some(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Why stores that are asked for checksums have none, for those who wait for them.
+/// Why stores that shall compare have not, for those who wait for it.
 fn problems(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<AnswerProblem> {
-    let asked = answers
-        .iter()
-        .filter(|(asked, _)| matches!(asked.ask, Ask::Checksums { .. }));
+    let asked = answers.iter().filter(|(asked, _)| matches!(asked.ask, Ask::Compare(_)));
     let failed = asked.filter_map(|(asked, answer)| {
         let message = answer.as_ref()?.problem.clone()?;
         let store = asked.store.to_string();
@@ -292,24 +308,21 @@ fn problems(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<AnswerProblem> {
     failed.collect()
 }
 
-fn checksums(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<StoreChecksums> {
-    let asked = answers
-        .iter()
-        .filter(|(asked, _)| matches!(asked.ask, Ask::Checksums { .. }));
-    asked
-        .filter_map(|(asked, answer)| checksum(asked, (*answer)?))
-        .collect()
-}
-
-fn checksum(asked: &StoreDuty, answer: &Answer) -> Option<StoreChecksums> {
-    let sums = answer.checksums.as_ref()?;
-    let bytes: Vec<u8> = sums.sums.iter().flat_map(|sum| sum.to_be_bytes()).collect();
-    Some(StoreChecksums {
-        store: asked.store.to_string(),
-        round: i32::try_from(sums.round).unwrap_or(i32::MAX),
-        rows: signed(sums.rows),
-        sums: STANDARD.encode(&bytes),
-    })
+fn compared(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<StoreComparison> {
+    let said = |(asked, answer): &(&StoreDuty, Option<&Answer>)| {
+        let Comparison {
+            rows,
+            differing,
+            examples,
+        } = (*answer)?.compared.as_ref()?;
+        Some(StoreComparison {
+            store: asked.store.to_string(),
+            rows: signed(*rows),
+            differing: (!differing.is_empty()).then(|| differing.to_string()),
+            examples: examples.clone(),
+        })
+    };
+    answers.iter().filter_map(said).collect()
 }
 
 /// The final positions, once every moving store is fenced at the operation's epoch; a unit without stores is fenced
@@ -337,7 +350,7 @@ fn asks_opened(ask: &Ask) -> bool {
         Ask::Fence { superseded, .. } => superseded.is_some(),
         Ask::Nothing
         | Ask::Lag(_)
-        | Ask::Checksums { .. }
+        | Ask::Compare(_)
         | Ask::Beat
         | Ask::Cut(_)
         | Ask::Follow { .. }

@@ -5,6 +5,7 @@ use crate::facts::{CutFact, LinkFact, Problem};
 use crate::plan::Ask;
 use jiff::SignedDuration;
 use multiactive_core::promotion::{Progress, StorePosition};
+use multiactive_core::slots::SlotSet;
 use multiactive_core::wire::{InFlight, RouterReport};
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ fn said(duty: Duty, stores: &Stores) -> OperationReport {
         routers: &registry,
         lease: None,
         quarantined: None,
+        verification: None,
         behind: &[],
     };
     status(known, &[], Timestamp::UNIX_EPOCH).operations.remove(0)
@@ -277,52 +279,58 @@ fn writes_in_flight_are_said_in_hold_by_the_source_alone() {
     }
 }
 
-/// A source that is asked for its checksums, and for heartbeats.
+/// A target that is asked to compare, and for more.
 fn verifying() -> Duty {
-    let mut verify = duty(Step::Verify, Role::Source, &["a"]);
-    let slots = multiactive_core::slots::SlotSet::range(0, 1);
-    verify.stores[0].ask = Ask::Checksums { round: 2, slots };
+    let mut verify = duty(Step::Verify, Role::Target, &["a"]);
+    let slots = SlotSet::range(0, 1);
+    verify.stores[0].ask = Ask::Compare(vec![("east".into(), slots)]);
     verify.stores[0].besides = vec![Ask::Beat];
     verify
 }
 
 #[test]
-fn checksums_are_eight_bytes_a_slot_big_endian_in_base64() {
-    let sums = facts::Checksums {
-        round: 2,
-        rows: 3,
-        sums: vec![1, u64::MAX],
-    };
-    let answer = Answer {
-        checksums: Some(sums),
-        ..Answer::default()
-    };
-    let stores = Stores::from([("a".into(), store(None, answer))]);
-    let verify = verifying();
-    let report = said(verify, &stores);
-    assert_eq!(report.checksums.len(), 1);
-    let said = &report.checksums[0];
-    assert_eq!(
-        (said.round, said.rows, said.sums.as_str()),
-        (2, 3, "AAAAAAAAAAH//////////w==")
-    );
-    assert_eq!(report.problems, []);
+fn what_was_compared_is_told_with_the_rows_that_differ() {
+    for (differing, examples, want) in [
+        (SlotSet::default(), vec![], None),
+        (
+            SlotSet::range(0, 1),
+            vec!["orders id=1 only in east".to_owned()],
+            Some("0-1"),
+        ),
+    ] {
+        let compared = facts::Comparison {
+            rows: 3,
+            differing,
+            examples: examples.clone(),
+        };
+        let answer = Answer {
+            compared: Some(compared),
+            ..Answer::default()
+        };
+        let stores = Stores::from([("a".into(), store(None, answer))]);
+        let report = said(verifying(), &stores);
+        let told = &report.compared[0];
+        assert_eq!((told.store.as_str(), told.rows), ("a", 3));
+        assert_eq!((told.differing.as_deref(), &told.examples), (want, &examples));
+        assert_eq!((report.compared.len(), report.problems.len()), (1, 0));
+    }
 }
 
 #[test]
-fn a_store_whose_checksums_fail_says_why_once() {
+fn a_store_whose_comparison_fails_says_why_once() {
     let answer = Answer {
         problem: Some("permission denied".to_owned()),
         ..Answer::default()
     };
     let stores = Stores::from([("a".into(), store(None, answer))]);
-    let verify = verifying();
-    let problems = said(verify, &stores).problems;
-    let told: Vec<_> = problems
+    let report = said(verifying(), &stores);
+    let told: Vec<_> = report
+        .problems
         .iter()
         .map(|p| (p.store.as_str(), p.message.as_str()))
         .collect();
     assert_eq!(told, [("a", "permission denied")]);
+    assert_eq!(report.compared, []);
     // In the next step nobody asks any more.
     assert_eq!(said(duty(Step::Hold, Role::Source, &["a"]), &stores).problems, []);
 }
@@ -389,6 +397,7 @@ fn applied_is_what_every_store_stands_at_and_conditions_name_the_first_cause() {
             routers: &registry,
             lease: None,
             quarantined: quarantined.map(|_| &apart),
+            verification: None,
             behind: &[],
         };
         let status = status(known, &[], Timestamp::UNIX_EPOCH);
@@ -414,6 +423,7 @@ fn a_conditions_time_moves_only_when_its_status_does() {
             routers: &registry,
             lease: None,
             quarantined: None,
+            verification: None,
             behind: &[],
         };
         let status = status(known, before, Timestamp::from_second(second).unwrap());
@@ -524,6 +534,7 @@ fn a_unit_has_caught_up_with_an_operation_once_all_its_stores_have() {
             routers: &Registry::default(),
             lease: None,
             quarantined: None,
+            verification: None,
             behind: &behind,
         };
         assert_eq!(status(known, &[], Timestamp::UNIX_EPOCH).caught_up, want);

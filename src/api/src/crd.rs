@@ -2,7 +2,7 @@
 
 use crate::{
     DataStore, Failover, Keyspace, MemberCluster, Promotion, Region, ReplicationLink, RoutingTable, ShardRange, Unit,
-    UnitAssignment, UnitWorkload,
+    UnitAssignment, UnitWorkload, Verification,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -27,6 +27,7 @@ pub fn all() -> serde_json::Result<Vec<CustomResourceDefinition>> {
         UnitAssignment::crd(),
         Unit::crd(),
         UnitWorkload::crd(),
+        Verification::crd(),
     ]
     .iter()
     .map(finish)

@@ -23,6 +23,7 @@ pub mod table_failover;
 pub mod unit;
 pub mod unit_assignment;
 pub mod unit_workload;
+pub mod verification;
 
 pub use common::*;
 pub use data_store::*;
@@ -39,6 +40,7 @@ pub use table_failover::*;
 pub use unit::*;
 pub use unit_assignment::*;
 pub use unit_workload::*;
+pub use verification::*;
 
 /// The API group.
 pub const GROUP: &str = "multiactive.io";

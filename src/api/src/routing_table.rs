@@ -215,14 +215,6 @@ pub struct TableOperation {
     #[serde(default)]
     #[schemars(schema_with = "schema::grows")]
     pub epoch: i64,
-    /// In Verify: the round of comparison, from 0.
-    #[serde(default)]
-    #[schemars(schema_with = "schema::count")]
-    pub round: i32,
-    /// In Verify: the slots that are still compared; empty means all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::ordered_256::<TableSlots>")]
-    pub remaining: Vec<TableSlots>,
     /// From Drain on: the final positions of the sources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_1024::<TablePosition>")]
@@ -239,18 +231,6 @@ pub struct TableOperation {
     #[serde(default)]
     #[schemars(schema_with = "schema::ordered_64::<StepHistory>")]
     pub history: Vec<StepHistory>,
-}
-
-/// Slots of a keyspace.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TableSlots {
-    /// The keyspace.
-    #[schemars(schema_with = "schema::label")]
-    pub keyspace: String,
-    /// The slots, such as 0-511,600.
-    #[schemars(schema_with = "schema::slots")]
-    pub slots: String,
 }
 
 /// The position vector of one store at one source.

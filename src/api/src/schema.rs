@@ -77,8 +77,6 @@ texts! {
     digits {"minLength": 1, "maxLength": 20, "pattern": "^[0-9]{1,20}$"}
     /// Spans of a whole keyspace.
     spans {"minLength": 1, "maxLength": 1_048_576}
-    /// Checksums of up to 16384 slots.
-    sums {"maxLength": 180_000}
 }
 
 macro_rules! integers {

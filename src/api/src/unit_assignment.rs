@@ -52,6 +52,9 @@ pub struct UnitAssignmentSpec {
     /// The unit's write lease; absent where the operator is older: then the agent lengthens it by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<AssignedLease>,
+    /// The Verification that runs, where it concerns this unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<crate::verification::AssignedVerification>,
 }
 
 /// How the agents of a unit keep its write lease.
@@ -182,6 +185,9 @@ pub struct UnitAssignmentStatus {
     /// While the unit is in quarantine: what only its databases hold, and how far it has rejoined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<QuarantineReport>,
+    /// While a Verification runs: what was found here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<crate::verification::VerificationReport>,
 }
 
 /// A unit in quarantine, as its agent sees it.
@@ -369,10 +375,10 @@ pub struct OperationReport {
     /// At a member, in Drain: whether it has applied the operation's positions; absent while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reach: Option<ReachReport>,
-    /// At source and target, in Verify: the checksums of a round.
+    /// At the target, in Verify: the stores whose rows it has compared with those of the sources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::ordered::<StoreChecksums>")]
-    pub checksums: Vec<StoreChecksums>,
+    #[schemars(schema_with = "schema::ordered_64::<StoreComparison>")]
+    pub compared: Vec<StoreComparison>,
     /// Stores that did not answer the operation when they were asked last, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_64::<AnswerProblem>")]
@@ -431,21 +437,22 @@ pub enum ReachState {
     Broken,
 }
 
-/// Checksums of a store's slots.
+/// The moving rows of a store here and at their owners, as both were at one place in each owner's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct StoreChecksums {
+pub struct StoreComparison {
     /// The store.
     #[schemars(schema_with = "schema::label")]
     pub store: String,
-    /// The round of comparison.
-    #[schemars(schema_with = "schema::count")]
-    pub round: i32,
-    /// How many rows were read.
+    /// How many rows the owners have in the slots that move.
     #[schemars(schema_with = "schema::count_long")]
     pub rows: i64,
-    /// For each slot of the round, in order, 8 bytes, big-endian, all together in base64: the sum of the hashes of
-    /// its rows.
-    #[schemars(schema_with = "schema::sums")]
-    pub sums: String,
+    /// The slots whose rows differ; absent where none do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::slots")]
+    pub differing: Option<String>,
+    /// Some of the rows that differ, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::messages")]
+    pub examples: Vec<String>,
 }

@@ -103,8 +103,6 @@ fn table() -> RoutingTable {
             },
             step: Step::Drain,
             epoch: Epoch::new(2, 41),
-            round: 3,
-            remaining: vec![("users".into(), "7".parse().unwrap())],
             positions: vec![StorePosition {
                 store: "orders".into(),
                 source: east.clone(),
@@ -287,15 +285,9 @@ fn a_stored_table_that_does_not_fit_is_an_error_that_names_the_field() {
             json!("a-b"),
             "spec.operations[0].moves[0].slots",
         ),
-        (
-            "/operations/0/remaining/0/slots",
-            json!("9-1"),
-            "spec.operations[0].remaining[0].slots",
-        ),
         ("/operations/0/verify", json!("Some"), "spec.operations[0].verify"),
         ("/operations/0/step", json!("Leap"), "spec.operations[0].step"),
         ("/operations/0/epoch", json!(-4), "spec.operations[0].epoch"),
-        ("/operations/0/round", json!(-4), "spec.operations[0].round"),
         (
             "/operations/0/history/1/at",
             json!("noon"),

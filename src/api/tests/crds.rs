@@ -101,7 +101,7 @@ fn names_are_those_that_people_type() {
             );
         }
     }
-    assert_eq!(short.len(), 12);
+    assert_eq!(short.len(), 13);
 }
 
 #[test]

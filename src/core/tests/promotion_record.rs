@@ -148,12 +148,10 @@ fn a_move_that_does_not_follow_is_never_recorded() {
         let (reason, message) = ("TargetNotReady".to_owned(), String::new());
         Move::End(Outcome::Refused { reason, message })
     };
-    let again = || Move::CompareAgain(vec![("users".into(), slots("1"))]);
     let rows = [
         (Step::Check, enter(Step::Hold)),
         (Step::Check, enter(Step::Check)),
         (Step::Check, enter(Step::Commit)),
-        (Step::Check, again()),
         (Step::Check, Move::End(Outcome::Succeeded)),
         (Step::Prepare, not_needed(Step::Hold, &[])),
         (Step::Prepare, enter(Step::Prepare)),
@@ -255,32 +253,6 @@ fn waiting_records_nothing() {
         recorded(&table, &Move::Wait(WaitFor::Comparison("x".to_owned()))),
         Ok(None)
     );
-}
-
-#[test]
-fn a_round_of_comparison_is_counted_and_forgotten_with_hold() {
-    let verify = Move::Enter {
-        step: Step::Verify,
-        not_needed: Vec::new(),
-        passed: Vec::new(),
-        positions: Vec::new(),
-        behind: Vec::new(),
-        evidence: Evidence::None,
-    };
-    let table = recorded(&brought_to(Step::Prepare), &verify).unwrap().unwrap();
-    let again = Move::CompareAgain(vec![("users".into(), slots("1"))]);
-    let table = recorded(&table, &again).unwrap().unwrap();
-    assert_eq!((table.operations[0].round, table.operations[0].remaining.len()), (1, 1));
-    let hold = Move::Enter {
-        step: Step::Hold,
-        not_needed: Vec::new(),
-        passed: Vec::new(),
-        positions: Vec::new(),
-        behind: Vec::new(),
-        evidence: Evidence::None,
-    };
-    let table = recorded(&table, &hold).unwrap().unwrap();
-    assert!(table.operations[0].remaining.is_empty());
 }
 
 #[test]

@@ -120,7 +120,8 @@ conditioned!(
     multiactive_api::DataStoreStatus,
     multiactive_api::KeyspaceStatus,
     multiactive_api::ReplicationLinkStatus,
-    multiactive_api::UnitStatus
+    multiactive_api::UnitStatus,
+    multiactive_api::VerificationStatus
 );
 
 impl Conditioned for multiactive_api::ShardRangeStatus {

@@ -34,8 +34,6 @@ pub fn operation(step: Step, epoch: Epoch) -> Operation {
         },
         step,
         epoch,
-        round: 0,
-        remaining: Vec::new(),
         positions: Vec::new(),
         behind: Vec::new(),
         failover: None,

@@ -7,7 +7,7 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource};
 use multiactive_api::{
     DataStore, Failover, Keyspace, MemberCluster, Promotion, Region, ReplicationLink, RoutingTable, ShardRange, Unit,
-    UnitWorkload,
+    UnitWorkload, Verification,
 };
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -51,6 +51,8 @@ pub struct Hub {
     pub promotions: Mirror<Promotion>,
     /// Failovers.
     pub failovers: Mirror<Failover>,
+    /// Verifications.
+    pub verifications: Mirror<Verification>,
     /// Replication links.
     pub links: Mirror<ReplicationLink>,
     /// Routing tables: to notice changes by others; the ledger reads the server.
@@ -71,6 +73,7 @@ impl Default for Hub {
             stores: Mirror::default(),
             promotions: Mirror::default(),
             failovers: Mirror::default(),
+            verifications: Mirror::default(),
             links: Mirror::default(),
             tables: Mirror::default(),
             workloads: Mirror::default(),
@@ -101,6 +104,7 @@ impl Hub {
         self.watch(&self.stores, &by);
         self.watch(&self.promotions, &by);
         self.watch(&self.failovers, &by);
+        self.watch(&self.verifications, &by);
         self.watch(&self.links, &by);
         self.watch(&self.tables, &by);
         self.watch(&self.workloads, &by);
@@ -116,6 +120,7 @@ impl Hub {
         self.stores.wait_until_ready().await;
         self.promotions.wait_until_ready().await;
         self.failovers.wait_until_ready().await;
+        self.verifications.wait_until_ready().await;
         self.links.wait_until_ready().await;
         self.tables.wait_until_ready().await;
         self.workloads.wait_until_ready().await;

@@ -27,6 +27,7 @@ pub mod status;
 pub mod supervise;
 pub mod tables;
 pub mod units;
+pub mod verifications;
 pub mod workload;
 
 pub use context::Context;

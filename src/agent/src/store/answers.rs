@@ -1,12 +1,12 @@
-//! What an operation asks of a store: heartbeats, lag, checksums, its fence, and waiting for positions. One task for each
+//! What an operation asks of a store: heartbeats, lag, a comparison of rows, its fence, and waiting for positions. One task for each
 //! question, so that none holds up another, nor the table; it ends when the question is asked no more: a fence whose
 //! operation was aborted, above all.
 
 use super::waiting::told_meanwhile;
-use super::wish::{Asked, Wish};
+use super::wish::{Asked, Target, Wish};
 use super::{LONGEST_PAUSE, Store, tell_ended, timed};
 use crate::backoff::Backoff;
-use crate::facts::{Checksums, CutFact, Problem};
+use crate::facts::{Answer, Comparison, CutFact, Problem};
 use crate::failpoints::hit;
 use crate::lost::Cut;
 use crate::plan::Ask;
@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Reach, StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
-use multiactive_stores::driver::{FenceLimits, KeyRange, StoreSpec, Waited};
+use multiactive_stores::driver::{Difference, FenceLimits, Side, StoreSpec, Waited};
 use multiactive_stores::{Driver, Error};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -27,10 +27,13 @@ const BEAT: Duration = Duration::from_millis(250);
 /// For how long one wait for positions lasts before it says that it still waits.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// How long reading all rows of a question may take.
-const CHECKSUM: Duration = Duration::from_secs(600);
+/// How many rows that differ are told.
+const TOLD: usize = 20;
 
-pub(super) async fn answer<D: Driver>(store: &Store<D>, mut wish: watch::Receiver<Wish>) {
+/// How long comparing all rows with one owner's may take: it holds nobody up.
+pub(super) const COMPARE: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) async fn answer<D: Driver>(store: &Store<D>, target: &Target, mut wish: watch::Receiver<Wish>) {
     let mut running: Vec<(Asked, CancellationToken)> = Vec::new();
     let mut tasks = FuturesUnordered::new();
     loop {
@@ -53,7 +56,11 @@ pub(super) async fn answer<D: Driver>(store: &Store<D>, mut wish: watch::Receive
                 let token = store.token.child_token();
                 running.push((question.clone(), token.clone()));
                 tasks.push(async move {
-                    if token.run_until_cancelled(work(store, &question)).await.is_none() {
+                    if token
+                        .run_until_cancelled(work(store, target, &question))
+                        .await
+                        .is_none()
+                    {
                         given_up(store, &question);
                     }
                 });
@@ -73,7 +80,7 @@ fn takes_time(asked: &Asked) -> bool {
     match asked.ask {
         Ask::Beat
         | Ask::Lag(_)
-        | Ask::Checksums { .. }
+        | Ask::Compare(_)
         | Ask::Fence { .. }
         | Ask::Cut(_)
         | Ask::Follow { .. }
@@ -83,10 +90,10 @@ fn takes_time(asked: &Asked) -> bool {
 }
 
 /// Asks until there is an answer that stays.
-async fn work<D: Driver>(store: &Store<D>, asked: &Asked) {
+async fn work<D: Driver>(store: &Store<D>, target: &Target, asked: &Asked) {
     let mut backoff = Backoff::new(LONGEST_PAUSE);
     loop {
-        let pause = match once(store, asked).await {
+        let pause = match once(store, target, asked).await {
             Ok(None) => return,
             Ok(Some(pause)) => {
                 backoff.reset();
@@ -103,7 +110,7 @@ async fn work<D: Driver>(store: &Store<D>, asked: &Asked) {
 }
 
 /// One attempt; `None` when the answer stays, else the pause before the next.
-async fn once<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<Option<Duration>, Error> {
+async fn once<D: Driver>(store: &Store<D>, target: &Target, asked: &Asked) -> Result<Option<Duration>, Error> {
     // What another database says would be of other rows; and an older state would not be known for one any more, were a
     // verb of the newest epoch the first that it hears.
     // The sender lives as long as the store.
@@ -126,10 +133,7 @@ async fn once<D: Driver>(store: &Store<D>, asked: &Asked) -> Result<Option<Durat
             store.board.answer(&asked.operation, |answer| answer.lag = known);
             lag.map(|_| Some(BEAT))
         }
-        Ask::Checksums { round, slots } => {
-            checksums(store, asked, *round, slots).await?;
-            Ok(None)
-        }
+        Ask::Compare(owners) => compare(store, target, asked, owners).await,
         Ask::Follow { sources, takes_over } => {
             hit("follow-before");
             let verb = store
@@ -252,7 +256,7 @@ fn given_up<D: Driver>(store: &Store<D>, asked: &Asked) {
         Ask::Nothing
         | Ask::Beat
         | Ask::Lag(_)
-        | Ask::Checksums { .. }
+        | Ask::Compare(_)
         | Ask::Cut(_)
         | Ask::Follow { .. }
         | Ask::Reach { .. } => {}
@@ -270,28 +274,50 @@ async fn lag<D: Driver>(store: &Store<D>, sources: &[UnitName]) -> Result<Option
     Ok(oldest.map(|oldest| SignedDuration::try_from(oldest).unwrap_or(SignedDuration::MAX)))
 }
 
-async fn checksums<D: Driver>(store: &Store<D>, asked: &Asked, round: u32, slots: &SlotSet) -> Result<(), Error> {
-    let all = KeyRange::default();
-    let verb = store.driver.checksum(slots, &all, CHECKSUM);
-    let read = timed(&store.metrics, "checksum", verb).await.inspect_err(|error| {
-        let why = error.explain();
-        store
-            .board
-            .answer(&asked.operation, |answer| answer.problem = Some(why));
-    })?;
-    let sums = slots
-        .iter()
-        .map(|slot| read.sums.get(&slot).copied().unwrap_or_default())
-        .collect();
+/// Compares with each owner; one that this store cannot reach is named, and asked again.
+async fn compare<D: Driver>(
+    store: &Store<D>,
+    target: &Target,
+    asked: &Asked,
+    owners: &[(UnitName, SlotSet)],
+) -> Result<Option<Duration>, Error> {
+    let failed = |why: String| {
+        let told = |answer: &mut Answer| answer.problem = Some(why);
+        store.board.answer(&asked.operation, told);
+    };
+    let mut all = Comparison::default();
+    for (owner, slots) in owners {
+        let Some(peer) = target.peers.iter().find(|peer| peer.unit == *owner) else {
+            failed(format!(
+                "{owner} is no member of it, so nothing is compared with its rows"
+            ));
+            return Ok(Some(LONGEST_PAUSE));
+        };
+        let verb = store.driver.compare(peer, slots, COMPARE);
+        let compared = timed(&store.metrics, "compare", verb).await;
+        let compared = compared.inspect_err(|error| failed(error.explain()))?;
+        all.rows += compared.rows;
+        all.differing = all.differing.union(&compared.differing);
+        let rows = compared.examples.iter().map(|row| words(row, &store.spec.unit, owner));
+        all.examples.extend(rows);
+    }
+    all.examples.truncate(TOLD);
     store.board.answer(&asked.operation, |answer| {
-        answer.checksums = Some(Checksums {
-            round,
-            rows: read.rows,
-            sums,
-        });
+        answer.compared = Some(all);
         answer.problem = None;
     });
-    Ok(())
+    Ok(None)
+}
+
+/// A row that differs, for a person.
+pub(super) fn words(row: &Difference, here: &UnitName, owner: &UnitName) -> String {
+    let Difference { table, key, slot, side } = row;
+    let side = match side {
+        Side::Here => format!("only at {here}"),
+        Side::There => format!("only at {owner}"),
+        Side::Both => format!("other values at {here} than at {owner}"),
+    };
+    format!("{table} {key} (slot {slot}): {side}")
 }
 
 /// Says how far a wait came; the pause before the next one, or `None` where all is reached.

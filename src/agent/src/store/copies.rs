@@ -16,7 +16,7 @@ use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
 use multiactive_stores::driver::{Lacking, Link, LinkState, Peer, Reseeded};
 use multiactive_stores::{Driver, Error};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -50,12 +50,26 @@ pub(super) enum Copied {
 pub(super) struct Copies {
     pub(super) looked: watch::Sender<Looked>,
     told: watch::Sender<BTreeMap<UnitName, Copied>>,
+    /// From whom rows shall be copied though no link lacks any.
+    wanted: watch::Sender<BTreeSet<UnitName>>,
 }
 
 impl Copies {
     /// The last copy from a unit, if there was one since this store is in hand.
     pub(super) fn of(&self, from: &UnitName) -> Option<Copied> {
         self.told.borrow().get(from).cloned()
+    }
+
+    /// Has the rows that a unit owns copied from it, and returns how that went.
+    pub(super) async fn repair(&self, from: &UnitName) -> Copied {
+        self.wanted.send_modify(|wanted| {
+            wanted.insert(from.clone());
+        });
+        let mut wanted = self.wanted.subscribe();
+        // The sender lives as long as we do.
+        let _ = wanted.wait_for(|wanted| !wanted.contains(from)).await;
+        let given_up = || Copied::Failed("it was given up".to_owned());
+        self.of(from).unwrap_or_else(given_up)
     }
 
     fn tell(&self, from: &UnitName, copied: Copied) {
@@ -67,6 +81,7 @@ impl Copies {
 
 pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, wish: watch::Receiver<Wish>) {
     let mut looked = store.copies.looked.subscribe();
+    let mut wanted = store.copies.wanted.subscribe();
     let mut backoff = Backoff::new(LONGEST_PAUSE);
     let (mut ended, mut failures) = (Instant::now(), 0);
     let mut handed_on = HandedOn::default();
@@ -76,14 +91,23 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, wish: wat
             // A look that began before the last copy ended shows what is over.
             let looked = looked.borrow_and_update();
             let fresh = looked.at.is_some_and(|at| at > ended) && *store.judged.borrow();
-            let sources = sources(table, target, if fresh { &looked.links } else { &[] });
+            let mut sources = sources(table, target, if fresh { &looked.links } else { &[] });
+            if *store.judged.borrow() {
+                sources.extend(repairs(table, target, &wanted.borrow_and_update()));
+            }
             (!sources.is_empty()).then(|| sources[failures % sources.len()])
         });
         if let Some(table) = table.as_deref() {
             handed_on.tell(store, table, target).await;
         }
         let Some(from) = from else {
-            let changed = store.token.run_until_cancelled(looked.changed()).await;
+            let changed = async {
+                tokio::select! {
+                    changed = looked.changed() => changed,
+                    changed = wanted.changed() => changed,
+                }
+            };
+            let changed = store.token.run_until_cancelled(changed).await;
             if changed.is_none_or(|seen| seen.is_err()) {
                 return;
             }
@@ -91,6 +115,10 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, wish: wat
         };
         let copied = copy(store, target, &wish, from).await;
         ended = Instant::now();
+        // Whether it went well: who wanted it looks, and asks again.
+        store.copies.wanted.send_modify(|wanted| {
+            wanted.remove(&from.unit);
+        });
         match copied {
             Some(Ok(reseeded)) => {
                 backoff.reset();
@@ -107,6 +135,16 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, wish: wat
             None => {}
         }
     }
+}
+
+/// From whom a Verification wants rows copied; not from who is lost, nor while this unit is.
+fn repairs<'a>(table: &RoutingTable, target: &'a Target, wanted: &BTreeSet<UnitName>) -> Vec<&'a Peer> {
+    let lost = quarantine::lost(table);
+    if lost.contains(&target.spec.unit) {
+        return Vec::new();
+    }
+    let peers = target.peers.iter().filter(|peer| wanted.contains(&peer.unit));
+    peers.filter(|peer| !lost.contains(&peer.unit)).collect()
 }
 
 /// From whom rows are to be copied.

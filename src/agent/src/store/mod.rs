@@ -1,7 +1,7 @@
 //! One store of a unit in hand: its tasks. A store that is broken holds up no other.
 //!
 //! `keeper` brings it to the newest table, `links` keeps the streams from its peers, `answers` does what takes its time
-//! for an operation, `copies` gets rows that no link will bring. All are driven by the wish and write what they know on the board.
+//! for an operation, `copies` gets rows that no link will bring, `verify` compares them with the owners'. All are driven by the wish and write what they know on the board.
 
 mod answers;
 mod copies;
@@ -9,9 +9,11 @@ mod identity;
 mod keeper;
 mod links;
 mod returning;
+mod verify;
 mod waiting;
 mod wish;
 
+pub use verify::{Question, question};
 pub use wish::{Asked, Target, Wish, asked, target};
 
 use crate::facts::{Board, Problem};
@@ -82,6 +84,7 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, wish: watch::Receive
     let links = after_install(wish.clone());
     let answers = after_install(wish.clone());
     let copies = after_install(wish.clone());
+    let verify = after_install(wish.clone());
     tokio::join!(
         keeper::keep(store, target, wish, &installed),
         async {
@@ -97,9 +100,15 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, wish: watch::Receive
             }
         },
         async {
+            let (mut ready, wish) = verify;
+            if is_true(&mut ready, &store.token).await {
+                verify::keep(store, target, wish).await;
+            }
+        },
+        async {
             let (mut ready, wish) = answers;
             if is_true(&mut ready, &store.token).await {
-                answers::answer(store, wish).await;
+                answers::answer(store, target, wish).await;
             }
         }
     );

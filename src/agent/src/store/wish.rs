@@ -1,5 +1,6 @@
 //! What a unit asks of one of its stores, worked out from the assignment, the Secret and the table. Pure.
 
+use super::verify::Question;
 use crate::credentials::{Credentials, Login};
 use crate::facts::Problem;
 use crate::plan::{Ask, Duty};
@@ -65,6 +66,8 @@ pub struct Wish {
     pub asked: Vec<Asked>,
     /// The table at which the unit's write lease was granted: the store takes no lease before it was brought there.
     pub granted: Epoch,
+    /// What a Verification asks.
+    pub verification: Option<Question>,
 }
 
 /// A table is known by its epoch: it is compared on every change.
@@ -75,6 +78,7 @@ impl PartialEq for Wish {
             && epoch(self) == epoch(other)
             && self.asked == other.asked
             && self.granted == other.granted
+            && self.verification == other.verification
     }
 }
 

@@ -3,8 +3,8 @@
 use super::failover::{read_failover, read_loss, write_failover, write_loss};
 use super::{ConvertError, number};
 use crate::routing_table::{
-    OperationKind as StoredKind, StepHistory, TableFinished, TableMove, TableOperation, TablePosition, TableSlots,
-    TableStore, TableUnitPosition,
+    OperationKind as StoredKind, StepHistory, TableFinished, TableMove, TableOperation, TablePosition, TableStore,
+    TableUnitPosition,
 };
 use crate::unit_assignment::{ReachReport, ReachState};
 use jiff::SignedDuration;
@@ -197,8 +197,6 @@ pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Opera
         step,
         term,
         epoch,
-        round,
-        remaining,
         positions,
         behind,
         failover,
@@ -217,10 +215,6 @@ pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Opera
             source: m.source.as_str().into(),
             slots: read_slots(&format!("{field}.moves[{index}].slots"), &m.slots)?,
         })
-    });
-    let remaining = remaining.iter().enumerate().map(|(index, left)| {
-        let slots = read_slots(&format!("{field}.remaining[{index}].slots"), &left.slots)?;
-        Ok((left.keyspace.as_str().into(), slots))
     });
     Ok(Operation {
         kind: (*kind).into(),
@@ -245,8 +239,6 @@ pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Opera
         },
         step: read_step(&format!("{field}.step"), step)?,
         epoch: read_epoch(field, *term, *epoch)?,
-        round: number(&format!("{field}.round"), *round)?,
-        remaining: remaining.collect::<Read<_>>()?,
         positions: positions.iter().map(StorePosition::from).collect(),
         behind: read_units(behind),
         failover,
@@ -266,8 +258,6 @@ pub(super) fn write_operation(field: &str, op: &Operation) -> Read<TableOperatio
         budgets,
         step,
         epoch,
-        round,
-        remaining,
         positions,
         behind,
         failover,
@@ -292,14 +282,6 @@ pub(super) fn write_operation(field: &str, op: &Operation) -> Read<TableOperatio
         step: step.to_string(),
         term: epoch.term.into(),
         epoch: number(&format!("{field}.epoch"), epoch.epoch)?,
-        round: number(&format!("{field}.round"), *round)?,
-        remaining: remaining
-            .iter()
-            .map(|(keyspace, slots)| TableSlots {
-                keyspace: keyspace.to_string(),
-                slots: slots.to_string(),
-            })
-            .collect(),
         positions: positions.iter().map(TablePosition::from).collect(),
         behind: write_units(behind),
         failover: failover.transpose()?.map(Box::new),

@@ -39,6 +39,21 @@ fn columns_answer_who_owns_what() {
                 ],
             ),
             (
+                good::verification("columns"),
+                json!({"done": "1/2", "rows": 7, "differingSlots": 1, "outcome": "Failed", "reason": "RowsDiffer",
+                    "pairs": [{"store": "orders", "unit": "north-1", "owner": "east-1", "state": "Differs", "slots": "0-7",
+                        "rows": 7, "differing": "3", "examples": ["orders id=1"]}]}),
+                "vf",
+                vec![
+                    ("REPAIR", "FromOwner"),
+                    ("DONE", "1/2"),
+                    ("ROWS", "7"),
+                    ("DIFFERING-SLOTS", "1"),
+                    ("OUTCOME", "Failed"),
+                    ("REASON", "RowsDiffer"),
+                ],
+            ),
+            (
                 good::failover("columns"),
                 json!({"to": "north-1,south-1", "step": "Cut", "waitingFor": "the cut at south-1", "reason": "Blocked",
                     "loss": {"bound": "3s", "allowed": "5s"}, "outcome": "Succeeded"}),

@@ -62,6 +62,27 @@ fn a_failover_says_it_once() {
 }
 
 #[test]
+fn a_verification_says_it_once_and_names_what_it_names_by_their_names() {
+    let rows = vec![
+        ("/spec/stores", Value::Null, None),
+        ("/spec/units", Value::Null, None),
+        ("/spec/repair", Value::Null, None),
+        ("/spec/repair", json!("Both"), Some("Unsupported value")),
+        ("/spec/units", json!(["North_1"]), Some("should match")),
+        ("/spec/units", json!(["north-1", "north-1"]), Some("Duplicate value")),
+    ];
+    on_create(good::verification("rules"), rows);
+    let once = Some("the spec is immutable: create a new Verification");
+    let rows = vec![
+        ("/spec/stores", json!(["carts"]), once),
+        ("/spec/stores", Value::Null, once),
+        ("/spec/units", json!(["south-1"]), once),
+        ("/spec/repair", json!("None"), once),
+    ];
+    on_update(good::verification("once"), rows);
+}
+
+#[test]
 fn each_decision_about_a_failover_names_its_target_and_needs_the_verb_of_its_type() {
     run(async {
         grant("multiactive-failover", "fay").await;

@@ -104,6 +104,11 @@ pub fn failover(name: &str) -> Value {
     of("Failover", name, spec)
 }
 
+pub fn verification(name: &str) -> Value {
+    let spec = json!({"stores": ["orders"], "units": ["north-1"], "repair": "FromOwner"});
+    of("Verification", name, spec)
+}
+
 pub fn unit_assignment(name: &str) -> Value {
     let keyspace = keyspace("users");
     let mut declared = keyspace["spec"].clone();
@@ -117,6 +122,7 @@ pub fn unit_assignment(name: &str) -> Value {
             "name": "orders", "keyspace": "users", "engine": store["spec"]["engine"], "tables": store["spec"]["tables"],
             "local": store["spec"]["members"][0], "peers": [],
         }],
+        "verification": {"uid": "u", "stores": ["orders"], "repair": "None"},
     });
     of("UnitAssignment", name, spec)
 }
@@ -135,6 +141,7 @@ pub fn all() -> Vec<Value> {
         replication_link(),
         promotion("good"),
         failover("good"),
+        verification("good"),
         unit_assignment("good"),
     ]
 }

@@ -228,8 +228,6 @@ pub fn admit(table: &RoutingTable, request: &Request, now: Timestamp) -> Result<
         budgets: request.budgets,
         step: Step::Check,
         epoch: Epoch::NEVER,
-        round: 0,
-        remaining: Vec::new(),
         positions: Vec::new(),
         behind: Vec::new(),
         failover: None,

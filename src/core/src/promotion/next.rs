@@ -8,8 +8,7 @@ use super::seen::{RouterBehind, Seen};
 use super::timers::{BROKEN, FOLLOWING, SETTLE, overdue};
 use super::verify::verify;
 use super::wait::WaitFor;
-use crate::ids::{KeyspaceName, UnitName};
-use crate::slots::SlotSet;
+use crate::ids::UnitName;
 use jiff::Timestamp;
 
 /// What one pass does about an operation.
@@ -40,8 +39,6 @@ pub enum Move {
         /// Why.
         why: String,
     },
-    /// Record another round of Verify, for these slots only.
-    CompareAgain(Vec<(KeyspaceName, SlotSet)>),
     /// Nothing to record: wait until something changes.
     Wait(WaitFor),
     /// Record that it ended.
@@ -128,9 +125,7 @@ fn unless_unready(op: &Operation, seen: &Seen, now: Timestamp, movement: Move) -
     let unready = fit::unready(op, seen).filter(|_| overdue(seen.since.unready, fit::UNREADY, now));
     match (movement, unready) {
         (Move::Wait(wait), Some(why)) => aborted("TargetNotReady", format!("{why}; waited for {wait}")),
-        (Move::Enter { .. } | Move::CompareAgain(_) | Move::Retarget { .. }, Some(why)) => {
-            aborted("TargetNotReady", why)
-        }
+        (Move::Enter { .. } | Move::Retarget { .. }, Some(why)) => aborted("TargetNotReady", why),
         (movement @ (Move::End(_) | Move::EndWithout(_)), Some(_)) => movement,
         (movement, None) => movement,
     }

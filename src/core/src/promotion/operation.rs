@@ -198,10 +198,6 @@ pub struct Operation {
     /// The epoch at which the present step asks its agents: that of the entry of Hold, Drain, Open or Settle, Hold's in
     /// Fence too; [`Epoch::NEVER`] before Hold. What agents report counts only where they name it.
     pub epoch: Epoch,
-    /// In Verify: which round of comparison runs, from 0, and which slots it still compares.
-    pub round: u32,
-    /// In Verify: the slots that still have to be compared, by keyspace; empty means all.
-    pub remaining: Vec<(KeyspaceName, SlotSet)>,
     /// From Drain on: the final positions of the sources.
     pub positions: Vec<StorePosition>,
     /// From Hold on: the units whose member cluster or database was away then. From Open on: those that have not applied
@@ -244,19 +240,6 @@ impl Operation {
         moves
             .flat_map(|slot_move| slot_move.slots.ranges().iter().copied())
             .collect()
-    }
-
-    /// Those of them that are compared in this round.
-    pub fn round_slots(&self, keyspace: &KeyspaceName, source: Option<&UnitName>) -> SlotSet {
-        let all = self.slots_of(keyspace, source);
-        if self.remaining.is_empty() {
-            return all;
-        }
-        let remaining = self.remaining.iter().filter(|(name, _)| name == keyspace);
-        let remaining: SlotSet = remaining
-            .flat_map(|(_, slots)| slots.ranges().iter().copied())
-            .collect();
-        all.intersection(&remaining)
     }
 
     /// The units that slots leave, each once, in order.

@@ -75,10 +75,6 @@ pub fn record(
     }
     match movement {
         Move::Wait(_) => return Ok(None),
-        Move::CompareAgain(slots) => {
-            op.round += 1;
-            op.remaining.clone_from(slots);
-        }
         Move::Enter {
             step,
             not_needed,
@@ -192,7 +188,6 @@ fn follows(op: &Operation, movement: &Move) -> bool {
     let from = if op.step == Step::Commit { Step::Open } else { op.step };
     match movement {
         Move::Wait(_) => true,
-        Move::CompareAgain(_) => from == Step::Verify,
         Move::Enter {
             step,
             not_needed,
@@ -232,7 +227,6 @@ fn follows(op: &Operation, movement: &Move) -> bool {
 fn describe(movement: &Move) -> String {
     match movement {
         Move::Wait(_) => "to wait".to_owned(),
-        Move::CompareAgain(_) => "another comparison".to_owned(),
         Move::Enter { step, .. } => format!("step {step}"),
         Move::End(Outcome::Succeeded) | Move::EndWithout(_) => "success".to_owned(),
         Move::End(Outcome::Refused { .. }) => "a refusal".to_owned(),
@@ -277,10 +271,6 @@ fn enter(table: &mut RoutingTable, op: &mut Operation, step: Step, now: Timestam
         not_needed: None,
     });
     op.step = step;
-    if step >= Step::Hold {
-        // The comparison is over; the table is published often from here on and carries no more than it must.
-        op.remaining.clear();
-    }
     if step == Step::Commit {
         if let Some(failover) = &op.failover {
             quarantine::quarantine(table, &failover.lost, op.object(), &op.name);

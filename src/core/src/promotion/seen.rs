@@ -23,9 +23,9 @@ pub struct Seen {
     pub sources: Vec<SourceSeen>,
     /// One entry for each unit but the sources that has a member of a moving store; the target is among them.
     pub members: Vec<MemberSeen>,
-    /// In Verify: the comparison of this round, one entry for each moving store; `None` while a side has not answered.
+    /// In Verify: what the target compared, one entry for each moving store; `None` while one has no answer.
     pub compared: Option<Vec<StoreCompared>>,
-    /// In Verify: the sides that have not answered the comparison of this round, source before target.
+    /// In Verify: the stores that the target has not compared yet.
     pub uncompared: Vec<Uncompared>,
     /// The routers that are reachable and do not route by the operation's epoch yet, and the reachable units that have
     /// not reported any; `None` where nobody has looked.
@@ -186,12 +186,12 @@ impl MemberSeen {
     }
 }
 
-/// A side whose answer to the comparison of this round is missing.
+/// A store that the target has not compared yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uncompared {
     /// The store.
     pub store: StoreName,
-    /// The unit.
+    /// The unit that compares.
     pub unit: UnitName,
     /// Why, where its agent says it, or why nobody hears from it.
     pub why: Option<String>,
@@ -207,15 +207,17 @@ impl fmt::Display for Uncompared {
     }
 }
 
-/// One round of comparing the rows of a store.
+/// The rows of a store in target and sources, as both were at one place in each source's log: none was under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreCompared {
     /// The store.
     pub store: StoreName,
     /// Its keyspace.
     pub keyspace: KeyspaceName,
-    /// How many rows of the source were compared.
+    /// How many rows of the sources were compared.
     pub rows: u64,
     /// The slots whose rows differ.
     pub differing: SlotSet,
+    /// Some of the rows that differ, in words.
+    pub examples: Vec<String>,
 }

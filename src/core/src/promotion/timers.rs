@@ -12,9 +12,6 @@ pub(super) const BROKEN: SignedDuration = SignedDuration::from_secs(5);
 /// How long Settle waits for links and routers of units that are neither source nor target.
 pub(super) const SETTLE: SignedDuration = SignedDuration::from_secs(30);
 
-/// The time between the first two rounds of Verify; it doubles with each.
-const VERIFY_PAUSE: SignedDuration = SignedDuration::from_millis(100);
-
 /// How long after the entry of Hold members may say that they followed the fences by themselves, before their positions
 /// are published for them: a round through the record more, while writes are held.
 pub(super) const FOLLOWING: SignedDuration = SignedDuration::from_millis(500);
@@ -29,12 +26,6 @@ fn after(since: Option<Timestamp>, patience: SignedDuration) -> Option<Timestamp
     since.and_then(|since| since.checked_add(patience).ok())
 }
 
-/// When the slots that differed in this round of Verify may be compared again.
-pub(super) fn next_round(op: &Operation, seen: &Seen) -> Option<Timestamp> {
-    let pauses = 2_i32.saturating_pow(op.round).saturating_sub(1);
-    after(seen.entered(op, Step::Verify), VERIFY_PAUSE.saturating_mul(pauses))
-}
-
 /// When, after `now`, `next` may say something else although nothing changes but the time.
 pub fn wake_at(op: &Operation, seen: &Seen, now: Timestamp) -> Option<Timestamp> {
     if let Some(failover) = &op.failover {
@@ -44,8 +35,7 @@ pub fn wake_at(op: &Operation, seen: &Seen, now: Timestamp) -> Option<Timestamp>
     let unfit = || unfit(op, seen).and_then(|unfit| fit::patience_ends(op, seen, &unfit));
     let unready = || fit::unready(op, seen).and_then(|_| after(seen.since.unready, fit::UNREADY));
     let at = match op.step {
-        Step::Check | Step::Prepare => [unfit(), None, None],
-        Step::Verify => [unfit(), next_round(op, seen), None],
+        Step::Check | Step::Prepare | Step::Verify => [unfit(), None, None],
         Step::Hold | Step::Fence | Step::Cut => [
             after(entered(Step::Hold), op.budgets.fence),
             after(entered(Step::Hold), FOLLOWING),

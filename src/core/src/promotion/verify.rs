@@ -1,18 +1,14 @@
-//! Verify: rounds of comparing rows, until none differ, or they differ for good.
+//! Verify: target and sources are compared while they run; where rows differ nothing moves.
 
 use super::next::{Move, aborted, enter_hold, not_fit};
 use super::operation::Operation;
 use super::seen::{Seen, StoreCompared, Uncompared};
-use super::timers::next_round;
 use super::wait::WaitFor;
-use crate::ids::KeyspaceName;
 use crate::slots::SlotSet;
 use jiff::Timestamp;
 
-/// How many rounds Verify compares the slots that differ, before it calls them different. Rows in flight differ for
-/// a moment in a comparison of running stores, and how long that is depends on the load: so the rounds keep ever more
-/// time between them, 25 s in all.
-const VERIFY_ROUNDS: u32 = 10;
+/// How many rows that differ a message names.
+const NAMED: usize = 5;
 
 pub(super) fn verify(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     if seen.target.as_ref().is_some_and(|target| target.cordoned) {
@@ -22,29 +18,11 @@ pub(super) fn verify(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
         // A comparison has no budget of its own: it holds nobody up, and a person may abort it.
         return Move::Wait(WaitFor::Comparison(missing(&seen.uncompared)));
     };
-    let differing = differing(compared);
-    if differing.is_empty() {
-        // It may have taken hours.
-        return not_fit(op, seen, now).unwrap_or_else(|| enter_hold(op, seen, Vec::new()));
-    }
-    if op.round + 1 >= VERIFY_ROUNDS {
-        let slots: Vec<_> = differing
-            .iter()
-            .map(|(keyspace, slots)| format!("{keyspace} {slots}"))
-            .collect();
-        let message = format!("rows differ between source and target in slots {}", slots.join("; "));
+    if let Some(message) = differing(compared) {
         return aborted("RowsDiffer", message);
     }
-    match next_round(op, seen) {
-        Some(at) if now < at => {
-            let round = op.round + 2;
-            let slots: usize = differing.iter().map(|(_, slots)| slots.len()).sum();
-            Move::Wait(WaitFor::Comparison(format!(
-                "round {round} of at most {VERIFY_ROUNDS}, of {slots} slots that differ or whose rows are under way"
-            )))
-        }
-        Some(_) | None => Move::CompareAgain(differing),
-    }
+    // It may have taken hours.
+    not_fit(op, seen, now).unwrap_or_else(|| enter_hold(op, seen, Vec::new()))
 }
 
 /// Whose answers are missing, those first who say why.
@@ -52,19 +30,36 @@ fn missing(uncompared: &[Uncompared]) -> String {
     let (said, silent): (Vec<_>, Vec<_>) = uncompared.iter().partition(|side| side.why.is_some());
     let all: Vec<_> = said.iter().chain(&silent).map(ToString::to_string).collect();
     match all.is_empty() {
-        true => "no side has answered".to_owned(),
+        true => "nobody has answered".to_owned(),
         false => all.join("; "),
     }
 }
 
-/// The slots that differ in any store, by keyspace.
-fn differing(compared: &[StoreCompared]) -> Vec<(KeyspaceName, SlotSet)> {
-    let mut all: Vec<(KeyspaceName, SlotSet)> = Vec::new();
-    for store in compared.iter().filter(|store| !store.differing.is_empty()) {
-        match all.iter_mut().find(|(keyspace, _)| *keyspace == store.keyspace) {
-            Some((_, slots)) => *slots = slots.union(&store.differing),
-            None => all.push((store.keyspace.clone(), store.differing.clone())),
+/// In which slots of which keyspace rows differ, and some of them; `None` where all are equal.
+fn differing(compared: &[StoreCompared]) -> Option<String> {
+    let mut slots: Vec<(&str, SlotSet)> = Vec::new();
+    let differ = || compared.iter().filter(|store| !store.differing.is_empty());
+    for store in differ() {
+        match slots
+            .iter_mut()
+            .find(|(keyspace, _)| *keyspace == store.keyspace.as_str())
+        {
+            Some((_, known)) => *known = known.union(&store.differing),
+            None => slots.push((store.keyspace.as_str(), store.differing.clone())),
         }
     }
-    all
+    if slots.is_empty() {
+        return None;
+    }
+    let slots: Vec<_> = slots
+        .iter()
+        .map(|(keyspace, slots)| format!("{keyspace} {slots}"))
+        .collect();
+    let rows = differ().flat_map(|store| store.examples.iter().map(move |row| format!("{} {row}", store.store)));
+    let rows: Vec<_> = rows.take(NAMED).collect();
+    let mut message = format!("rows differ between source and target in slots {}", slots.join("; "));
+    if !rows.is_empty() {
+        message = format!("{message}; among them {}", rows.join(", "));
+    }
+    Some(message)
 }

@@ -14,7 +14,7 @@ pub enum WaitFor {
     Links(String),
     /// A member's lag is unknown or too large.
     Lag(String),
-    /// Sides that have not answered the comparison of this round, or the next round of what differs.
+    /// Stores that the target has not compared yet.
     Comparison(String),
     /// A source's routers have not all taken the table.
     Routers(String),

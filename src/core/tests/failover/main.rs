@@ -189,7 +189,6 @@ fn spans(table: &RoutingTable) -> String {
 fn short(movement: &Move) -> String {
     match movement {
         Move::Enter { step, .. } => step.to_string(),
-        Move::CompareAgain(_) => "again".to_owned(),
         Move::Retarget { target, why } => format!("to {target}: {why}"),
         Move::Wait(wait) => format!("wait for {wait}"),
         Move::End(Outcome::Succeeded) => "Succeeded".to_owned(),

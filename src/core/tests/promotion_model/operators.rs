@@ -68,12 +68,7 @@ pub fn move_of(model: &Model, world: &World, op: &Operation, pass: Pass) -> Move
         {
             Move::Wait(WaitFor::TargetReport)
         }
-        Move::End(_)
-        | Move::EndWithout(_)
-        | Move::Enter { .. }
-        | Move::CompareAgain(_)
-        | Move::Retarget { .. }
-        | Move::Wait(_) => movement,
+        Move::End(_) | Move::EndWithout(_) | Move::Enter { .. } | Move::Retarget { .. } | Move::Wait(_) => movement,
     }
 }
 

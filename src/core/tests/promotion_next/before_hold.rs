@@ -3,7 +3,9 @@
 use super::common::{at, slots, unit, well};
 use super::{EPOCH, after, check, op, short, unready, without_routers};
 use jiff::SignedDuration;
-use multiactive_core::promotion::{OperationKind, Seen, Step, StoreCompared, Uncompared, Verify, next, wake_at};
+use multiactive_core::promotion::{
+    Move, OperationKind, Outcome, Seen, Step, StoreCompared, Uncompared, Verify, next, wake_at,
+};
 
 #[test]
 fn check_refuses_what_is_wrong_and_what_does_not_become_well_in_time() {
@@ -194,68 +196,55 @@ fn prepare_waits_for_links_and_gives_up() {
 }
 
 #[test]
-fn verify_compares_again_what_differs_until_it_agrees_or_ten_rounds_are_over_which_give_rows_time_to_arrive() {
-    let compared = |differing: &str| {
-        vec![StoreCompared {
-            store: "orders".into(),
-            keyspace: "users".into(),
-            rows: 9,
-            differing: slots(differing),
-        }]
+fn verify_passes_where_all_rows_are_equal_and_else_names_slots_and_rows() {
+    let compared = |store: &str, differing: &str, examples: &[&str]| StoreCompared {
+        store: store.into(),
+        keyspace: "users".into(),
+        rows: 9,
+        differing: slots(differing),
+        examples: examples.iter().map(ToString::to_string).collect(),
     };
-    for (round, differing, want) in [
-        (0, None, "wait for the comparison of rows: no side has answered"),
-        (0, Some(""), "Hold"),
-        (0, Some("1,3"), "again 1,3"),
-        (8, Some("3"), "again 3"),
-        (9, Some("3"), "Aborted/RowsDiffer"),
-        (9, Some(""), "Hold"),
-    ] {
-        let mut op = op(Step::Verify);
-        op.round = round;
-        let mut seen = well(EPOCH);
-        seen.compared = differing.map(compared);
-        assert_eq!(short(&next(&op, &seen, at(99))), want, "round {round}, {differing:?}");
-    }
-    // Rows in flight get ever more time to arrive.
-    for (round, milliseconds, want) in [
-        (0, 0, "again 3"),
+    for (all, want) in [
+        (None, "wait for the comparison of rows: nobody has answered"),
+        (Some(vec![]), "Hold"),
         (
-            1,
-            99,
-            "wait for the comparison of rows: round 3 of at most 10, of 1 slots that differ or whose rows are under way",
+            Some(vec![compared("orders", "", &[]), compared("carts", "", &[])]),
+            "Hold",
         ),
-        (1, 100, "again 3"),
         (
-            8,
-            25_499,
-            "wait for the comparison of rows: round 10 of at most 10, of 1 slots that differ or whose rows are under way",
+            Some(vec![compared("orders", "", &[]), compared("carts", "3", &[])]),
+            "Aborted/RowsDiffer",
         ),
-        (8, 25_500, "again 3"),
     ] {
-        let mut op = op(Step::Verify);
-        op.round = round;
         let mut seen = well(EPOCH);
-        seen.compared = Some(compared("3"));
-        let now = at(0) + SignedDuration::from_millis(milliseconds);
-        assert_eq!(
-            short(&next(&op, &seen, now)),
-            want,
-            "round {round} after {milliseconds} ms"
-        );
-        assert_eq!(wake_at(&op, &seen, now).is_some(), want.starts_with("wait"));
+        seen.compared.clone_from(&all);
+        assert_eq!(short(&next(&op(Step::Verify), &seen, at(99))), want, "{all:?}");
     }
+    let mut seen = well(EPOCH);
+    let rows = ["id=1 only at east", "id=2 only at north"];
+    seen.compared = Some(vec![
+        compared("orders", "1,3", &rows),
+        compared("carts", "3-4", &["id=7 differs"]),
+    ]);
+    let Move::End(Outcome::Aborted { message, .. }) = next(&op(Step::Verify), &seen, at(99)) else {
+        panic!("it moves on")
+    };
+    assert_eq!(
+        message,
+        "rows differ between source and target in slots users 1,3-4; among them orders id=1 only at east, \
+         orders id=2 only at north, carts id=7 differs"
+    );
     let missing: fn(&mut Seen) = |seen| {
-        let side = |unit: &str, why: Option<&str>| Uncompared {
-            store: "orders".into(),
-            unit: super::common::unit(unit),
+        let side = |store: &str, why: Option<&str>| Uncompared {
+            store: store.into(),
+            unit: super::common::unit("north"),
             why: why.map(str::to_owned),
         };
         seen.compared = None;
-        seen.uncompared = vec![side("east", None), side("north", Some("permission denied"))];
+        seen.uncompared = vec![side("carts", None), side("orders", Some("permission denied"))];
     };
-    let who = "wait for the comparison of rows: orders at north: permission denied; orders at east";
-    check(Step::Verify, &[("sides are missing", 99, missing, who)]);
+    let who = "wait for the comparison of rows: orders at north: permission denied; carts at north";
+    check(Step::Verify, &[("answers are missing", 99, missing, who)]);
     let cordoned: fn(&mut Seen) = |seen| seen.target.as_mut().unwrap().cordoned = true;
     check(
         Step::Verify,

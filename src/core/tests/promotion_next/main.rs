@@ -53,7 +53,6 @@ fn short(movement: &Move) -> String {
             ([(skipped, _), ..], _) => format!("{step} past {skipped}"),
             ([], passed) => format!("{step} with {passed:?}"),
         },
-        Move::CompareAgain(slots) => format!("again {}", slots[0].1),
         Move::Retarget { target, why } => format!("to {target}: {why}"),
         Move::Wait(wait) => format!("wait for {wait}"),
         Move::End(Outcome::Succeeded) => "Succeeded".to_owned(),
@@ -101,7 +100,6 @@ fn nothing_seen_never_enters_a_step_and_ends_only_before_the_commit_point() {
                     assert!(step.may_abort() && seconds > 0, "{step} after {seconds} s");
                 }
                 other @ (Move::Enter { .. }
-                | Move::CompareAgain(_)
                 | Move::Retarget { .. }
                 | Move::End(Outcome::Failed { .. })
                 | Move::EndWithout(_)

@@ -15,7 +15,6 @@ mod compared;
 fn operation() -> Operation {
     Operation {
         stores: vec![orders(&["a", "b"])],
-        round: 2,
         ..fixtures::operation(Step::Hold, Epoch::new(1, 7))
     }
 }

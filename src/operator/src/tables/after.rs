@@ -10,7 +10,7 @@ use crate::metrics::{EndLabels, NamespaceLabels};
 use crate::promotions::status::pause;
 use crate::protection::Protection;
 use crate::served::Unserved;
-use crate::{datastores, failovers, keyspaces, links, promotions, shard_ranges, status, units};
+use crate::{datastores, failovers, keyspaces, links, promotions, shard_ranges, status, units, verifications};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -245,6 +245,10 @@ impl After {
                 let told = this.put(&**object, object.status.as_ref(), wanted).await;
                 told && settled
             }));
+        }
+        for object in &inputs.verifications {
+            let wanted = verifications::status(object, view, now);
+            work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
         }
         for object in &inputs.keyspaces {
             let wanted = keyspaces::status(object, view, unserved, now);

@@ -3,6 +3,7 @@
 use super::Inputs;
 use super::in_force::held_keyspace;
 use super::routes::{Claim, lost};
+use crate::verifications;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use multiactive_api::{AssignedKeyspace, AssignedLease, AssignedStore, Unit, UnitAssignmentSpec};
@@ -60,6 +61,7 @@ pub fn assignment(unit: &Unit, inputs: &Inputs, table: &RoutingTable) -> UnitAss
             mode: mode(unit).into(),
             duration: unit.spec.lease_duration.clone(),
         }),
+        verification: verifications::assigned(&name, inputs),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::status::{is_given_up, is_paused};
 use kube::ResourceExt;
 use multiactive_api::{
     DataStore, Failover, Keyspace, Promotion, ShardRange, Unit, UnitAssignment, UnitAssignmentStatus, UnitRole,
-    UnitWorkload,
+    UnitWorkload, Verification,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
@@ -67,6 +67,8 @@ pub struct Inputs {
     pub promotions: Vec<Arc<Promotion>>,
     /// Failovers.
     pub failovers: Vec<Arc<Failover>>,
+    /// Verifications.
+    pub verifications: Vec<Arc<Verification>>,
     /// UnitWorkloads, for their status.
     pub workloads: Vec<Arc<UnitWorkload>>,
     /// Names of Promotions that exist and cannot be parsed: they are there, whatever they say.
@@ -124,6 +126,7 @@ impl Inputs {
             altered: in_force.altered,
             promotions: hub.promotions.of(namespace),
             failovers: hub.failovers.of(namespace),
+            verifications: hub.verifications.of(namespace),
             workloads: hub.workloads.of(namespace),
             unreadable_promotions: hub
                 .promotions

@@ -57,6 +57,7 @@ const KINDS: &[&str] = &[
     "DataStore",
     "Promotion",
     "Failover",
+    "Verification",
     "RoutingTable",
     "ReplicationLink",
     "UnitWorkload",

@@ -201,7 +201,6 @@ impl Namespace {
             Attempt::Begin => ("admit-before-commit", "admit-after-commit"),
             Attempt::Manage
             | Attempt::Enter(_)
-            | Attempt::CompareAgain
             | Attempt::Retarget
             | Attempt::Succeed
             | Attempt::GiveUp

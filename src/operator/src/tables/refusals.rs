@@ -32,7 +32,6 @@ pub enum Attempt {
     /// That it enters a step.
     Enter(Step),
     /// Another comparison.
-    CompareAgain,
     /// Another target.
     Retarget,
     /// Its end as asked for.
@@ -49,7 +48,6 @@ impl Attempt {
         match movement {
             Move::Wait(_) => None,
             Move::Enter { step, .. } => Some(Self::Enter(*step)),
-            Move::CompareAgain(_) => Some(Self::CompareAgain),
             Move::End(Outcome::Succeeded) | Move::EndWithout(_) => Some(Self::Succeed),
             Move::End(Outcome::Refused { .. } | Outcome::Aborted { .. } | Outcome::Failed { .. }) => Some(Self::GiveUp),
             Move::Retarget { .. } => Some(Self::Retarget),

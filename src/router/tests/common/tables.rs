@@ -100,8 +100,6 @@ fn operation(epoch: Epoch, moves: Vec<SlotMove>) -> Operation {
         },
         step: Step::Hold,
         epoch,
-        round: 0,
-        remaining: Vec::new(),
         positions: Vec::new(),
         behind: Vec::new(),
         failover: None,

@@ -230,8 +230,6 @@ fn operation(
         budgets: request.budgets,
         step: Step::Check,
         epoch: Epoch::NEVER,
-        round: 0,
-        remaining: Vec::new(),
         positions: Vec::new(),
         behind,
         failover: Some(Box::new(Failover {

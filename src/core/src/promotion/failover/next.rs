@@ -148,7 +148,7 @@ fn with_target(
         Trouble::None => step(op, failover, seen, now),
         Trouble::Lasts(wait) => match step(op, failover, seen, now) {
             movement @ (Move::End(_) | Move::Retarget { .. } | Move::Wait(_)) => movement,
-            Move::Enter { .. } | Move::CompareAgain(_) | Move::EndWithout(_) => Move::Wait(wait),
+            Move::Enter { .. } | Move::EndWithout(_) => Move::Wait(wait),
         },
         Trouble::Over(reason, why) => give_way(op, failover, seen, reason, why),
     }

@@ -1,0 +1,201 @@
+//! What a Verification's status says: what was compared, what is still awaited and why, and how it ended. Pure.
+
+use super::{Wanted, running, unknown, wanted};
+use crate::conditions::{Readiness, set_readiness};
+use crate::status::{PAUSED, is_paused};
+use crate::tables::{Inputs, View};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use multiactive_api::{PairReport, PairState, Verification, VerificationStatus, VerifiedPair};
+use multiactive_core::slots::SlotSet;
+
+/// How many things a message lists before it counts the rest.
+const SHOWN: usize = 5;
+
+/// The status that the view asks for.
+pub fn status(object: &Verification, view: &View, now: Timestamp) -> VerificationStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    if status.outcome.is_some() {
+        return status;
+    }
+    let readiness = stands(&mut status, object, view, now);
+    status.observed_generation = object.metadata.generation;
+    set_readiness(&mut status.conditions, &readiness, object.metadata.generation, now);
+    status
+}
+
+fn stands(status: &mut VerificationStatus, object: &Verification, view: &View, now: Timestamp) -> Readiness {
+    let waits = |status: &mut VerificationStatus, reason, message: String| {
+        status.waiting_for = Some(message.clone());
+        Readiness::Reconciling { reason, message }
+    };
+    if is_paused(object) {
+        return waits(status, "Paused", format!("the annotation {PAUSED} to be removed"));
+    }
+    if let Some(message) = unknown(object, &view.inputs) {
+        status.waiting_for = Some(message.clone());
+        return Readiness::Stalled {
+            reason: "UnknownName",
+            message,
+        };
+    }
+    let Some(table) = view.table.as_deref() else {
+        return waits(status, "Pending", "the routing table".to_owned());
+    };
+    if let Some(first) = running(&view.inputs).filter(|first| first.uid() != object.uid()) {
+        return waits(status, "Queued", format!("Verification {} to end", first.name_any()));
+    }
+    status.started_at.get_or_insert_with(|| now.to_string());
+    let wanted = wanted(object, &view.inputs, table);
+    status.pairs = wanted.iter().map(|wanted| pair(object, wanted, &view.inputs)).collect();
+    let found = || status.pairs.iter().map(|pair| &pair.found);
+    let ended = found().filter(|found| has_ended(found.state)).count();
+    status.done = Some(format!("{ended}/{}", wanted.len()));
+    status.rows = Some(found().filter_map(|found| found.rows).sum());
+    let differing = found().filter_map(|found| found.differing.as_deref()).map(slots);
+    status.differing_slots = i64::try_from(differing.map(|slots| slots.len()).sum::<usize>()).ok();
+    if ended < wanted.len() {
+        let message = awaited(&status.pairs);
+        return waits(status, "Comparing", message);
+    }
+    status.waiting_for = None;
+    status.ended_at = Some(now.to_string());
+    end(status)
+}
+
+fn slots(text: &str) -> SlotSet {
+    text.parse().unwrap_or_default()
+}
+
+fn has_ended(state: PairState) -> bool {
+    match state {
+        PairState::Comparing | PairState::Repairing => false,
+        PairState::Equal | PairState::Differs | PairState::Repaired => true,
+    }
+}
+
+/// What is known of one comparison. What was compared with another owner's slots counts no more.
+fn pair(object: &Verification, wanted: &Wanted, inputs: &Inputs) -> VerifiedPair {
+    let report = inputs.reports.get(&wanted.unit);
+    let said = report.and_then(|report| report.status.as_ref()?.verification.as_ref());
+    let said = said.filter(|said| Some(&said.uid) == object.uid().as_ref());
+    let found = said.into_iter().flat_map(|said| &said.pairs).find(|pair| {
+        let same = pair.store == wanted.store && pair.found.owner == wanted.owner.as_str();
+        same && pair
+            .found
+            .slots
+            .as_deref()
+            .is_none_or(|compared| slots(compared) == wanted.slots)
+    });
+    let mut found = found.map_or_else(|| unanswered(wanted), |pair| pair.found.clone());
+    if !has_ended(found.state) {
+        found.message = hindrance(wanted, inputs).or(found.message);
+    }
+    VerifiedPair {
+        store: wanted.store.clone(),
+        unit: wanted.unit.to_string(),
+        found,
+    }
+}
+
+fn unanswered(wanted: &Wanted) -> PairReport {
+    PairReport {
+        owner: wanted.owner.to_string(),
+        state: PairState::Comparing,
+        slots: None,
+        rows: None,
+        differing: None,
+        examples: Vec::new(),
+        message: None,
+    }
+}
+
+/// What keeps a unit from answering, as far as that is seen from here.
+fn hindrance(wanted: &Wanted, inputs: &Inputs) -> Option<String> {
+    let (unit, owner) = (&wanted.unit, &wanted.owner);
+    if let Some(lost) = [unit, owner].into_iter().find(|unit| inputs.lost.contains(unit)) {
+        return Some(format!(
+            "{lost} is in quarantine: nothing is compared with it before it has rejoined"
+        ));
+    }
+    if inputs.answers(unit) == Some(false) {
+        return Some(format!("the member cluster of {unit} does not answer"));
+    }
+    inputs.store_problem(unit)
+}
+
+/// What is awaited, those first who say why.
+fn awaited(pairs: &[VerifiedPair]) -> String {
+    let waits = pairs.iter().filter(|pair| !has_ended(pair.found.state));
+    let (said, silent): (Vec<_>, Vec<_>) = waits.partition(|pair| pair.found.message.is_some());
+    let words = |pair: &&VerifiedPair| {
+        let doing = match pair.found.state {
+            PairState::Repairing => "repairing ",
+            PairState::Comparing | PairState::Equal | PairState::Differs | PairState::Repaired => "",
+        };
+        let why = pair.found.message.as_ref().map(|why| format!(": {why}"));
+        format!("{doing}{}{}", name(pair), why.unwrap_or_default())
+    };
+    listed(said.iter().chain(&silent).map(words))
+}
+
+fn name(pair: &VerifiedPair) -> String {
+    format!("{} at {} with {}", pair.store, pair.unit, pair.found.owner)
+}
+
+fn listed(words: impl Iterator<Item = String>) -> String {
+    let mut words: Vec<_> = words.collect();
+    let more = words.len().saturating_sub(SHOWN);
+    words.truncate(SHOWN);
+    if more > 0 {
+        words.push(format!("and {more} more"));
+    }
+    words.join("; ")
+}
+
+/// How it ends, once all is compared.
+fn end(status: &mut VerificationStatus) -> Readiness {
+    let of = |state| status.pairs.iter().filter(move |pair| pair.found.state == state);
+    let rows = status.rows.unwrap_or_default();
+    let (outcome, reason, message) = if status.pairs.is_empty() {
+        let message = "there is nothing to compare: no unit holds rows that another one owns".to_owned();
+        ("Refused", "NothingToCompare", message)
+    } else if of(PairState::Differs).next().is_some() {
+        let words = |pair: &VerifiedPair| {
+            let slots = pair.found.differing.as_deref().unwrap_or_default();
+            let rows = match pair.found.examples.as_slice() {
+                [] => String::new(),
+                some => format!(" ({})", some.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ")),
+            };
+            format!("{} in slots {slots}{rows}", name(pair))
+        };
+        let message = format!(
+            "rows differ: {}; look at them, and replace them by the owners' with a Verification of repair FromOwner",
+            listed(of(PairState::Differs).map(words))
+        );
+        ("Failed", "RowsDiffer", message)
+    } else if of(PairState::Repaired).next().is_some() {
+        let words = |pair: &VerifiedPair| {
+            let what = pair.found.message.as_deref().unwrap_or_default();
+            format!("{}: {what}", name(pair))
+        };
+        let message = format!(
+            "rows differed, and are the owners' now: {}",
+            listed(of(PairState::Repaired).map(words))
+        );
+        ("Succeeded", "Repaired", message)
+    } else {
+        (
+            "Succeeded",
+            "Equal",
+            format!("all {rows} rows that were compared are equal"),
+        )
+    };
+    status.outcome = Some(outcome.to_owned());
+    status.reason = Some(reason.to_owned());
+    status.message = Some(message.clone());
+    match outcome {
+        "Succeeded" => Readiness::Ready { reason, message },
+        _ => Readiness::Stalled { reason, message },
+    }
+}

@@ -1,0 +1,200 @@
+//! Which Verification runs, what units are asked, and how it ends.
+
+use super::*;
+use crate::fixtures::object;
+use crate::tables::View;
+use jiff::Timestamp;
+use multiactive_api::{RepairMode, UnitAssignment, VerificationStatus};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::span::SpanState;
+use multiactive_core::table::KeyspaceTable;
+use serde_json::{Value, json};
+
+fn store(name: &str, members: &[&str]) -> Arc<DataStore> {
+    let member = |unit: &&str| json!({"unit": unit, "address": "db:5432", "credentials": "db"});
+    let spec = json!({
+        "topology": "Sharded", "keyspace": "users",
+        "engine": {"type": "PostgreSQL", "postgreSQL": {"database": "shop"}},
+        "tables": [{"name": "orders", "shardKey": "user_id"}],
+        "members": members.iter().map(member).collect::<Vec<_>>(),
+    });
+    Arc::new(object("DataStore", name, spec))
+}
+
+fn verification(name: &str, second: i64, spec: Value) -> Arc<Verification> {
+    let mut object: Verification = object("Verification", name, spec);
+    let at = Timestamp::from_second(second).unwrap();
+    object.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at));
+    Arc::new(object)
+}
+
+/// East owns slots 0 to 7, north the others; south only follows.
+fn table() -> RoutingTable {
+    let mut keyspace = KeyspaceTable::unowned("users".into(), 16);
+    for (unit, first, last) in [("east", 0, 7), ("north", 8, 15)] {
+        let slots = SlotSet::range(first, last);
+        keyspace.set(&slots, Some(&unit.into()), SpanState::Serving, Epoch::new(1, 1));
+    }
+    RoutingTable {
+        keyspaces: vec![keyspace],
+        ..RoutingTable::default()
+    }
+}
+
+fn inputs(verifications: Vec<Arc<Verification>>) -> Inputs {
+    Inputs {
+        namespace: "shop".to_owned(),
+        stores: vec![store("orders", &["east", "north", "south"])],
+        reachable: ["east", "north", "south"].map(UnitName::from).into(),
+        verifications,
+        ..Inputs::default()
+    }
+}
+
+/// What a unit reports of Verification `v`: owner, state and what else.
+fn reports(inputs: &mut Inputs, unit: &str, pairs: &[(&str, &str, Value)]) {
+    let pair = |(owner, state, more): &(&str, &str, Value)| {
+        let slots = if *owner == "east" { "0-7" } else { "8-15" };
+        let mut pair = json!({"store": "orders", "owner": owner, "state": state, "slots": slots, "rows": 5});
+        pair.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        pair
+    };
+    let mut assignment: UnitAssignment = object("UnitAssignment", unit, json!({"unit": unit, "cluster": "c"}));
+    let pairs: Vec<_> = pairs.iter().map(pair).collect();
+    let status = json!({"verification": {"uid": "v", "pairs": pairs}});
+    assignment.status = Some(serde_json::from_value(status).unwrap());
+    inputs.reports.insert(unit.into(), Arc::new(assignment));
+}
+
+fn said(inputs: &Inputs, name: &str) -> VerificationStatus {
+    let object = inputs
+        .verifications
+        .iter()
+        .find(|object| object.name_any() == name)
+        .unwrap();
+    let view = View {
+        inputs: inputs.clone(),
+        table: Some(Arc::new(table())),
+        ..View::default()
+    };
+    status(object, &view, Timestamp::UNIX_EPOCH)
+}
+
+#[test]
+fn the_oldest_that_can_runs_and_units_are_asked_for_what_it_selects() {
+    let all = || json!({});
+    let of_nobody = || json!({"stores": ["carts"]});
+    for (first, second, want) in [
+        (all(), all(), Some("v")),
+        (of_nobody(), all(), Some("w")),
+        (json!({"units": ["west"]}), all(), Some("w")),
+        (of_nobody(), of_nobody(), None),
+    ] {
+        let inputs = inputs(vec![verification("w", 2, second), verification("v", 1, first)]);
+        assert_eq!(running(&inputs).map(ResourceExt::name_any).as_deref(), want);
+        let uid = assigned("south", &inputs).map(|asked| asked.uid);
+        assert_eq!(uid.as_deref(), want);
+    }
+    let one = inputs(vec![verification(
+        "v",
+        1,
+        json!({"units": ["north"], "repair": "FromOwner"}),
+    )]);
+    assert_eq!(assigned("south", &one), None);
+    assert_eq!(assigned("west", &one), None);
+    let asked = assigned("north", &one).unwrap();
+    assert_eq!(
+        (asked.stores, asked.repair),
+        (vec!["orders".to_owned()], RepairMode::FromOwner)
+    );
+    // Paused, or ended, it does not run.
+    for change in [
+        |object: &mut Verification| {
+            object
+                .annotations_mut()
+                .insert(crate::status::PAUSED.to_owned(), "true".to_owned());
+        },
+        |object: &mut Verification| {
+            object.status = Some(VerificationStatus {
+                outcome: Some("Succeeded".to_owned()),
+                ..VerificationStatus::default()
+            });
+        },
+    ] {
+        let mut object = (*verification("v", 1, json!({}))).clone();
+        change(&mut object);
+        assert!(running(&inputs(vec![Arc::new(object)])).is_none());
+    }
+}
+
+#[test]
+fn it_waits_for_each_unit_with_each_owner_and_says_what_stands_in_the_way() {
+    let mut inputs = inputs(vec![verification("v", 1, json!({})), verification("w", 2, json!({}))]);
+    let status = said(&inputs, "v");
+    let pairs: Vec<_> = status
+        .pairs
+        .iter()
+        .map(|pair| (pair.unit.as_str(), pair.found.owner.as_str()))
+        .collect();
+    assert_eq!(
+        pairs,
+        [
+            ("east", "north"),
+            ("north", "east"),
+            ("south", "east"),
+            ("south", "north")
+        ]
+    );
+    assert_eq!((status.done.as_deref(), status.outcome), (Some("0/4"), None));
+    assert_eq!(said(&inputs, "w").waiting_for.as_deref(), Some("Verification v to end"));
+
+    let denied = json!({"message": "permission denied", "slots": null, "rows": null});
+    reports(
+        &mut inputs,
+        "south",
+        &[("east", "Equal", json!({})), ("north", "Comparing", denied)],
+    );
+    inputs.reachable.remove(&UnitName::from("east"));
+    inputs.away.insert("east".into());
+    let status = said(&inputs, "v");
+    assert_eq!((status.done.as_deref(), status.rows), (Some("1/4"), Some(5)));
+    let waits = "orders at east with north: the member cluster of east does not answer; \
+                 orders at south with north: permission denied; orders at north with east";
+    assert_eq!(status.waiting_for.as_deref(), Some(waits));
+    inputs.lost.insert("north".into());
+    let waits = said(&inputs, "v").waiting_for.unwrap();
+    assert!(waits.contains("north is in quarantine"), "{waits}");
+}
+
+#[test]
+fn it_ends_by_what_was_found() {
+    let differs = || json!({"differing": "1,3", "examples": ["orders id=7 (slot 3): only at north"]});
+    let repaired = || json!({"differing": "1,3", "message": "2 rows of 2 slots were copied, and 1 removed"});
+    for (state, more, outcome, reason, words, slots) in [
+        ("Equal", json!({}), Some("Succeeded"), "Equal", "all 20 rows", 0),
+        ("Differs", differs(), Some("Failed"), "RowsDiffer", "only at north", 2),
+        ("Repaired", repaired(), Some("Succeeded"), "Repaired", "1 removed", 2),
+        ("Repairing", differs(), None, "", "", 2),
+        // It was compared with what the owner had then.
+        ("Equal", json!({"slots": "0-3"}), None, "", "", 0),
+    ] {
+        let mut inputs = inputs(vec![verification("v", 1, json!({}))]);
+        reports(&mut inputs, "east", &[("north", "Equal", json!({}))]);
+        reports(&mut inputs, "north", &[("east", state, more)]);
+        let both = [("east", "Equal", json!({})), ("north", "Equal", json!({}))];
+        reports(&mut inputs, "south", &both);
+        let status = said(&inputs, "v");
+        assert_eq!(status.outcome.as_deref(), outcome, "{state}: {status:?}");
+        assert_eq!(status.reason.as_deref().unwrap_or_default(), reason);
+        assert!(
+            status.message.as_deref().unwrap_or_default().contains(words),
+            "{status:?}"
+        );
+        assert_eq!(status.differing_slots, Some(slots), "{state}");
+        assert_eq!(status.ended_at.is_some(), outcome.is_some());
+    }
+    // Where nobody follows there is nothing to compare.
+    let mut alone = inputs(vec![verification("v", 1, json!({}))]);
+    alone.stores = vec![store("orders", &["east"])];
+    assert_eq!(said(&alone, "v").reason.as_deref(), Some("NothingToCompare"));
+}
