@@ -181,12 +181,18 @@ Examples:
 
 {EXIT_CODES}"))]
     Failover(FailoverArgs),
-    /// Decide something about a running operation, in your name.
+    /// Decide something about an operation, in your name.
     #[command(after_long_help = format!("Decisions:
 {}
+An operation that waits for one says which, and prints the command, in status.needed.
+
 Examples:
   kubectl multiactive decide users-1-to-south Abort --reason 'INC-7: wrong range' -n shop
   kubectl multiactive decide promotion/users-1-to-south Abort --reason 'INC-7' --yes -n shop
+  # The lost unit is certainly off; the word counts until then.
+  kubectl multiactive decide failover/lost-east ConfirmFenced --target east-1 --not-after 2026-11-22T13:00:00Z --reason 'off' -n shop
+  # It is back, and what only it holds was looked at: it may rejoin.
+  kubectl multiactive decide failover/lost-east AcceptDivergence --target east-1 --reason 'exported' -n shop
 
 {EXIT_CODES}", crate::decisions::help()))]
     Decide(DecideArgs),

@@ -10,7 +10,7 @@ pub struct Type {
     pub name: &'static str,
     /// What it does, for help and confirmation.
     pub does: &'static str,
-    /// Whether it counts only before the owner changes.
+    /// Whether it counts only before the owner changes; else it is given once the operation has ended.
     pub before_commit: bool,
     /// Whether it names a unit or a range.
     pub names_target: bool,
@@ -44,7 +44,7 @@ const ALL: &[Type] = &[
     },
     Type {
         name: "AcceptDivergence",
-        does: "gives up the rows that only the returned unit has; they were exported before",
+        does: "gives up what only the returned unit holds, so that it rejoins; for a Failover that has ended",
         before_commit: false,
         names_target: true,
     },

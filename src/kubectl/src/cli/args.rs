@@ -178,7 +178,7 @@ pub struct FailoverArgs {
 /// `decide`.
 #[derive(Debug, ClapArgs)]
 pub struct DecideArgs {
-    /// The operation, such as users-1-to-south or promotion/users-1-to-south.
+    /// The operation, such as users-1-to-south, or with its kind where two have one name: failover/lost-east.
     pub operation: String,
     /// What you decide.
     #[arg(value_parser = crate::decisions::parser(), ignore_case = true)]
@@ -186,7 +186,7 @@ pub struct DecideArgs {
     /// What you decide about, for those that name it: a unit or a range, as status.needed of the operation says.
     #[arg(long, value_name = "NAME")]
     pub target: Option<String>,
-    /// Until when it counts, such as 2026-11-22T13:00:00Z; without it until the operation ends.
+    /// Until when it counts, such as 2026-11-22T13:00:00Z; without it for good.
     #[arg(long, value_name = "TIME")]
     pub not_after: Option<jiff::Timestamp>,
     /// Why, for those who read it later.

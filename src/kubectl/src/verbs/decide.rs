@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 5;
 ///
 /// # Errors
 ///
-/// Where there is no such operation, it cannot be decided any more, or the server does not allow it.
+/// Where there is no such operation, it cannot be decided any more or not yet, or the server does not allow it.
 pub async fn run(global: &Global, args: DecideArgs) -> Result<Exit> {
     let session = Session::open(global).await?;
     let decision = decisions::named(&args.decision)
@@ -42,11 +42,14 @@ pub async fn run(global: &Global, args: DecideArgs) -> Result<Exit> {
     decidable(&session, &operation, decision)?;
     let by = user(&session).await?;
     let object = format!("{} {}/{name}", kind.name, session.namespace);
-    let step = operation.status.step.clone().unwrap_or_else(|| "Pending".to_owned());
+    let stands = match &operation.status.outcome {
+        Some(outcome) => format!("has ended: {outcome}"),
+        None => format!("is at {}", stands_at(&operation)),
+    };
     confirm(
         global,
         &format!(
-            "{object} is at {step}. {}{}: it {}. Decide that as {by}",
+            "{object} {stands}. {}{}: it {}. Decide that as {by}",
             decision.name,
             args.target
                 .as_deref()
@@ -106,27 +109,42 @@ fn api(session: &Session, kind: Kind) -> Api<DynamicObject> {
     Api::namespaced_with(session.client.clone(), &session.namespace, &kind.resource())
 }
 
-/// Whether the decision would still mean something.
+/// Whether the decision means something now: most count until the commit, one only after the end.
 fn decidable(session: &Session, operation: &Operation, decision: &decisions::Type) -> Result<()> {
     let object = format!("{} {}/{}", operation.kind.name, session.namespace, operation.name());
-    if let Some(outcome) = &operation.status.outcome {
-        let since = operation
-            .since()
-            .map(|since| format!(" {} ago", text::ago(Timestamp::now(), since)));
-        return Err(Failure::error(format!(
-            "{object} has ended{}: {outcome}",
-            since.unwrap_or_default()
-        )));
-    }
     let step = operation.status.step.as_deref().and_then(text::parse_word::<Step>);
-    match step {
-        Some(step) if decision.before_commit && !step.may_abort() => Err(Failure::error(format!(
+    match (&operation.status.outcome, decision.before_commit, step) {
+        (Some(outcome), true, _) => {
+            let since = operation
+                .since()
+                .map(|since| format!(" {} ago", text::ago(Timestamp::now(), since)));
+            Err(Failure::error(format!(
+                "{object} has ended{}: {outcome}",
+                since.unwrap_or_default()
+            )))
+        }
+        (None, false, _) => match &operation.spec.lost_unit {
+            Some(lost) => Err(Failure::error(format!(
+                "{object} has not ended, it is at {}: {} comes afterwards. What only {lost} holds is listed once the unit is \
+                 back, and status.needed says so then",
+                stands_at(operation),
+                decision.name
+            ))),
+            // Which kind takes which decision, the API server knows.
+            None => Ok(()),
+        },
+        (None, true, Some(step)) if !step.may_abort() => Err(Failure::error(format!(
             "{object} is at {step}, past its commit: the owner has changed, and {} does nothing any more. Its status.waitingFor \
              says what holds up its end; a promotion back undoes it",
             decision.name
         ))),
-        Some(_) | None => Ok(()),
+        (Some(_), false, _) | (None, true, Some(_) | None) => Ok(()),
     }
+}
+
+/// The step, for people.
+fn stands_at(operation: &Operation) -> &str {
+    operation.status.step.as_deref().unwrap_or("Pending")
 }
 
 /// The name by which the API server knows the user.

@@ -1,10 +1,10 @@
 //! `decide`, under the policies of the chart.
 
-use crate::objects::{deployment, promotion};
+use crate::objects::{deployment, failover, promotion};
 use crate::support::{admin, grant, kubectl_as, run};
 use kube::Api;
-use multiactive_api::Promotion;
-use serde_json::json;
+use multiactive_api::{Failover, Promotion};
+use serde_json::{Value, json};
 
 #[test]
 fn a_decision_is_signed_by_who_sends_it_and_counts_only_where_it_still_can() {
@@ -57,5 +57,59 @@ fn a_decision_is_signed_by_who_sends_it_and_counts_only_where_it_still_can() {
             .map(|decision| (decision.by.as_str(), decision.reason.as_str()))
             .collect();
         assert_eq!(got, [("oncall", "INC-7"), ("oncall", "INC-8")]);
+    });
+}
+
+#[test]
+fn what_only_a_lost_unit_holds_is_given_up_after_the_end_of_its_failover_and_nothing_else_is_decided_then() {
+    run(async {
+        let n = "returned";
+        deployment(n).await;
+        grant("multiactive-failover", "fay").await;
+        let succeeded = json!({"step": "Settle", "outcome": "Succeeded"});
+        failover(n, "lost", succeeded).await;
+        // Made anew where the first one was deleted: it has nothing to do, and bears the word.
+        failover(n, "again", json!({"outcome": "Refused", "reason": "NothingOwned"})).await;
+        failover(n, "pending", Value::Null).await;
+        failover(n, "fencing", json!({"step": "Fence"})).await;
+        failover(n, "settling", json!({"step": "Settle"})).await;
+        let not_yet = "What only east-1 holds is listed once the unit is back";
+        for (name, decision, refused) in [
+            ("lost", "AcceptDivergence", None),
+            ("again", "AcceptDivergence", None),
+            ("pending", "AcceptDivergence", Some(not_yet)),
+            ("fencing", "AcceptDivergence", Some(not_yet)),
+            ("settling", "AcceptDivergence", Some(not_yet)),
+            ("lost", "AcceptDataLoss", Some("has ended")),
+            ("lost", "ConfirmFenced", Some("has ended")),
+            ("fencing", "ConfirmFenced", None),
+            ("settling", "ConfirmFenced", Some("past its commit")),
+        ] {
+            let operation = format!("failover/{name}");
+            let args = ["decide", &operation, decision, "--target", "east-1", "-n", n, "--yes"];
+            let done = kubectl_as("fay", &[&args[..], &["--reason", "exported"]].concat()).await;
+            match refused {
+                Some(why) => done.exits(1).says(why),
+                None => done.exits(0).shows(&format!("{decision} decided by fay")),
+            };
+            let api: Api<Failover> = Api::namespaced(admin().await, n);
+            let decisions = serde_json::to_value(api.get(name).await.unwrap().spec.decisions).unwrap();
+            let entry = json!({"type": decision, "target": "east-1", "by": "fay", "reason": "exported"});
+            let written = decisions.as_array().unwrap().contains(&entry);
+            assert_eq!(written, refused.is_none(), "{operation} {decision}: {decisions}");
+        }
+        promotion(n, "planned", json!({"step": "Settle", "outcome": "Succeeded"})).await;
+        let args = [
+            "decide",
+            "promotion/planned",
+            "AcceptDivergence",
+            "--target",
+            "east-1",
+            "-n",
+            n,
+            "--yes",
+        ];
+        let none = kubectl_as("fay", &[&args[..], &["--reason", "exported"]].concat()).await;
+        none.exits(1).says("a Promotion knows no decision but Abort");
     });
 }

@@ -158,6 +158,12 @@ pub async fn promotion(namespace: &str, name: &str, status: Value) {
     apply(&admin().await, object("Promotion", namespace, name, spec, status)).await;
 }
 
+/// A Failover of east-1 with this status.
+pub async fn failover(namespace: &str, name: &str, status: Value) {
+    let spec = json!({"lostUnit": "east-1", "expectedEpoch": 6, "maxDataLoss": "15s"});
+    apply(&admin().await, object("Failover", namespace, name, spec, status)).await;
+}
+
 /// Writes the status of a Promotion, as the operator does.
 pub async fn promotion_status(namespace: &str, name: &str, status: Value) {
     let like = object("Promotion", namespace, name, json!({}), Value::Null);
