@@ -4,7 +4,7 @@
 use crate::databases::{self, Passwords};
 use crate::kube_ext::{is_ready, wait_for};
 use crate::region::{NAMESPACE, Region, SYSTEM};
-use crate::world::{Network, root};
+use crate::world::{Network, programs, root};
 use anyhow::{Context, Result, bail};
 use futures::future::try_join_all;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -17,7 +17,9 @@ use multiactive_fleet::tools::{Tool, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
+use tokio::process::Command;
 
 /// How long everything may take to become ready on a slow machine.
 const READY_LIMIT: Duration = Duration::from_secs(180);
@@ -214,6 +216,24 @@ impl Install {
         .await
     }
 
+    /// Runs a command of `kubectl multiactive` that a status printed, as a person does who copies it, and says yes to it.
+    ///
+    /// # Errors
+    ///
+    /// Where it fails; the text is what it said.
+    pub async fn as_printed(&self, region: &Region, printed: &str) -> Result<String> {
+        let kubectl = tokio::task::spawn_blocking(|| ensure(Tool::Kubectl)).await??;
+        let kubectl = kubectl.parent().context("kubectl lies in no folder")?;
+        let found = std::env::var_os("PATH").unwrap_or_default();
+        let folders = [programs()?, kubectl.to_owned()];
+        let folders = folders.into_iter().chain(std::env::split_paths(&found));
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{printed} --yes")]);
+        command.env("PATH", std::env::join_paths(folders)?);
+        command.env("KUBECONFIG", &region.kubeconfig);
+        said(command, printed).await
+    }
+
     /// Waits until keyspace, units, ranges, store and workload are Ready; calls `progress` with each that is.
     ///
     /// # Errors
@@ -259,17 +279,16 @@ fn path(path: &Path) -> Result<&str> {
 async fn run<'a>(tool: Tool, args: impl IntoIterator<Item = &'a str>) -> Result<String> {
     let program = tokio::task::spawn_blocking(move || ensure(tool)).await??;
     let args: Vec<&str> = args.into_iter().collect();
-    let output = tokio::process::Command::new(&program)
-        .args(&args)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .await?;
+    let mut command = Command::new(&program);
+    command.args(&args);
+    said(command, &format!("{tool:?} {}", args.join(" "))).await
+}
+
+/// What a command prints that is run to its end.
+async fn said(mut command: Command, shown: &str) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().await?;
     if !output.status.success() {
-        bail!(
-            "{tool:?} {}: {}",
-            args.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

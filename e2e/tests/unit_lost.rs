@@ -9,7 +9,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use multiactive_api::convert::parse_duration;
 use multiactive_api::{DecisionType, Failover, FailoverStatus, QuarantineState, Unit};
 use multiactive_e2e::kube_ext::wait_for;
-use multiactive_e2e::promotion::{epoch, myself};
+use multiactive_e2e::promotion::epoch;
 use multiactive_e2e::region::{NAMESPACE, Region, SYSTEM};
 use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, examine, orders};
 use serde_json::json;
@@ -142,8 +142,8 @@ async fn is_kept_apart(stage: &Stage, users: &[String], owner: &str) -> Result<(
     Ok(())
 }
 
-/// What it holds alone is listed, with every order that was acknowledged and is lost; a person accepts that, and it is one like
-/// any other again: its rows are those of the others, and it gets its slots back.
+/// What it holds alone is listed, with every order that was acknowledged and is lost; a person accepts that by the command that
+/// the status prints, and it is one like any other again: its rows are those of the others, and it gets its slots back.
 async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<()> {
     let failovers: Api<Failover> = Api::namespaced(stage.hub.clone(), NAMESPACE);
     let found = wait_for(&failovers, "lost-south", LIMIT, |failover| {
@@ -154,11 +154,11 @@ async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<
             .iter()
             .find(|needed| needed.kind == DecisionType::AcceptDivergence)?;
         let found = status.loss.as_ref()?.found.clone()?;
-        (report.state == QuarantineState::Compared).then_some((report, needed.why.clone(), found))
+        (report.state == QuarantineState::Compared).then_some((report, needed.clone(), found))
     })
     .await?;
     println!("it is back: {found:?}");
-    let (report, ..) = found;
+    let (report, needed, _) = found;
     let rows = usize::try_from(report.rows.context("how much is known")?)?;
     ensure!(rows >= lost.len(), "{rows} rows differ, {} orders are lost", lost.len());
     let (client, connection) = stage.region("south")?.database().connect(NoTls).await?;
@@ -175,10 +175,8 @@ async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<
     let unlisted: Vec<_> = lost.iter().filter(|id| !listed.contains(*id)).collect();
     ensure!(unlisted.is_empty(), "lost and not listed: {unlisted:?}");
 
-    let decision =
-        json!({"type": "AcceptDivergence", "target": LOST, "by": myself(&stage.hub).await?, "reason": "exported"});
-    let patch = Patch::Merge(json!({"spec": {"decisions": [decision]}}));
-    failovers.patch("lost-south", &PatchParams::default(), &patch).await?;
+    let decided = stage.install.as_printed(stage.install.hub()?, &needed.command).await?;
+    println!("{}: {decided}", needed.command);
     let units: Api<Unit> = Api::namespaced(stage.hub.clone(), NAMESPACE);
     wait_for(&units, LOST, LIMIT, |unit| {
         let mut conditions = unit.status.as_ref()?.conditions.iter();
