@@ -14,8 +14,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
   1  error: no rights, no answer, something cannot be read
-  2  usage: the command line is wrong
-  3  something is not healthy, or a plan has blockers
+  2  usage: the command line is wrong, or a confirmation is missing
+  3  something is not healthy, a plan has blockers, or a failover could not begin
   4  the operation ended Refused, Aborted or Failed
   5  not found
   130, 143  ended by Ctrl-C or SIGTERM; what was created goes on";
