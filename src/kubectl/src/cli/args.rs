@@ -158,7 +158,7 @@ pub struct FailoverArgs {
     /// each range.
     #[arg(long, visible_alias = "target", value_name = "UNIT")]
     pub to: Option<String>,
-    /// How much of a lost unit's writing may be lost without anybody's word, as a time such as 5s; at most 24h.
+    /// How much of a lost unit's writing may be lost without anybody's word, as a time such as 15s; at most 24h.
     #[arg(long, default_value = "0s", value_parser = text::budget, value_name = "DURATION")]
     pub max_data_loss: String,
     /// The newest epoch that you have seen, of one lost unit: a slot of it that changed later ends it as Refused/Stale.
