@@ -1,7 +1,28 @@
 //! Every promise of `docs/promises.md` names what shows it, and that exists: a test or bench `path::function`, or a
-//! step of the demo `demo: title`.
+//! step of the demo `demo: title`. So does every fault of `docs/planted-faults.md`: it names the tests that caught it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The rows of all tables of a page, each as its cells; without their heads, which begin with `head`.
+fn rows(page: &str, head: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let cells = rows.map(|line| {
+        line.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    });
+    let all: Vec<Vec<String>> = cells
+        .filter(|cells: &Vec<String>| cells[0] != head && !cells[0].starts_with("---"))
+        .collect();
+    assert!(all.len() > 10, "{page} has {} rows", all.len());
+    all
+}
 
 /// The quoted proofs of a line, each between back-ticks.
 fn proofs(line: &str) -> Vec<&str> {
@@ -26,35 +47,38 @@ fn problem(root: &Path, proof: &str) -> Option<String> {
     (!found).then(|| format!("{path} has no function {function}"))
 }
 
+/// Fails where a row names nothing in its second cell, unless it may, or something that does not exist.
+fn check(page: &str, head: &str, may_lack: impl Fn(&[String]) -> bool, fits: impl Fn(&str) -> Option<String>) {
+    let root = root();
+    let mut problems = Vec::new();
+    for row in rows(page, head) {
+        let proofs = row.get(1).map(|cell| proofs(cell)).unwrap_or_default();
+        if proofs.is_empty() && !may_lack(&row) {
+            problems.push(format!("no proof: {row:?}"));
+        }
+        let wrong = proofs
+            .iter()
+            .filter_map(|proof| fits(proof).or_else(|| problem(&root, proof)));
+        problems.extend(wrong.map(|why| format!("{why}: {}", row[0])));
+    }
+    assert!(problems.is_empty(), "{page}:\n{}", problems.join("\n"));
+}
+
 #[test]
 fn every_promise_names_a_proof_that_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let text = std::fs::read_to_string(root.join("docs/promises.md")).unwrap();
-    let rows: Vec<_> = text
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| ---"))
-        .collect();
-    assert!(rows.len() > 10, "docs/promises.md lists {} promises", rows.len());
-    let mut problems = Vec::new();
-    for row in rows.iter().filter(|row| !row.starts_with("| promise ")) {
-        let cells: Vec<_> = row.trim_matches('|').split('|').collect();
-        let proofs = cells.get(1).map(|cell| proofs(cell)).unwrap_or_default();
-        if proofs.is_empty() && !row.contains("not yet") {
-            problems.push(format!("no proof: {row}"));
-        }
-        problems.extend(
-            proofs
-                .into_iter()
-                .filter_map(|proof| problem(&root, proof))
-                .map(|why| format!("{why}: {row}")),
-        );
-    }
-    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    let not_yet = |row: &[String]| row.iter().any(|cell| cell.contains("not yet"));
+    check("docs/promises.md", "promise", not_yet, |_| None);
+}
+
+#[test]
+fn every_planted_fault_names_a_test_that_exists() {
+    let function = |proof: &str| (!proof.contains("::")).then(|| format!("{proof} names no function"));
+    check("docs/planted-faults.md", "fault", |_| false, function);
 }
 
 #[test]
 fn a_proof_that_does_not_exist_is_found() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root();
     for (proof, exists) in [
         ("e2e/tests/promises.rs::a_proof_that_does_not_exist_is_found", true),
         ("e2e/tests/promises.rs::no_such_test", false),
