@@ -146,8 +146,7 @@ impl Stage {
     ///
     /// Where it cannot be read.
     pub async fn table(&self) -> Result<Owners> {
-        let api: Api<RoutingTable> = Api::namespaced(self.hub.clone(), NAMESPACE);
-        Ok(Owners::try_from(&api.get(ROUTING_TABLE).await?.spec)?)
+        owners(&self.hub).await
     }
 
     /// Those of these users whose slots a unit owns.
@@ -156,16 +155,7 @@ impl Stage {
     ///
     /// Where the table cannot be read.
     pub async fn users_of(&self, all: &[String], unit: &str) -> Result<Vec<String>> {
-        let table = self.table().await?;
-        let keyspace = table.keyspace(&"users".into()).context("keyspace users")?;
-        let owner = |user: &&String| {
-            let slot = multiactive_core::hash::Function::Crc32.slot(user.as_bytes(), keyspace.slots);
-            keyspace
-                .span_of(slot)
-                .and_then(|span| span.owner.as_ref())
-                .is_some_and(|owner| owner.as_str() == unit)
-        };
-        Ok(all.iter().filter(owner).cloned().collect())
+        Ok(users_of(&self.table().await?, all, unit))
     }
 
     /// Waits until a MemberCluster is Ready, or not.
@@ -227,6 +217,29 @@ impl Stage {
         self.examine(&record).await?;
         Ok(record)
     }
+}
+
+/// The table as a hub holds it.
+///
+/// # Errors
+///
+/// Where it cannot be read.
+pub async fn owners(hub: &Client) -> Result<Owners> {
+    let api: Api<RoutingTable> = Api::namespaced(hub.clone(), NAMESPACE);
+    Ok(Owners::try_from(&api.get(ROUTING_TABLE).await?.spec)?)
+}
+
+/// Those of these users whose slots a unit owns.
+pub fn users_of(table: &Owners, all: &[String], unit: &str) -> Vec<String> {
+    let Some(keyspace) = table.keyspace(&"users".into()) else {
+        return Vec::new();
+    };
+    let owner = |user: &&String| {
+        let slot = multiactive_core::hash::Function::Crc32.slot(user.as_bytes(), keyspace.slots);
+        let span = keyspace.span_of(slot);
+        span.is_some_and(|span| span.is_owned_by(&unit.into()))
+    };
+    all.iter().filter(owner).cloned().collect()
 }
 
 /// Looks for every acknowledged order in the databases of `regions`, by the owners of `table`.

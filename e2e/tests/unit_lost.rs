@@ -5,23 +5,23 @@ use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::PostParams;
 use multiactive_api::convert::parse_duration;
 use multiactive_api::{DecisionType, Failover, FailoverStatus, QuarantineState, Unit};
 use multiactive_e2e::kube_ext::wait_for;
+use multiactive_e2e::lost::{failures, first_at, stops_within_its_lease, within_bound};
 use multiactive_e2e::promotion::epoch;
 use multiactive_e2e::region::{NAMESPACE, Region, SYSTEM};
 use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, examine, orders};
 use serde_json::json;
 use shop::check::Findings;
-use shop::load::{Attempt, Load, LoadOptions, Record};
+use shop::load::{Load, LoadOptions, Record};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio_postgres::NoTls;
 
 /// What is lost.
 const LOST: &str = "south-1";
-const LEASE: &str = "5s";
 
 /// Orders of these users through the routers of these regions.
 fn load(stage: &Stage, users: &[String], regions: &[&str]) -> Result<Load> {
@@ -31,22 +31,6 @@ fn load(stage: &Stage, users: &[String], regions: &[&str]) -> Result<Load> {
         users: users.to_vec(),
         think: Duration::from_millis(50),
     })
-}
-
-/// Lets south-1 stop within its lease, and waits until it renews it, and what was renewed with a longer one is over.
-async fn stops_within_its_lease(stage: &Stage) -> Result<()> {
-    let units: Api<Unit> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-    let fence = json!({"spec": {"onLeaseLoss": "Fence", "leaseDuration": LEASE}});
-    units
-        .patch(LOST, &PatchParams::default(), &Patch::Merge(&fence))
-        .await?;
-    let leases: Api<Lease> = Api::namespaced(stage.hub.clone(), SYSTEM);
-    wait_for(&leases, &format!("{NAMESPACE}.{LOST}"), LIMIT, |lease| {
-        let spec = lease.spec.as_ref()?;
-        let renewed = spec.lease_duration_seconds == Some(5) && spec.renew_time.is_some();
-        renewed.then_some(())
-    })
-    .await
 }
 
 /// Applies a Failover of the lost unit and waits for its end.
@@ -71,10 +55,6 @@ async fn failed_over(stage: &Stage) -> Result<FailoverStatus> {
     ended
 }
 
-fn ended(attempt: &Attempt) -> Timestamp {
-    attempt.began + SignedDuration::from_micros((attempt.took_ms * 1000.0) as i64)
-}
-
 /// Only users of the lost unit saw an error, nothing was taken by two units, and what is lost is within the bound.
 async fn judge(
     stage: &Stage,
@@ -83,13 +63,13 @@ async fn judge(
     killed: Timestamp,
     bound: SignedDuration,
 ) -> Result<Findings> {
-    let strangers: Vec<_> = record
-        .attempts
-        .iter()
-        .filter(|attempt| attempt.order.is_none() && !of_lost.contains(&attempt.user))
-        .take(3)
-        .collect();
-    ensure!(strangers.is_empty(), "orders of other units failed: {strangers:?}");
+    let (_, strangers) = failures(record, of_lost);
+    ensure!(
+        strangers.is_empty(),
+        "{} orders of other units failed: {:?}",
+        strangers.len(),
+        strangers.first()
+    );
     let survivors: Vec<Region> = ["east", "north"]
         .iter()
         .map(|name| stage.region(name).cloned())
@@ -101,20 +81,7 @@ async fn judge(
         findings.acknowledged,
         findings.lost.len()
     );
-    for id in &findings.lost {
-        let of_id = |attempt: &&Attempt| attempt.order.as_ref().is_some_and(|order| order.id == *id);
-        let attempt = record
-            .attempts
-            .iter()
-            .find(of_id)
-            .context("a lost order was acknowledged")?;
-        let unit = attempt.order.as_ref().map(|order| order.unit.as_str());
-        ensure!(unit == Some(LOST), "an order of {unit:?} is lost: {attempt:?}");
-        ensure!(
-            killed.duration_since(ended(attempt)) < bound,
-            "lost, and older than the bound of {bound:#}: {attempt:?}"
-        );
-    }
+    within_bound(&findings, record, LOST, killed, bound)?;
     Ok(findings)
 }
 
@@ -207,7 +174,7 @@ async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_is_killed_and_its_users_are_served_elsewhere() -> Result<()> {
     let stage = Stage::up_with(Options::default()).await?;
-    stops_within_its_lease(&stage).await?;
+    stops_within_its_lease(&stage.hub, LOST, LIMIT).await?;
     let users = shop::load::users(24, "lost");
     let of_lost = stage.users_of(&users, LOST).await?;
     // Of slots of the lost unit too, with orders of their own.
@@ -234,13 +201,7 @@ async fn a_region_is_killed_and_its_users_are_served_elsewhere() -> Result<()> {
     orders(&load, 100).await;
     let record = load.stop().await;
     println!("{}", record.summary());
-    let first = record
-        .attempts
-        .iter()
-        .filter(|attempt| of_lost.contains(&attempt.user))
-        .filter(|attempt| attempt.order.as_ref().is_some_and(|order| order.unit == target))
-        .map(ended)
-        .min();
+    let first = first_at(&record, &of_lost, &target);
     let first = first.context("an order of the lost unit's users at the target")?;
     println!("served elsewhere {:#} after the kill", first.duration_since(killed));
     let findings = judge(&stage, &record, &of_lost, killed, bound).await?;

@@ -3,11 +3,11 @@
 
 use anyhow::{Context, Result, ensure};
 use kube::Api;
-use kube::api::PostParams;
-use multiactive_api::{LinkState, UnitAssignment, Verification, VerificationStatus, VerifiedPair};
+use multiactive_api::{LinkState, UnitAssignment, VerificationStatus, VerifiedPair};
 use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::region::NAMESPACE;
 use multiactive_e2e::stage::{LIMIT, Options, Stage, orders};
+use multiactive_e2e::verification;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
 
@@ -20,15 +20,7 @@ async fn session(stage: &Stage, region: &str) -> Result<Client> {
 
 /// Creates a Verification, and returns how it ended.
 async fn verified(stage: &Stage, name: &str, spec: Value) -> Result<VerificationStatus> {
-    let api: Api<Verification> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-    let object = json!({"apiVersion": "multiactive.io/v1alpha1", "kind": "Verification", "metadata": {"name": name},
-        "spec": spec});
-    api.create(&PostParams::default(), &serde_json::from_value(object)?)
-        .await?;
-    let ended = wait_for(&api, name, LIMIT, |object| {
-        object.status.clone().filter(|status| status.outcome.is_some())
-    });
-    let status = ended.await.with_context(|| format!("Verification {name} ends"))?;
+    let status = verification::verified(&stage.hub, name, spec, LIMIT).await?;
     println!(
         "{name}: {:?} {:?}, {:?} rows, {:?}",
         status.outcome, status.reason, status.rows, status.message

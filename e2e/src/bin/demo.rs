@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use multiactive_e2e::demo::{Options, down, serve, state_dir, up};
+use multiactive_e2e::demo::{Act, Options, ask, down, serve, state_dir, up};
 use multiactive_e2e::world::Network;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +31,16 @@ enum Command {
         /// Listen on loopback addresses that no other demo has, instead of those of examples/shop.
         #[arg(long)]
         own_network: bool,
+    },
+    /// Kill all of a region, as by a power failure: its control plane, its programs, its database.
+    Kill {
+        /// The region: north or south.
+        region: String,
+    },
+    /// Start a region again that was killed, with what was on its disks.
+    Start {
+        /// The region.
+        region: String,
     },
     /// End the fleet and remove all of it.
     Down,
@@ -79,6 +89,8 @@ async fn run() -> Result<ExitCode> {
             })
             .await;
         }
+        Command::Kill { region } => ask(&dir, Act::Kill, &region).await?,
+        Command::Start { region } => ask(&dir, Act::Start, &region).await?,
         Command::Down => down(&dir).await?,
         Command::Serve { network } => {
             // A control plane that starts answers 500 for a while; the client's own lines about it help nobody.

@@ -1,8 +1,10 @@
 //! The demo: the main job, told in plain words and tables, on a fleet that stays up to be looked at.
 
 mod console;
+mod control;
 mod interrupt;
 mod look;
+mod loss;
 mod moves;
 mod ports;
 mod requests;
@@ -21,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use supervisor::Fleet;
 
+pub use control::{Act, ask};
 pub use look::home_by_hand;
 pub use moves::Verdict;
 pub use state::state_dir;
@@ -65,7 +68,7 @@ pub async fn up(options: &Options) -> Result<ExitCode> {
             end(&mut fleet, &mut signals).await?;
             state::clear_but_results(&options.dir)?;
             println!("\nthe fleet is gone; kept in {}:", options.dir.display());
-            println!("  {}, {}", state::PICTURE, state::ORDERS);
+            println!("  {}, {}, {}", state::PICTURE, state::PICTURE_OF_LOSS, state::ORDERS);
             Ok(ExitCode::SUCCESS)
         }
         Ok(Err(error)) if fleet.is_free() => {
@@ -192,11 +195,16 @@ async fn story(options: &Options, fleet: &mut Fleet) -> Result<()> {
             .await?,
     );
 
+    verdict.judge()?;
+
+    console::title("5. Under load: a region is killed, taken over, and comes home");
+    loss::run(&install, options.users, &options.dir).await?;
+
     if !options.then_down {
-        console::title("5. Look around");
+        console::title("6. Look around");
         look::around(&options.dir, &install)?;
     }
-    verdict.judge()
+    Ok(())
 }
 
 fn install_of(regions: Vec<Region>, network: Network, dir: &Path) -> Install {

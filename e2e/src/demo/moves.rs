@@ -3,12 +3,11 @@
 use super::{console, state};
 use crate::install::Install;
 use crate::promotion;
-use crate::region::NAMESPACE;
-use crate::stage::{examine, orders};
+use crate::region::Region;
+use crate::stage::{examine, orders, owners};
 use anyhow::{Result, ensure};
-use kube::{Api, Client};
-use multiactive_api::{PromotionStatus, ROUTING_TABLE, RoutingTable};
-use multiactive_core::table::RoutingTable as Owners;
+use kube::Client;
+use multiactive_api::{PromotionStatus, StepHistory};
 use serde_json::json;
 use shop::check::Findings;
 use shop::load::{Load, LoadOptions, Record};
@@ -51,12 +50,7 @@ impl Verdict {
 /// Where a promotion does not succeed or the databases cannot be read.
 pub async fn run(install: &Install, users: u32, dir: &Path) -> Result<Verdict> {
     let hub = install.hub()?.client().await?;
-    let routers = install.regions.iter().map(|region| region.router()).collect();
-    let load = Load::start(LoadOptions {
-        routers,
-        users: shop::load::users(users, "demo"),
-        think: Duration::from_millis(100),
-    })?;
+    let load = orders_of(&install.regions, &shop::load::users(users, "demo"))?;
     let began = jiff::Timestamp::now();
     println!("  {users} users order without a break, each through all three routers in turn");
     orders(&load, 300).await;
@@ -69,9 +63,7 @@ pub async fn run(install: &Install, users: u32, dir: &Path) -> Result<Verdict> {
     orders(&load, 300).await;
 
     let record = load.stop().await;
-    let tables: Api<RoutingTable> = Api::namespaced(hub.clone(), NAMESPACE);
-    let table = Owners::try_from(&tables.get(ROUTING_TABLE).await?.spec)?;
-    let findings = examine(&install.regions, &table, &record).await?;
+    let findings = examine(&install.regions, &owners(&hub).await?, &record).await?;
     report(&record, &findings);
     let operations = [(NAMES[0], &first), (NAMES[1], &second)].map(|(name, status)| operation(name, status, began));
     let picture = dir.join(state::PICTURE);
@@ -86,6 +78,19 @@ pub async fn run(install: &Install, users: u32, dir: &Path) -> Result<Verdict> {
     Ok(Verdict {
         errors: record.failures(),
         findings,
+    })
+}
+
+/// Orders of these users through the routers of these regions, until it is stopped.
+///
+/// # Errors
+///
+/// Where the load cannot start.
+pub fn orders_of(regions: &[Region], users: &[String]) -> Result<Load> {
+    Load::start(LoadOptions {
+        routers: regions.iter().map(Region::router).collect(),
+        users: users.to_vec(),
+        think: Duration::from_millis(100),
     })
 }
 
@@ -105,7 +110,7 @@ async fn promote(
         status.outcome.as_deref().unwrap_or("?"),
         status.pause.as_deref().unwrap_or("?"),
     );
-    let times = step_times(&status);
+    let times = step_times(&status.history);
     let begin = times.first().map(|(_, at, _)| *at);
     let rows = times.iter().map(|(step, at, not_needed)| {
         let since = begin.map_or(0, |begin| at.duration_since(begin).as_millis());
@@ -125,23 +130,26 @@ async fn promote(
     Ok(status)
 }
 
-fn step_times(status: &PromotionStatus) -> Vec<(String, jiff::Timestamp, Option<String>)> {
-    let time =
-        |step: &multiactive_api::StepHistory| Some((step.step.clone(), step.at.parse().ok()?, step.not_needed.clone()));
-    status.history.iter().filter_map(time).collect()
+fn step_times(history: &[StepHistory]) -> Vec<(String, jiff::Timestamp, Option<String>)> {
+    let time = |step: &StepHistory| Some((step.step.clone(), step.at.parse().ok()?, step.not_needed.clone()));
+    history.iter().filter_map(time).collect()
 }
 
-/// What the picture shows of a promotion.
-fn operation(name: &str, status: &PromotionStatus, began: jiff::Timestamp) -> Operation {
-    let needed = step_times(status)
-        .into_iter()
-        .filter(|(_, _, not_needed)| not_needed.is_none());
-    let steps: Vec<Mark> = needed
+/// The steps that were needed, as a picture shows them whose time begins at `began`.
+pub fn marks(history: &[StepHistory], began: jiff::Timestamp) -> Vec<Mark> {
+    let needed = step_times(history).into_iter();
+    let needed = needed.filter(|(_, _, not_needed)| not_needed.is_none());
+    needed
         .map(|(step, at, _)| Mark {
             at_ms: at.duration_since(began).as_secs_f64() * 1000.0,
             label: step,
         })
-        .collect();
+        .collect()
+}
+
+/// What the picture shows of a promotion.
+fn operation(name: &str, status: &PromotionStatus, began: jiff::Timestamp) -> Operation {
+    let steps = marks(&status.history, began);
     let entered = |step: &str| Some(steps.iter().find(|mark| mark.label == step)?.at_ms);
     // Writes are held from Hold on; Settle is entered when the target has reported that it is open.
     let held_ms = entered("Hold").zip(entered("Settle"));

@@ -13,6 +13,10 @@ use std::path::{Path, PathBuf};
 pub const LOG: &str = "fleet.log";
 /// The picture of the latencies.
 pub const PICTURE: &str = "latency.svg";
+/// The picture of the lost region.
+pub const PICTURE_OF_LOSS: &str = "lost.svg";
+/// Where the fleet is told what to do to its regions.
+pub const SOCKET: &str = "control";
 /// Every attempt of the load.
 pub const ORDERS: &str = "orders.jsonl";
 /// Logs that were saved before a fleet ended which had failed.
@@ -57,7 +61,7 @@ pub fn clear_but_results(dir: &Path) -> Result<()> {
     ensure_ours(dir)?;
     for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
         let entry = entry?;
-        if [LOG, PICTURE, ORDERS, LOGS]
+        if [LOG, PICTURE, PICTURE_OF_LOSS, ORDERS, LOGS]
             .iter()
             .any(|kept| entry.file_name() == *kept)
         {

@@ -1,6 +1,6 @@
 //! The process that keeps the demo's fleet up after `make demo` has ended, and its end.
 
-use super::state;
+use super::{control, state};
 use crate::region::Region;
 use crate::stage::REGIONS;
 use crate::world::{Network, World};
@@ -149,6 +149,7 @@ pub async fn serve(dir: &Path, network: Network) -> Result<()> {
     tokio::select! {
         _ = term.recv() => {}
         () = lost(&mut starter) => {}
+        failed = control::serve(dir, &world) => failed?,
     }
     futures::future::join_all(world.clusters.iter().map(|cluster| cluster.stop())).await;
     Ok(())

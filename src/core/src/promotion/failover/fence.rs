@@ -121,7 +121,12 @@ fn unproven(
     match (end_counts(lease), end) {
         (Err(why), _) if waited(ANSWER) => confirm(format!("{lost} does not answer, and {why}")),
         (Err(_), _) => Move::Wait(WaitFor::Fence(lost.to_string())),
-        (Ok(()), LeaseEnd::In(left)) => Move::Wait(WaitFor::Lease(format!("{lost} is sealed and over in {left:#}"))),
+        (Ok(()), LeaseEnd::In(left)) => {
+            // Tenths of a second are what a person reads, never less than it is.
+            let tenths = left.as_millis().div_euclid(100) + i128::from(left.as_millis().rem_euclid(100) > 0);
+            let left = SignedDuration::from_millis(i64::try_from(tenths * 100).unwrap_or(i64::MAX));
+            Move::Wait(WaitFor::Lease(format!("{lost} is sealed and over in {left:#}")))
+        }
         (Ok(()), LeaseEnd::Unknown) if waited(UNTOLD) => {
             confirm(format!("nobody can tell when the write lease of {lost} is over"))
         }

@@ -1,0 +1,99 @@
+//! What may be done to a demo's regions while it is up: killed, and started again. The process that keeps the fleet listens on
+//! a socket in the demo's folder; a request is one line, and so is the answer.
+
+use super::state;
+use crate::world::World;
+use anyhow::{Context, Result, bail, ensure};
+use std::path::Path;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+/// What may become of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// All of it dies, its database as by a power failure.
+    Kill,
+    /// It comes up again, with what was on its disks.
+    Start,
+}
+
+impl Act {
+    const ALL: [Self; 2] = [Self::Kill, Self::Start];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Start => "start",
+        }
+    }
+}
+
+/// Answers until it is dropped.
+///
+/// # Errors
+///
+/// Where the socket cannot be used.
+pub async fn serve(dir: &Path, world: &World) -> Result<()> {
+    let path = dir.join(state::SOCKET);
+    let listener = UnixListener::bind(&path).with_context(|| format!("listening on {}", path.display()))?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        // One after the other: two who kill and start the same region would be in each other's way.
+        if let Err(error) = answer(stream, world).await {
+            tracing::warn!("a request was not answered: {error:#}");
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, world: &World) -> Result<()> {
+    let mut line = String::new();
+    BufReader::new(&mut stream).read_line(&mut line).await?;
+    let answer = match obey(line.trim(), world).await {
+        Ok(()) => "done\n".to_owned(),
+        Err(error) => format!("{error:#}\n"),
+    };
+    Ok(stream.write_all(answer.as_bytes()).await?)
+}
+
+async fn obey(line: &str, world: &World) -> Result<()> {
+    let (word, name) = line.split_once(' ').context("expected an act and a region")?;
+    let act = Act::ALL.into_iter().find(|act| act.word() == word);
+    let act = act.with_context(|| format!("there is no act {word}"))?;
+    let names: Vec<_> = world.regions.iter().map(|region| region.name.as_str()).collect();
+    let index = names.iter().position(|known| *known == name);
+    let index = index.with_context(|| format!("there is no region {name}: they are {}", names.join(", ")))?;
+    ensure!(index > 0, "{name} is the hub: this demo cannot go on without it");
+    let (cluster, database) = (&world.clusters[index], &world.databases[index]);
+    match act {
+        Act::Kill => {
+            tokio::join!(database.kill_9(), cluster.stop());
+        }
+        Act::Start => {
+            ensure!(cluster.running().is_empty(), "{name} runs");
+            tokio::try_join!(database.restart(), cluster.restart())?;
+        }
+    }
+    Ok(())
+}
+
+/// Has a region of the demo in `dir` killed or started, and returns when that is done.
+///
+/// # Errors
+///
+/// Where no demo is up there, or what it says.
+pub async fn ask(dir: &Path, act: Act, region: &str) -> Result<()> {
+    ensure!(state::running(dir).is_some(), "no demo is up in {}", dir.display());
+    let path = dir.join(state::SOCKET);
+    let stream = UnixStream::connect(&path).await;
+    let mut stream = stream.with_context(|| format!("connecting to {}", path.display()))?;
+    stream
+        .write_all(format!("{} {region}\n", act.word()).as_bytes())
+        .await?;
+    let mut answer = String::new();
+    BufReader::new(&mut stream).read_line(&mut answer).await?;
+    match answer.trim() {
+        "done" => Ok(()),
+        "" => bail!("the fleet ended meanwhile"),
+        why => bail!("{why}"),
+    }
+}
