@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// The example with which a reader moves a range by hand, back to where it began. `moves` has taken it away.
-const HOME: &str = "users-1-home";
+const HOME: &str = "users-0-home";
 
 /// Prints the commands.
 ///
@@ -53,6 +53,10 @@ pub fn around(dir: &Path, install: &Install) -> Result<()> {
             &format!("xdg-open {}", dir.join(state::PICTURE).display()),
             "the picture; any browser shows it",
         ),
+        (
+            &format!("xdg-open {}", dir.join(state::PICTURE_OF_LOSS).display()),
+            "that of the lost region",
+        ),
     ];
     for (command, why) in commands {
         println!("{}", format!("  {command:<66}{}", comment(why)).trim_end());
@@ -63,12 +67,18 @@ pub fn around(dir: &Path, install: &Install) -> Result<()> {
         println!("  {}", cluster.join("node/logs").display());
     }
     println!(
-        "\n  Bring users-1 home again, from the checkout. A promotion names the newest epoch that its author has seen;"
+        "\n  Bring users-0 home again, from the checkout. A promotion names the newest epoch that its author has seen;"
     );
     println!("  a slot that changed after it ends it as Refused/Stale, before anything happens:");
     for line in home_by_hand() {
         println!("  {line}");
     }
+    println!("\n  Lose a region yourself, and see what the tool on call makes of it; and start it again:");
+    let program = std::env::current_exe().unwrap_or_else(|_| "demo".into());
+    let demo = format!("{} --dir {}", program.display(), dir.display());
+    println!("  {demo} kill north");
+    println!("  kubectl multiactive failover --region north -A --max-data-loss 1m");
+    println!("  {demo} start north");
     println!("\n  {:<66}{}", down_command(dir), comment("remove all of it"));
     Ok(())
 }
