@@ -140,6 +140,20 @@ impl Stage {
         })
     }
 
+    /// Orders of these users through the routers of these regions, until it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such region, or the load cannot start.
+    pub fn load_through(&self, regions: &[&str], users: &[String]) -> Result<Load> {
+        let router = |name: &&str| self.region(name).map(Region::router);
+        Load::start(LoadOptions {
+            routers: regions.iter().map(router).collect::<Result<_>>()?,
+            users: users.to_vec(),
+            think: Duration::from_millis(50),
+        })
+    }
+
     /// The table as the hub holds it.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Every promise of `docs/promises.md` names what shows it, and that exists: a test or bench `path::function`, or a
 //! step of the demo `demo: title`. So does every fault of `docs/planted-faults.md`: it names the tests that caught it.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
 use std::path::{Path, PathBuf};
 

@@ -15,23 +15,12 @@ use multiactive_e2e::region::{NAMESPACE, Region, SYSTEM};
 use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, examine, orders};
 use serde_json::json;
 use shop::check::Findings;
-use shop::load::{Load, LoadOptions, Record};
+use shop::load::Record;
 use std::collections::BTreeSet;
-use std::time::Duration;
 use tokio_postgres::NoTls;
 
 /// What is lost.
 const LOST: &str = "south-1";
-
-/// Orders of these users through the routers of these regions.
-fn load(stage: &Stage, users: &[String], regions: &[&str]) -> Result<Load> {
-    let of = |name: &&str| stage.region(name).map(Region::router);
-    Load::start(LoadOptions {
-        routers: regions.iter().map(of).collect::<Result<_>>()?,
-        users: users.to_vec(),
-        think: Duration::from_millis(50),
-    })
-}
 
 /// Applies a Failover of the lost unit and waits for its end.
 async fn failed_over(stage: &Stage) -> Result<FailoverStatus> {
@@ -99,7 +88,7 @@ async fn is_kept_apart(stage: &Stage, users: &[String], owner: &str) -> Result<(
             .map(drop)
     })
     .await?;
-    let load = load(stage, users, &["south"])?;
+    let load = stage.load_through(&["south"], users)?;
     acknowledges(&load, owner, since).await?;
     orders(&load, 50).await;
     let record = load.stop().await;
@@ -153,7 +142,7 @@ async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<
     })
     .await?;
     // Home again, as a planned move, while everybody orders.
-    let load = load(stage, users, &["east", "north", "south"])?;
+    let load = stage.load_through(&["east", "north", "south"], users)?;
     orders(&load, 50).await;
     stage
         .moved("home", LOST, json!({"type": "Ranges", "ranges": ["users-2"]}), "Full")
@@ -179,7 +168,7 @@ async fn a_region_is_killed_and_its_users_are_served_elsewhere() -> Result<()> {
     let of_lost = stage.users_of(&users, LOST).await?;
     // Of slots of the lost unit too, with orders of their own.
     let later = stage.users_of(&shop::load::users(24, "back"), LOST).await?;
-    let load = load(&stage, &users, &["east", "north"])?;
+    let load = stage.load_through(&["east", "north"], &users)?;
     orders(&load, 200).await;
 
     let killed = Timestamp::now();

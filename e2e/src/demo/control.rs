@@ -5,8 +5,12 @@ use super::state;
 use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+
+/// For how long a request may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What may become of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +41,12 @@ pub async fn serve(dir: &Path, world: &World) -> Result<()> {
     let path = dir.join(state::SOCKET);
     let listener = UnixListener::bind(&path).with_context(|| format!("listening on {}", path.display()))?;
     loop {
-        let (stream, _) = listener.accept().await?;
         // One after the other: two who kill and start the same region would be in each other's way.
-        if let Err(error) = answer(stream, world).await {
+        let answered = match listener.accept().await {
+            Ok((stream, _)) => answer(stream, world).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = answered {
             tracing::warn!("a request was not answered: {error:#}");
         }
     }
@@ -47,7 +54,10 @@ pub async fn serve(dir: &Path, world: &World) -> Result<()> {
 
 async fn answer(mut stream: UnixStream, world: &World) -> Result<()> {
     let mut line = String::new();
-    BufReader::new(&mut stream).read_line(&mut line).await?;
+    let mut reader = BufReader::new(&mut stream);
+    tokio::time::timeout(PATIENCE, reader.read_line(&mut line))
+        .await
+        .context("nobody said what to do")??;
     let answer = match obey(line.trim(), world).await {
         Ok(()) => "done\n".to_owned(),
         Err(error) => format!("{error:#}\n"),

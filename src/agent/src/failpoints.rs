@@ -2,7 +2,7 @@
 
 pub use multiactive_runtime::failpoint::hit;
 
-/// Every place, in the order of a promotion; `--list-failpoints` prints them.
+/// Every place, in the order of a promotion, then of a failover; `--list-failpoints` prints them.
 pub const FAILPOINTS: &[&str] = &[
     "apply-before",
     "apply-after",
@@ -17,4 +17,11 @@ pub const FAILPOINTS: &[&str] = &[
     "told-routers",
     "status-before-write",
     "status-after-write",
+    // Of failovers, and of the return of a lost unit.
+    "cut-before",
+    "cut-after",
+    "copy-before",
+    "copy-after",
+    "rejoin-before",
+    "rejoin-after",
 ];

@@ -28,6 +28,7 @@ fn begun(second: &str) -> RoutingTable {
         name: "lost-east".into(),
         lost: "east".into(),
         named: true,
+        fences: false,
         placement: Placement {
             placed: vec![
                 placed(SlotSet::range(0, 49), "north"),

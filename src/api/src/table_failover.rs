@@ -21,6 +21,9 @@ pub struct TableFailover {
     /// Whether the user named the target.
     #[serde(default)]
     pub named: bool,
+    /// Whether all that was known when it began said that the lost unit stops writing without its lease.
+    #[serde(default)]
+    pub fences: bool,
     /// The operation whose unopened slots these are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded: Option<TableSuperseded>,

@@ -198,6 +198,21 @@ pub struct PairReport {
     pub message: Option<String>,
 }
 
+impl PairReport {
+    /// Nothing is known yet; `message` says what stands in the way, if anything.
+    pub fn begun(owner: &str, message: Option<String>) -> Self {
+        Self {
+            owner: owner.to_owned(),
+            state: PairState::Comparing,
+            slots: None,
+            rows: None,
+            differing: None,
+            examples: Vec::new(),
+            message,
+        }
+    }
+}
+
 /// How far the comparison of two units is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PairState {
@@ -211,4 +226,14 @@ pub enum PairState {
     Differs,
     /// Rows differed, and were replaced by the owner's; compared again, they are equal.
     Repaired,
+}
+
+impl PairState {
+    /// Whether nothing more comes.
+    pub fn has_ended(self) -> bool {
+        match self {
+            Self::Comparing | Self::Repairing => false,
+            Self::Equal | Self::Differs | Self::Repaired => true,
+        }
+    }
 }

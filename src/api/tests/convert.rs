@@ -184,6 +184,7 @@ fn with_failover() -> RoutingTable {
         ranges: vec!["users-0".into()],
         max_data_loss: SignedDuration::from_secs(5),
         named: true,
+        fences: false,
         superseded: Some(Superseded {
             uid: "uid-0".into(),
             sources: vec!["west".into()],
@@ -381,7 +382,7 @@ fn a_failover_becomes_a_request() {
         serde_json::from_value(spec).unwrap()
     };
     let request = |spec: &FailoverSpec| {
-        convert::failover_request(spec, "uid".into(), "lost-east", Placement::default(), Vec::new())
+        convert::failover_request(spec, "uid".into(), "lost-east", Placement::default(), Vec::new(), true)
     };
     let good = request(&spec(41, "5s")).unwrap();
     assert_eq!(

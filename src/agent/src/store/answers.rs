@@ -204,8 +204,10 @@ async fn fence<D: Driver>(
 
 /// Cuts the lost unit off, and puts on the board what is applied of its log, and of the others' logs.
 async fn cut<D: Driver>(store: &Store<D>, asked: &Asked, wanted: &Cut) -> Result<Option<Duration>, Error> {
+    hit("cut-before");
     let verb = store.driver.cut(&wanted.lost, &wanted.by, wanted.at);
     let at = timed(&store.metrics, "cut", verb).await?;
+    hit("cut-after");
     let vector = timed(&store.metrics, "position", store.driver.position()).await?;
     let fact = CutFact {
         progress: at.progress,

@@ -10,7 +10,7 @@ use crate::backoff::Backoff;
 use crate::lost::{self, Cut};
 use jiff::Timestamp;
 use multiactive_core::ids::{OperationUid, UnitName};
-use multiactive_core::promotion::UnitPosition;
+use multiactive_core::promotion::{Operation, UnitPosition};
 use multiactive_core::quarantine;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
@@ -20,8 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How long one copy may take.
-const LIMIT: Duration = Duration::from_secs(1800);
+/// How long one copy may take: as long as comparing the same rows.
+const LIMIT: Duration = super::answers::COMPARE;
 
 /// The longest pause after copies that failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -60,11 +60,15 @@ impl Copies {
         self.told.borrow().get(from).cloned()
     }
 
-    /// Has the rows that a unit owns copied from it, and returns how that went.
+    /// Has the rows that a unit owns copied from it, and returns how that went. Dropped, nobody wants it any more.
     pub(super) async fn repair(&self, from: &UnitName) -> Copied {
         self.wanted.send_modify(|wanted| {
             wanted.insert(from.clone());
         });
+        let _wanted = Wanted {
+            all: &self.wanted,
+            from,
+        };
         let mut wanted = self.wanted.subscribe();
         // The sender lives as long as we do.
         let _ = wanted.wait_for(|wanted| !wanted.contains(from)).await;
@@ -79,32 +83,49 @@ impl Copies {
     }
 }
 
+/// Somebody waits for a copy, until this is dropped.
+struct Wanted<'a> {
+    all: &'a watch::Sender<BTreeSet<UnitName>>,
+    from: &'a UnitName,
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.all.send_if_modified(|all| all.remove(self.from));
+    }
+}
+
 pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, wish: watch::Receiver<Wish>) {
+    let mut tables = wish.clone();
     let mut looked = store.copies.looked.subscribe();
     let mut wanted = store.copies.wanted.subscribe();
     let mut backoff = Backoff::new(LONGEST_PAUSE);
-    let (mut ended, mut failures) = (Instant::now(), 0);
+    let (mut ended, mut failures) = (Instant::now(), 0_usize);
     let mut handed_on = HandedOn::default();
     while !store.token.is_cancelled() {
-        let table = wish.borrow().table.clone();
+        let table = tables.borrow_and_update().table.clone();
+        let mut lacks = 0;
         let from = table.as_deref().and_then(|table| {
             // A look that began before the last copy ended shows what is over.
             let looked = looked.borrow_and_update();
             let fresh = looked.at.is_some_and(|at| at > ended) && *store.judged.borrow();
             let mut sources = sources(table, target, if fresh { &looked.links } else { &[] });
+            lacks = sources.len();
             if *store.judged.borrow() {
                 sources.extend(repairs(table, target, &wanted.borrow_and_update()));
             }
-            (!sources.is_empty()).then(|| sources[failures % sources.len()])
+            let next = failures.checked_rem(sources.len())?;
+            Some((sources[next], next >= lacks))
         });
         if let Some(table) = table.as_deref() {
             handed_on.tell(store, table, target).await;
         }
-        let Some(from) = from else {
+        let Some((from, only_wanted)) = from else {
             let changed = async {
                 tokio::select! {
                     changed = looked.changed() => changed,
                     changed = wanted.changed() => changed,
+                    changed = tables.changed() => changed,
                 }
             };
             let changed = store.token.run_until_cancelled(changed).await;
@@ -113,7 +134,7 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, wish: wat
             }
             continue;
         };
-        let copied = copy(store, target, &wish, from).await;
+        let copied = copy(store, target, &wish, from, only_wanted).await;
         ended = Instant::now();
         // Whether it went well: who wanted it looks, and asks again.
         store.copies.wanted.send_modify(|wanted| {
@@ -137,10 +158,13 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, wish: wat
     }
 }
 
-/// From whom a Verification wants rows copied; not from who is lost, nor while this unit is.
+/// From whom a Verification wants rows copied; not from who is lost, nor while this unit is, nor while slots of the keyspace
+/// move: what the owner's fence wrote before the copy would not come by the link any more, and be waited for while writes are
+/// held.
 fn repairs<'a>(table: &RoutingTable, target: &'a Target, wanted: &BTreeSet<UnitName>) -> Vec<&'a Peer> {
     let lost = quarantine::lost(table);
-    if lost.contains(&target.spec.unit) {
+    let moves = |op: &Operation| !op.slots_of(&target.spec.keyspace.name, None).is_empty();
+    if lost.contains(&target.spec.unit) || table.operations.iter().any(moves) {
         return Vec::new();
     }
     let peers = target.peers.iter().filter(|peer| wanted.contains(&peer.unit));
@@ -180,13 +204,16 @@ fn may_be_mended(link: &Link) -> bool {
     }
 }
 
-/// Copies from a peer, for as long as it is not lost; `None` where that was given up.
+/// Copies from a peer, for as long as it is not lost, and somebody wants it where no link lacks anything; `None` where that was
+/// given up.
 async fn copy<D: Driver>(
     store: &Store<D>,
     target: &Target,
     wish: &watch::Receiver<Wish>,
     from: &Peer,
+    only_wanted: bool,
 ) -> Option<Result<Reseeded, Error>> {
+    let mut wanted = store.copies.wanted.subscribe();
     let still = |wish: &Wish| {
         let lost = wish.table.as_deref().map(quarantine::lost);
         lost.is_some_and(|lost| !lost.contains(&from.unit) && !lost.contains(&target.spec.unit))
@@ -199,6 +226,8 @@ async fn copy<D: Driver>(
         biased;
         copied = verb => Some(copied),
         () = until_not(wish.clone(), still) => None,
+        // The sender lives as long as we do.
+        _ = wanted.wait_for(|wanted| !wanted.contains(&from.unit)), if only_wanted => None,
         () = store.token.cancelled() => None,
     };
     let told = match &copied {
@@ -303,6 +332,7 @@ mod tests {
     use crate::credentials::Login;
     use multiactive_core::epoch::Epoch;
     use multiactive_core::hash::Function;
+    use multiactive_core::promotion::{Budgets, OperationKind, SlotMove, Step, Verify};
     use multiactive_core::quarantine::Quarantined;
     use multiactive_core::span::SpanState;
     use multiactive_core::table::KeyspaceTable;
@@ -356,6 +386,28 @@ mod tests {
         (target, table)
     }
 
+    fn moving() -> Operation {
+        Operation {
+            kind: OperationKind::Promotion,
+            uid: "uid".into(),
+            name: "move".to_owned(),
+            target: "west-1".into(),
+            moves: Vec::new(),
+            stores: Vec::new(),
+            verify: Verify::None,
+            budgets: Budgets {
+                fence: jiff::SignedDuration::from_secs(1),
+                drain: jiff::SignedDuration::from_secs(1),
+            },
+            step: Step::Check,
+            epoch: Epoch::NEVER,
+            positions: Vec::new(),
+            behind: Vec::new(),
+            failover: None,
+            history: Vec::new(),
+        }
+    }
+
     fn lost(table: &mut RoutingTable, unit: &str) {
         table.quarantined.push(Quarantined {
             unit: unit.into(),
@@ -404,6 +456,34 @@ mod tests {
             let found = sources(&table, &target, std::slice::from_ref(&link));
             let found: Vec<_> = found.iter().map(|peer| peer.unit.as_str()).collect();
             assert_eq!(found, want, "{link:?}, lost {lost_units:?}");
+        }
+    }
+
+    #[test]
+    fn a_repair_waits_until_no_slot_of_the_keyspace_moves_and_nobody_is_lost() {
+        let wanted = BTreeSet::from(["north-1".into()]);
+        let (target, table) = south();
+        let from = |table: &RoutingTable| {
+            let found = repairs(table, &target, &wanted);
+            found.iter().map(|peer| peer.unit.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(from(&table), ["north-1"]);
+        for unit in ["north-1", "south-1"] {
+            let mut table = table.clone();
+            lost(&mut table, unit);
+            assert_eq!(from(&table), Vec::<String>::new(), "{unit} is lost");
+        }
+        for (keyspace, want) in [("users", 0), ("carts", 1)] {
+            let mut table = table.clone();
+            table.operations.push(Operation {
+                moves: vec![SlotMove {
+                    keyspace: keyspace.into(),
+                    source: "north-1".into(),
+                    slots: SlotSet::range(0, 1),
+                }],
+                ..moving()
+            });
+            assert_eq!(from(&table).len(), want, "{keyspace}");
         }
     }
 

@@ -4,6 +4,7 @@
 use super::wish::{Target, Wish};
 use super::{Store, timed};
 use crate::facts::QuarantineFact;
+use crate::failpoints::hit;
 use crate::lost::Quarantine;
 use multiactive_api::QuarantineState;
 use multiactive_core::slots::SlotSet;
@@ -12,7 +13,7 @@ use multiactive_stores::{Driver, Error};
 use std::time::Duration;
 
 /// How long listing what differs may take, and copying the rows of one peer.
-const LIMIT: Duration = Duration::from_secs(1800);
+const LIMIT: Duration = super::answers::COMPARE;
 
 /// What the table asks of a store whose unit is in quarantine.
 pub(super) fn asked(wish: &Wish, target: &Target) -> Option<Quarantine> {
@@ -92,7 +93,10 @@ async fn come_back<D: Driver>(store: &Store<D>, target: &Target, asked: &Quarant
     // Each of them, whatever became of the others: what one copy removes may be in the way of another.
     let mut failed = None;
     for peer in target.peers.iter().filter(|peer| !asked.lost.contains(&peer.unit)) {
-        match timed(&store.metrics, "reseed", store.driver.reseed(peer, LIMIT)).await {
+        hit("copy-before");
+        let copied = timed(&store.metrics, "reseed", store.driver.reseed(peer, LIMIT)).await;
+        hit("copy-after");
+        match copied {
             Ok(copied) => tracing::info!(
                 from = %peer.unit, slots = %copied.slots, written = copied.written, removed = copied.removed,
                 "rows are those of the owner"
@@ -104,7 +108,9 @@ async fn come_back<D: Driver>(store: &Store<D>, target: &Target, asked: &Quarant
         return Err(error);
     }
     // Last of all: whoever asks again is told that nothing is left to do.
+    hit("rejoin-before");
     timed(&store.metrics, "rejoin", store.driver.rejoin(&asked.by)).await?;
+    hit("rejoin-after");
     Ok(fact(asked, diverged, QuarantineState::Rejoined))
 }
 

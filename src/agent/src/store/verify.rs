@@ -80,14 +80,21 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question)
         note(store, &fact);
         let mut left = false;
         for (index, (owner, slots)) in question.owners.iter().enumerate() {
-            if has_ended(fact.pairs[index].state) {
+            if fact.pairs[index].state.has_ended() {
                 continue;
             }
-            match pair(store, target, question, (owner, slots), &mut fact, index).await {
+            let before = fact.pairs[index].clone();
+            let tell = |found: &PairReport| {
+                let mut told = fact.clone();
+                told.pairs[index] = found.clone();
+                note(store, &told);
+            };
+            match pair(store, target, question, (owner, slots), before, tell).await {
                 Ok(found) => fact.pairs[index] = found,
-                Err(why) => {
+                Err((mut found, why)) => {
                     tracing::warn!(%owner, why, "rows are not compared yet");
-                    fact.pairs[index] = begun(owner, Some(why));
+                    found.message = Some(why);
+                    fact.pairs[index] = found;
                     left = true;
                 }
             }
@@ -100,15 +107,15 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question)
     }
 }
 
-/// Where it goes on: what was found of the same owner's same slots stays.
+/// Where it goes on: what was found of the same owner's same slots stays, what is being repaired too.
 fn begin(question: &Question, known: Option<&VerificationFact>) -> VerificationFact {
     let known = known.filter(|known| known.uid == question.uid);
     let of = |(owner, slots): &(UnitName, SlotSet)| {
         let mut found = known.into_iter().flat_map(|known| &known.pairs);
         let words = slots.to_string();
         let same = |found: &&PairReport| found.owner == owner.as_str() && found.slots.as_ref() == Some(&words);
-        let ended = found.find(same).filter(|found| has_ended(found.state));
-        ended.cloned().unwrap_or_else(|| begun(owner, None))
+        let found = found.find(same).cloned();
+        found.unwrap_or_else(|| PairReport::begun(owner.as_str(), None))
     };
     VerificationFact {
         uid: question.uid.clone(),
@@ -116,67 +123,71 @@ fn begin(question: &Question, known: Option<&VerificationFact>) -> VerificationF
     }
 }
 
-fn begun(owner: &UnitName, message: Option<String>) -> PairReport {
-    PairReport {
-        owner: owner.to_string(),
-        state: PairState::Comparing,
-        slots: None,
-        rows: None,
-        differing: None,
-        examples: Vec::new(),
-        message,
-    }
-}
-
-fn has_ended(state: PairState) -> bool {
-    match state {
-        PairState::Comparing | PairState::Repairing => false,
-        PairState::Equal | PairState::Differs | PairState::Repaired => true,
-    }
-}
-
 fn note<D: Driver>(store: &Store<D>, fact: &VerificationFact) {
     store.board.change(|facts| facts.verification = Some(fact.clone()));
 }
 
-/// Compares with one owner, and repairs; why that was not possible.
+/// Compares with one owner, and repairs; where that was not possible, what was known and why. `before` is what was found last: what
+/// was being repaired then may be equal by now.
 async fn pair<D: Driver>(
     store: &Store<D>,
     target: &Target,
     question: &Question,
     (owner, slots): (&UnitName, &SlotSet),
-    fact: &mut VerificationFact,
-    index: usize,
-) -> Result<PairReport, String> {
-    let peers = target.peers.iter();
-    let peer = peers.clone().find(|peer| peer.unit == *owner);
-    let peer = peer.ok_or_else(|| format!("{owner} is no member of the store"))?;
-    let explain = |error: Error| error.explain();
-    let first = compare(store, peer, slots).await.map_err(explain)?;
+    before: PairReport,
+    tell: impl Fn(&PairReport),
+) -> Result<PairReport, (PairReport, String)> {
+    let mut peers = target.peers.iter();
+    let Some(peer) = peers.find(|peer| peer.unit == *owner) else {
+        return Err((before, format!("{owner} is no member of the store")));
+    };
+    let first = match compare(store, peer, slots).await {
+        Ok(first) => first,
+        Err(error) => return Err((before, error.explain())),
+    };
+    let repairing = before.state == PairState::Repairing;
+    if first.differing.is_empty() {
+        let done = || repaired(before, &first);
+        return Ok(if repairing {
+            done()
+        } else {
+            report(store, owner, slots, &first)
+        });
+    }
     let mut found = report(store, owner, slots, &first);
     match question.repair {
-        RepairMode::FromOwner if !first.differing.is_empty() => {}
-        RepairMode::None | RepairMode::FromOwner => return Ok(found),
+        RepairMode::FromOwner => {}
+        RepairMode::None => return Ok(found),
     }
     found.state = PairState::Repairing;
-    fact.pairs[index] = found.clone();
-    note(store, fact);
+    found.message = Some("being replaced, once no slot of the keyspace moves".to_owned());
+    tell(&found);
     let done = match store.copies.repair(owner).await {
         Copied::Done(words) => words,
-        Copied::Failed(why) => return Err(format!("what differs was not replaced: {why}")),
-        Copied::UnderWay(_) => return Err("what differs was not replaced yet".to_owned()),
+        Copied::Failed(why) => return Err((found, format!("what differs was not replaced: {why}"))),
+        Copied::UnderWay(_) => return Err((found, "what differs was not replaced yet".to_owned())),
     };
+    found.message = Some(done.clone());
+    tell(&found);
     // The proof, and not the copy's own word.
-    let second = compare(store, peer, slots).await.map_err(explain)?;
-    if second.differing.is_empty() {
-        found.state = PairState::Repaired;
-        found.rows = Some(rows(&second));
-        found.message = Some(done);
-        return Ok(found);
+    match compare(store, peer, slots).await {
+        Ok(second) if second.differing.is_empty() => Ok(repaired(found, &second)),
+        Ok(second) => {
+            let mut found = report(store, owner, slots, &second);
+            found.message = Some(format!("{done}, and rows differ still"));
+            Ok(found)
+        }
+        Err(error) => Err((found, error.explain())),
     }
-    let mut found = report(store, owner, slots, &second);
-    found.message = Some(format!("{done}, and rows differ still"));
-    Ok(found)
+}
+
+/// What differed is equal now; what differed stays told.
+fn repaired(found: PairReport, compared: &Compared) -> PairReport {
+    PairReport {
+        state: PairState::Repaired,
+        rows: Some(rows(compared)),
+        ..found
+    }
 }
 
 async fn compare<D: Driver>(store: &Store<D>, peer: &Peer, slots: &SlotSet) -> Result<Compared, Error> {
@@ -217,7 +228,7 @@ mod tests {
         PairReport {
             state,
             slots: Some(slots.to_owned()),
-            ..begun(&owner.into(), None)
+            ..PairReport::begun(owner, None)
         }
     }
 
@@ -234,9 +245,9 @@ mod tests {
         for (uid, east, want) in [
             ("v", found("east", PairState::Equal, "0-7"), PairState::Equal),
             ("v", found("east", PairState::Differs, "0-7"), PairState::Differs),
-            // The owner has other slots now, it was not done, or it was another Verification.
+            // The owner has other slots now, or it was another Verification.
             ("v", found("east", PairState::Equal, "0-3"), PairState::Comparing),
-            ("v", found("east", PairState::Repairing, "0-7"), PairState::Comparing),
+            ("v", found("east", PairState::Repairing, "0-7"), PairState::Repairing),
             ("u", found("east", PairState::Equal, "0-7"), PairState::Comparing),
             ("v", found("north", PairState::Equal, "0-7"), PairState::Comparing),
         ] {

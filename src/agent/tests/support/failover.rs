@@ -27,6 +27,7 @@ impl World {
             name: format!("lost-{lost}"),
             lost: lost.into(),
             named: true,
+            fences: false,
             placement: Placement {
                 placed: vec![placed],
                 unplaced: Vec::new(),

@@ -68,6 +68,7 @@ pub(super) fn read_failover(field: &str, stored: &TableFailover) -> Read<Failove
         ranges,
         max_data_loss_ms,
         named,
+        fences,
         superseded,
         fence_term,
         fence_epoch,
@@ -91,6 +92,7 @@ pub(super) fn read_failover(field: &str, stored: &TableFailover) -> Read<Failove
         ranges: ranges.clone(),
         max_data_loss: SignedDuration::from_millis(*max_data_loss_ms),
         named: *named,
+        fences: *fences,
         superseded: superseded
             .as_ref()
             .map(|TableSuperseded { uid, sources, behind }| Superseded {
@@ -111,6 +113,7 @@ pub(super) fn write_failover(field: &str, failover: &Failover) -> Read<TableFail
         ranges,
         max_data_loss,
         named,
+        fences,
         superseded,
         fence,
         proof,
@@ -134,6 +137,7 @@ pub(super) fn write_failover(field: &str, failover: &Failover) -> Read<TableFail
         ranges: ranges.clone(),
         max_data_loss_ms: number(&format!("{field}.maxDataLossMs"), max_data_loss.as_millis())?,
         named: *named,
+        fences: *fences,
         superseded: superseded
             .as_ref()
             .map(|Superseded { uid, sources, behind }| TableSuperseded {

@@ -13,7 +13,8 @@ const SHOWN: usize = 256;
 /// How many units each entry shows that were passed over.
 const SKIPPED: usize = 64;
 
-/// The request of a Failover whose targets are chosen; `stores` are those in force.
+/// The request of a Failover whose targets are chosen; `stores` are those in force, and `fences` says whether the lost unit is known
+/// to stop writing without its lease.
 ///
 /// # Errors
 ///
@@ -24,12 +25,14 @@ pub fn failover_request(
     name: &str,
     placement: Placement,
     stores: Vec<MovingStore>,
+    fences: bool,
 ) -> Result<FailoverRequest, ConvertError> {
     Ok(FailoverRequest {
         uid,
         name: name.to_owned(),
         lost: spec.lost_unit.as_str().into(),
         named: spec.target_unit.is_some(),
+        fences,
         placement,
         stores,
         expected_epoch: number("spec.expectedEpoch", spec.expected_epoch)?,

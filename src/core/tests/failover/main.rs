@@ -70,6 +70,7 @@ fn request(table: &RoutingTable, lost: &str, ranges: &[FailoverRange]) -> Failov
         uid: format!("uid-{lost}").into(),
         name: format!("lost-{lost}"),
         lost: unit(lost),
+        fences: false,
         named: false,
         placement: placement(table, lost, ranges, &[usable("north"), usable("south"), usable("east")]),
         stores: vec![orders()],

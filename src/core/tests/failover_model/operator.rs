@@ -69,6 +69,7 @@ fn request(model: &Model, world: &World) -> Option<FailoverRequest> {
         uid: format!("uid-{}", world.asked).into(),
         name: format!("lost-{}", world.asked),
         lost: UNITS[lost].into(),
+        fences: false,
         named: false,
         placement,
         stores: vec![store()],

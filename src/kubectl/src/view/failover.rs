@@ -151,7 +151,7 @@ impl LostView {
     ) {
         let unknown = is_unknown(&placement);
         // No object has this uid.
-        let request = convert::failover_request(spec, "plan".into(), name, placement, stores.to_vec());
+        let request = convert::failover_request(spec, "plan".into(), name, placement, stores.to_vec(), false);
         let begun = match request {
             Ok(request) => begin(table, &request, now),
             Err(error) => return self.refuse("Invalid", error),

@@ -81,6 +81,9 @@ fn waits(inputs: &Inputs, placement: &Placement, waited: SignedDuration, now: Ti
 
 fn request(failover: &Failover, inputs: &Inputs, placement: Placement) -> Result<FailoverRequest, Refused> {
     let (uid, stores) = (uid_of(failover), inputs.stores_in_force());
-    convert::failover_request(&failover.spec, uid, &failover.name_any(), placement, stores)
+    let fences = inputs
+        .fencing
+        .contains(&UnitName::from(failover.spec.lost_unit.as_str()));
+    convert::failover_request(&failover.spec, uid, &failover.name_any(), placement, stores, fences)
         .map_err(|error| Refused::new("Invalid", error))
 }

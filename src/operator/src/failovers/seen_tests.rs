@@ -26,6 +26,7 @@ fn operation() -> Operation {
             ranges: vec!["users-0".to_owned()],
             max_data_loss: SignedDuration::ZERO,
             named: false,
+            fences: false,
             superseded: None,
             fence: epoch,
             proof: None,

@@ -2,11 +2,12 @@
 
 use super::Inputs;
 use super::in_force::held_keyspace;
+use super::leases::is_recorded;
 use super::routes::{Claim, lost};
 use crate::verifications;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use multiactive_api::{AssignedKeyspace, AssignedLease, AssignedStore, Unit, UnitAssignmentSpec};
+use multiactive_api::{AssignedKeyspace, AssignedLease, AssignedStore, LeaseMode, Unit, UnitAssignmentSpec};
 use multiactive_core::lease::{LedgerKind, Mode, OnLoss};
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
 
@@ -58,10 +59,14 @@ pub fn assignment(unit: &Unit, inputs: &Inputs, table: &RoutingTable) -> UnitAss
         keyspaces: published.into_iter().map(|(_, keyspace)| keyspace).collect(),
         stores: stores.collect(),
         lease: Some(AssignedLease {
-            mode: mode(unit).into(),
+            // A failover counts on what its unit was told before: it is told nothing else meanwhile.
+            mode: match is_recorded(table, &name.as_str().into()) {
+                true => LeaseMode::Fence,
+                false => mode(unit).into(),
+            },
             duration: unit.spec.lease_duration.clone(),
         }),
-        verification: verifications::assigned(&name, inputs),
+        verification: verifications::assigned(&name, inputs, table),
     }
 }
 

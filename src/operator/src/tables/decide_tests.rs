@@ -232,6 +232,7 @@ fn a_failover_is_not_given_up_once_its_slots_are_fenced() {
         ranges: Vec::new(),
         max_data_loss: SignedDuration::ZERO,
         named: false,
+        fences: false,
         superseded: None,
         fence: table.epoch,
         proof: None,

@@ -91,6 +91,8 @@ pub struct Inputs {
     pub lost: BTreeSet<UnitName>,
     /// The write leases of lost units, as the ledger said it last, and what this process has seen of their renewals.
     pub leases: BTreeMap<UnitName, LeaseSeen>,
+    /// The units of which all that is known says that they stop writing without their lease, and has said so for long enough.
+    pub fencing: BTreeSet<UnitName>,
     /// Why leases are not as the table wants them, where bringing them there did not succeed.
     pub lease_troubles: BTreeMap<UnitName, String>,
     /// The units that were behind at the commit of operations that the table remembers, with uid and name of each of these.
@@ -155,6 +157,7 @@ impl Inputs {
                 .map(|table| quarantine::lost(table).into_iter().collect())
                 .unwrap_or_default(),
             leases: BTreeMap::new(),
+            fencing: BTreeSet::new(),
             lease_troubles: BTreeMap::new(),
             were_behind: table.map(were_behind).unwrap_or_default(),
             settling: false,

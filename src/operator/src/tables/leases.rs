@@ -7,6 +7,7 @@
 
 use super::Inputs;
 use crate::Context;
+use crate::failpoints::hit;
 use crate::leases::{Noted, Renewals};
 use jiff::SignedDuration;
 use multiactive_api::LeaseMode;
@@ -19,7 +20,7 @@ use multiactive_core::reasons;
 use multiactive_core::table::RoutingTable;
 use multiactive_ledger::{Commit, HeldLease, KubernetesLeases, LeaseLedger, Version, held, lease_name};
 use multiactive_runtime::clock::boottime;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -77,7 +78,8 @@ impl Leases {
         let Some(now) = boottime() else {
             return BTreeMap::new();
         };
-        self.fences.retain(|unit, _| fences(unit, inputs));
+        // What was acknowledged once stays so while nothing else is told: another change of the assignment is no news of it.
+        self.fences.retain(|unit, _| is_told_to_fence(unit, inputs));
         for unit in inputs.units.iter().filter_map(|unit| unit.metadata.name.as_deref()) {
             let unit = UnitName(unit.to_owned());
             if fences(&unit, inputs) {
@@ -92,6 +94,10 @@ impl Leases {
                 Some(held) if sealed => {
                     let noted = ctx.renewals.of(&lease_name(namespace, unit));
                     let fences = self.fences.get(unit).copied();
+                    let fences = match is_recorded(table, unit) {
+                        true => Fences::Recorded,
+                        false => Fences::Seen(fences),
+                    };
                     all.insert(unit.clone(), lease_seen(unit, inputs, &held, &noted, fences, now));
                 }
                 Some(_) => {}
@@ -102,6 +108,21 @@ impl Leases {
         self.working.retain(|unit, _| known(unit));
         self.troubles.keep(known);
         all
+    }
+
+    /// The units that are known to stop writing without their lease, for as long as a lease of theirs may last. What a
+    /// failover begins with, and its record keeps.
+    pub fn fencing(&self, (ctx, namespace): (&Context, &str), inputs: &Inputs) -> BTreeSet<UnitName> {
+        let Some(now) = boottime() else {
+            return BTreeSet::new();
+        };
+        let lasted = |(unit, since): &(&UnitName, &SignedDuration)| {
+            let copy = ctx.leases.get(&ctx.namespace, &lease_name(namespace, unit));
+            let terms = copy.and_then(|object| Terms::new(held(&object).ok()?.length).ok());
+            terms.is_some_and(|terms| now - **since >= terms.patience()) && unenforced(unit, inputs).is_empty()
+        };
+        let known = self.fences.iter().filter(lasted);
+        known.map(|(unit, _)| unit.clone()).collect()
     }
 
     /// Why leases are not as the table wants them.
@@ -226,8 +247,10 @@ async fn bring(
                 }
                 if let Some((lease, length)) = next(found.as_ref(), &unit, &wanted) {
                     let expected = found.as_ref().map(|held| &held.version);
+                    hit("lease-before-write");
                     match leases.write(&namespace, expected, &lease, length, LIMIT).await {
                         Commit::Committed(version) => {
+                            hit("lease-after-write");
                             tracing::info!(namespace, %unit, ?wanted, "the write lease was changed");
                             let renewed = found.and_then(|held| held.renewed);
                             let version = *version;
@@ -261,25 +284,45 @@ async fn bring(
 /// Whether all that is known says that a unit stops writing without its lease: its spec, and what its agent was told and
 /// has acknowledged.
 fn fences(unit: &UnitName, inputs: &Inputs) -> bool {
-    let declared = inputs.unit(unit).map(super::mode);
     let Some(report) = inputs.reports.get(unit) else {
         return false;
     };
-    let told = report.spec.lease.as_ref().map(|lease| lease.mode);
     let taken = report.status.as_ref().map(|status| status.observed_generation) == Some(report.metadata.generation);
-    declared == Some(Mode::Fence) && told == Some(LeaseMode::Fence) && taken
+    taken && is_told_to_fence(unit, inputs)
 }
 
-/// How a sealed lease stands. `fences` is since when [`fences`] was so.
+/// Whether a unit's spec says so, and what its agent was told.
+fn is_told_to_fence(unit: &UnitName, inputs: &Inputs) -> bool {
+    let declared = inputs.unit(unit).map(super::mode);
+    let told = inputs.reports.get(unit).and_then(|report| report.spec.lease.as_ref());
+    declared == Some(Mode::Fence) && told.map(|lease| lease.mode) == Some(LeaseMode::Fence)
+}
+
+/// What says that a lost unit stops writing without its lease.
+#[derive(Clone, Copy, Debug)]
+enum Fences {
+    /// The record: it was known when the failover began. Since then the unit was told nothing else (see `assign`).
+    Recorded,
+    /// This process, without a break since then; `None` where it is not so.
+    Seen(Option<SignedDuration>),
+}
+
+/// Whether a failover of the unit runs that began with it.
+pub fn is_recorded(table: &RoutingTable, unit: &UnitName) -> bool {
+    let mut failovers = table.operations.iter().filter_map(|op| op.failover.as_ref());
+    failovers.any(|failover| failover.lost == *unit && failover.fences)
+}
+
+/// How a sealed lease stands.
 ///
 /// Known to be weak: the mode is read from the unit's assignment, which is not what the lease was renewed under. What
-/// changed within the last lease counts as KeepServing, which asks a person; the mode must come into the lease's record.
+/// changed within the last lease before the failover counts as KeepServing, which asks a person.
 fn lease_seen(
     unit: &UnitName,
     inputs: &Inputs,
     held: &HeldLease,
     noted: &[Noted],
-    fences: Option<SignedDuration>,
+    fences: Fences,
     now: SignedDuration,
 ) -> LeaseSeen {
     let object = held.version.reference().uid;
@@ -289,9 +332,10 @@ fn lease_seen(
     let mine: Vec<&Noted> = mine.collect();
     let terms = Terms::new(held.length).ok();
     let lasted = |since: SignedDuration| terms.is_some_and(|terms| now - since >= terms.patience());
-    let mode = match fences.is_some_and(lasted) {
-        true => Mode::Fence,
-        false => Mode::KeepServing,
+    let (mode, unenforced) = match fences {
+        Fences::Recorded => (Mode::Fence, Vec::new()),
+        Fences::Seen(since) if since.is_some_and(lasted) => (Mode::Fence, unenforced(unit, inputs)),
+        Fences::Seen(_) => (Mode::KeepServing, unenforced(unit, inputs)),
     };
     // The seal is on this very renewal. One that never was renewed says nothing of what its unit holds by an earlier one.
     let last = mine
@@ -319,7 +363,7 @@ fn lease_seen(
     LeaseSeen {
         mode,
         length: held.length,
-        unenforced: unenforced(unit, inputs),
+        unenforced,
         sealed: held.lease.sealed.as_ref().map(|seal| (seal.at, end)),
         renewals: renewals.collect(),
     }

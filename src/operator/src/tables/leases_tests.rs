@@ -92,7 +92,7 @@ fn a_sealed_lease_is_over_a_patience_after_its_last_renewal_was_seen_and_unknown
         (vec![noted("one", 8, 100)], seconds(900), LeaseEnd::Unknown),
         (vec![], seconds(900), LeaseEnd::Unknown),
     ] {
-        let got = lease_seen(&"a".into(), &well(), &sealed, &seen, None, now);
+        let got = lease_seen(&"a".into(), &well(), &sealed, &seen, Fences::Seen(None), now);
         assert_eq!(got.sealed, Some((at, want)), "{seen:?} at {now:#}");
     }
     let never = held_lease("one", 0, Some(9));
@@ -101,7 +101,7 @@ fn a_sealed_lease_is_over_a_patience_after_its_last_renewal_was_seen_and_unknown
         &well(),
         &never,
         &[noted("one", 0, 100)],
-        None,
+        Fences::Seen(None),
         seconds(900),
     );
     assert_eq!(got.sealed, Some((at, LeaseEnd::Unknown)), "it was made anew");
@@ -110,7 +110,7 @@ fn a_sealed_lease_is_over_a_patience_after_its_last_renewal_was_seen_and_unknown
         &well(),
         &held_lease("one", 7, None),
         &[noted("one", 7, 1)],
-        None,
+        Fences::Seen(None),
         seconds(900),
     );
     assert_eq!(open.sealed, None);
@@ -124,8 +124,27 @@ fn a_unit_fences_only_where_all_that_is_known_has_said_so_for_a_whole_lease() {
         (Some(195), Mode::KeepServing),
         (Some(100), Mode::Fence),
     ] {
-        let got = lease_seen(&"a".into(), &well(), &sealed, &[], since.map(seconds), seconds(200));
+        let got = lease_seen(
+            &"a".into(),
+            &well(),
+            &sealed,
+            &[],
+            Fences::Seen(since.map(seconds)),
+            seconds(200),
+        );
         assert_eq!(got.mode, want, "since {since:?}");
+    }
+    // What stands in the record of its failover was seen by an operator that is gone: nobody reports any more.
+    let silent = Inputs {
+        reports: BTreeMap::new(),
+        ..well()
+    };
+    for (fences, want) in [
+        (Fences::Recorded, (Mode::Fence, 0)),
+        (Fences::Seen(None), (Mode::KeepServing, 1)),
+    ] {
+        let got = lease_seen(&"a".into(), &silent, &sealed, &[], fences, seconds(200));
+        assert_eq!((got.mode, got.unenforced.len()), want, "{fences:?}");
     }
     let status = || json!({"lease": {"state": "Held"}, "stores": []});
     for (inputs, want) in [

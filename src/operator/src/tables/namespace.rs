@@ -207,6 +207,7 @@ impl Namespace {
         inputs.settling = self.settles_in().is_some();
         let leases = table.map(|table| self.leases.look((&self.ctx, &self.name), table, &inputs, &self.wake));
         inputs.leases = leases.unwrap_or_default();
+        inputs.fencing = self.leases.fencing((&self.ctx, &self.name), &inputs);
         inputs.lease_troubles = self.leases.troubles();
         self.lasting.look(table, &mut inputs, self.clock.now());
         inputs

@@ -1,7 +1,7 @@
 //! Verifications: which one runs, what units are asked for it, and what its status says. Pure.
 //!
 //! It moves nothing and needs no record: agents compare, the status collects what they report. One runs at a time in a
-//! namespace, the oldest first, so that databases are read once and not by several at once.
+//! namespace, the oldest first.
 
 mod status;
 
@@ -10,7 +10,7 @@ pub use status::status;
 use crate::status::is_paused;
 use crate::tables::Inputs;
 use kube::ResourceExt;
-use multiactive_api::{AssignedVerification, DataStore, Verification};
+use multiactive_api::{AssignedVerification, DataStore, PairReport, RepairMode, Verification};
 use multiactive_core::ids::UnitName;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
@@ -38,6 +38,10 @@ fn unknown(object: &Verification, inputs: &Inputs) -> Option<String> {
             "spec.stores names {name}, but there is no DataStore of that name"
         ));
     }
+    let chosen_by_name = |name: &&String| object.spec.stores.as_ref().is_none_or(|stores| stores.contains(*name));
+    if let Some(name) = inputs.unreadable_stores.iter().find(chosen_by_name) {
+        return Some(format!("DataStore {name} cannot be read: its rows would be left out"));
+    }
     let chosen = || inputs.stores.iter().filter(|store| selects(object, store));
     let is_member = |unit: &String| chosen().any(|store| store.spec.members.iter().any(|member| member.unit == *unit));
     let units = object.spec.units.iter().flatten();
@@ -60,9 +64,17 @@ fn concerns(object: &Verification, unit: &str) -> bool {
         .is_none_or(|units| units.iter().any(|named| named == unit))
 }
 
-/// What a unit is asked for the Verification that runs.
-pub fn assigned(unit: &str, inputs: &Inputs) -> Option<AssignedVerification> {
+/// What a unit is asked for the Verification that runs. One that repairs asks one unit after the other: who is being repaired
+/// cannot take anything over.
+pub fn assigned(unit: &str, inputs: &Inputs, table: &RoutingTable) -> Option<AssignedVerification> {
     let object = running(inputs).filter(|object| concerns(object, unit))?;
+    let turn = match object.spec.repair {
+        RepairMode::None => true,
+        RepairMode::FromOwner => turn(object, inputs, table).is_some_and(|turn| turn.as_str() == unit),
+    };
+    if !turn {
+        return None;
+    }
     let has = |store: &&Arc<DataStore>| store.spec.members.iter().any(|member| member.unit == unit);
     let stores = inputs.stores.iter().filter(has).filter(|store| selects(object, store));
     let mut stores: Vec<_> = stores.map(|store| store.name_any()).collect();
@@ -74,6 +86,24 @@ pub fn assigned(unit: &str, inputs: &Inputs) -> Option<AssignedVerification> {
     })
 }
 
+/// The first unit that has not answered all by what the status says: what only a report says is gone once it is not asked for.
+fn turn(object: &Verification, inputs: &Inputs, table: &RoutingTable) -> Option<UnitName> {
+    let mut wanted = wanted(object, inputs, table).into_iter();
+    wanted
+        .find(|wanted| told(object, wanted).is_none())
+        .map(|wanted| wanted.unit)
+}
+
+/// What the status says of a comparison, where it has ended and the owner has the same slots.
+fn told(object: &Verification, wanted: &Wanted) -> Option<PairReport> {
+    let mut pairs = object.status.iter().flat_map(|status| &status.pairs);
+    let found =
+        pairs.find(|pair| pair.store == wanted.store && pair.unit == wanted.unit.as_str() && wanted.is_of(&pair.found));
+    found
+        .map(|pair| pair.found.clone())
+        .filter(|found| found.state.has_ended())
+}
+
 /// A comparison that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wanted {
@@ -81,6 +111,14 @@ struct Wanted {
     unit: UnitName,
     owner: UnitName,
     slots: SlotSet,
+}
+
+impl Wanted {
+    /// Whether that was found of the same owner's same slots.
+    fn is_of(&self, found: &PairReport) -> bool {
+        let slots = found.slots.as_ref().map(|slots| slots.parse::<SlotSet>());
+        found.owner == self.owner.as_str() && slots.is_none_or(|slots| slots.as_ref() == Ok(&self.slots))
+    }
 }
 
 /// All comparisons that are wanted by now, in order: of each store, each unit with each owner of other slots.

@@ -1,6 +1,6 @@
 //! What a Verification's status says: what was compared, what is still awaited and why, and how it ended. Pure.
 
-use super::{Wanted, running, unknown, wanted};
+use super::{Wanted, running, told, unknown, wanted};
 use crate::conditions::{Readiness, set_readiness};
 use crate::status::{PAUSED, is_paused};
 use crate::tables::{Inputs, View};
@@ -49,7 +49,7 @@ fn stands(status: &mut VerificationStatus, object: &Verification, view: &View, n
     let wanted = wanted(object, &view.inputs, table);
     status.pairs = wanted.iter().map(|wanted| pair(object, wanted, &view.inputs)).collect();
     let found = || status.pairs.iter().map(|pair| &pair.found);
-    let ended = found().filter(|found| has_ended(found.state)).count();
+    let ended = found().filter(|found| found.state.has_ended()).count();
     status.done = Some(format!("{ended}/{}", wanted.len()));
     status.rows = Some(found().filter_map(|found| found.rows).sum());
     let differing = found().filter_map(|found| found.differing.as_deref()).map(slots);
@@ -67,29 +67,22 @@ fn slots(text: &str) -> SlotSet {
     text.parse().unwrap_or_default()
 }
 
-fn has_ended(state: PairState) -> bool {
-    match state {
-        PairState::Comparing | PairState::Repairing => false,
-        PairState::Equal | PairState::Differs | PairState::Repaired => true,
-    }
-}
-
-/// What is known of one comparison. What was compared with another owner's slots counts no more.
+/// What is known of one comparison: what the unit reports, or what was told before of a unit that is not asked any more. What was
+/// compared with another owner's slots counts no more.
 fn pair(object: &Verification, wanted: &Wanted, inputs: &Inputs) -> VerifiedPair {
     let report = inputs.reports.get(&wanted.unit);
     let said = report.and_then(|report| report.status.as_ref()?.verification.as_ref());
     let said = said.filter(|said| Some(&said.uid) == object.uid().as_ref());
-    let found = said.into_iter().flat_map(|said| &said.pairs).find(|pair| {
-        let same = pair.store == wanted.store && pair.found.owner == wanted.owner.as_str();
-        same && pair
-            .found
-            .slots
-            .as_deref()
-            .is_none_or(|compared| slots(compared) == wanted.slots)
-    });
-    let mut found = found.map_or_else(|| unanswered(wanted), |pair| pair.found.clone());
-    if !has_ended(found.state) {
-        found.message = hindrance(wanted, inputs).or(found.message);
+    let mut reported = said.into_iter().flat_map(|said| &said.pairs);
+    let reported = reported.find(|pair| pair.store == wanted.store && wanted.is_of(&pair.found));
+    let reported = reported.map(|pair| pair.found.clone());
+    let mut found = told(object, wanted)
+        .or(reported)
+        .unwrap_or_else(|| PairReport::begun(wanted.owner.as_str(), None));
+    if !found.state.has_ended() {
+        found.message = away(wanted, inputs)
+            .or(found.message)
+            .or(inputs.store_problem(&wanted.unit));
     }
     VerifiedPair {
         store: wanted.store.clone(),
@@ -98,20 +91,8 @@ fn pair(object: &Verification, wanted: &Wanted, inputs: &Inputs) -> VerifiedPair
     }
 }
 
-fn unanswered(wanted: &Wanted) -> PairReport {
-    PairReport {
-        owner: wanted.owner.to_string(),
-        state: PairState::Comparing,
-        slots: None,
-        rows: None,
-        differing: None,
-        examples: Vec::new(),
-        message: None,
-    }
-}
-
-/// What keeps a unit from answering, as far as that is seen from here.
-fn hindrance(wanted: &Wanted, inputs: &Inputs) -> Option<String> {
+/// Why a unit cannot answer, as far as that is seen from here.
+fn away(wanted: &Wanted, inputs: &Inputs) -> Option<String> {
     let (unit, owner) = (&wanted.unit, &wanted.owner);
     if let Some(lost) = [unit, owner].into_iter().find(|unit| inputs.lost.contains(unit)) {
         return Some(format!(
@@ -121,12 +102,12 @@ fn hindrance(wanted: &Wanted, inputs: &Inputs) -> Option<String> {
     if inputs.answers(unit) == Some(false) {
         return Some(format!("the member cluster of {unit} does not answer"));
     }
-    inputs.store_problem(unit)
+    None
 }
 
 /// What is awaited, those first who say why.
 fn awaited(pairs: &[VerifiedPair]) -> String {
-    let waits = pairs.iter().filter(|pair| !has_ended(pair.found.state));
+    let waits = pairs.iter().filter(|pair| !pair.found.state.has_ended());
     let (said, silent): (Vec<_>, Vec<_>) = waits.partition(|pair| pair.found.message.is_some());
     let words = |pair: &&VerifiedPair| {
         let doing = match pair.found.state {

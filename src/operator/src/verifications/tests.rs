@@ -92,7 +92,7 @@ fn the_oldest_that_can_runs_and_units_are_asked_for_what_it_selects() {
     ] {
         let inputs = inputs(vec![verification("w", 2, second), verification("v", 1, first)]);
         assert_eq!(running(&inputs).map(ResourceExt::name_any).as_deref(), want);
-        let uid = assigned("south", &inputs).map(|asked| asked.uid);
+        let uid = assigned("south", &inputs, &table()).map(|asked| asked.uid);
         assert_eq!(uid.as_deref(), want);
     }
     let one = inputs(vec![verification(
@@ -100,9 +100,9 @@ fn the_oldest_that_can_runs_and_units_are_asked_for_what_it_selects() {
         1,
         json!({"units": ["north"], "repair": "FromOwner"}),
     )]);
-    assert_eq!(assigned("south", &one), None);
-    assert_eq!(assigned("west", &one), None);
-    let asked = assigned("north", &one).unwrap();
+    assert_eq!(assigned("south", &one, &table()), None);
+    assert_eq!(assigned("west", &one, &table()), None);
+    let asked = assigned("north", &one, &table()).unwrap();
     assert_eq!(
         (asked.stores, asked.repair),
         (vec!["orders".to_owned()], RepairMode::FromOwner)
@@ -197,4 +197,32 @@ fn it_ends_by_what_was_found() {
     let mut alone = inputs(vec![verification("v", 1, json!({}))]);
     alone.stores = vec![store("orders", &["east"])];
     assert_eq!(said(&alone, "v").reason.as_deref(), Some("NothingToCompare"));
+}
+
+#[test]
+fn one_unit_after_the_other_is_repaired_and_what_was_told_of_it_stays() {
+    let mut inputs = inputs(vec![verification("v", 1, json!({"repair": "FromOwner"}))]);
+    let mut asked = Vec::new();
+    for turn in ["east", "north", "south"] {
+        let all = ["east", "north", "south"].map(|unit| assigned(unit, &inputs, &table()).is_some());
+        asked.push(all.iter().filter(|asked| **asked).count());
+        assert!(assigned(turn, &inputs, &table()).is_some(), "{turn}: {asked:?}");
+        let others = [
+            ("east", "Repaired", json!({"differing": "3"})),
+            ("north", "Equal", json!({})),
+        ];
+        let others: Vec<_> = others.into_iter().filter(|(owner, ..)| *owner != turn).collect();
+        reports(&mut inputs, turn, &others);
+        // It goes on once the status says so, and not before: then the report may go.
+        let status = said(&inputs, "v");
+        assert!(assigned(turn, &inputs, &table()).is_some(), "{turn}");
+        let mut object = (*inputs.verifications[0]).clone();
+        object.status = Some(status);
+        inputs.verifications = vec![Arc::new(object)];
+        inputs.reports.clear();
+    }
+    assert_eq!(asked, [1, 1, 1]);
+    let status = said(&inputs, "v");
+    assert_eq!(status.reason.as_deref(), Some("Repaired"), "{status:?}");
+    assert_eq!((status.done.as_deref(), status.differing_slots), (Some("4/4"), Some(2)));
 }

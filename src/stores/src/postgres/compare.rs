@@ -6,7 +6,8 @@
 //!    is written into the log. So of these slots the snapshot is the log up to the mark, no more and no less.
 //! 3. The worker that applies the link meets the mark, and waits there for our lock (`stop_at_place` in the schema). All that
 //!    stands before the mark is applied then, and nothing behind it. We take a snapshot here, and let the worker go on.
-//! 4. The two snapshots are compared at leisure: what differs does differ, and no row is under way.
+//! 4. All of the slots are open at the peer in its snapshot, so nobody else wrote to them since they came there. The two
+//!    snapshots are compared at leisure: what differs does differ, and no row is under way.
 //!
 //! All that other units had written to these slots before they came to the peer must be here first, for that comes by other
 //! links. Whoever dies meanwhile leaves nothing behind: the locks go with the sessions, and the mark is in the log only.
@@ -59,7 +60,16 @@ pub(super) async fn compare(pg: &Postgres, from: &Peer, slots: &SlotSet, timeout
         }
         sleep(ASK_AGAIN * 5).await;
     }
+    may_come(pg, from).await?;
     at_one_place(pg, from, slots, (&ours, &there, &theirs), (&soon, &until)).await?;
+    // In the snapshot: then all that others wrote to these slots stands before the mark, and was waited for here.
+    let closed = slots.difference(&source::see(pg, &theirs, from, None).await?.open);
+    if !closed.is_empty() {
+        return Err(refused(
+            from,
+            format!("it does not have slots {closed} open, or not yet"),
+        ));
+    }
     let (mut here, mut peers) = (checksum::nothing(slots), checksum::nothing(slots));
     let everything = KeyRange::default();
     for (sharded, columns) in &tables {
@@ -129,6 +139,7 @@ async fn at_one_place(
     (ours, there, theirs): (&Session<'_>, &Server, &Session<'_>),
     (soon, until): (&Until, &Until),
 ) -> Result<(), Error> {
+    source::prepare_snapshot(pg, ours, until).await?;
     let armed = pg.server.session().await?;
     let begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'";
     armed.batch("beginning a comparison", begin).await?;
@@ -139,7 +150,7 @@ async fn at_one_place(
         awaited(&armed).await?;
     }
     comes_to(pg, from, &armed, soon).await?;
-    ours.batch("taking a snapshot", &source::snapshot(until)?).await?;
+    source::take_snapshot(ours).await?;
     // Whoever waited for too long went on by himself, and the snapshot may have more.
     if !awaited(&armed).await? {
         return Err(armed.late("comparing rows", ASK_AGAIN));
@@ -176,9 +187,9 @@ async fn mark(
         buckets.join(",")
     );
     let holder = there.session().await?;
+    source::prepare_snapshot(pg, theirs, until).await?;
     patience.hold(&holder, &hold).await?;
-    let begin = source::snapshot(until)?;
-    theirs.batch("taking a snapshot", &begin).await?;
+    source::take_snapshot(theirs).await?;
     let write = format!(
         "SELECT multiactive.mark_place({}, {})",
         names::literal(pg.spec.unit.as_str()),

@@ -97,6 +97,7 @@ impl Server {
             .options(
                 "-c search_path=pg_catalog -c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=4s \
                  -c client_connection_check_interval=500ms \
+                 -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 \
                  -c datestyle=ISO,YMD -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1 \
                  -c bytea_output=hex -c standard_conforming_strings=on -c client_min_messages=warning \
                  -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off \

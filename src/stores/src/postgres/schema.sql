@@ -368,8 +368,7 @@ $tell$;
 CREATE OR REPLACE TRIGGER tell_birth AFTER UPDATE OF born ON multiactive.store FOR EACH ROW
 WHEN (OLD.born <> NEW.born AND OLD.digest <> '') EXECUTE FUNCTION multiactive.tell_birth();
 
--- Published: whoever compares his rows with those of this unit marks a place in its log. Only in the log does the row matter:
--- receivers do not store it.
+-- Published: whoever compares his rows with those of this unit marks a place in its log. Only in the log does the row matter.
 CREATE TABLE IF NOT EXISTS multiactive.mark (
     id     text        PRIMARY KEY,
     unit   text        NOT NULL,
@@ -381,11 +380,11 @@ CREATE TABLE IF NOT EXISTS multiactive.mark (
 CREATE OR REPLACE FUNCTION multiactive.mark_place(reader text, id text) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $mark_place$
     DELETE FROM multiactive.mark WHERE mark.id IN (
-        SELECT m.id FROM multiactive.mark m WHERE m.at < clock_timestamp() - interval '1 day' FOR UPDATE SKIP LOCKED);
+        SELECT m.id FROM multiactive.mark m JOIN multiactive.store s ON s.unit = m.unit
+        WHERE m.at < clock_timestamp() - interval '1 day' FOR UPDATE OF m SKIP LOCKED);
     INSERT INTO multiactive.mark (id, unit, reader)
     SELECT mark_place.id, s.unit, mark_place.reader FROM multiactive.store s;
 $mark_place$;
-REVOKE ALL ON FUNCTION multiactive.mark_place(text, text) FROM PUBLIC;
 
 -- Runs in the worker that applies a link, when a mark comes: what stands before it in the log is applied, and nothing behind
 -- it. Whoever compares holds the lock, takes his snapshot while the worker waits here, and lets it go on; where he has gone,
@@ -397,9 +396,9 @@ BEGIN
         PERFORM set_config('lock_timeout', '4s', true);
         PERFORM pg_advisory_xact_lock_shared(hashtextextended(NEW.id, 27969));
     END IF;
-    RETURN NULL;
+    RETURN NEW;
 EXCEPTION WHEN lock_not_available THEN
-    RETURN NULL;
+    RETURN NEW;
 END
 $stop_at_place$;
 

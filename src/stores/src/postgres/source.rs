@@ -90,12 +90,23 @@ impl Patience {
     }
 }
 
-/// Takes a snapshot, whatever the session did before.
-pub(super) fn snapshot(until: &Until) -> Result<String, Error> {
-    Ok(format!(
-        "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {}; SELECT",
-        until.left()?.as_millis().max(1)
-    ))
+/// Begins a transaction whose first query takes its snapshot, whatever the session did before. The sharded tables are locked
+/// first: a snapshot sees a table that is rewritten after it as empty. It may be open for long, and waits for the other side.
+pub(super) async fn prepare_snapshot(pg: &Postgres, session: &Session<'_>, until: &Until) -> Result<(), Error> {
+    let tables: Vec<_> = pg.spec.tables.iter().map(|table| qualified(&table.name)).collect();
+    let begin = format!(
+        "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {};
+         SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL transaction_timeout = 0;
+         LOCK TABLE {} IN ACCESS SHARE MODE",
+        until.left()?.as_millis().max(1),
+        tables.join(", ")
+    );
+    session.batch("locking tables to read them", &begin).await
+}
+
+/// Takes the snapshot.
+pub(super) async fn take_snapshot(session: &Session<'_>) -> Result<(), Error> {
+    session.batch("taking a snapshot", "SELECT 1").await
 }
 
 /// Slots that are open, and those that were closed behind $2; what was to be applied elsewhere before slots that were brought
@@ -266,6 +277,7 @@ async fn here_and_now(
 ) -> Result<Row, Error> {
     let holder = there.session().await?;
     holder.prepare("reading a place in the log", PLACE).await?;
+    prepare_snapshot(pg, snapshot, until).await?;
     patience.hold(&holder, HOLD).await?;
     let links: Vec<_> = cuts.iter().map(|cut| names::link(&pg.spec, cut, &from.unit)).collect();
     let units: Vec<_> = cuts.iter().map(UnitName::as_str).collect();
@@ -277,7 +289,7 @@ async fn here_and_now(
         )
         .await?;
     // A snapshot that comes too late is taken after the peer let its writers go on: then ending this transaction fails.
-    snapshot.batch("taking a snapshot", &self::snapshot(until)?).await?;
+    take_snapshot(snapshot).await?;
     holder.batch("letting the peer's writers go on", "ROLLBACK").await?;
     Ok(row)
 }

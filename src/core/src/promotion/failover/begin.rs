@@ -28,6 +28,8 @@ pub struct FailoverRequest {
     pub lost: UnitName,
     /// Whether the user named the target.
     pub named: bool,
+    /// Whether all that is known says that the lost unit stops writing without its lease.
+    pub fences: bool,
     /// Where its slots go: [`super::choose`] of the same table.
     pub placement: Placement,
     /// The stores in force now.
@@ -237,6 +239,7 @@ fn operation(
             ranges: placed.iter().filter_map(|placed| placed.range.clone()).collect(),
             max_data_loss: request.max_data_loss,
             named: request.named,
+            fences: request.fences,
             superseded,
             fence: Epoch::NEVER,
             proof: None,

@@ -161,6 +161,9 @@ pub struct Failover {
     pub max_data_loss: SignedDuration,
     /// Whether the user named the target: then no other is chosen.
     pub named: bool,
+    /// Whether all that was known when it began said that the lost unit stops writing without its lease. Who takes over from the
+    /// operator that saw it cannot see it any more.
+    pub fences: bool,
     /// The operation whose unopened slots these are.
     pub superseded: Option<Superseded>,
     /// The epoch at which its spans became Fenced: a seal of the lease counts from there on. [`Epoch::NEVER`] before.

@@ -1,0 +1,263 @@
+//! Operator and agents are killed at the effects of a failover and of the way home of the lost unit, under load: each time the
+//! slots are served elsewhere, what is lost lies within the bound, nobody else notices, and the unit comes home.
+
+use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
+use kube::Api;
+use kube::api::PostParams;
+use multiactive_api::convert::parse_duration;
+use multiactive_api::{DecisionType, Failover, FailoverStatus, Unit};
+use multiactive_e2e::kube_ext::wait_for;
+use multiactive_e2e::lost::{failures, stops_within_its_lease, within_bound};
+use multiactive_e2e::promotion::epoch;
+use multiactive_e2e::region::{NAMESPACE, Region};
+use multiactive_e2e::stage::{LIMIT, Stage, acknowledges, examine, orders};
+use multiactive_e2e::verification::verified;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// What is lost.
+const REGION: &str = "south";
+const LOST: &str = "south-1";
+
+/// Where a program of a region dies, one after the other: each is armed once the last one struck.
+type Deaths = (&'static str, &'static str, Vec<&'static str>);
+
+/// One loss and one return.
+struct Round {
+    /// While the failover runs.
+    failover: Vec<Deaths>,
+    /// While the unit is on its way home.
+    home: Vec<Deaths>,
+}
+
+fn rounds() -> Vec<Round> {
+    let times = |point: &'static str, count: usize| vec![point; count];
+    // Each time one commit later. An operator that begins once the unit is lost has not seen by which mode it renewed its lease,
+    // and asks a person; so not before the first.
+    let before = || times("step-before-commit:2", 6);
+    vec![
+        Round {
+            failover: vec![
+                ("operator", "east", times("step-after-commit:1", 6)),
+                ("agent", "north", vec!["cut-before", "drain-before"]),
+                ("agent", "east", vec!["cut-after", "drain-after"]),
+            ],
+            home: vec![
+                ("operator", "east", times("step-after-commit:1", 3)),
+                ("agent", REGION, vec!["copy-before", "rejoin-before"]),
+            ],
+        },
+        Round {
+            failover: vec![
+                ("operator", "east", before()),
+                ("agent", "north", vec!["cut-after", "drain-after", "open-before"]),
+                ("agent", "east", vec!["cut-before", "drain-before", "open-before"]),
+            ],
+            home: vec![
+                ("operator", "east", before()),
+                ("agent", REGION, vec!["copy-after", "rejoin-after"]),
+            ],
+        },
+        Round {
+            failover: vec![
+                (
+                    "operator",
+                    "east",
+                    vec![
+                        "lease-before-write",
+                        "lease-after-write",
+                        "publish-before-write:1",
+                        "publish-after-write:1",
+                    ],
+                ),
+                ("agent", "north", vec!["open-after", "told-routers"]),
+                ("agent", "east", vec!["open-after", "told-routers"]),
+            ],
+            home: vec![
+                ("operator", "east", vec!["lease-before-write", "lease-after-write"]),
+                ("agent", REGION, vec!["copy-after", "copy-before"]),
+            ],
+        },
+    ]
+}
+
+/// Arms one program's deaths until it is told to stop; how often each struck.
+struct Killer {
+    stop: CancellationToken,
+    task: JoinHandle<BTreeMap<String, usize>>,
+}
+
+impl Killer {
+    fn start(stage: &Stage, (part, region, points): &Deaths) -> Self {
+        let file: PathBuf = stage.install.failpoint(part, region);
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        let (part, points) = (*part, points.clone());
+        let task = tokio::spawn(async move {
+            let mut struck = BTreeMap::new();
+            for point in points {
+                std::fs::write(&file, point).expect("the stage's own folder");
+                let mut tick = tokio::time::interval(Duration::from_millis(5));
+                while file.exists() {
+                    if token.is_cancelled() {
+                        let _ = std::fs::remove_file(&file);
+                        return struck;
+                    }
+                    tick.tick().await;
+                }
+                let name = point.split(':').next().unwrap_or(point);
+                *struck.entry(format!("{part} {name}")).or_default() += 1;
+            }
+            struck
+        });
+        Self { stop, task }
+    }
+}
+
+async fn stopped(killers: Vec<Killer>, tally: &mut BTreeMap<String, usize>) -> Result<()> {
+    for killer in killers {
+        killer.stop.cancel();
+        for (point, count) in killer.task.await? {
+            *tally.entry(point).or_default() += count;
+        }
+    }
+    Ok(())
+}
+
+async fn failed_over(stage: &Stage, name: &str) -> Result<FailoverStatus> {
+    let failover = serde_json::from_value(json!({
+        "apiVersion": "multiactive.io/v1alpha1",
+        "kind": "Failover",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"lostUnit": LOST, "expectedEpoch": epoch(&stage.hub).await?, "maxDataLoss": "1m"},
+    }))?;
+    let failovers: Api<Failover> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+    failovers.create(&PostParams::default(), &failover).await?;
+    let status = wait_for(&failovers, name, LIMIT, |failover| {
+        failover.status.clone().filter(|status| status.outcome.is_some())
+    })
+    .await?;
+    ensure!(status.outcome.as_deref() == Some("Succeeded"), "{name}: {status:?}");
+    Ok(status)
+}
+
+/// The region dies under load, and is taken over though programs die meanwhile.
+async fn lose(stage: &Stage, round: &Round, number: usize, tally: &mut BTreeMap<String, usize>) -> Result<()> {
+    let users = shop::load::users(24, &format!("lost{number}"));
+    let of_lost = stage.users_of(&users, LOST).await?;
+    let load = stage.load_through(&["east", "north"], &users)?;
+    orders(&load, 150).await;
+    let killed = Timestamp::now();
+    let (database, cluster) = (stage.world.databases.get(2), stage.world.clusters.get(2));
+    tokio::join!(database.context(REGION)?.kill_9(), cluster.context(REGION)?.stop());
+    let killers = round
+        .failover
+        .iter()
+        .map(|deaths| Killer::start(stage, deaths))
+        .collect();
+    let status = failed_over(stage, &format!("lost-{number}")).await;
+    stopped(killers, tally).await?;
+    let status = status?;
+    let targets = status.to.clone().context("a target is told")?;
+    for target in targets.split(',') {
+        acknowledges(&load, target, Timestamp::now()).await?;
+    }
+    let record = load.stop().await;
+    println!("{number}: lost, to {targets}: {}; {:?}", record.summary(), status.loss);
+    let (_, strangers) = failures(&record, &of_lost);
+    ensure!(
+        strangers.is_empty(),
+        "orders of other units failed: {:?}",
+        strangers.first()
+    );
+    let bound = status.loss.and_then(|loss| loss.bound).context("a bound is told")?;
+    let bound = parse_duration("bound", &bound)?;
+    let survivors: Vec<Region> = stage
+        .world
+        .regions
+        .iter()
+        .filter(|region| region.name != REGION)
+        .cloned()
+        .collect();
+    let findings = examine(&survivors, &stage.table().await?, &record).await?;
+    ensure!(
+        findings.taken_twice.is_empty() && findings.differing.is_empty(),
+        "{findings:?}"
+    );
+    within_bound(&findings, &record, LOST, killed, bound)
+}
+
+/// It is back, rejoins and gets its slots, though programs die meanwhile.
+async fn comes_home(stage: &Stage, round: &Round, number: usize, tally: &mut BTreeMap<String, usize>) -> Result<()> {
+    let killers = round.home.iter().map(|deaths| Killer::start(stage, deaths)).collect();
+    let back = async {
+        stage.world.databases.get(2).context(REGION)?.restart().await?;
+        stage.world.clusters.get(2).context(REGION)?.restart().await?;
+        let failovers: Api<Failover> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+        let name = format!("lost-{number}");
+        let command = wait_for(&failovers, &name, LIMIT, |failover| {
+            let mut needed = failover.status.as_ref()?.needed.iter();
+            let needed = needed.find(|needed| needed.kind == DecisionType::AcceptDivergence)?;
+            Some(needed.command.clone())
+        });
+        let command = command.await.context("what only it holds is listed")?;
+        stage.install.as_printed(stage.install.hub()?, &command).await?;
+        let units: Api<Unit> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+        wait_for(&units, LOST, LIMIT, |unit| {
+            let mut conditions = unit.status.as_ref()?.conditions.iter();
+            conditions
+                .find(|condition| condition.type_ == "Ready" && condition.status == "True")
+                .map(drop)
+        })
+        .await
+        .context("it rejoins")
+    };
+    let back = back.await;
+    stopped(killers, tally).await?;
+    back?;
+    stage.install.ready(|_| {}).await?;
+    let users = shop::load::users(24, &format!("back{number}"));
+    let load = stage.load_through(&["east", "north", REGION], &users)?;
+    orders(&load, 50).await;
+    let range = json!({"type": "Ranges", "ranges": ["users-2"]});
+    stage.moved(&format!("home-{number}"), LOST, range, "Full").await?;
+    acknowledges(&load, LOST, Timestamp::now()).await?;
+    let record = load.stop().await;
+    println!("{number}: home: {}", record.summary());
+    ensure!(record.failures() == 0, "{} orders failed", record.failures());
+    let status = verified(&stage.hub, &format!("equal-{number}"), json!({}), LIMIT).await?;
+    ensure!(status.reason.as_deref() == Some("Equal"), "{status:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_dies_meanwhile_the_slots_are_served_elsewhere_and_the_unit_comes_home() -> Result<()> {
+    let stage = Stage::up().await?;
+    stops_within_its_lease(&stage.hub, LOST, LIMIT).await?;
+    let mut tally = BTreeMap::new();
+    for (number, round) in rounds().iter().enumerate() {
+        lose(&stage, round, number, &mut tally)
+            .await
+            .with_context(|| format!("loss {number}, {tally:?}"))?;
+        comes_home(&stage, round, number, &mut tally)
+            .await
+            .with_context(|| format!("return {number}, {tally:?}"))?;
+    }
+    println!("killed: {tally:?}");
+    let armed = rounds()
+        .into_iter()
+        .flat_map(|round| round.failover.into_iter().chain(round.home));
+    let armed = armed.flat_map(|(part, _, points)| points.into_iter().map(move |point| (part, point)));
+    let mut never: Vec<String> = armed
+        .map(|(part, point)| format!("{part} {}", point.split(':').next().unwrap_or(point)))
+        .filter(|point| !tally.contains_key(point))
+        .collect();
+    never.dedup();
+    ensure!(never.is_empty(), "nobody died at {never:?}");
+    Ok(())
+}
