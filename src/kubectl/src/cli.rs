@@ -18,6 +18,7 @@ Exit codes:
   3  something is not healthy, a plan has blockers, or a failover could not begin
   4  the operation ended Refused, Aborted or Failed
   5  not found
+  6  verify: rows differ
   130, 143  ended by Ctrl-C or SIGTERM; what was created goes on";
 
 /// Who owns which slots, and moving them: the tool of the person on call.
@@ -182,6 +183,30 @@ Examples:
 
 {EXIT_CODES}"))]
     Failover(FailoverArgs),
+    /// Compare the units' rows with those of the slots' owners while everybody writes, and repair them where that is asked for.
+    #[command(after_long_help = format!("\
+All DataStores at all their members, or those that are named; one Verification runs at a time. Writers wait for milliseconds.
+Rows that differ are listed, and the exit code is 6.
+
+--repair makes rows that differ as their owners' are: they are replaced, and rows that the owner has not are removed. It says
+what it will do and asks first. What it replaces is kept nowhere: look before, without --repair.
+
+Ctrl-C stops following, not the Verification: `verify verification/NAME` follows it again.
+
+Examples:
+  kubectl multiactive verify -n shop
+  # One store at one unit.
+  kubectl multiactive verify orders --unit north-1 -n shop
+  # In a script: are all rows equal?
+  kubectl multiactive verify -n shop -o json | jq -e '.compared.differingSlots == 0'
+  # Make north-1's copies as the owners' are.
+  kubectl multiactive verify orders --unit north-1 --repair -n shop
+  kubectl multiactive verify verification/nightly -n shop
+  # For GitOps: the object alone.
+  kubectl multiactive verify --name nightly --dry-run=server -n shop -o yaml > nightly.yaml
+
+{EXIT_CODES}"))]
+    Verify(VerifyArgs),
     /// Decide something about an operation, in your name.
     #[command(after_long_help = format!("Decisions:
 {}

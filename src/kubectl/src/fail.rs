@@ -15,6 +15,8 @@ pub enum Exit {
     EndedBadly,
     /// There is no such thing.
     NotFound,
+    /// A Verification found rows that differ, and they differ still.
+    RowsDiffer,
     /// Ended by a signal of this number.
     Signal(u8),
 }
@@ -29,6 +31,7 @@ impl Exit {
             Self::Unhealthy => 3,
             Self::EndedBadly => 4,
             Self::NotFound => 5,
+            Self::RowsDiffer => 6,
             Self::Signal(number) => 128_u8.saturating_add(number),
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod compared;
 pub mod complete;
 pub mod confirm;
 pub mod decisions;
@@ -33,6 +34,7 @@ pub async fn run(args: Args) -> Exit {
         Verb::Promote(args) => verbs::promote::run(&global, args).await,
         Verb::Failback(args) => verbs::failback::run(&global, args).await,
         Verb::Failover(args) => verbs::failover::run(&global, args).await,
+        Verb::Verify(args) => verbs::verify::run(&global, args).await,
         Verb::Decide(args) => verbs::decide::run(&global, args).await,
         Verb::Watch(args) => verbs::watch::run(&global, args).await,
         Verb::Events(args) => verbs::events::run(&global, args).await,

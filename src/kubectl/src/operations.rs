@@ -1,11 +1,12 @@
 //! Operations of every kind, seen alike: what they have in common in spec and status. A new kind is one more entry of
 //! [`KINDS`], and every verb that shows, follows or decides about operations knows it.
 
+use crate::compared::Compared;
 use crate::text;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
-use multiactive_api::{FailoverLoss, FailoverPlacement, GROUP, NeededDecision, StepHistory, VERSION};
+use multiactive_api::{FailoverLoss, FailoverPlacement, GROUP, NeededDecision, RepairMode, StepHistory, VERSION};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,22 +17,33 @@ pub struct Kind {
     pub name: &'static str,
     /// Its plural.
     pub plural: &'static str,
+    /// Whether it moves slots: it goes by steps, and people decide about it.
+    pub moves: bool,
 }
 
 /// A planned move.
 pub const PROMOTION: Kind = Kind {
     name: "Promotion",
     plural: "promotions",
+    moves: true,
 };
 
 /// An unplanned move away from a lost unit.
 pub const FAILOVER: Kind = Kind {
     name: "Failover",
     plural: "failovers",
+    moves: true,
+};
+
+/// A comparison of rows.
+pub const VERIFICATION: Kind = Kind {
+    name: "Verification",
+    plural: "verifications",
+    moves: false,
 };
 
 /// Every kind of operation that this program knows.
-pub const KINDS: &[Kind] = &[PROMOTION, FAILOVER];
+pub const KINDS: &[Kind] = &[PROMOTION, FAILOVER, VERIFICATION];
 
 impl Kind {
     /// For a dynamic API.
@@ -69,6 +81,12 @@ pub struct Spec {
     pub lost_unit: Option<String>,
     /// `Plan` or `Execute`.
     pub mode: Option<String>,
+    /// The stores whose rows are compared, of a Verification.
+    pub stores: Option<Vec<String>>,
+    /// The units whose rows are compared, of a Verification.
+    pub units: Option<Vec<String>>,
+    /// What becomes of rows that differ, of a Verification.
+    pub repair: Option<RepairMode>,
     /// What people decided, as it stands there.
     pub decisions: Vec<Value>,
 }
@@ -113,6 +131,9 @@ pub struct Status {
     pub history: Vec<StepHistory>,
     /// What would happen.
     pub plan: Option<multiactive_api::PromotionPlan>,
+    /// What was compared, of a Verification.
+    #[serde(flatten)]
+    pub compared: Compared,
 }
 
 impl Operation {
@@ -184,6 +205,7 @@ impl Operation {
             behind: status.behind,
             unsettled: status.unsettled,
             steps: status.history,
+            compared: (self.kind == VERIFICATION).then_some(status.compared),
         }
     }
 }
@@ -236,6 +258,8 @@ pub struct OperationView {
     pub unsettled: Vec<String>,
     /// Every step that was entered.
     pub steps: Vec<StepHistory>,
+    /// What was compared, of a Verification.
+    pub compared: Option<Compared>,
 }
 
 /// The time from one step to the next, where both were entered and neither was skipped.

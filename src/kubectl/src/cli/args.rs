@@ -175,6 +175,31 @@ pub struct FailoverArgs {
     pub dry_run: Option<DryRun>,
 }
 
+/// `verify`.
+#[derive(Debug, ClapArgs)]
+pub struct VerifyArgs {
+    /// The DataStores whose rows are compared, all of the namespace without a name; or verification/NAME, to follow one that
+    /// exists.
+    #[arg(value_name = "STORE")]
+    pub stores: Vec<String>,
+    /// A unit whose databases are compared with those of the owners, all members without it; may be given several times, or
+    /// with commas.
+    #[arg(long = "unit", value_name = "NAME", value_delimiter = ',')]
+    pub units: Vec<String>,
+    /// Replace rows that differ by the owners', and remove those that the owner has not.
+    #[arg(long)]
+    pub repair: bool,
+    /// The name of the Verification; one that was never used by default.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Return once it is created.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Ask the API server whether it would take it, and create nothing.
+    #[arg(long, value_name = "server", value_enum)]
+    pub dry_run: Option<DryRun>,
+}
+
 /// `decide`.
 #[derive(Debug, ClapArgs)]
 pub struct DecideArgs {

@@ -77,12 +77,20 @@ pub async fn run(global: &Global, args: DecideArgs) -> Result<Exit> {
 async fn find(session: &Session, wanted: &str) -> Result<(Kind, String, Operation)> {
     let (kinds, name) = match wanted.split_once('/') {
         Some((kind, name)) => {
-            let known: Vec<_> = KINDS.iter().map(|kind| kind.name.to_lowercase()).collect();
+            let known: Vec<_> = decided().map(|kind| kind.name.to_lowercase()).collect();
             let kind = Kind::named(kind)
                 .ok_or_else(|| Failure::usage(format!("{kind} is no kind of operation: {}", known.join(", "))))?;
+            if !kind.moves {
+                return Err(Failure::usage(format!(
+                    "nothing is decided about a {}; who wants no more of it deletes it: kubectl -n {} delete {} {name}",
+                    kind.name,
+                    session.namespace,
+                    kind.name.to_lowercase()
+                )));
+            }
             (vec![kind], name)
         }
-        None => (KINDS.to_vec(), wanted),
+        None => (decided().collect(), wanted),
     };
     let mut found = Vec::new();
     for kind in kinds {
@@ -103,6 +111,11 @@ async fn find(session: &Session, wanted: &str) -> Result<(Kind, String, Operatio
             "several operations are named {name}: write KIND/{name}"
         ))),
     }
+}
+
+/// The kinds about which people decide.
+fn decided() -> impl Iterator<Item = Kind> {
+    KINDS.iter().copied().filter(|kind| kind.moves)
 }
 
 fn api(session: &Session, kind: Kind) -> Api<DynamicObject> {

@@ -10,5 +10,6 @@ pub mod promote;
 pub mod route;
 pub mod status;
 pub mod support_bundle;
+pub mod verify;
 pub mod version;
 pub mod watch;

@@ -1,7 +1,7 @@
 //! Objects for the tests of views.
 
 use crate::fetch::World;
-use crate::operations::{FAILOVER, Operation, PROMOTION};
+use crate::operations::{FAILOVER, Operation, PROMOTION, VERIFICATION};
 use kube::core::DynamicObject;
 use multiactive_api::{Keyspace, MemberCluster, Promotion, Region, ReplicationLink, ShardRange, Unit};
 use multiactive_core::table::RoutingTable;
@@ -125,6 +125,19 @@ pub fn failover(name: &str, lost: &str, status: Value) -> Operation {
     let spec = json!({"lostUnit": lost, "expectedEpoch": 6});
     let object: DynamicObject = object("Failover", name, spec, status);
     Operation::read(FAILOVER, object).unwrap()
+}
+
+/// A Verification with this spec and status.
+pub fn verification(name: &str, spec: Value, status: Value) -> Operation {
+    let object: DynamicObject = object("Verification", name, spec, status);
+    Operation::read(VERIFICATION, object).unwrap()
+}
+
+/// A pair of a Verification: the orders of an owner at a unit.
+pub fn pair(unit: &str, owner: &str, state: &str, more: Value) -> Value {
+    let mut pair = json!({"store": "orders", "unit": unit, "owner": owner, "state": state});
+    pair.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    pair
 }
 
 /// A table of 16 slots at epoch 1.6; its units are east-1, north-1, south-1.

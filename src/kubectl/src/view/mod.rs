@@ -26,6 +26,11 @@ pub mod status_text;
 #[cfg(test)]
 mod status_text_tests;
 pub mod steps;
+pub mod verify;
+pub mod verify_steps;
+#[cfg(test)]
+mod verify_tests;
+pub mod verify_text;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use multiactive_api::{READY, STALLED};

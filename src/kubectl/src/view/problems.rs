@@ -177,7 +177,8 @@ fn unit_ready(unit: &Unit) -> bool {
 fn works<'a>(world: &'a World, namespace: Option<&str>) -> Option<&'a crate::operations::Operation> {
     world.operations.iter().find(|operation| {
         let here = operation.metadata.namespace.as_deref() == namespace;
-        here && operation.runs() && !operation.is_plan() && !Readiness::of(&operation.status.conditions).stalled
+        let moves = operation.kind.moves && !operation.is_plan();
+        here && moves && operation.runs() && !Readiness::of(&operation.status.conditions).stalled
     })
 }
 

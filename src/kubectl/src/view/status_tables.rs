@@ -179,6 +179,13 @@ pub(super) fn ranges(ranges: &[&RangeView], paint: Paint, wide: bool, many: bool
     columns(paint, &header, &rows)
 }
 
+/// Where it stands; of a Verification how many comparisons have ended.
+fn step(operation: &OperationView) -> String {
+    let done = operation.compared.as_ref().and_then(|compared| compared.done.as_ref());
+    let done = done.map(|done| format!("{done} compared"));
+    operation.step.clone().or(done).unwrap_or_else(|| "Pending".to_owned())
+}
+
 /// Operations, as a table.
 pub fn operations(operations: &[OperationView], paint: Paint, many: bool) -> String {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -194,7 +201,7 @@ pub fn operations(operations: &[OperationView], paint: Paint, many: bool) -> Str
                     .map(|slots| slots.to_string())
                     .unwrap_or_default()
                     .into(),
-                operation.step.clone().unwrap_or_else(|| "Pending".to_owned()).into(),
+                step(operation).into(),
                 text(&operation.for_).into(),
                 Cell::of(Tone::Warn, text(&operation.waiting_for)),
             ];

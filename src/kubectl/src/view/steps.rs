@@ -1,6 +1,6 @@
 //! What changed of an operation between two looks at it, as lines in the order in which it happened.
 
-use super::object;
+use super::{object, verify_steps};
 use crate::operations::{FAILOVER, Operation, between};
 use crate::print::Tone;
 use crate::text;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 pub struct Change {
     /// When, where that was recorded; else when it was seen.
     pub at: String,
-    /// `Operation`, `Placement`, `Step`, `Wait`, `Decision`, `Outcome`, `Owner` or `Readiness`.
+    /// `Operation`, `Placement`, `Step`, `Pair`, `Progress`, `Wait`, `Decision`, `Outcome`, `Owner` or `Readiness`.
     pub what: &'static str,
     /// The object.
     pub object: String,
@@ -48,7 +48,7 @@ pub fn operation(before: Option<&Operation>, after: &Operation, now: Timestamp) 
             named("to", &after.spec.target_unit),
         );
         let at = after.created().unwrap_or(now);
-        let text = format!("created{lost}{to}");
+        let text = format!("created{lost}{to}{}", verify_steps::asked(&after.spec));
         changes.push(change(at.to_string(), "Operation", text, Tone::Bold));
     }
     let known = before.and_then(|before| before.status.placement.as_ref());
@@ -79,6 +79,10 @@ pub fn operation(before: Option<&Operation>, after: &Operation, now: Timestamp) 
             None => format!("{}{took}", record.step),
         };
         changes.push(change(record.at.clone(), "Step", text, Tone::Plain));
+    }
+    let known = before.map(|before| &before.status.compared);
+    for (what, text, tone) in verify_steps::progress(known, &after.status.compared) {
+        changes.push(change(now.to_string(), what, text, tone));
     }
     let (old, new) = (
         before.and_then(|before| before.status.waiting_for.as_ref()),
@@ -161,7 +165,8 @@ fn ending(operation: &Operation, outcome: &str) -> String {
         .as_ref()
         .map(|epoch| format!(", owner changed at epoch {epoch}"))
         .unwrap_or_default();
-    let whole = between(&status.history, "Check", "Settle").map(|took| format!(", {} in all", text::span(took)));
+    let took = between(&status.history, "Check", "Settle").or_else(|| status.compared.took());
+    let whole = took.map(|took| format!(", {} in all", text::span(took)));
     let facts = match outcome {
         "Succeeded" => format!(
             "{}{pause}{epoch}{}",

@@ -70,7 +70,7 @@ fn every_exit_code_of_the_help_is_documented() {
         .filter_map(|line| line.trim().split_once("  "))
         .map(|(code, _)| code.to_owned())
         .collect();
-    assert_eq!(codes.len(), 7, "{codes:?}");
+    assert_eq!(codes.len(), 8, "{codes:?}");
     for code in codes {
         assert!(
             page.contains(&format!("\n| {code} |")),

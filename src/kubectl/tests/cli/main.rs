@@ -12,4 +12,5 @@ mod support;
 mod terminal;
 mod transcripts;
 mod troubles;
+mod verifying;
 mod watching;

@@ -99,6 +99,26 @@ fn a_unit_that_looks_alive_is_failed_over_only_where_a_person_says_so() {
 }
 
 #[test]
+fn a_repair_is_asked_for_once_and_only_a_yes_replaces_rows() {
+    run(async {
+        deployment("mended").await;
+        let args = ["verify", "--repair", "-n", "mended", "--no-wait"];
+        let seen = on_terminal(&args, &[], "Type yes", "no\n").await;
+        assert!(
+            seen.contains("in 2 databases of orders in mended?") && seen.contains("nothing was done"),
+            "{seen}"
+        );
+        assert!(crate::verifying::verifications("mended").await.is_empty());
+        let seen = on_terminal(&args, &[], "Type yes", "yes\n").await;
+        assert_eq!(seen.matches("Type yes").count(), 1, "{seen}");
+        assert!(seen.contains("verification mended/repair-6 created"), "{seen}");
+        // To look needs nobody's word.
+        let seen = on_terminal(&["verify", "-n", "mended", "--no-wait"], &[], "created", "").await;
+        assert!(!seen.contains("Type yes"), "{seen}");
+    });
+}
+
+#[test]
 fn colours_are_for_terminals_that_want_them() {
     run(async {
         deployment("coloured").await;

@@ -1,6 +1,6 @@
 //! `watch`, without a terminal: lines, by watches.
 
-use crate::objects::{conditions, deployment, promotion, promotion_status, table, unit};
+use crate::objects::{conditions, deployment, object, promotion, promotion_status, table, unit};
 use crate::support::{admin, apply, as_file, cluster, eventually, operator, run};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -50,6 +50,14 @@ fn steps_owners_and_readiness_are_told_as_they_change() {
             (owner["kind"].clone(), owner["apiVersion"].clone()),
             (json!("Change"), json!("cli.multiactive.io/v1alpha1"))
         );
+        let spec = json!({"units": ["north-1"]});
+        let found = json!({"done": "1/2", "waitingFor": "orders at north-1 with east-1"});
+        apply(
+            &admin().await,
+            object("Verification", "watched", "nightly", spec, found),
+        )
+        .await;
+        told("Progress", "1/2 compared").await;
         let lost = conditions("False", "StoreNotReady", "no answer", false);
         apply(&admin().await, unit("watched", "north-1", "north", lost)).await;
         told("Readiness", "not Ready (StoreNotReady): no answer").await;

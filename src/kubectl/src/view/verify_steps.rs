@@ -1,0 +1,59 @@
+//! What changed of a Verification between two looks at it: how far it is, and each pair whose rows differ.
+
+use crate::compared::{Compared, name};
+use crate::operations::Spec;
+use crate::print::Tone;
+use crate::text::count;
+use multiactive_api::{PairState, RepairMode, VerifiedPair};
+use multiactive_core::slots::SlotSet;
+
+/// What it was asked for, to go on with behind a word; nothing of other kinds.
+pub fn asked(spec: &Spec) -> String {
+    let named = |word: &str, names: &Option<Vec<String>>| {
+        let names = names.as_ref();
+        let names = names.map(|names| format!(", {word} {}", names.join(", ")));
+        names.unwrap_or_default()
+    };
+    let repair = match spec.repair {
+        Some(RepairMode::FromOwner) => ", rows that differ are replaced by the owners'",
+        Some(RepairMode::None) | None => "",
+    };
+    format!("{}{}{repair}", named("of", &spec.stores), named("at", &spec.units))
+}
+
+/// What is new: pairs whose rows differ, are being replaced or were, then how many comparisons have ended. That rows of a pair
+/// are equal is told by their number alone.
+pub fn progress(before: Option<&Compared>, after: &Compared) -> Vec<(&'static str, String, Tone)> {
+    let known = |pair: &VerifiedPair| Some(before?.same(pair)?.found.state);
+    let news = after.pairs.iter().filter(|pair| known(pair) != Some(pair.found.state));
+    let mut told: Vec<_> = news.filter_map(news_of).collect();
+    let known = before.and_then(|before| before.done.as_ref());
+    if let Some(done) = after.done.as_ref().filter(|done| known != Some(*done)) {
+        told.push(("Progress", format!("{done} compared"), Tone::Plain));
+    }
+    told
+}
+
+fn news_of(pair: &VerifiedPair) -> Option<(&'static str, String, Tone)> {
+    let slots = count(differing(pair), "slot");
+    let (text, tone) = match pair.found.state {
+        PairState::Comparing | PairState::Equal => return None,
+        PairState::Differs => (format!("rows of {slots} differ"), Tone::Bad),
+        PairState::Repairing => (format!("rows of {slots} differ, and are being replaced"), Tone::Warn),
+        PairState::Repaired => {
+            let message = pair.found.message.as_ref().map(|message| format!(": {message}"));
+            let text = format!(
+                "rows of {slots} differed, and are equal now{}",
+                message.unwrap_or_default()
+            );
+            (text, Tone::Good)
+        }
+    };
+    Some(("Pair", format!("{}: {text}", name(pair)), tone))
+}
+
+/// In how many slots rows differ, or did.
+pub fn differing(pair: &VerifiedPair) -> usize {
+    let slots = pair.found.differing.as_deref().unwrap_or_default();
+    slots.parse().map_or(0, |slots: SlotSet| slots.len())
+}
