@@ -2,11 +2,12 @@
 
 use crate::objects::{deployment, object};
 use crate::support::{admin, api, as_file, cluster, eventually, kubectl, run};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use multiactive_api::{RepairMode, Verification};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The Verifications of a namespace.
@@ -242,5 +243,32 @@ fn who_interrupts_stops_following_and_one_that_exists_is_followed_by_its_name() 
             .await
             .exits(0)
             .shows("verification goes-on/verify-6 created\n");
+    });
+}
+
+#[test]
+fn the_examples_are_taken_by_the_api_server() {
+    run(async {
+        deployment("examples").await;
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop/verifications");
+        let mut repairs = Vec::new();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            let mut example: Value = serde_yaml::from_str(&text).unwrap();
+            example["metadata"]["namespace"] = json!("examples");
+            let dry_run = PostParams {
+                dry_run: true,
+                ..PostParams::default()
+            };
+            let name = example["metadata"]["name"].as_str().unwrap().to_owned();
+            let created = api(&admin().await, &example)
+                .create(&dry_run, &serde_json::from_value(example).unwrap())
+                .await;
+            let spec = created.unwrap_or_else(|error| panic!("{name}: {error}")).data["spec"].clone();
+            repairs.push((name, spec["repair"].as_str().unwrap().to_owned()));
+        }
+        repairs.sort();
+        let want = [("all-rows", "None"), ("repair-north-1", "FromOwner")];
+        assert_eq!(repairs, want.map(|(name, repair)| (name.to_owned(), repair.to_owned())));
     });
 }
