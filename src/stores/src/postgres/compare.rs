@@ -10,7 +10,7 @@
 //!    snapshots are compared at leisure: what differs does differ, and no row is under way.
 //!
 //! All that other units had written to these slots before they came to the peer must be here first, for that comes by other
-//! links. Whoever dies meanwhile leaves nothing behind: the locks go with the sessions, and the mark is in the log only.
+//! links. Whoever dies meanwhile leaves nothing behind: the locks go with the sessions, and a mark at which nobody waits is one row.
 
 use super::connect::{Server, Session};
 use super::reseed::{still_to_come, tables};
