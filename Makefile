@@ -32,6 +32,10 @@ demo-down: ## Remove the demo
 	@[ -x $(BIN)/demo ] || $(CARGO_BUILD) --bin demo
 	@$(BIN)/demo down
 
+.PHONY: soak
+soak: build tools ## The demo 50 times (RUNS=50): planned moves and a lost region, until one run fails
+	@hack/soak.sh
+
 .PHONY: fleet-up
 fleet-up: build tools ## Start three clusters and three PostgreSQL servers that run the programs built here
 	@$(BIN)/fleet up --name local --clusters east,north,south --postgres east,north,south --programs $(BIN)

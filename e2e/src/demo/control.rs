@@ -4,7 +4,9 @@
 use super::state;
 use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
-use std::path::Path;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -32,14 +34,21 @@ impl Act {
     }
 }
 
+/// The socket of the demo in `dir`, by a path that is never too long for one; it counts while the folder is open.
+fn socket(dir: &Path) -> Result<(File, PathBuf)> {
+    let folder = File::open(dir).with_context(|| format!("opening {}", dir.display()))?;
+    let path = format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), state::SOCKET);
+    Ok((folder, path.into()))
+}
+
 /// Answers until it is dropped.
 ///
 /// # Errors
 ///
 /// Where the socket cannot be used.
 pub async fn serve(dir: &Path, world: &World) -> Result<()> {
-    let path = dir.join(state::SOCKET);
-    let listener = UnixListener::bind(&path).with_context(|| format!("listening on {}", path.display()))?;
+    let (_folder, path) = socket(dir)?;
+    let listener = UnixListener::bind(path).with_context(|| format!("listening in {}", dir.display()))?;
     loop {
         // One after the other: two who kill and start the same region would be in each other's way.
         let answered = match listener.accept().await {
@@ -93,9 +102,9 @@ async fn obey(line: &str, world: &World) -> Result<()> {
 /// Where no demo is up there, or what it says.
 pub async fn ask(dir: &Path, act: Act, region: &str) -> Result<()> {
     ensure!(state::running(dir).is_some(), "no demo is up in {}", dir.display());
-    let path = dir.join(state::SOCKET);
-    let stream = UnixStream::connect(&path).await;
-    let mut stream = stream.with_context(|| format!("connecting to {}", path.display()))?;
+    let (_folder, path) = socket(dir)?;
+    let stream = UnixStream::connect(path).await;
+    let mut stream = stream.with_context(|| format!("asking the demo in {}", dir.display()))?;
     stream
         .write_all(format!("{} {region}\n", act.word()).as_bytes())
         .await?;

@@ -2,7 +2,7 @@
 
 pub use multiactive_runtime::failpoint::hit;
 
-/// Every place, in the order of a promotion, then of a failover; `--list-failpoints` prints them.
+/// Every place of a promotion, in its order; `--list-failpoints` prints them, and those of failovers behind them.
 pub const FAILPOINTS: &[&str] = &[
     "apply-before",
     "apply-after",
@@ -17,7 +17,10 @@ pub const FAILPOINTS: &[&str] = &[
     "told-routers",
     "status-before-write",
     "status-after-write",
-    // Of failovers, and of the return of a lost unit.
+];
+
+/// Those of failovers, and of the return of a lost unit.
+pub const OF_FAILOVERS: &[&str] = &[
     "cut-before",
     "cut-after",
     "copy-before",

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use multiactive_agent::failpoints::FAILPOINTS;
+use multiactive_agent::failpoints::{FAILPOINTS, OF_FAILOVERS};
 use multiactive_agent::metrics::Metrics;
 use multiactive_agent::routers::RouterHub;
 use multiactive_agent::{Agent, Events, Shared, lease};
@@ -55,12 +55,12 @@ const LEASE: &str = "multiactive-agent";
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     if flags.list_failpoints {
-        for name in FAILPOINTS {
+        for name in [FAILPOINTS, OF_FAILOVERS].concat() {
             println!("{name}");
         }
         return Ok(());
     }
-    failpoint::check(FAILPOINTS)?;
+    failpoint::check(&[FAILPOINTS, OF_FAILOVERS].concat())?;
     logs::init_with(
         flags
             .cluster

@@ -2,7 +2,7 @@
 
 pub use multiactive_runtime::failpoint::hit;
 
-/// Every point, in the order of a promotion, then of a failover; `--list-failpoints` prints them.
+/// Every point of a promotion, in its order; `--list-failpoints` prints them, and those of failovers behind them.
 pub const FAILPOINTS: &[&str] = &[
     "finalizer-before-add",
     "finalizer-after-add",
@@ -18,7 +18,7 @@ pub const FAILPOINTS: &[&str] = &[
     "status-after-write",
     "finalizer-before-remove",
     "finalizer-after-remove",
-    // Of failovers, and of the return of a lost unit.
-    "lease-before-write",
-    "lease-after-write",
 ];
+
+/// Those of failovers, and of the return of a lost unit.
+pub const OF_FAILOVERS: &[&str] = &["lease-before-write", "lease-after-write"];

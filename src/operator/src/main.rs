@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Parser;
 use multiactive_ledger::Ended;
-use multiactive_operator::failpoints::FAILPOINTS;
+use multiactive_operator::failpoints::{FAILPOINTS, OF_FAILOVERS};
 use multiactive_operator::leases::HubAddress;
 use multiactive_operator::metrics::Metrics;
 use multiactive_runtime::kube_client::{Patience, own_address, own_cluster};
@@ -46,11 +46,14 @@ struct Arguments {
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     if arguments.list_failpoints {
-        FAILPOINTS.iter().for_each(|name| println!("{name}"));
+        [FAILPOINTS, OF_FAILOVERS]
+            .concat()
+            .iter()
+            .for_each(|name| println!("{name}"));
         return Ok(ExitCode::SUCCESS);
     }
     multiactive_runtime::logs::init();
-    multiactive_runtime::failpoint::check(FAILPOINTS)?;
+    multiactive_runtime::failpoint::check(&[FAILPOINTS, OF_FAILOVERS].concat())?;
     let shutdown = multiactive_runtime::shutdown::token().context("catching signals")?;
 
     let metrics = Metrics::default();

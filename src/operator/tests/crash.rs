@@ -7,9 +7,9 @@ mod support;
 
 use kube::api::Api;
 use multiactive_api as api;
+use multiactive_operator::failpoints::FAILPOINTS;
 use serde_json::json;
-use std::process::Command;
-use support::program::{PROGRAM, Program, Start};
+use support::program::{Program, Start};
 use support::{World, eventually};
 
 const AT_EAST: &str = "0-7 east-1 Serving";
@@ -23,8 +23,6 @@ fn start(world: &World, failpoint: Option<&str>) -> Program {
 
 /// Names and how often they are passed before the kill: the promotion's steps pass the same places again and again.
 fn kills() -> Vec<String> {
-    let listed = Command::new(PROGRAM).arg("--list-failpoints").output().unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
     let steps = [
         "step-before-commit",
         "step-after-commit",
@@ -32,8 +30,8 @@ fn kills() -> Vec<String> {
         "publish-after-write",
     ];
     let mut kills = Vec::new();
-    for name in listed.lines() {
-        let passings = if steps.contains(&name) { 1..=5 } else { 1..=1 };
+    for name in FAILPOINTS {
+        let passings = if steps.contains(name) { 1..=5 } else { 1..=1 };
         kills.extend(passings.map(|n| format!("{name}:{n}")));
     }
     kills

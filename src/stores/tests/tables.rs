@@ -253,7 +253,7 @@ async fn install_puts_back_what_someone_took_away_and_writes_nothing_otherwise()
         let published = "SELECT count(*) FROM pg_publication_tables";
         assert_eq!(
             admin.query_one(published, &[]).await.unwrap().get::<_, i64>(0),
-            7,
+            8,
             "{sql}"
         );
         let guards = "SELECT count(*) FROM pg_trigger WHERE tgname = 'hold_back' AND tgenabled = 'R'";

@@ -147,11 +147,9 @@ async fn pair<D: Driver>(
     };
     let repairing = before.state == PairState::Repairing;
     if first.differing.is_empty() {
-        let done = || repaired(before, &first);
-        return Ok(if repairing {
-            done()
-        } else {
-            report(store, owner, slots, &first)
+        return Ok(match repairing {
+            true => repaired(before, &first),
+            false => report(store, owner, slots, &first),
         });
     }
     let mut found = report(store, owner, slots, &first);

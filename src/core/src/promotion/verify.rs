@@ -4,8 +4,10 @@ use super::next::{Move, aborted, enter_hold, not_fit};
 use super::operation::Operation;
 use super::seen::{Seen, StoreCompared, Uncompared};
 use super::wait::WaitFor;
+use crate::ids::KeyspaceName;
 use crate::slots::SlotSet;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// How many rows that differ a message names.
 const NAMED: usize = 5;
@@ -37,16 +39,11 @@ fn missing(uncompared: &[Uncompared]) -> String {
 
 /// In which slots of which keyspace rows differ, and some of them; `None` where all are equal.
 fn differing(compared: &[StoreCompared]) -> Option<String> {
-    let mut slots: Vec<(&str, SlotSet)> = Vec::new();
+    let mut slots: BTreeMap<&KeyspaceName, SlotSet> = BTreeMap::new();
     let differ = || compared.iter().filter(|store| !store.differing.is_empty());
     for store in differ() {
-        match slots
-            .iter_mut()
-            .find(|(keyspace, _)| *keyspace == store.keyspace.as_str())
-        {
-            Some((_, known)) => *known = known.union(&store.differing),
-            None => slots.push((store.keyspace.as_str(), store.differing.clone())),
-        }
+        let known = slots.entry(&store.keyspace).or_default();
+        *known = known.union(&store.differing);
     }
     if slots.is_empty() {
         return None;

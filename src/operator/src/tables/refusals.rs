@@ -31,7 +31,6 @@ pub enum Attempt {
     Begin,
     /// That it enters a step.
     Enter(Step),
-    /// Another comparison.
     /// Another target.
     Retarget,
     /// Its end as asked for.

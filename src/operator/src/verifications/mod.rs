@@ -16,11 +16,32 @@ use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
 use std::sync::Arc;
 
-/// The Verification that runs: the oldest that has not ended and can.
-pub fn running(inputs: &Inputs) -> Option<&Verification> {
-    let pending = inputs.verifications.iter().filter(|object| is_pending(object, inputs));
-    let age = |object: &&Arc<Verification>| (object.creation_timestamp(), object.name_any());
-    pending.min_by_key(age).map(|object| &**object)
+/// The Verification that runs: the oldest that has not ended and can. One that only waits for who is away lets others pass.
+pub fn running<'a>(inputs: &'a Inputs, table: &RoutingTable) -> Option<&'a Verification> {
+    let mut pending: Vec<&Verification> = inputs.verifications.iter().map(|object| &**object).collect();
+    pending.retain(|object| is_pending(object, inputs));
+    pending.sort_by_key(|object| (object.creation_timestamp(), object.name_any()));
+    let held_up = |object: &&Verification| {
+        let mut left = wanted(object, inputs, table)
+            .into_iter()
+            .filter(|wanted| told(object, wanted).is_none());
+        let mut left = left.by_ref().peekable();
+        left.peek().is_some() && left.all(|wanted| away(&wanted, inputs).is_some())
+    };
+    let first = pending.first().copied();
+    pending.into_iter().find(|object| !held_up(object)).or(first)
+}
+
+/// Why a unit cannot answer, as far as that is seen from here.
+fn away(wanted: &Wanted, inputs: &Inputs) -> Option<String> {
+    let (unit, owner) = (&wanted.unit, &wanted.owner);
+    if let Some(lost) = [unit, owner].into_iter().find(|unit| inputs.lost.contains(unit)) {
+        return Some(format!(
+            "{lost} is in quarantine: nothing is compared with it before it has rejoined"
+        ));
+    }
+    let answers = inputs.answers(unit) == Some(false);
+    answers.then(|| format!("the member cluster of {unit} does not answer"))
 }
 
 fn is_pending(object: &Verification, inputs: &Inputs) -> bool {
@@ -67,7 +88,7 @@ fn concerns(object: &Verification, unit: &str) -> bool {
 /// What a unit is asked for the Verification that runs. One that repairs asks one unit after the other: who is being repaired
 /// cannot take anything over.
 pub fn assigned(unit: &str, inputs: &Inputs, table: &RoutingTable) -> Option<AssignedVerification> {
-    let object = running(inputs).filter(|object| concerns(object, unit))?;
+    let object = running(inputs, table).filter(|object| concerns(object, unit))?;
     let turn = match object.spec.repair {
         RepairMode::None => true,
         RepairMode::FromOwner => turn(object, inputs, table).is_some_and(|turn| turn.as_str() == unit),

@@ -1,6 +1,6 @@
 //! What a Verification's status says: what was compared, what is still awaited and why, and how it ended. Pure.
 
-use super::{Wanted, running, told, unknown, wanted};
+use super::{Wanted, away, running, told, unknown, wanted};
 use crate::conditions::{Readiness, set_readiness};
 use crate::status::{PAUSED, is_paused};
 use crate::tables::{Inputs, View};
@@ -42,7 +42,7 @@ fn stands(status: &mut VerificationStatus, object: &Verification, view: &View, n
     let Some(table) = view.table.as_deref() else {
         return waits(status, "Pending", "the routing table".to_owned());
     };
-    if let Some(first) = running(&view.inputs).filter(|first| first.uid() != object.uid()) {
+    if let Some(first) = running(&view.inputs, table).filter(|first| first.uid() != object.uid()) {
         return waits(status, "Queued", format!("Verification {} to end", first.name_any()));
     }
     status.started_at.get_or_insert_with(|| now.to_string());
@@ -89,20 +89,6 @@ fn pair(object: &Verification, wanted: &Wanted, inputs: &Inputs) -> VerifiedPair
         unit: wanted.unit.to_string(),
         found,
     }
-}
-
-/// Why a unit cannot answer, as far as that is seen from here.
-fn away(wanted: &Wanted, inputs: &Inputs) -> Option<String> {
-    let (unit, owner) = (&wanted.unit, &wanted.owner);
-    if let Some(lost) = [unit, owner].into_iter().find(|unit| inputs.lost.contains(unit)) {
-        return Some(format!(
-            "{lost} is in quarantine: nothing is compared with it before it has rejoined"
-        ));
-    }
-    if inputs.answers(unit) == Some(false) {
-        return Some(format!("the member cluster of {unit} does not answer"));
-    }
-    None
 }
 
 /// What is awaited, those first who say why.

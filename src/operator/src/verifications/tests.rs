@@ -91,7 +91,7 @@ fn the_oldest_that_can_runs_and_units_are_asked_for_what_it_selects() {
         (of_nobody(), of_nobody(), None),
     ] {
         let inputs = inputs(vec![verification("w", 2, second), verification("v", 1, first)]);
-        assert_eq!(running(&inputs).map(ResourceExt::name_any).as_deref(), want);
+        assert_eq!(running(&inputs, &table()).map(ResourceExt::name_any).as_deref(), want);
         let uid = assigned("south", &inputs, &table()).map(|asked| asked.uid);
         assert_eq!(uid.as_deref(), want);
     }
@@ -123,7 +123,7 @@ fn the_oldest_that_can_runs_and_units_are_asked_for_what_it_selects() {
     ] {
         let mut object = (*verification("v", 1, json!({}))).clone();
         change(&mut object);
-        assert!(running(&inputs(vec![Arc::new(object)])).is_none());
+        assert!(running(&inputs(vec![Arc::new(object)]), &table()).is_none());
     }
 }
 
@@ -164,6 +164,19 @@ fn it_waits_for_each_unit_with_each_owner_and_says_what_stands_in_the_way() {
     inputs.lost.insert("north".into());
     let waits = said(&inputs, "v").waiting_for.unwrap();
     assert!(waits.contains("north is in quarantine"), "{waits}");
+}
+
+#[test]
+fn one_that_only_waits_for_who_is_away_lets_others_pass() {
+    let of = |name, second, unit: &str| verification(name, second, json!({"units": [unit]}));
+    let mut inputs = inputs(vec![of("v", 1, "north"), of("w", 2, "south")]);
+    let runs = |inputs: &Inputs| running(inputs, &table()).map(ResourceExt::name_any);
+    assert_eq!(runs(&inputs).as_deref(), Some("v"));
+    inputs.lost.insert("north".into());
+    assert_eq!(runs(&inputs).as_deref(), Some("w"));
+    // Where all of them wait it is the oldest.
+    inputs.lost.insert("south".into());
+    assert_eq!(runs(&inputs).as_deref(), Some("v"));
 }
 
 #[test]

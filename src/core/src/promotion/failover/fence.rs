@@ -122,9 +122,9 @@ fn unproven(
         (Err(why), _) if waited(ANSWER) => confirm(format!("{lost} does not answer, and {why}")),
         (Err(_), _) => Move::Wait(WaitFor::Fence(lost.to_string())),
         (Ok(()), LeaseEnd::In(left)) => {
-            // Tenths of a second are what a person reads, never less than it is.
-            let tenths = left.as_millis().div_euclid(100) + i128::from(left.as_millis().rem_euclid(100) > 0);
-            let left = SignedDuration::from_millis(i64::try_from(tenths * 100).unwrap_or(i64::MAX));
+            // Tenths of a second are what a person reads.
+            let tenths = i64::try_from((left.as_millis() + 99) / 100).unwrap_or(i64::MAX);
+            let left = SignedDuration::from_millis(tenths.saturating_mul(100));
             Move::Wait(WaitFor::Lease(format!("{lost} is sealed and over in {left:#}")))
         }
         (Ok(()), LeaseEnd::Unknown) if waited(UNTOLD) => {
