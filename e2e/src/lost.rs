@@ -1,13 +1,17 @@
 //! What a lost region means to those who order: who must not notice it, what may be lost, and for how long.
 
 use crate::kube_ext::wait_for;
+use crate::promotion::epoch;
 use crate::region::{NAMESPACE, SYSTEM};
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use multiactive_api::Unit;
+use multiactive_api::{
+    DecisionType, Failover, FailoverStatus, NeededDecision, QuarantineReport, QuarantineState, Unit,
+};
 use serde_json::json;
 use shop::check::Findings;
 use shop::load::{Attempt, Record};
@@ -32,6 +36,82 @@ pub async fn stops_within_its_lease(hub: &Client, unit: &str, limit: Duration) -
         let spec = lease.spec.as_ref()?;
         let renewed = spec.lease_duration_seconds == Some(5) && spec.renew_time.is_some();
         renewed.then_some(())
+    })
+    .await
+}
+
+/// Fails a unit over, and returns how that ended.
+///
+/// # Errors
+///
+/// Where the hub refuses it, or it does not end within `limit`.
+pub async fn fail_over(
+    hub: &Client,
+    name: &str,
+    unit: &str,
+    max_data_loss: &str,
+    limit: Duration,
+) -> Result<FailoverStatus> {
+    let failover = serde_json::from_value(json!({
+        "apiVersion": "multiactive.io/v1alpha1",
+        "kind": "Failover",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"lostUnit": unit, "expectedEpoch": epoch(hub).await?, "maxDataLoss": max_data_loss},
+    }))?;
+    let failovers: Api<Failover> = Api::namespaced(hub.clone(), NAMESPACE);
+    failovers.create(&PostParams::default(), &failover).await?;
+    wait_for(&failovers, name, limit, |failover| {
+        failover.status.clone().filter(|status| status.outcome.is_some())
+    })
+    .await
+}
+
+/// What only a unit holds that is back, and the decision that gives it up.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What its agent says.
+    pub report: QuarantineReport,
+    /// The decision that is needed.
+    pub needed: NeededDecision,
+    /// What the Failover says was lost.
+    pub found: String,
+}
+
+/// Waits until what only the lost unit of a Failover holds is listed.
+///
+/// # Errors
+///
+/// Where that is not so within `limit`.
+pub async fn listed(hub: &Client, failover: &str, limit: Duration) -> Result<Listed> {
+    let failovers: Api<Failover> = Api::namespaced(hub.clone(), NAMESPACE);
+    wait_for(&failovers, failover, limit, |failover| {
+        let status = failover.status.as_ref()?;
+        let report = status.quarantine.clone()?;
+        let mut needed = status.needed.iter();
+        let needed = needed.find(|needed| needed.kind == DecisionType::AcceptDivergence)?;
+        let found = status.loss.as_ref()?.found.clone()?;
+        (report.state == QuarantineState::Compared).then(|| Listed {
+            report,
+            needed: needed.clone(),
+            found,
+        })
+    })
+    .await
+    .context("what only the lost unit holds is listed")
+}
+
+/// Waits until what a Unit says of its readiness is as wanted.
+///
+/// # Errors
+///
+/// Where that is not so within `limit`.
+pub async fn until_unit(hub: &Client, unit: &str, limit: Duration, is: impl Fn(&Condition) -> bool) -> Result<()> {
+    let units: Api<Unit> = Api::namespaced(hub.clone(), NAMESPACE);
+    wait_for(&units, unit, limit, |unit| {
+        let mut conditions = unit.status.as_ref()?.conditions.iter();
+        conditions
+            .find(|condition| condition.type_ == "Ready" && is(condition))
+            .map(drop)
     })
     .await
 }

@@ -163,4 +163,33 @@ impl World {
             databases,
         })
     }
+
+    /// Kills all of a region, its database as by a power failure.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such region.
+    pub async fn kill(&self, region: &str) -> Result<()> {
+        let (database, cluster) = self.parts(region)?;
+        tokio::join!(database.kill_9(), cluster.stop());
+        Ok(())
+    }
+
+    /// Starts a region again, with what was on its disks.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such region, or a part of it does not start.
+    pub async fn revive(&self, region: &str) -> Result<()> {
+        let (database, cluster) = self.parts(region)?;
+        database.restart().await?;
+        Ok(cluster.restart().await?)
+    }
+
+    fn parts(&self, region: &str) -> Result<(&Postgres, &Cluster)> {
+        let names: Vec<_> = self.regions.iter().map(|region| region.name.as_str()).collect();
+        let index = names.iter().position(|known| *known == region);
+        let index = index.with_context(|| format!("there is no region {region}: they are {}", names.join(", ")))?;
+        Ok((&self.databases[index], &self.clusters[index]))
+    }
 }

@@ -3,14 +3,9 @@
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
-use kube::Api;
-use kube::api::PostParams;
 use multiactive_api::convert::parse_duration;
-use multiactive_api::{DecisionType, Failover, FailoverStatus, Unit};
-use multiactive_e2e::kube_ext::wait_for;
-use multiactive_e2e::lost::{failures, stops_within_its_lease, within_bound};
-use multiactive_e2e::promotion::epoch;
-use multiactive_e2e::region::{NAMESPACE, Region};
+use multiactive_e2e::lost::{fail_over, failures, listed, stops_within_its_lease, until_unit, within_bound};
+use multiactive_e2e::region::Region;
 use multiactive_e2e::stage::{LIMIT, Stage, acknowledges, examine, orders};
 use multiactive_e2e::verification::verified;
 use serde_json::json;
@@ -129,23 +124,6 @@ async fn stopped(killers: Vec<Killer>, tally: &mut BTreeMap<String, usize>) -> R
     Ok(())
 }
 
-async fn failed_over(stage: &Stage, name: &str) -> Result<FailoverStatus> {
-    let failover = serde_json::from_value(json!({
-        "apiVersion": "multiactive.io/v1alpha1",
-        "kind": "Failover",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"lostUnit": LOST, "expectedEpoch": epoch(&stage.hub).await?, "maxDataLoss": "1m"},
-    }))?;
-    let failovers: Api<Failover> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-    failovers.create(&PostParams::default(), &failover).await?;
-    let status = wait_for(&failovers, name, LIMIT, |failover| {
-        failover.status.clone().filter(|status| status.outcome.is_some())
-    })
-    .await?;
-    ensure!(status.outcome.as_deref() == Some("Succeeded"), "{name}: {status:?}");
-    Ok(status)
-}
-
 /// The region dies under load, and is taken over though programs die meanwhile.
 async fn lose(stage: &Stage, round: &Round, number: usize, tally: &mut BTreeMap<String, usize>) -> Result<()> {
     let users = shop::load::users(24, &format!("lost{number}"));
@@ -153,16 +131,17 @@ async fn lose(stage: &Stage, round: &Round, number: usize, tally: &mut BTreeMap<
     let load = stage.load_through(&["east", "north"], &users)?;
     orders(&load, 150).await;
     let killed = Timestamp::now();
-    let (database, cluster) = (stage.world.databases.get(2), stage.world.clusters.get(2));
-    tokio::join!(database.context(REGION)?.kill_9(), cluster.context(REGION)?.stop());
+    stage.world.kill(REGION).await?;
     let killers = round
         .failover
         .iter()
         .map(|deaths| Killer::start(stage, deaths))
         .collect();
-    let status = failed_over(stage, &format!("lost-{number}")).await;
+    let name = format!("lost-{number}");
+    let status = fail_over(&stage.hub, &name, LOST, "1m", LIMIT).await;
     stopped(killers, tally).await?;
     let status = status?;
+    ensure!(status.outcome.as_deref() == Some("Succeeded"), "{name}: {status:?}");
     let targets = status.to.clone().context("a target is told")?;
     for target in targets.split(',') {
         acknowledges(&load, target, Timestamp::now()).await?;
@@ -196,26 +175,13 @@ async fn lose(stage: &Stage, round: &Round, number: usize, tally: &mut BTreeMap<
 async fn comes_home(stage: &Stage, round: &Round, number: usize, tally: &mut BTreeMap<String, usize>) -> Result<()> {
     let killers = round.home.iter().map(|deaths| Killer::start(stage, deaths)).collect();
     let back = async {
-        stage.world.databases.get(2).context(REGION)?.restart().await?;
-        stage.world.clusters.get(2).context(REGION)?.restart().await?;
-        let failovers: Api<Failover> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-        let name = format!("lost-{number}");
-        let command = wait_for(&failovers, &name, LIMIT, |failover| {
-            let mut needed = failover.status.as_ref()?.needed.iter();
-            let needed = needed.find(|needed| needed.kind == DecisionType::AcceptDivergence)?;
-            Some(needed.command.clone())
-        });
-        let command = command.await.context("what only it holds is listed")?;
-        stage.install.as_printed(stage.install.hub()?, &command).await?;
-        let units: Api<Unit> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-        wait_for(&units, LOST, LIMIT, |unit| {
-            let mut conditions = unit.status.as_ref()?.conditions.iter();
-            conditions
-                .find(|condition| condition.type_ == "Ready" && condition.status == "True")
-                .map(drop)
-        })
-        .await
-        .context("it rejoins")
+        stage.world.revive(REGION).await?;
+        let listed = listed(&stage.hub, &format!("lost-{number}"), LIMIT).await?;
+        let accept = &listed.needed.command;
+        stage.install.as_printed(stage.install.hub()?, accept).await?;
+        until_unit(&stage.hub, LOST, LIMIT, |ready| ready.status == "True")
+            .await
+            .context("it rejoins")
     };
     let back = back.await;
     stopped(killers, tally).await?;

@@ -5,12 +5,11 @@ use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use kube::api::PostParams;
+use multiactive_api::FailoverStatus;
 use multiactive_api::convert::parse_duration;
-use multiactive_api::{DecisionType, Failover, FailoverStatus, QuarantineState, Unit};
-use multiactive_e2e::kube_ext::wait_for;
-use multiactive_e2e::lost::{failures, first_at, stops_within_its_lease, within_bound};
-use multiactive_e2e::promotion::epoch;
+use multiactive_e2e::lost::{
+    Listed, fail_over, failures, first_at, listed, stops_within_its_lease, until_unit, within_bound,
+};
 use multiactive_e2e::region::{NAMESPACE, Region, SYSTEM};
 use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, examine, orders};
 use serde_json::json;
@@ -24,18 +23,7 @@ const LOST: &str = "south-1";
 
 /// Applies a Failover of the lost unit and waits for its end.
 async fn failed_over(stage: &Stage) -> Result<FailoverStatus> {
-    let failover = serde_json::from_value(json!({
-        "apiVersion": "multiactive.io/v1alpha1",
-        "kind": "Failover",
-        "metadata": {"name": "lost-south", "namespace": NAMESPACE},
-        "spec": {"lostUnit": LOST, "expectedEpoch": epoch(&stage.hub).await?, "maxDataLoss": "15s"},
-    }))?;
-    let failovers: Api<Failover> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-    failovers.create(&PostParams::default(), &failover).await?;
-    let ended = wait_for(&failovers, "lost-south", LIMIT, |failover| {
-        failover.status.clone().filter(|status| status.outcome.is_some())
-    })
-    .await;
+    let ended = fail_over(&stage.hub, "lost-south", LOST, "15s", LIMIT).await;
     if ended.is_err() {
         let leases: Api<Lease> = Api::namespaced(stage.hub.clone(), SYSTEM);
         let lease = leases.get(&format!("{NAMESPACE}.{LOST}")).await?;
@@ -77,17 +65,9 @@ async fn judge(
 /// The region is back: its unit says that it is in quarantine, takes no order, and its router sends all users on.
 async fn is_kept_apart(stage: &Stage, users: &[String], owner: &str) -> Result<()> {
     let since = Timestamp::now();
-    stage.world.databases.get(2).context("south")?.restart().await?;
-    stage.world.clusters.get(2).context("south")?.restart().await?;
+    stage.world.revive("south").await?;
     stage.until_member("south", true).await?;
-    let units: Api<Unit> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-    wait_for(&units, LOST, LIMIT, |unit| {
-        let mut conditions = unit.status.as_ref()?.conditions.iter();
-        conditions
-            .find(|condition| condition.type_ == "Ready" && condition.reason == "Quarantined")
-            .map(drop)
-    })
-    .await?;
+    until_unit(&stage.hub, LOST, LIMIT, |ready| ready.reason == "Quarantined").await?;
     let load = stage.load_through(&["south"], users)?;
     acknowledges(&load, owner, since).await?;
     orders(&load, 50).await;
@@ -101,20 +81,8 @@ async fn is_kept_apart(stage: &Stage, users: &[String], owner: &str) -> Result<(
 /// What it holds alone is listed, with every order that was acknowledged and is lost; a person accepts that by the command that
 /// the status prints, and it is one like any other again: its rows are those of the others, and it gets its slots back.
 async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<()> {
-    let failovers: Api<Failover> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-    let found = wait_for(&failovers, "lost-south", LIMIT, |failover| {
-        let status = failover.status.as_ref()?;
-        let report = status.quarantine.clone()?;
-        let needed = status
-            .needed
-            .iter()
-            .find(|needed| needed.kind == DecisionType::AcceptDivergence)?;
-        let found = status.loss.as_ref()?.found.clone()?;
-        (report.state == QuarantineState::Compared).then_some((report, needed.clone(), found))
-    })
-    .await?;
-    println!("it is back: {found:?}");
-    let (report, needed, _) = found;
+    let Listed { report, needed, found } = listed(&stage.hub, "lost-south", LIMIT).await?;
+    println!("it is back: {report:?}, {found}");
     let rows = usize::try_from(report.rows.context("how much is known")?)?;
     ensure!(rows >= lost.len(), "{rows} rows differ, {} orders are lost", lost.len());
     let (client, connection) = stage.region("south")?.database().connect(NoTls).await?;
@@ -133,14 +101,7 @@ async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<
 
     let decided = stage.install.as_printed(stage.install.hub()?, &needed.command).await?;
     println!("{}: {decided}", needed.command);
-    let units: Api<Unit> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-    wait_for(&units, LOST, LIMIT, |unit| {
-        let mut conditions = unit.status.as_ref()?.conditions.iter();
-        conditions
-            .find(|condition| condition.type_ == "Ready" && condition.status == "True")
-            .map(drop)
-    })
-    .await?;
+    until_unit(&stage.hub, LOST, LIMIT, |ready| ready.status == "True").await?;
     // Home again, as a planned move, while everybody orders.
     let load = stage.load_through(&["east", "north", "south"], users)?;
     orders(&load, 50).await;
@@ -172,8 +133,7 @@ async fn a_region_is_killed_and_its_users_are_served_elsewhere() -> Result<()> {
     orders(&load, 200).await;
 
     let killed = Timestamp::now();
-    let (database, cluster) = (stage.world.databases.get(2), stage.world.clusters.get(2));
-    tokio::join!(database.context("south")?.kill_9(), cluster.context("south")?.stop());
+    stage.world.kill("south").await?;
     let status = failed_over(&stage).await?;
     println!(
         "{:?} to {:?}: pause {:?}, {:?}",

@@ -78,21 +78,15 @@ async fn obey(line: &str, world: &World) -> Result<()> {
     let (word, name) = line.split_once(' ').context("expected an act and a region")?;
     let act = Act::ALL.into_iter().find(|act| act.word() == word);
     let act = act.with_context(|| format!("there is no act {word}"))?;
-    let names: Vec<_> = world.regions.iter().map(|region| region.name.as_str()).collect();
-    let index = names.iter().position(|known| *known == name);
-    let index = index.with_context(|| format!("there is no region {name}: they are {}", names.join(", ")))?;
-    ensure!(index > 0, "{name} is the hub: this demo cannot go on without it");
-    let (cluster, database) = (&world.clusters[index], &world.databases[index]);
+    let hub = world.regions.first().map(|region| region.name.as_str());
+    ensure!(
+        hub != Some(name),
+        "{name} is the hub: this demo cannot go on without it"
+    );
     match act {
-        Act::Kill => {
-            tokio::join!(database.kill_9(), cluster.stop());
-        }
-        Act::Start => {
-            ensure!(cluster.running().is_empty(), "{name} runs");
-            tokio::try_join!(database.restart(), cluster.restart())?;
-        }
+        Act::Kill => world.kill(name).await,
+        Act::Start => world.revive(name).await,
     }
-    Ok(())
 }
 
 /// Has a region of the demo in `dir` killed or started, and returns when that is done.

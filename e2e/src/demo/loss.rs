@@ -5,8 +5,7 @@ use super::control::{self, Act};
 use super::moves::{marks, orders_of};
 use super::{console, state};
 use crate::install::Install;
-use crate::kube_ext::wait_for;
-use crate::lost::{LEASE, failures, first_at, stops_within_its_lease, within_bound};
+use crate::lost::{LEASE, failures, first_at, listed, stops_within_its_lease, until_unit, within_bound};
 use crate::region::{NAMESPACE, Region};
 use crate::stage::{acknowledges, examine, orders, owners, users_of};
 use crate::verification::verified;
@@ -15,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::api::ListParams;
 use kube::{Api, Client};
 use multiactive_api::convert::parse_duration;
-use multiactive_api::{DecisionType, Failover, FailoverStatus, QuarantineReport, QuarantineState, Unit};
+use multiactive_api::{Failover, FailoverStatus, QuarantineReport};
 use serde_json::json;
 use shop::check::Findings;
 use shop::load::Record;
@@ -55,11 +54,11 @@ pub async fn run(install: &Install, users: u32, dir: &Path) -> Result<()> {
     stops_within_its_lease(&hub, UNIT, LIMIT).await?;
     let away = lose(install, &hub, users, dir).await?;
     control::ask(dir, Act::Start, REGION).await?;
-    let found = listed(&hub, &away.failover.0).await?;
-    tell_found(&found.0);
-    let (home, of_home) = come_home(install, &hub, users, &found.1).await?;
+    let back = listed(&hub, &away.failover.0, LIMIT).await?;
+    tell_found(&back.report);
+    let (home, of_home) = come_home(install, &hub, users, &back.needed.command).await?;
     let compared = verified(&hub, "after-the-failback", json!({}), LIMIT).await?;
-    report(&away, &found.0, &home, compared.message.as_deref().unwrap_or("?"));
+    report(&away, &back.report, &home, compared.message.as_deref().unwrap_or("?"));
     picture(&away, dir)?;
     judge(&away, &home, &of_home)?;
     ensure!(compared.reason.as_deref() == Some("Equal"), "{compared:?}");
@@ -133,34 +132,14 @@ async fn failover_of(hub: &Client) -> Result<(String, FailoverStatus)> {
     ))
 }
 
-/// Starts the region again, and waits for what it alone holds and the command that accepts it.
-async fn listed(hub: &Client, failover: &str) -> Result<(QuarantineReport, String)> {
-    let failovers: Api<Failover> = Api::namespaced(hub.clone(), NAMESPACE);
-    wait_for(&failovers, failover, LIMIT, |failover| {
-        let status = failover.status.as_ref()?;
-        let report = status.quarantine.clone()?;
-        let mut needed = status.needed.iter();
-        let needed = needed.find(|needed| needed.kind == DecisionType::AcceptDivergence)?;
-        (report.state == QuarantineState::Compared).then(|| (report, needed.command.clone()))
-    })
-    .await
-    .context("what only the lost unit holds is listed")
-}
-
 /// The region is up again: its unit is one like any other once a person has accepted what it lost, and its users come home by a
 /// planned move. What was ordered meanwhile, and what was found of that.
 async fn come_home(install: &Install, hub: &Client, users: u32, accept: &str) -> Result<(Record, Findings)> {
     console::said(&format!("{accept} --yes"));
     console::lines(&install.as_printed(install.hub()?, accept).await?);
-    let units: Api<Unit> = Api::namespaced(hub.clone(), NAMESPACE);
-    wait_for(&units, UNIT, LIMIT, |unit| {
-        let mut conditions = unit.status.as_ref()?.conditions.iter();
-        conditions
-            .find(|condition| condition.type_ == "Ready" && condition.status == "True")
-            .map(drop)
-    })
-    .await
-    .context("the unit rejoins")?;
+    until_unit(hub, UNIT, LIMIT, |ready| ready.status == "True")
+        .await
+        .context("the unit rejoins")?;
     console::done(&format!("{UNIT} has the others' rows, follows them, and is Ready"));
     let users = shop::load::users(users, HOME);
     let load = orders_of(&install.regions, &users)?;
