@@ -13,11 +13,11 @@
 //! links. Whoever dies meanwhile leaves nothing behind: the locks go with the sessions, and a mark at which nobody waits is one row.
 
 use super::connect::{Server, Session};
-use super::reseed::{still_to_come, tables};
+use super::reseed::{Table, still_to_come, tables};
 use super::source::{self, Patience, Until};
 use super::{Postgres, checksum, differing, links, names, peer, placed};
 use crate::compared::Compared;
-use crate::driver::{KeyRange, LinkState, Peer, TableSpec};
+use crate::driver::{KeyRange, LinkState, Peer};
 use crate::error::Error;
 use multiactive_core::slots::SlotSet;
 use std::collections::BTreeSet;
@@ -72,7 +72,7 @@ pub(super) async fn compare(pg: &Postgres, from: &Peer, slots: &SlotSet, timeout
     }
     let (mut here, mut peers) = (checksum::nothing(slots), checksum::nothing(slots));
     let everything = KeyRange::default();
-    for (sharded, columns) in &tables {
+    for Table { sharded, columns, .. } in &tables {
         ours.limit(until.left()?);
         theirs.limit(until.left()?);
         tokio::try_join!(
@@ -102,33 +102,20 @@ fn refused(from: &Peer, why: String) -> Error {
     }
 }
 
-/// The tables, each with the columns that are compared: those that the peer writes. All of them must be here too.
+/// The tables, with the columns that are compared: those that the peer writes. All of them must be here too.
 async fn common<'a>(
     pg: &'a Postgres,
     session: &Session<'_>,
     there: &Session<'_>,
     from: &Peer,
-) -> Result<Vec<(&'a TableSpec, Vec<String>)>, Error> {
-    let mut all = Vec::new();
-    for table in tables(pg, session, there).await? {
-        let common: BTreeSet<_> = table.columns.iter().collect();
-        let theirs = checksum::columns(there, table.sharded, true).await?;
-        let missing: Vec<_> = theirs
-            .iter()
-            .filter(|column| !common.contains(column))
-            .cloned()
-            .collect();
-        if !missing.is_empty() {
-            let why = format!(
-                "table {} has column {} there, and not here: add it here too",
-                table.sharded.name,
-                missing.join(", ")
-            );
-            return Err(refused(from, why));
-        }
-        all.push((table.sharded, table.columns));
+) -> Result<Vec<Table<'a>>, Error> {
+    let tables = tables(pg, session, there).await?;
+    if let Some(table) = tables.iter().find(|table| !table.missing.is_empty()) {
+        let (name, missing) = (&table.sharded.name, table.missing.join(", "));
+        let why = format!("table {name} has column {missing} there, and not here: add it here too");
+        return Err(refused(from, why));
     }
-    Ok(all)
+    Ok(tables)
 }
 
 /// Takes the snapshots of `ours` and `theirs` at one place in the log of `from`.

@@ -129,7 +129,7 @@ async fn as_a_link(pg: &Postgres, session: &Session<'_>) -> Result<(), Error> {
 async fn differ(job: &Job<'_>, session: &Session<'_>, table: &Table<'_>, slots: &SlotSet) -> Result<SlotSet, Error> {
     let (mut here, mut there) = (checksum::nothing(slots), checksum::nothing(slots));
     let range = KeyRange::default();
-    let Table { sharded, columns } = table;
+    let Table { sharded, columns, .. } = table;
     tokio::try_join!(
         checksum::of_table(job.pg, session, sharded, columns, slots, &range, &mut here),
         checksum::of_table(job.pg, job.there, sharded, columns, slots, &range, &mut there),

@@ -5,13 +5,14 @@
 
 use super::connect::Session;
 use super::install::slot_function;
-use super::names::{fnv, ident, qualified, slots};
+use super::names::{fnv, ident, literal, qualified, slots};
+use super::reseed::Table;
 use super::{Postgres, copy};
 use crate::compared::{Difference, Side};
 use crate::driver::TableSpec;
 use crate::error::Error;
 use multiactive_core::slots::{Slot, SlotSet};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Row;
 
 /// How many groups there are.
@@ -25,16 +26,15 @@ pub(super) async fn examples(
     pg: &Postgres,
     here: &Session<'_>,
     there: &Session<'_>,
-    tables: &[(&TableSpec, Vec<String>)],
+    tables: &[Table<'_>],
     slots: &SlotSet,
 ) -> Result<Vec<Difference>, Error> {
     let mut all = Vec::new();
-    for (sharded, columns) in tables {
+    for Table { sharded, columns, .. } in tables {
         let key = copy::key(here, &qualified(&sharded.name)).await?;
         let rows = rows(pg, sharded, columns, &key);
         let (ours, theirs) = tokio::try_join!(groups(here, &rows, slots), groups(there, &rows, slots))?;
-        let differ = of_either(&ours, &theirs).filter(|group| ours.get(group) != theirs.get(group));
-        let some: Vec<i32> = differ.take(TOLD).collect();
+        let some: Vec<i32> = unlike(&ours, &theirs).map(|(group, ..)| *group).take(TOLD).collect();
         if some.is_empty() {
             continue;
         }
@@ -44,32 +44,31 @@ pub(super) async fn examples(
     Ok(all)
 }
 
-/// What both have, each once, in order.
-fn of_either<'a, K: Ord + Copy + 'a, V>(
+/// Whatever is not the same here and there, in order, with what it is at each side.
+fn unlike<'a, K: Ord, V: PartialEq>(
     ours: &'a BTreeMap<K, V>,
     theirs: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = K> + 'a {
-    let all: std::collections::BTreeSet<K> = ours.keys().chain(theirs.keys()).copied().collect();
-    all.into_iter()
+) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+    let keys: BTreeSet<&K> = ours.keys().chain(theirs.keys()).collect();
+    let both = keys.into_iter().map(|key| (key, ours.get(key), theirs.get(key)));
+    both.filter(|(_, here, there)| here != there)
 }
 
 /// Rows by their keys: slot and hash.
 type Rows = BTreeMap<String, (Slot, i64)>;
 
 fn differences<'a>(table: &'a str, ours: &'a Rows, theirs: &'a Rows) -> impl Iterator<Item = Difference> + 'a {
-    let keys: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
-    keys.into_iter().filter_map(move |key| {
-        let (slot, side) = match (ours.get(key), theirs.get(key)) {
-            (Some(one), Some(other)) if one == other => return None,
-            (Some((slot, _)), Some(_)) => (*slot, Side::Both),
-            (Some((slot, _)), None) => (*slot, Side::Here),
-            (None, Some((slot, _))) => (*slot, Side::There),
+    unlike(ours, theirs).filter_map(move |(key, here, there)| {
+        let ((slot, _), side) = match (here, there) {
+            (Some(here), Some(_)) => (here, Side::Both),
+            (Some(here), None) => (here, Side::Here),
+            (None, Some(there)) => (there, Side::There),
             (None, None) => return None,
         };
         Some(Difference {
             table: table.to_owned(),
             key: key.clone(),
-            slot,
+            slot: *slot,
             side,
         })
     })
@@ -83,13 +82,7 @@ fn rows(pg: &Postgres, sharded: &TableSpec, columns: &[String], key: &[String]) 
     };
     let words: Vec<_> = key
         .iter()
-        .map(|column| {
-            format!(
-                "{} || t.{}::text",
-                super::names::literal(&format!("{column}=")),
-                ident(column)
-            )
-        })
+        .map(|column| format!("{} || t.{}::text", literal(&format!("{column}=")), ident(column)))
         .collect();
     format!(
         "(SELECT multiactive.{}(t.{}::text) AS slot, concat_ws(', ', {}) AS key,

@@ -75,6 +75,8 @@ const LOSE: &str = "
 pub(super) struct Table<'a> {
     pub(super) sharded: &'a TableSpec,
     pub(super) columns: Vec<String>,
+    /// Those that only the peer has.
+    pub(super) missing: Vec<String>,
 }
 
 pub(super) async fn reseed(pg: &Postgres, from: &Peer, timeout: Duration) -> Result<Reseeded, Error> {
@@ -244,9 +246,13 @@ pub(super) async fn tables<'a>(
     let mut tables = Vec::new();
     for sharded in &pg.spec.tables {
         let theirs = checksum::columns(there, sharded, true).await?;
-        let mut columns = checksum::columns(session, sharded, true).await?;
-        columns.retain(|column| theirs.contains(column));
-        tables.push(Table { sharded, columns });
+        let ours = checksum::columns(session, sharded, true).await?;
+        let (columns, missing) = theirs.into_iter().partition(|column| ours.contains(column));
+        tables.push(Table {
+            sharded,
+            columns,
+            missing,
+        });
     }
     Ok(tables)
 }
