@@ -4,71 +4,19 @@
 //! that is not known in time is [`Error::TimedOut`]. What could not be read is `None`.
 
 pub use crate::compared::{Compared, Difference, Side};
+pub use crate::fencing::{Applied, Blocker, FenceLimits, Fenced, Grant, Waited};
 pub use crate::lease::{HeldLease, StoreClock, StoreLease};
 pub use crate::link::{CutAt, Lacking, Lag, Link, LinkState, Peer, Reseeded, Unlinked, lacks};
+pub use crate::spec::{KeyspaceSpec, StoreSpec, TableFinding, TableSpec};
 
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
-use multiactive_core::hash::Function;
-use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
+use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Progress, StorePosition, UnitPosition};
 use multiactive_core::slots::{Slot, SlotSet};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
 use std::time::Duration;
-
-/// A store as its member in one unit is driven.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreSpec {
-    /// The namespace of the DataStore.
-    pub namespace: String,
-    /// Its name.
-    pub store: StoreName,
-    /// The unit of this member.
-    pub unit: UnitName,
-    /// The keyspace by which its tables are sharded.
-    pub keyspace: KeyspaceSpec,
-    /// The sharded tables.
-    pub tables: Vec<TableSpec>,
-    /// The units of all other members: each has a link from this one.
-    pub peers: Vec<UnitName>,
-}
-
-/// A keyspace as the fence computes it. Immutable once installed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyspaceSpec {
-    /// Its name.
-    pub name: KeyspaceName,
-    /// Its number of slots.
-    pub slots: u32,
-    /// How a key becomes a slot.
-    pub function: Function,
-    /// Keys that do not follow the function.
-    pub overrides: BTreeMap<String, Slot>,
-}
-
-/// A sharded table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableSpec {
-    /// Its exact name, with or without a schema.
-    pub name: String,
-    /// The exact name of the column whose text is the key.
-    pub shard_key: String,
-}
-
-/// Something about a table that a person must know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableFinding {
-    /// The table, as declared.
-    pub table: String,
-    /// Whether the store is refused for it; else it is a warning.
-    pub refused: bool,
-    /// One word.
-    pub reason: &'static str,
-    /// What is wrong and what to do.
-    pub message: String,
-}
 
 /// What a member's server says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,87 +41,6 @@ pub struct Inspected {
     pub refused: Vec<TableFinding>,
     /// What a person should know, though it keeps nothing from working.
     pub warnings: Vec<TableFinding>,
-}
-
-/// What the table says of some slots, seen from this member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// The slots.
-    pub slots: SlotSet,
-    /// Whether this unit may write them.
-    pub open: bool,
-    /// The epoch of their span.
-    pub epoch: Epoch,
-    /// The running operation that brings them here: they open only where its position was reached.
-    pub brought_by: Option<OperationUid>,
-}
-
-/// How long a fence may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FenceLimits {
-    /// When to give up.
-    pub deadline: Duration,
-    /// How old a transaction that holds up the fence may become before its session is ended.
-    pub grace: Duration,
-}
-
-/// What bringing a store to a table changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// How many slots were closed.
-    pub closed: u64,
-    /// How many slots were opened.
-    pub opened: u64,
-    /// Sessions that were ended to close them.
-    pub ended: Vec<Blocker>,
-}
-
-/// A fence that stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fenced {
-    /// The store's position after it.
-    pub position: StorePosition,
-    /// Sessions that were ended for it, where this call made it.
-    pub ended: Vec<Blocker>,
-}
-
-/// A session that holds up a fence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocker {
-    /// Its process.
-    pub pid: i32,
-    /// Its user.
-    pub user: String,
-    /// What it does: `active`, `idle in transaction`.
-    pub state: String,
-    /// The age of its transaction.
-    pub age: Duration,
-    /// Its last statement, shortened.
-    pub query: String,
-}
-
-impl fmt::Display for Blocker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            pid,
-            user,
-            state,
-            age,
-            query,
-        } = self;
-        write!(f, "process {pid} of {user}, {state}, {age:.1?} old: {query}")
-    }
-}
-
-/// The answer of [`Driver::wait_for`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Waited {
-    /// All was applied, durably, and that is recorded here.
-    Reached,
-    /// The time is over; what was not there yet.
-    TimedOut(String),
-    /// It will not come by itself; why.
-    LinkBroken(String),
 }
 
 /// Keys to compare: from the first, inclusive, to the last, exclusive, in the order of their bytes.

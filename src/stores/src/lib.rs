@@ -6,9 +6,11 @@
 mod compared;
 pub mod driver;
 pub mod error;
+mod fencing;
 mod lease;
 mod link;
 pub mod postgres;
+mod spec;
 
 pub use driver::Driver;
 pub use error::Error;
