@@ -2,11 +2,11 @@
 
 use super::failover::{read_failover, read_loss, write_failover, write_loss};
 use super::{ConvertError, number};
+use crate::operation_report::{ReachReport, ReachState};
 use crate::routing_table::{
     OperationKind as StoredKind, StepHistory, TableFinished, TableMove, TableOperation, TablePosition, TableStore,
     TableUnitPosition,
 };
-use crate::unit_assignment::{ReachReport, ReachState};
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
