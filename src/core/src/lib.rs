@@ -26,4 +26,5 @@ pub mod select;
 pub mod slots;
 pub mod span;
 pub mod table;
+pub mod verification;
 pub mod wire;

@@ -11,6 +11,7 @@ use multiactive_api::{PairReport, PairState, RepairMode, UnitAssignmentSpec};
 use multiactive_core::ids::{StoreName, UnitName};
 use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
+use multiactive_core::verification;
 use multiactive_stores::driver::{Compared, Peer};
 use multiactive_stores::{Driver, Error};
 use std::time::Duration;
@@ -39,12 +40,12 @@ pub fn question(spec: &UnitAssignmentSpec, store: &StoreName, table: &RoutingTab
     let mut chosen = asked.stores.iter();
     chosen.find(|name| *name == store.as_str())?;
     let known = spec.stores.iter().find(|known| known.name == store.as_str())?;
-    let owners = table.owners_of(&known.keyspace.as_str().into()).into_iter();
-    let others = owners.filter(|(owner, _)| known.peers.iter().any(|peer| peer.unit == owner.as_str()));
+    let peers: Vec<UnitName> = known.peers.iter().map(|peer| peer.unit.as_str().into()).collect();
+    let unit = spec.unit.as_str().into();
     Some(Question {
         uid: asked.uid.clone(),
         repair: asked.repair,
-        owners: others.map(|(owner, slots)| (owner.clone(), slots)).collect(),
+        owners: verification::owners(table, &known.keyspace.as_str().into(), &unit, &peers),
     })
 }
 

@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
-use multiactive_api::ShardRange;
+use multiactive_api::{ShardRange, Verification};
 use multiactive_core::diff::Change;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
@@ -246,7 +246,9 @@ impl After {
                 told && settled
             }));
         }
-        for object in &inputs.verifications {
+        // One that has ended says all that it will, and stays as long as somebody wants it.
+        let ended = |object: &Verification| object.status.as_ref().is_some_and(|status| status.outcome.is_some());
+        for object in inputs.verifications.iter().filter(|object| !ended(object)) {
             let wanted = verifications::status(object, view, now);
             work.push(Box::pin(this.put(&**object, object.status.as_ref(), wanted)));
         }

@@ -12,29 +12,36 @@ use crate::tables::Inputs;
 use kube::ResourceExt;
 use multiactive_api::{AssignedVerification, DataStore, PairReport, RepairMode, Verification};
 use multiactive_core::ids::UnitName;
+use multiactive_core::promotion::MovingStore;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
+use multiactive_core::verification::{self, Pair, Standing};
 use std::sync::Arc;
 
-/// The Verification that runs: the oldest that has not ended and can. One that only waits for who is away lets others pass.
+/// The Verification that runs.
 pub fn running<'a>(inputs: &'a Inputs, table: &RoutingTable) -> Option<&'a Verification> {
     let mut pending: Vec<&Verification> = inputs.verifications.iter().map(|object| &**object).collect();
     pending.retain(|object| is_pending(object, inputs));
     pending.sort_by_key(|object| (object.creation_timestamp(), object.name_any()));
-    let held_up = |object: &&Verification| {
-        let mut left = wanted(object, inputs, table)
-            .into_iter()
-            .filter(|wanted| told(object, wanted).is_none());
-        let mut left = left.by_ref().peekable();
-        left.peek().is_some() && left.all(|wanted| away(&wanted, inputs).is_some())
+    let standing = |object: &&Verification| {
+        let pairs = wanted(object, inputs, table).into_iter();
+        pairs.map(|pair| standing(object, &pair, inputs)).collect()
     };
-    let first = pending.first().copied();
-    pending.into_iter().find(|object| !held_up(object)).or(first)
+    let next = verification::next(&pending.iter().map(standing).collect::<Vec<_>>())?;
+    pending.get(next).copied()
+}
+
+fn standing(object: &Verification, pair: &Pair, inputs: &Inputs) -> Standing {
+    match (told(object, pair), away(pair, inputs)) {
+        (Some(_), _) => Standing::Ended,
+        (None, Some(_)) => Standing::Away,
+        (None, None) => Standing::Awaited,
+    }
 }
 
 /// Why a unit cannot answer, as far as that is seen from here.
-fn away(wanted: &Wanted, inputs: &Inputs) -> Option<String> {
-    let (unit, owner) = (&wanted.unit, &wanted.owner);
+fn away(pair: &Pair, inputs: &Inputs) -> Option<String> {
+    let (unit, owner) = (&pair.unit, &pair.owner);
     if let Some(lost) = [unit, owner].into_iter().find(|unit| inputs.lost.contains(unit)) {
         return Some(format!(
             "{lost} is in quarantine: nothing is compared with it before it has rejoined"
@@ -85,15 +92,19 @@ fn concerns(object: &Verification, unit: &str) -> bool {
         .is_none_or(|units| units.iter().any(|named| named == unit))
 }
 
-/// What a unit is asked for the Verification that runs. One that repairs asks one unit after the other: who is being repaired
-/// cannot take anything over.
+/// What a unit is asked for the Verification that runs. Whose turn it is to be repaired is told by the status: what only a report
+/// says is gone once it is not asked for.
 pub fn assigned(unit: &str, inputs: &Inputs, table: &RoutingTable) -> Option<AssignedVerification> {
     let object = running(inputs, table).filter(|object| concerns(object, unit))?;
-    let turn = match object.spec.repair {
+    let is_asked = match object.spec.repair {
         RepairMode::None => true,
-        RepairMode::FromOwner => turn(object, inputs, table).is_some_and(|turn| turn.as_str() == unit),
+        RepairMode::FromOwner => {
+            let pairs = wanted(object, inputs, table);
+            let turn = verification::turn(&pairs, |pair| told(object, pair).is_some());
+            turn.is_some_and(|turn| turn.as_str() == unit)
+        }
     };
-    if !turn {
+    if !is_asked {
         return None;
     }
     let has = |store: &&Arc<DataStore>| store.spec.members.iter().any(|member| member.unit == unit);
@@ -107,60 +118,30 @@ pub fn assigned(unit: &str, inputs: &Inputs, table: &RoutingTable) -> Option<Ass
     })
 }
 
-/// The first unit that has not answered all by what the status says: what only a report says is gone once it is not asked for.
-fn turn(object: &Verification, inputs: &Inputs, table: &RoutingTable) -> Option<UnitName> {
-    let mut wanted = wanted(object, inputs, table).into_iter();
-    wanted
-        .find(|wanted| told(object, wanted).is_none())
-        .map(|wanted| wanted.unit)
-}
-
 /// What the status says of a comparison, where it has ended and the owner has the same slots.
-fn told(object: &Verification, wanted: &Wanted) -> Option<PairReport> {
+fn told(object: &Verification, wanted: &Pair) -> Option<PairReport> {
     let mut pairs = object.status.iter().flat_map(|status| &status.pairs);
-    let found =
-        pairs.find(|pair| pair.store == wanted.store && pair.unit == wanted.unit.as_str() && wanted.is_of(&pair.found));
-    found
-        .map(|pair| pair.found.clone())
-        .filter(|found| found.state.has_ended())
+    let found = pairs.find(|pair| {
+        let named = pair.store == wanted.store.as_str() && pair.unit == wanted.unit.as_str();
+        named && is_of(wanted, &pair.found)
+    });
+    let found = found.map(|pair| pair.found.clone());
+    found.filter(|found| found.state.has_ended())
 }
 
-/// A comparison that is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Wanted {
-    store: String,
-    unit: UnitName,
-    owner: UnitName,
-    slots: SlotSet,
+/// Whether that was found of the same owner's same slots.
+fn is_of(wanted: &Pair, found: &PairReport) -> bool {
+    let slots = found.slots.as_ref().map(|slots| slots.parse::<SlotSet>());
+    found.owner == wanted.owner.as_str() && slots.is_none_or(|slots| slots.as_ref() == Ok(&wanted.slots))
 }
 
-impl Wanted {
-    /// Whether that was found of the same owner's same slots.
-    fn is_of(&self, found: &PairReport) -> bool {
-        let slots = found.slots.as_ref().map(|slots| slots.parse::<SlotSet>());
-        found.owner == self.owner.as_str() && slots.is_none_or(|slots| slots.as_ref() == Ok(&self.slots))
-    }
-}
-
-/// All comparisons that are wanted by now, in order: of each store, each unit with each owner of other slots.
-fn wanted(object: &Verification, inputs: &Inputs, table: &RoutingTable) -> Vec<Wanted> {
-    let mut all = Vec::new();
-    for store in inputs.stores.iter().filter(|store| selects(object, store)) {
-        let members = || store.spec.members.iter().map(|member| member.unit.as_str());
-        let owners = table.owners_of(&store.spec.keyspace.as_str().into());
-        for unit in members().filter(|unit| concerns(object, unit)) {
-            let others = owners.iter().filter(|(owner, _)| owner.as_str() != unit);
-            let held = others.filter(|(owner, _)| members().any(|member| member == owner.as_str()));
-            all.extend(held.map(|(owner, slots)| Wanted {
-                store: store.name_any(),
-                unit: unit.into(),
-                owner: (*owner).clone(),
-                slots: slots.clone(),
-            }));
-        }
-    }
-    all.sort_by(|a, b| (&a.store, &a.unit, &a.owner).cmp(&(&b.store, &b.unit, &b.owner)));
-    all
+/// All comparisons that are wanted by now.
+fn wanted(object: &Verification, inputs: &Inputs, table: &RoutingTable) -> Vec<Pair> {
+    let stores = inputs.stores.iter().filter(|store| selects(object, store));
+    let stores: Vec<MovingStore> = stores.map(|store| MovingStore::from(&**store)).collect();
+    let units = object.spec.units.as_ref();
+    let units: Option<Vec<UnitName>> = units.map(|units| units.iter().map(|unit| unit.as_str().into()).collect());
+    verification::pairs(table, &stores, units.as_deref())
 }
 
 #[cfg(test)]

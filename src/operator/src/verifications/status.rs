@@ -1,6 +1,6 @@
 //! What a Verification's status says: what was compared, what is still awaited and why, and how it ended. Pure.
 
-use super::{Wanted, away, running, told, unknown, wanted};
+use super::{away, is_of, running, told, unknown, wanted};
 use crate::conditions::{Readiness, set_readiness};
 use crate::status::{PAUSED, is_paused};
 use crate::tables::{Inputs, View};
@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use multiactive_api::{PairReport, PairState, Verification, VerificationStatus, VerifiedPair};
 use multiactive_core::slots::SlotSet;
+use multiactive_core::verification::{self, Found, Pair};
 
 /// How many things a message lists before it counts the rest.
 const SHOWN: usize = 5;
@@ -69,12 +70,12 @@ fn slots(text: &str) -> SlotSet {
 
 /// What is known of one comparison: what the unit reports, or what was told before of a unit that is not asked any more. What was
 /// compared with another owner's slots counts no more.
-fn pair(object: &Verification, wanted: &Wanted, inputs: &Inputs) -> VerifiedPair {
+fn pair(object: &Verification, wanted: &Pair, inputs: &Inputs) -> VerifiedPair {
     let report = inputs.reports.get(&wanted.unit);
     let said = report.and_then(|report| report.status.as_ref()?.verification.as_ref());
     let said = said.filter(|said| Some(&said.uid) == object.uid().as_ref());
     let mut reported = said.into_iter().flat_map(|said| &said.pairs);
-    let reported = reported.find(|pair| pair.store == wanted.store && wanted.is_of(&pair.found));
+    let reported = reported.find(|pair| pair.store == wanted.store.as_str() && is_of(wanted, &pair.found));
     let reported = reported.map(|pair| pair.found.clone());
     let mut found = told(object, wanted)
         .or(reported)
@@ -85,7 +86,7 @@ fn pair(object: &Verification, wanted: &Wanted, inputs: &Inputs) -> VerifiedPair
             .or(inputs.store_problem(&wanted.unit));
     }
     VerifiedPair {
-        store: wanted.store.clone(),
+        store: wanted.store.to_string(),
         unit: wanted.unit.to_string(),
         found,
     }
@@ -123,40 +124,46 @@ fn listed(words: impl Iterator<Item = String>) -> String {
 /// How it ends, once all is compared.
 fn end(status: &mut VerificationStatus) -> Readiness {
     let of = |state| status.pairs.iter().filter(move |pair| pair.found.state == state);
-    let rows = status.rows.unwrap_or_default();
-    let (outcome, reason, message) = if status.pairs.is_empty() {
-        let message = "there is nothing to compare: no unit holds rows that another one owns".to_owned();
-        ("Refused", "NothingToCompare", message)
-    } else if of(PairState::Differs).next().is_some() {
-        let words = |pair: &VerifiedPair| {
-            let slots = pair.found.differing.as_deref().unwrap_or_default();
-            let rows = match pair.found.examples.as_slice() {
-                [] => String::new(),
-                some => format!(" ({})", some.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ")),
+    let found = status.pairs.iter().filter_map(|pair| found(pair.found.state));
+    let (outcome, reason, message) = match verification::end(found) {
+        None => {
+            let message = "there is nothing to compare: no unit holds rows that another one owns".to_owned();
+            ("Refused", "NothingToCompare", message)
+        }
+        Some(Found::Differs) => {
+            let words = |pair: &VerifiedPair| {
+                let slots = pair.found.differing.as_deref().unwrap_or_default();
+                let rows = match pair.found.examples.as_slice() {
+                    [] => String::new(),
+                    some => format!(" ({})", some.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ")),
+                };
+                format!("{} in slots {slots}{rows}", name(pair))
             };
-            format!("{} in slots {slots}{rows}", name(pair))
-        };
-        let message = format!(
-            "rows differ: {}; look at them, and replace them by the owners' with a Verification of repair FromOwner",
-            listed(of(PairState::Differs).map(words))
-        );
-        ("Failed", "RowsDiffer", message)
-    } else if of(PairState::Repaired).next().is_some() {
-        let words = |pair: &VerifiedPair| {
-            let what = pair.found.message.as_deref().unwrap_or_default();
-            format!("{}: {what}", name(pair))
-        };
-        let message = format!(
-            "rows differed, and are the owners' now: {}",
-            listed(of(PairState::Repaired).map(words))
-        );
-        ("Succeeded", "Repaired", message)
-    } else {
-        (
-            "Succeeded",
-            "Equal",
-            format!("all {rows} rows that were compared are equal"),
-        )
+            let message = format!(
+                "rows differ: {}; look at them, and replace them by the owners' with a Verification of repair FromOwner",
+                listed(of(PairState::Differs).map(words))
+            );
+            ("Failed", "RowsDiffer", message)
+        }
+        Some(Found::Repaired) => {
+            let words = |pair: &VerifiedPair| {
+                let what = pair.found.message.as_deref().unwrap_or_default();
+                format!("{}: {what}", name(pair))
+            };
+            let message = format!(
+                "rows differed, and are the owners' now: {}",
+                listed(of(PairState::Repaired).map(words))
+            );
+            ("Succeeded", "Repaired", message)
+        }
+        Some(Found::Equal) => {
+            let rows = status.rows.unwrap_or_default();
+            (
+                "Succeeded",
+                "Equal",
+                format!("all {rows} rows that were compared are equal"),
+            )
+        }
     };
     status.outcome = Some(outcome.to_owned());
     status.reason = Some(reason.to_owned());
@@ -164,5 +171,15 @@ fn end(status: &mut VerificationStatus) -> Readiness {
     match outcome {
         "Succeeded" => Readiness::Ready { reason, message },
         _ => Readiness::Stalled { reason, message },
+    }
+}
+
+/// What a comparison has found, once it has ended.
+fn found(state: PairState) -> Option<Found> {
+    match state {
+        PairState::Comparing | PairState::Repairing => None,
+        PairState::Equal => Some(Found::Equal),
+        PairState::Repaired => Some(Found::Repaired),
+        PairState::Differs => Some(Found::Differs),
     }
 }
