@@ -5,8 +5,10 @@
 
 mod answers;
 mod copies;
+mod handed_on;
 mod identity;
 mod keeper;
+mod lacking;
 mod links;
 mod returning;
 mod verify;
