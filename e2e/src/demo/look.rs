@@ -77,7 +77,8 @@ pub fn around(dir: &Path, install: &Install) -> Result<()> {
     let program = std::env::current_exe().unwrap_or_else(|_| "demo".into());
     let demo = format!("{} --dir {}", program.display(), dir.display());
     println!("  {demo} kill north");
-    println!("  kubectl multiactive failover --region north -A --max-data-loss 1m");
+    let failover = "kubectl multiactive failover --region north -A --max-data-loss 10m";
+    println!("  {failover:<66}{}", comment("asks for your word that north is off"));
     println!("  {demo} start north");
     println!("\n  {:<66}{}", down_command(dir), comment("remove all of it"));
     Ok(())

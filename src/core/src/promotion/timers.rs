@@ -16,6 +16,13 @@ pub(super) const SETTLE: SignedDuration = SignedDuration::from_secs(30);
 /// are published for them: a round through the record more, while writes are held.
 pub(super) const FOLLOWING: SignedDuration = SignedDuration::from_millis(500);
 
+/// A time as a person reads it: in tenths of a second, and never less than it is.
+pub(super) fn told(time: SignedDuration) -> SignedDuration {
+    const TENTH: i128 = 100_000_000;
+    let tenths = (time.as_nanos() + TENTH - 1).div_euclid(TENTH);
+    SignedDuration::from_millis(i64::try_from(tenths).unwrap_or(i64::MAX).saturating_mul(100))
+}
+
 /// Whether `budget` has passed since `since`; an unknown start has not passed.
 pub(super) fn overdue(since: Option<Timestamp>, budget: SignedDuration, now: Timestamp) -> bool {
     since.is_some_and(|since| now.duration_since(since) >= budget)
@@ -50,4 +57,22 @@ pub fn wake_at(op: &Operation, seen: &Seen, now: Timestamp) -> Option<Timestamp>
         Step::Commit | Step::Open => [None; 3],
     };
     at.into_iter().flatten().filter(|at| *at > now).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_in_tenths_and_never_less_than_it_is() {
+        for (nanos, want) in [
+            (0, "0s"),
+            (1, "100ms"),
+            (2_483_780_347, "2s 500ms"),
+            (4_000_000_000, "4s"),
+            (60_749_796_368, "1m 800ms"),
+        ] {
+            assert_eq!(format!("{:#}", told(SignedDuration::from_nanos(nanos))), want);
+        }
+    }
 }

@@ -16,7 +16,7 @@ use crate::promotion::drain::excused;
 use crate::promotion::next::{Evidence, Move, aborted};
 use crate::promotion::operation::{Operation, Step};
 use crate::promotion::seen::Seen;
-use crate::promotion::timers::overdue;
+use crate::promotion::timers::{overdue, told};
 use crate::promotion::wait::WaitFor;
 use jiff::Timestamp;
 
@@ -165,7 +165,7 @@ fn gate(
     let within = bound.is_some_and(|bound| bound <= failover.max_data_loss) && given_up.is_empty();
     let accepted = accepted(failover, &op.target, seen, now).filter(|_| !within);
     if !within && accepted.is_none() {
-        let known = bound.map_or_else(|| "unknown".to_owned(), |bound| format!("up to {bound:#}"));
+        let known = bound.map_or_else(|| "unknown".to_owned(), |bound| format!("up to {:#}", told(bound)));
         let limit = failover.max_data_loss;
         let why = match given_up.first() {
             Some(unit) => format!(

@@ -8,7 +8,7 @@ use crate::promotion::decision::{DecisionKind, find};
 use crate::promotion::next::{Evidence, Move, aborted, enter_with};
 use crate::promotion::operation::{Operation, Step};
 use crate::promotion::seen::{MemberSeen, Reach, Seen};
-use crate::promotion::timers::{FOLLOWING, overdue};
+use crate::promotion::timers::{FOLLOWING, overdue, told};
 use crate::promotion::wait::WaitFor;
 use jiff::{SignedDuration, Timestamp};
 
@@ -122,10 +122,7 @@ fn unproven(
         (Err(why), _) if waited(ANSWER) => confirm(format!("{lost} does not answer, and {why}")),
         (Err(_), _) => Move::Wait(WaitFor::Fence(lost.to_string())),
         (Ok(()), LeaseEnd::In(left)) => {
-            // Tenths of a second are what a person reads.
-            let tenths = i64::try_from((left.as_millis() + 99) / 100).unwrap_or(i64::MAX);
-            let left = SignedDuration::from_millis(tenths.saturating_mul(100));
-            Move::Wait(WaitFor::Lease(format!("{lost} is sealed and over in {left:#}")))
+            Move::Wait(WaitFor::Lease(format!("{lost} is sealed and over in {:#}", told(left))))
         }
         (Ok(()), LeaseEnd::Unknown) if waited(UNTOLD) => {
             confirm(format!("nobody can tell when the write lease of {lost} is over"))
