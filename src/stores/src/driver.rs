@@ -360,7 +360,7 @@ pub trait Driver: Send + Sync {
     /// Where this server does not answer.
     fn went_back(&self, peers: &[Peer]) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
 
-    /// Writes this member's heartbeat. It makes traffic: only while somebody asks for the lag.
+    /// Writes this member's heartbeat: with each renewal of the write lease, and more often while somebody asks for the lag.
     ///
     /// # Errors
     ///

@@ -127,6 +127,11 @@ impl Databases {
                 Ok(taken) => {
                     database.trouble = None;
                     database.taken |= taken;
+                    if taken && !database.target.peers.is_empty() {
+                        // The position that the renewal carries was read before this row: who has it has passed that, also
+                        // where nobody writes. It holds up nothing, and without it only less is known if the unit is lost.
+                        let _ = tokio::time::timeout(limit, database.driver.beat()).await;
+                    }
                     taken || !matches!(act, Act::Extend { .. })
                 }
                 Err(error) => {

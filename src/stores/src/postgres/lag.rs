@@ -1,4 +1,5 @@
-//! Heartbeats: each unit writes its own row of the marker table while somebody asks for the lag, and reads the others'.
+//! Heartbeats: each unit writes its own row of the marker table with each renewal of its write lease, more often while somebody
+//! asks for the lag, and reads the others'.
 //!
 //! The age is the difference of two servers' clocks, so it is as good as they agree; nothing that keeps rows safe
 //! depends on it.
@@ -11,10 +12,8 @@ use std::time::Duration;
 
 pub(super) async fn beat(pg: &Postgres) -> Result<(), Error> {
     let session = pg.server.session().await?;
-    let sql = "INSERT INTO multiactive.marker (unit, at) VALUES ($1, clock_timestamp())
-               ON CONFLICT (unit) DO UPDATE SET at = clock_timestamp()";
     session
-        .change("writing the heartbeat", sql, &[&pg.spec.unit.as_str()])
+        .rows("writing the heartbeat", "SELECT multiactive.beat()", &[])
         .await?;
     session.keep();
     Ok(())

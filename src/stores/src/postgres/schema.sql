@@ -66,6 +66,33 @@ CREATE TABLE IF NOT EXISTS multiactive.marker (
     at    timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- The heartbeat. A row that is changed reaches nobody who has it not, such as a member that joined later: so it is taken away
+-- and put back.
+CREATE OR REPLACE FUNCTION multiactive.beat() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $beat$
+DECLARE
+    was multiactive.marker;
+BEGIN
+    PERFORM pg_advisory_xact_lock(27969, 1005);
+    DELETE FROM multiactive.marker m USING multiactive.store s WHERE m.unit = s.unit RETURNING m.* INTO was;
+    INSERT INTO multiactive.marker (unit, op, term, epoch, at)
+    SELECT s.unit, was.op, was.term, was.epoch, clock_timestamp() FROM multiactive.store s;
+END
+$beat$;
+
+-- Runs in the worker that applies a link: a unit whose database was made anew begins anew, and its old row is in the way.
+CREATE OR REPLACE FUNCTION multiactive.take_marker() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $take_marker$
+BEGIN
+    DELETE FROM multiactive.marker m WHERE m.unit = NEW.unit;
+    RETURN NEW;
+END
+$take_marker$;
+
+CREATE OR REPLACE TRIGGER take_marker BEFORE INSERT ON multiactive.marker
+FOR EACH ROW EXECUTE FUNCTION multiactive.take_marker();
+ALTER TABLE multiactive.marker ENABLE REPLICA TRIGGER take_marker;
+
 -- Published: the position vector of each fence that was made for an operation; a repeated call gets the same answer. The
 -- row stands in its unit's log after every write that the fence let pass. So a replica that has applied it has applied
 -- all of those, and knows from it what else to wait for.
