@@ -179,17 +179,23 @@ impl Install {
     ///
     /// Where kubectl fails; the text is what it said.
     pub async fn shop(&self) -> Result<String> {
-        let folder = self.manifests()?;
+        let folder = self.moved("examples/shop/hub")?;
         self.kubectl(self.hub()?, &["apply", "-k", path(&folder)?]).await
     }
 
-    /// The folder of the shop's manifests, rewritten where this is not the examples' network.
-    fn manifests(&self) -> Result<PathBuf> {
-        let examples = root().join("examples/shop/hub");
+    /// A folder of the examples' manifests, rewritten where this is not the examples' network.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read, or what is rewritten cannot be kept.
+    pub fn moved(&self, folder: &str) -> Result<PathBuf> {
+        let examples = root().join(folder);
         if self.network.0 == 0 {
             return Ok(examples);
         }
-        let folder = self.scratch.join("hub");
+        let folder = self
+            .scratch
+            .join(examples.file_name().context("a folder without a name")?);
         std::fs::create_dir_all(&folder)?;
         for file in std::fs::read_dir(&examples)? {
             let file = file?;

@@ -4,6 +4,7 @@
 //! [`kube_ext`] waits for objects, [`http`] sends requests, [`demo`] tells the story.
 
 pub mod bench;
+pub mod catalog;
 pub mod databases;
 pub mod demo;
 pub mod http;

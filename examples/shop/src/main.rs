@@ -39,6 +39,9 @@ struct Serve {
     /// The database's name.
     #[arg(long, env = "DB_NAME", default_value = "shop")]
     db_name: String,
+    /// The name of the catalog's database, on the same server; nothing is connected before the first request for it.
+    #[arg(long, env = "CATALOG_DB_NAME", default_value = "catalog")]
+    catalog_db_name: String,
     /// The user.
     #[arg(long, env = "DB_USERNAME")]
     db_username: String,
@@ -108,7 +111,11 @@ async fn serve(args: Serve) -> Result<()> {
         .password(&args.db_password)
         .connect_timeout(Duration::from_secs(2));
     config.application_name("shop");
-    let service = Service::new(args.unit, Database::new(config, args.db_connections));
+    let mut catalog = config.clone();
+    catalog.dbname(&args.catalog_db_name);
+    let databases = [config, catalog].map(|config| Database::new(config, args.db_connections));
+    let [orders, catalog] = databases;
+    let service = Service::new(args.unit, orders, catalog);
     service.listen(args.listen, until_told()?).await
 }
 

@@ -1,5 +1,6 @@
 //! The product: an order is one row, named by its number and its user, and knows the user's order before it.
 
+use crate::catalog;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -55,7 +56,7 @@ impl Database {
         }
     }
 
-    async fn client(&self) -> Result<Client, tokio_postgres::Error> {
+    pub(crate) async fn client(&self) -> Result<Client, tokio_postgres::Error> {
         while let Some(client) = self.idle.lock().await.pop() {
             if !client.is_closed() {
                 return Ok(client);
@@ -68,6 +69,11 @@ impl Database {
             }
         });
         Ok(client)
+    }
+
+    /// Keeps a connection that is of use again.
+    pub(crate) async fn give_back(&self, client: Client) {
+        self.idle.lock().await.push(client);
     }
 
     /// Takes an order, or finds it where it was taken before: a client may send it again when it heard nothing.
@@ -94,7 +100,7 @@ impl Database {
             )
             .await?;
         transaction.commit().await?;
-        self.idle.lock().await.push(client);
+        self.give_back(client).await;
         if written == 1 {
             Ok((order, true))
         } else {
@@ -111,7 +117,7 @@ impl Database {
         let row = client
             .query_opt("SELECT id, user_id, seq, prev, unit FROM orders WHERE id = $1", &[&id])
             .await?;
-        self.idle.lock().await.push(client);
+        self.give_back(client).await;
         Ok(row.map(|row| Order {
             id: row.get(0),
             user: row.get(1),
@@ -126,12 +132,17 @@ impl Database {
 pub struct Service {
     unit: String,
     database: Database,
+    catalog: Database,
 }
 
 impl Service {
-    /// The product of `unit` on `database`.
-    pub fn new(unit: String, database: Database) -> Self {
-        Self { unit, database }
+    /// The product of `unit`: orders in one database, the catalog in another.
+    pub fn new(unit: String, database: Database, catalog: Database) -> Self {
+        Self {
+            unit,
+            database,
+            catalog,
+        }
     }
 
     /// Serves until `token` is cancelled, then ends what is under way.
@@ -170,6 +181,16 @@ impl Service {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         let id = path.strip_prefix("/orders/").map(str::to_owned);
+        if let Some(sku) = path.strip_prefix("/catalog/") {
+            return match *request.method() {
+                Method::GET => self.item(sku).await,
+                Method::PUT => self.change(sku).await,
+                _ => reply(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    &serde_json::json!({"reason": "NoSuchMethod", "expected": "GET or PUT"}),
+                ),
+            };
+        }
         match (request.method(), id) {
             (&Method::GET, None) if path == "/healthz" => self.health().await,
             (&Method::GET, Some(id)) => self.show(&id).await,
@@ -203,6 +224,23 @@ impl Service {
                 StatusCode::NOT_FOUND,
                 &serde_json::json!({"reason": "NoSuchOrder", "unit": self.unit}),
             ),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    async fn item(&self, sku: &str) -> Response<Full<Bytes>> {
+        match catalog::find(&self.catalog, sku).await {
+            Ok(item) => reply(
+                StatusCode::OK,
+                &serde_json::json!({"item": item, "answeredBy": self.unit}),
+            ),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    async fn change(&self, sku: &str) -> Response<Full<Bytes>> {
+        match catalog::change(&self.catalog, sku, &self.unit).await {
+            Ok(item) => reply(StatusCode::OK, &item),
             Err(error) => self.failed(&error),
         }
     }

@@ -4,6 +4,8 @@ use crate::schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use kube::KubeSchema;
+use kube::ResourceExt;
+use multiactive_core::ids::KeyspaceName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,13 +24,16 @@ use serde::{Deserialize, Serialize};
         .message("metadata.name must be a DNS label: at most 63 characters, without dots"),
     validation = Rule::new("self.spec.topology == oldSelf.spec.topology")
         .message("topology is immutable"),
-    validation = Rule::new("self.spec.keyspace == oldSelf.spec.keyspace")
+    validation = Rule::new("has(self.spec.keyspace) == has(oldSelf.spec.keyspace) && (!has(self.spec.keyspace) || self.spec.keyspace == oldSelf.spec.keyspace)")
         .message("keyspace is immutable: the fences apply it"),
     validation = Rule::new("self.spec.engine == oldSelf.spec.engine")
         .message("engine is immutable"),
     printcolumn(name = "TOPOLOGY", type_ = "string", json_path = ".spec.topology"),
     printcolumn(name = "ENGINE", type_ = "string", json_path = ".spec.engine.type"),
     printcolumn(name = "KEYSPACE", type_ = "string", json_path = ".spec.keyspace"),
+    printcolumn(name = "HOME", type_ = "string", json_path = ".spec.singleWriter.homeUnit"),
+    printcolumn(name = "WRITER", type_ = "string", json_path = ".status.writer.unit"),
+    printcolumn(name = "STATE", type_ = "string", json_path = ".status.writer.state"),
     printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "MESSAGE", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
@@ -38,23 +43,48 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("oldSelf.tables.all(o, self.tables.exists(n, n == o))")
         .message("tables can be added, never changed or taken away: fences, links and their slots depend on them"),
     validation = Rule::new("self.tables.all(t, t.name.contains('.') || !self.tables.exists(o, o.name == 'public.' + t.name))")
-        .message("a table must not be named twice: a name without a schema is in public")
+        .message("a table must not be named twice: a name without a schema is in public"),
+    validation = Rule::new("(self.topology == 'Sharded') == has(self.keyspace)")
+        .message("keyspace is given exactly for topology Sharded"),
+    validation = Rule::new("(self.topology == 'SingleWriter') == has(self.singleWriter)")
+        .message("singleWriter is given exactly for topology SingleWriter"),
+    validation = Rule::new("self.tables.all(t, (self.topology == 'Sharded') == has(t.shardKey))")
+        .message("shardKey is given exactly for topology Sharded: a store with a single writer is not divided"),
+    validation = Rule::new("!has(self.singleWriter) || self.members.exists(m, m.unit == self.singleWriter.homeUnit)")
+        .message("members has no database in singleWriter.homeUnit"),
+    validation = Rule::new("!has(self.singleWriter) || !has(self.singleWriter.failoverUnits) || self.singleWriter.failoverUnits.all(u, self.members.exists(m, m.unit == u))")
+        .message("members has no database in one of singleWriter.failoverUnits")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DataStoreSpec {
     /// Who writes.
     pub topology: Topology,
-    /// The Keyspace by which its tables are sharded.
+    /// For `Sharded`: the Keyspace by which its tables are sharded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::label")]
-    pub keyspace: String,
+    pub keyspace: Option<String>,
+    /// For `SingleWriter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub single_writer: Option<SingleWriter>,
     /// The database engine.
     pub engine: Engine,
-    /// The sharded tables; they are fenced by slot and replicated. They can be added, never changed or taken away.
+    /// The tables that are fenced and replicated. They can be added, never changed or taken away.
     #[schemars(schema_with = "schema::some_named::<Table>")]
     pub tables: Vec<Table>,
-    /// One database in each unit. A member that is taken away stays in force while its unit owns slots of the keyspace.
+    /// One database in each unit. A member that is taken away stays in force while its unit owns slots of the keyspace, or
+    /// is the writer.
     #[schemars(schema_with = "schema::some_by_unit::<StoreMember>")]
     pub members: Vec<StoreMember>,
+}
+
+impl DataStore {
+    /// The keyspace whose slots it is fenced by: the declared one, or that of its single writer, which has one slot.
+    pub fn keyspace_name(&self) -> KeyspaceName {
+        match &self.spec.keyspace {
+            Some(declared) => declared.as_str().into(),
+            None => KeyspaceName::of_writer(&self.name_any().into()),
+        }
+    }
 }
 
 /// Who writes to a store.
@@ -62,6 +92,48 @@ pub struct DataStoreSpec {
 pub enum Topology {
     /// Each unit writes the slots that it owns.
     Sharded,
+    /// One unit writes, the others read or stand by.
+    SingleWriter,
+}
+
+/// Who writes to a store that one unit writes, and how requests get there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("!has(self.failoverUnits) || !(self.homeUnit in self.failoverUnits)")
+        .message("homeUnit must not be among failoverUnits"),
+    validation = Rule::new("!has(self.failoverUnits) || self.failoverUnits.all(u, self.failoverUnits.exists_one(x, x == u))")
+        .message("failoverUnits must not name a unit twice")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SingleWriter {
+    /// The unit that Git prefers as the writer; it becomes the first one. Editing it moves nothing.
+    #[schemars(schema_with = "schema::label")]
+    pub home_unit: String,
+    /// Who may become the writer when it is lost, best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::failover_units")]
+    pub failover_units: Vec<String>,
+    /// Which requests belong to the store: the longest matching prefix of the path wins. Writes go to the writer's unit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::by_prefix::<crate::keyspace::Route>")]
+    pub routes: Vec<crate::keyspace::Route>,
+    /// Where reads of these routes go.
+    #[serde(default = "default_reads")]
+    pub reads: Reads,
+}
+
+/// Where reads of a store with a single writer go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Reads {
+    /// To the unit that they came to, where it has a member and its role is not Standby, else to the writer's unit.
+    Local,
+    /// To the writer's unit.
+    Writer,
+}
+
+/// The default of `spec.singleWriter.reads`.
+pub fn default_reads() -> Reads {
+    Reads::Local
 }
 
 /// A database engine.
@@ -97,16 +169,17 @@ pub struct PostgreSqlEngine {
     pub database: String,
 }
 
-/// A sharded table.
+/// A table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Table {
     /// Its name, with or without a schema; without one it is in public.
     #[schemars(schema_with = "schema::table")]
     pub name: String,
-    /// The column whose text is the key.
+    /// For `Sharded`: the column whose text is the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::column")]
-    pub shard_key: String,
+    pub shard_key: Option<String>,
 }
 
 /// The database of one unit.
@@ -137,10 +210,32 @@ pub struct DataStoreStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// For `SingleWriter`: who writes now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<WriterStatus>,
     /// One entry for each member.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::by_unit::<StoreMemberStatus>")]
     pub members: Vec<StoreMemberStatus>,
+}
+
+/// Who writes to a store with a single writer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WriterStatus {
+    /// The unit; absent while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label")]
+    pub unit: Option<String>,
+    /// Unowned, Serving, Held, Fenced or Opening.
+    #[schemars(schema_with = "schema::word")]
+    pub state: String,
+    /// The term and epoch of its last change, such as 1.41.
+    #[schemars(schema_with = "schema::epoch")]
+    pub epoch: String,
+    /// Whether it is another unit than the home unit.
+    #[serde(default)]
+    pub away: bool,
 }
 
 /// What is known of a member's database.

@@ -18,7 +18,7 @@ pub struct Decision {
     /// What is decided.
     #[serde(rename = "type")]
     pub kind: DecisionType,
-    /// What it is said of: a unit, or a ShardRange. For every type but Abort.
+    /// What it is said of: a unit, a ShardRange, or, with `.writer` behind its name, a store with a single writer. For every type but Abort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::object_name")]
     pub target: Option<String>,

@@ -228,7 +228,7 @@ pub struct PlacedSlots {
     #[schemars(schema_with = "schema::object_name")]
     pub range: Option<String>,
     /// Their keyspace.
-    #[schemars(schema_with = "schema::label")]
+    #[schemars(schema_with = "schema::keyspace")]
     pub keyspace: String,
     /// The slots, such as 0-511.
     #[schemars(schema_with = "schema::slots")]

@@ -80,7 +80,9 @@ pub fn default_verify() -> VerifyMode {
     validation = Rule::new("(self.type == 'Slots') == has(self.slots)")
         .message("slots is given exactly for type Slots"),
     validation = Rule::new("(self.type == 'Unit') == has(self.unit)")
-        .message("unit is given exactly for type Unit")
+        .message("unit is given exactly for type Unit"),
+    validation = Rule::new("(self.type == 'DataStore') == has(self.dataStore)")
+        .message("dataStore is given exactly for type DataStore")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Selection {
@@ -98,6 +100,10 @@ pub struct Selection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::label")]
     pub unit: Option<String>,
+    /// For `DataStore`: the store whose single writer moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label")]
+    pub data_store: Option<String>,
 }
 
 /// The ways to choose slots.
@@ -109,6 +115,8 @@ pub enum SelectionType {
     Slots,
     /// All that a unit owns.
     Unit,
+    /// The writer of a store with topology SingleWriter.
+    DataStore,
 }
 
 /// Slots by number.

@@ -43,6 +43,10 @@ pub struct RoutingTableSpec {
     #[serde(default)]
     #[schemars(schema_with = "schema::many_named::<TableKeyspace>")]
     pub keyspaces: Vec<TableKeyspace>,
+    /// The owners of the stores with a single writer, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::by_store::<TableWriter>")]
+    pub writers: Vec<TableWriter>,
     /// Operations that run: enough to finish or abort each one without its object.
     #[serde(default)]
     #[schemars(schema_with = "schema::by_uid::<TableOperation>")]
@@ -133,12 +137,49 @@ pub struct TableKeyspace {
     pub spans: String,
 }
 
+/// The owner of a store with a single writer. In operations it is slot 0 of the keyspace that has the store's name and
+/// `.writer` behind it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TableWriter {
+    /// The DataStore.
+    #[schemars(schema_with = "schema::label")]
+    pub store: String,
+    /// The unit that writes; absent exactly where the state is Unowned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label")]
+    pub owner: Option<String>,
+    /// What the owner may do.
+    pub state: WriterState,
+    /// The term of the last change of owner or state.
+    #[schemars(schema_with = "schema::term")]
+    pub term: i64,
+    /// The epoch of that change.
+    #[schemars(schema_with = "schema::grows")]
+    pub epoch: i64,
+}
+
+/// What the owner of a store with a single writer may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WriterState {
+    /// Nobody is: there was never one.
+    Unowned,
+    /// It reads and writes.
+    Serving,
+    /// Its routers hold new writes.
+    Held,
+    /// Its database refuses writes.
+    Fenced,
+    /// It is new: its database is about to take writes.
+    Opening,
+}
+
 /// Slots that leave a unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TableMove {
     /// Their keyspace.
-    #[schemars(schema_with = "schema::label")]
+    #[schemars(schema_with = "schema::keyspace")]
     pub keyspace: String,
     /// The unit that owned them when the operation began.
     #[schemars(schema_with = "schema::label")]
@@ -165,7 +206,7 @@ pub struct TableStore {
     #[schemars(schema_with = "schema::label")]
     pub name: String,
     /// Its keyspace.
-    #[schemars(schema_with = "schema::label")]
+    #[schemars(schema_with = "schema::keyspace")]
     pub keyspace: String,
     /// The units that hold it, sorted.
     #[schemars(schema_with = "schema::labels")]

@@ -21,6 +21,9 @@ macro_rules! texts {
 texts! {
     /// The name of a unit, a keyspace, a cluster: a DNS-1123 label.
     label {"minLength": 1, "maxLength": 63, "pattern": LABEL_PATTERN}
+    /// The name of a keyspace in the record and in reports: that of a Keyspace, or of a store with a single writer, behind
+    /// which stands `.writer`.
+    keyspace {"minLength": 1, "maxLength": 70, "pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.writer)?$"}
     /// The name of any object: a DNS-1123 subdomain.
     object_name {"minLength": 1, "maxLength": 253, "pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"}
     /// A key of a Secret's data.
@@ -269,6 +272,8 @@ lists! {
     some_named 1 ..= 64 ["name"]
     /// Up to 256 things with a name.
     many_named 0 ..= 256 ["name"]
+    /// Up to 256 things, one a store.
+    by_store 0 ..= 256 ["store"]
     /// One thing a unit, up to 64.
     by_unit 0 ..= 64 ["unit"]
     /// 1 to 64 things, one a unit.

@@ -45,6 +45,10 @@ pub struct UnitAssignmentSpec {
     #[serde(default)]
     #[schemars(schema_with = "schema::many_named::<AssignedKeyspace>")]
     pub keyspaces: Vec<AssignedKeyspace>,
+    /// The stores with a single writer, for routers: whether they have a member here or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::by_store::<AssignedWriter>")]
+    pub writers: Vec<AssignedWriter>,
     /// The stores that have a member in this unit.
     #[serde(default)]
     #[schemars(schema_with = "schema::named::<AssignedStore>")]
@@ -116,6 +120,21 @@ pub struct AssignedKeyspace {
     pub spec: crate::keyspace::KeyspaceSpec,
 }
 
+/// A store with a single writer, as routers need it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AssignedWriter {
+    /// The DataStore.
+    #[schemars(schema_with = "schema::label")]
+    pub store: String,
+    /// Its routes.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::by_prefix::<crate::keyspace::Route>")]
+    pub routes: Vec<crate::keyspace::Route>,
+    /// Where reads that come to this unit go.
+    pub reads: crate::data_store::Reads,
+}
+
 /// A store as the agent drives it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -124,11 +143,15 @@ pub struct AssignedStore {
     #[schemars(schema_with = "schema::label")]
     pub name: String,
     /// Its keyspace.
-    #[schemars(schema_with = "schema::label")]
+    #[schemars(schema_with = "schema::keyspace")]
     pub keyspace: String,
+    /// Where one unit writes it: who that is by Git's wish. The agent does not use it; it is kept here so that a store whose
+    /// object is gone stays in force as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub single_writer: Option<crate::data_store::SingleWriter>,
     /// Its engine.
     pub engine: crate::data_store::Engine,
-    /// Its sharded tables.
+    /// Its tables.
     #[schemars(schema_with = "schema::some_named::<crate::data_store::Table>")]
     pub tables: Vec<crate::data_store::Table>,
     /// The member in this unit.

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use multiactive_api::convert;
 use multiactive_api::{FailoverSpec, KeyspaceSpec, PromotionSpec, RoutingTableSpec};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::UnitName;
+use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::key::Given;
 use multiactive_core::keyspace::Keyspace;
 use multiactive_core::promotion::{
@@ -41,6 +41,14 @@ fn table() -> RoutingTable {
         SpanState::Serving,
         Epoch::new(1, 12),
     );
+    let mut catalog = KeyspaceTable::unowned(KeyspaceName::of_writer(&"catalog".into()), 1);
+    catalog.definition = Some(Keyspace::single_writer().definition());
+    let mut prices = KeyspaceTable {
+        name: KeyspaceName::of_writer(&"prices".into()),
+        ..catalog.clone()
+    };
+    let only = SlotSet::range(0, 0);
+    prices.set(&only, Some(&north), SpanState::Opening, Epoch::new(2, 40));
     let history = vec![
         StepRecord {
             step: Step::Check,
@@ -80,7 +88,8 @@ fn table() -> RoutingTable {
                 router: router("north"),
             },
         ],
-        keyspaces: vec![users],
+        // By name, as the table keeps them.
+        keyspaces: vec![catalog, prices, users],
         operations: vec![Operation {
             kind: OperationKind::Promotion,
             uid: "uid-1".into(),
@@ -280,6 +289,10 @@ fn a_stored_table_that_does_not_fit_is_an_error_that_names_the_field() {
         ("/term", json!(-1), "spec.term"),
         ("/epoch", json!(-1), "spec.epoch"),
         ("/keyspaces/0/slots", json!(-1), "spec.keyspaces[0].slots"),
+        ("/writers/0/owner", json!("north-1"), "spec.writers[0].owner"),
+        ("/writers/1/owner", Value::Null, "spec.writers[1].owner"),
+        ("/writers/1/owner", json!("nobody-1"), "spec.writers[1].owner"),
+        ("/writers/1/epoch", json!(-1), "spec.writers[1].epoch"),
         ("/keyspaces/0/spans", json!("1024x"), "spec.keyspaces[0].spans"),
         (
             "/operations/0/moves/0/slots",
@@ -299,11 +312,26 @@ fn a_stored_table_that_does_not_fit_is_an_error_that_names_the_field() {
         ("/finished/0/at", json!(""), "spec.finished[0].at"),
     ] {
         let mut json = good.clone();
-        *json.pointer_mut(pointer).unwrap() = bad;
+        // The last name may be one that is left out where there is nothing to say.
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        json.pointer_mut(parent).unwrap()[name] = bad;
         let stored: RoutingTableSpec = serde_json::from_value(json).unwrap();
         let error = RoutingTable::try_from(&stored).unwrap_err();
         assert_eq!(error.field, field, "{error}");
     }
+}
+
+#[test]
+fn the_writer_of_a_store_is_stored_by_name_and_not_as_slots() {
+    let stored = RoutingTableSpec::try_from(&table()).unwrap();
+    assert_eq!(stored.keyspaces.len(), 1);
+    assert_eq!(
+        serde_json::to_value(&stored.writers).unwrap(),
+        json!([
+            {"store": "catalog", "state": "Unowned", "term": 0, "epoch": 0},
+            {"store": "prices", "owner": "north-1", "state": "Opening", "term": 2, "epoch": 40},
+        ])
+    );
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Function {
     /// CRC-32 (IEEE 802.3, as in zlib) of the key's bytes, modulo the number of slots.
     Crc32,
+    /// Every key is in slot 0, the only one of a store with a single writer.
+    SingleWriter,
 }
 
 impl Function {
@@ -20,6 +22,7 @@ impl Function {
     pub fn slot(self, key: &[u8], slots: u32) -> Slot {
         let hash = match self {
             Self::Crc32 => crc32fast::hash(key),
+            Self::SingleWriter => 0,
         };
         // A keyspace never has 0 slots; a division by zero must not take a router down if one is declared all the same.
         Slot::try_from(hash % slots.max(1)).unwrap_or(Slot::MAX)
@@ -30,6 +33,7 @@ impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Crc32 => f.write_str("Crc32"),
+            Self::SingleWriter => f.write_str("SingleWriter"),
         }
     }
 }

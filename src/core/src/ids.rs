@@ -50,6 +50,21 @@ name!(
     OperationUid
 );
 
+/// What stands behind a store's name in that of the keyspace of its writer. Names of Keyspaces have no dot.
+const WRITER: &str = ".writer";
+
+impl KeyspaceName {
+    /// The keyspace of a store with a single writer: one slot, and whoever owns it writes.
+    pub fn of_writer(store: &StoreName) -> Self {
+        Self(format!("{store}{WRITER}"))
+    }
+
+    /// The store whose writer this is about; `None` for a Keyspace that somebody declared.
+    pub fn writer_of(&self) -> Option<StoreName> {
+        self.0.strip_suffix(WRITER).map(StoreName::from)
+    }
+}
+
 impl OperationUid {
     /// The uid of the operation number `number` of this object, which has several. A short number, not the name of a
     /// target: a target may change, and databases and objects keep this text.

@@ -84,6 +84,15 @@ impl Keyspace {
         })
     }
 
+    /// That of a store with a single writer: one slot, for whatever key.
+    pub fn single_writer() -> Self {
+        Self {
+            slots: 1,
+            function: Function::SingleWriter,
+            overrides: HashMap::new(),
+        }
+    }
+
     /// The slot of a key.
     pub fn slot_of(&self, key: &str) -> Slot {
         // Most keyspaces have no override: they pay for the function alone.

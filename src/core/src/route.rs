@@ -24,6 +24,9 @@ pub struct Asked {
     pub write: bool,
     /// Who sent it.
     pub origin: Origin,
+    /// Whether a read may be answered by the unit that it came to, whoever owns the slot: by a store with a single writer that
+    /// has a member there, not too far behind.
+    pub reads_here: bool,
 }
 
 /// What a router knows of its unit's agent.
@@ -89,6 +92,10 @@ pub fn decide<'e>(unit: &UnitName, table: Epoch, entry: &'e Entry, asked: Asked,
         Origin::Router { .. } => true,
         Origin::Client => false,
     };
+    // Also before there is a writer, and while it moves. What another router sends on is for the owner.
+    if asked.reads_here && !asked.write && !from_router {
+        return Decision::Serve;
+    }
     let Some(owner) = &entry.owner else {
         return Decision::Unowned;
     };
@@ -136,7 +143,11 @@ mod tests {
     }
 
     fn ask(write: bool, origin: Origin) -> Asked {
-        Asked { write, origin }
+        Asked {
+            write,
+            origin,
+            reads_here: false,
+        }
     }
 
     #[test]
@@ -194,6 +205,37 @@ mod tests {
             ] {
                 let got = decide(&US.into(), Epoch::new(1, 12), &entry, ask(write, origin), APPLIED);
                 assert_eq!(got, want, "{owner:?} {state:?} write {write} from {origin:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn reads_that_may_be_answered_here_are_and_nothing_else_changes() {
+        let router = Origin::Router {
+            epoch: Epoch::new(1, 10),
+        };
+        for owner in [None, Some(US), Some(OTHER)] {
+            for state in [
+                SpanState::Serving,
+                SpanState::Opening,
+                SpanState::Held,
+                SpanState::Fenced,
+            ] {
+                let entry = entry(owner, state);
+                let got = |asked| decide(&US.into(), Epoch::new(1, 12), &entry, asked, APPLIED);
+                let here = |write, origin| Asked {
+                    reads_here: true,
+                    ..ask(write, origin)
+                };
+                assert_eq!(got(here(false, Origin::Client)), Decision::Serve, "{owner:?} {state:?}");
+                for (write, origin) in [(true, Origin::Client), (true, router), (false, router)] {
+                    let want = got(ask(write, origin));
+                    assert_eq!(
+                        got(here(write, origin)),
+                        want,
+                        "{owner:?} {state:?} write {write} from {origin:?}"
+                    );
+                }
             }
         }
     }

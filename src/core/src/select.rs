@@ -1,6 +1,6 @@
 //! From what a Promotion selects to slots by keyspace.
 
-use crate::ids::{KeyspaceName, UnitName};
+use crate::ids::{KeyspaceName, StoreName, UnitName};
 use crate::slots::{MAX_SLOTS, Slot, SlotSet};
 use crate::table::RoutingTable;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ pub enum Selection {
     },
     /// All that a unit owns now.
     Unit(UnitName),
+    /// The writer of a store that has a single one.
+    Writer(StoreName),
 }
 
 /// A ShardRange with its keyspace; its numbers are as declared.
@@ -53,6 +55,12 @@ pub enum SelectError {
     /// The table has no such unit.
     #[error("unit {0} is not in the routing table: is there a Unit of that name?")]
     UnknownUnit(UnitName),
+    /// The table knows no writer of this store.
+    #[error(
+        "the routing table has no writer of store {0}: is there a DataStore of that name with topology SingleWriter? What is \
+         sharded is selected by Ranges or Slots"
+    )]
+    UnknownWriter(StoreName),
 }
 
 impl SelectError {
@@ -62,6 +70,7 @@ impl SelectError {
             Self::UnknownRange(_) => "UnknownRange",
             Self::InvalidRange { .. } => "InvalidRange",
             Self::UnknownUnit(_) => "UnknownUnit",
+            Self::UnknownWriter(_) => "UnknownWriter",
         }
     }
 }
@@ -96,6 +105,13 @@ pub fn select(
                 return Err(SelectError::UnknownUnit(unit.clone()));
             }
             selected.extend(table.owned_by(unit));
+        }
+        Selection::Writer(store) => {
+            let keyspace = KeyspaceName::of_writer(store);
+            if table.keyspace(&keyspace).is_none() {
+                return Err(SelectError::UnknownWriter(store.clone()));
+            }
+            selected.insert(keyspace, SlotSet::range(0, 0));
         }
     }
     Ok(selected.into_iter().collect())

@@ -6,6 +6,7 @@ mod common;
 use common::{admitted, at, slots, table, unit};
 use multiactive_core::diff::diff;
 use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::KeyspaceName;
 use multiactive_core::promotion::{Move, Outcome, record};
 use multiactive_core::recover::{Held, RecoverError, Recovered, recover};
 use multiactive_core::select::{NamedRange, Selection, select};
@@ -91,8 +92,13 @@ fn a_selection_becomes_slots_by_keyspace() {
         (Selection::Unit(unit("north")), Ok("users 8-11")),
         (Selection::Unit(unit("south")), Ok("")),
         (Selection::Unit(unit("west")), Err("UnknownUnit")),
+        (Selection::Writer("catalog".into()), Ok("catalog.writer 0")),
+        (Selection::Writer("users".into()), Err("UnknownWriter")),
     ] {
-        let got = select(&selection, &ranges, &table()).map_err(|error| error.reason());
+        let mut table = table();
+        let writer = KeyspaceName::of_writer(&"catalog".into());
+        table.keyspaces.push(KeyspaceTable::unowned(writer, 1));
+        let got = select(&selection, &ranges, &table).map_err(|error| error.reason());
         let got = got.map(|all| {
             all.iter()
                 .map(|(name, slots)| format!("{name} {slots}"))

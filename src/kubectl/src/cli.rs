@@ -105,12 +105,14 @@ pub enum Verb {
 
 {EXIT_CODES}"))]
     Status(StatusArgs),
-    /// Show which unit serves a key, and by which rule.
+    /// Show which unit serves a key or writes a store, and by which rule.
     #[command(after_long_help = format!("Examples:
   kubectl multiactive route alice -n shop
   # Where the namespace has several keyspaces.
   kubectl multiactive route alice --keyspace users -n shop
   kubectl multiactive route alice -n shop -o json | jq -r .owner
+  # Who writes a store that one unit writes.
+  kubectl multiactive route --store catalog -n shop
 
 {EXIT_CODES}"))]
     Route(RouteArgs),
@@ -126,6 +128,7 @@ Examples:
   kubectl multiactive plan --to north-1 --unit east-1 -n shop
   kubectl multiactive plan --to north-1 --slots users=0-99,150 -n shop
   kubectl multiactive plan --to north-1 --key alice -n shop
+  kubectl multiactive plan --to north-1 --store catalog -n shop
   # Do it by GitOps, or at once. Only the Promotion is printed.
   kubectl multiactive plan --to south-1 --range users-1 -n shop -o yaml | kubectl apply -f -
 
@@ -138,6 +141,8 @@ remembers what ended, and a second promotion of that name is Refused/AlreadyDone
 
 Examples:
   kubectl multiactive promote users-1-to-south --to south-1 --range users-1 -n shop
+  # The writer of a store that one unit writes.
+  kubectl multiactive promote catalog-to-north --to north-1 --store catalog -n shop
   # Only if no slot changed since the plan, with rows compared first.
   kubectl multiactive promote empty-east --to north-1 --unit east-1 --expected-epoch 41 --verify Full -n shop
   # Would the API server take it? Nothing is created.
@@ -145,13 +150,14 @@ Examples:
 
 {EXIT_CODES}"))]
     Promote(PromoteArgs),
-    /// Bring ranges that are away back to their home units.
+    /// Bring ranges and writers that are away back to their home units.
     #[command(after_long_help = format!("\
-One promotion for each home unit, one after the other, each followed to its end. The first that does not succeed ends it.
+One promotion for each home unit and for each writer, one after the other, each followed to its end. The first that does not succeed ends it.
 
 Examples:
   kubectl multiactive failback --all -n shop
   kubectl multiactive failback users-0 users-1 -n shop
+  kubectl multiactive failback catalog -n shop
   # Without a terminal nobody can be asked.
   kubectl multiactive failback --all --yes -n shop
 

@@ -66,6 +66,9 @@ pub async fn select(session: &Session, movement: &Move) -> Result<Value> {
         let (_, slot) = route::slot(keyspace, key)?;
         return Ok(json!({"type": "Slots", "slots": {"keyspace": keyspace.name_any(), "slots": slot.to_string()}}));
     }
+    if let Some(store) = &select.store {
+        return Ok(json!({"type": "DataStore", "dataStore": store}));
+    }
     Ok(match (&select.unit, &select.slots) {
         (Some(unit), _) => json!({"type": "Unit", "unit": unit}),
         (None, Some((keyspace, slots))) => json!({"type": "Slots", "slots": {"keyspace": keyspace, "slots": slots}}),

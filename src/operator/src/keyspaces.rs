@@ -4,20 +4,20 @@
 use crate::Context;
 use crate::conditions::{Readiness, set_readiness};
 use crate::finalizers;
+use crate::route_claims;
 use crate::served::{self, Unserved};
 use crate::shard_ranges::spans;
 use crate::status::GIVE_UP;
-use crate::tables::{Claim, View, canonical, lost};
+use crate::tables::View;
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use multiactive_api::{Keyspace, KeyspaceStatus, Unit};
+use multiactive_api::{Keyspace, KeyspaceStatus};
 use multiactive_core::ids::KeyspaceName;
 use multiactive_core::ids::UnitName;
 use multiactive_core::ownership;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
-use std::collections::BTreeMap;
 
 /// Holds a Keyspace while its slots have owners. Without it no slot gets one.
 pub const KEYSPACE_FINALIZER: &str = "multiactive.io/keyspace";
@@ -88,7 +88,7 @@ fn readiness(keyspace: &Keyspace, table: Option<&KeyspaceTable>, view: &View, un
         };
     }
     let mut stores = view.inputs.stores.iter();
-    if let Some(lost) = stores.find(|store| store.uid().is_none() && store.spec.keyspace == name) {
+    if let Some(lost) = stores.find(|store| store.uid().is_none() && store.keyspace_name().as_str() == name) {
         let lost = lost.name_any();
         return Readiness::Stalled {
             reason: "StoreMissing",
@@ -104,7 +104,7 @@ fn readiness(keyspace: &Keyspace, table: Option<&KeyspaceTable>, view: &View, un
             message: "it is not in the routing table yet".to_owned(),
         };
     };
-    if let Some((reason, message)) = bad_route(keyspace, view) {
+    if let Some((reason, message)) = route_claims::bad_route(&name, "spec.routes", &keyspace.spec.routes, view) {
         return Readiness::Stalled { reason, message };
     }
     let unowned = table.slots_where(|span| span.state == SpanState::Unowned);
@@ -126,10 +126,7 @@ fn readiness(keyspace: &Keyspace, table: Option<&KeyspaceTable>, view: &View, un
         let reason = served::REASON;
         return Readiness::Reconciling { reason, message };
     }
-    let taken: String = rivals(keyspace, view)
-        .into_iter()
-        .map(|(rival, prefix)| format!("; Keyspace {rival} declares {prefix} too and does not get it"))
-        .collect();
+    let taken = route_claims::taken(&name, view);
     Readiness::Ready {
         reason: "Published",
         message: format!("{} slots, all owned{taken}", table.slots),
@@ -171,7 +168,7 @@ fn stores_text(keyspace: &str, view: &View) -> String {
         .inputs
         .stores
         .iter()
-        .filter(|store| store.spec.keyspace == keyspace);
+        .filter(|store| store.keyspace_name().as_str() == keyspace);
     let names: Vec<_> = stores.map(|store| store.name_any()).collect();
     match names.is_empty() {
         true => String::new(),
@@ -207,70 +204,9 @@ pub async fn finalizer(ctx: &Context, keyspace: &Keyspace, view: &View) -> bool 
     finalizers::keep(&ctx.metrics, &api, keyspace, KEYSPACE_FINALIZER, free).await
 }
 
-/// The first route that does not go where it says.
-fn bad_route(keyspace: &Keyspace, view: &View) -> Option<(&'static str, String)> {
-    let name = keyspace.name_any();
-    let lost = lost_routes(view);
-    for (index, route) in keyspace.spec.routes.iter().enumerate() {
-        let (field, prefix) = (format!("spec.routes[{index}]"), &route.path_prefix);
-        if let Some(owner) = lost.get(&(name.clone(), index)) {
-            let message = match *owner == name {
-                true => format!("{field}.pathPrefix: {prefix} is declared twice; the first one counts"),
-                false => format!(
-                    "{field}.pathPrefix: {prefix} belongs to Keyspace {owner}, which was created first and keeps it; choose \
-                     another prefix, or take it away there"
-                ),
-            };
-            return Some(("RouteTaken", message));
-        }
-        let lacks = |unit: &&Unit| !unit.spec.backends.iter().any(|backend| backend.name == route.backend);
-        let units = view.inputs.units.iter().map(|unit| &**unit);
-        let units = units.filter(|unit| unit.metadata.deletion_timestamp.is_none());
-        let without: Vec<_> = units.filter(lacks).map(|unit| unit.name_any()).collect();
-        if !without.is_empty() {
-            let (backend, units) = (&route.backend, without.join(", "));
-            let message = format!(
-                "{field}.backend: there is no backend {backend} in {units}: requests for {prefix} whose slots they own are \
-                 answered with 502; add it to spec.backends of the Unit, or correct the name"
-            );
-            return Some(("NoBackend", message));
-        }
-    }
-    None
-}
-
-/// The routes of the namespace's Keyspaces that another one has.
-fn lost_routes(view: &View) -> BTreeMap<(String, usize), String> {
-    let known = view.inputs.keyspaces.iter().filter(|keyspace| {
-        let usable = matches!(view.inputs.checked.get(&keyspace.name_any()), Some(Ok(_)));
-        usable || view.inputs.published.contains_key(&keyspace.name_any())
-    });
-    let names: Vec<_> = known.map(|keyspace| (keyspace.name_any(), keyspace)).collect();
-    let claims = names.iter().map(|(name, keyspace)| Claim {
-        created: keyspace.creation_timestamp().map(|time| time.0),
-        name,
-        routes: &keyspace.spec.routes,
-    });
-    lost(&claims.collect::<Vec<_>>())
-}
-
-/// Other Keyspaces that declare a prefix of this one and do not get it.
-fn rivals(keyspace: &Keyspace, view: &View) -> Vec<(String, String)> {
-    let name = keyspace.name_any();
-    let lost = lost_routes(view).into_iter();
-    let mine = lost.filter(|((rival, _), owner)| *owner == name && *rival != name);
-    let prefix = |rival: &str, index: usize| {
-        let mut keyspaces = view.inputs.keyspaces.iter();
-        let rival = keyspaces.find(|keyspace| keyspace.name_any() == rival)?;
-        Some(canonical(&rival.spec.routes.get(index)?.path_prefix).to_owned())
-    };
-    mine.filter_map(|((rival, index), _)| prefix(&rival, index).map(|prefix| (rival, prefix)))
-        .collect()
-}
-
 /// Which home units the slots wait for, and why.
 fn unowned_text(keyspace: &Keyspace, table: &KeyspaceTable, unowned: &SlotSet, view: &View) -> String {
-    let members = view.inputs.members_of(&table.name.0);
+    let members = view.inputs.members_of(&table.name);
     let seen = view.inputs.units_seen();
     let open = ownership::came(table).map(|came| ownership::not_closed(&members, &table.name, came, &seen));
     if let Some(open) = open.filter(|open| !open.is_empty()) {

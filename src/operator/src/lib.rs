@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod promotions;
 pub mod protection;
+mod route_claims;
 pub mod served;
 pub mod shard_ranges;
 pub mod status;

@@ -172,6 +172,7 @@ pub fn explain(state: &State, method: &Method, path: &str, headers: &HeaderMap) 
     let asked = Asked {
         write: !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS),
         origin: Origin::Client,
+        reads_here: resolved.keyspace.reads_here(),
     };
     explained.decision = match decide(&compiled.declared.unit, compiled.epoch, entry, asked, agent) {
         Decision::Serve => "Serve",

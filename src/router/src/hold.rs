@@ -327,6 +327,7 @@ mod tests {
             asked: Asked {
                 write: true,
                 origin: Origin::Client,
+                reads_here: false,
             },
         }
     }

@@ -1,6 +1,6 @@
 //! From a request's path and headers to its slot: pure, and the same for requests and for `/route`.
 
-use crate::view::{Compiled, DeclaredKeyspace, Route};
+use crate::view::{Compiled, DeclaredKeyspace, KeyOf, Route};
 use http::{HeaderMap, HeaderName, StatusCode};
 use multiactive_api::OnMissing;
 use multiactive_core::key::{ExtractError, Given};
@@ -71,8 +71,15 @@ pub fn resolve<'v, 'r>(
 ) -> Result<Resolved<'v, 'r>, Refusal> {
     let route = compiled.route(path).ok_or(Refusal::NoRoute)?;
     let keyspace = compiled.keyspace(route);
-    let key = keyspace.extractor.extract(path, |name| given(headers, name))?;
-    let key = match (key, keyspace.on_missing) {
+    let (extractor, on_missing) = match &keyspace.key {
+        KeyOf::Sources { extractor, on_missing } => (extractor, *on_missing),
+        KeyOf::Store { .. } => {
+            let key = Some(("", keyspace.keyspace.slot_of("")));
+            return Ok(Resolved { route, keyspace, key });
+        }
+    };
+    let key = extractor.extract(path, |name| given(headers, name))?;
+    let key = match (key, on_missing) {
         (Some(key), _) => {
             let slot = keyspace.keyspace.slot_of(key);
             Some((key, slot))

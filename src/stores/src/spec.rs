@@ -40,8 +40,8 @@ pub struct KeyspaceSpec {
 pub struct TableSpec {
     /// Its exact name, with or without a schema.
     pub name: String,
-    /// The exact name of the column whose text is the key.
-    pub shard_key: String,
+    /// The exact name of the column whose text is the key; `None` in a store with a single writer, where every row is in slot 0.
+    pub shard_key: Option<String>,
 }
 
 /// Something about a table that a person must know.

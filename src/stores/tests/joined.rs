@@ -31,7 +31,7 @@ fn learned(member: &Member, peer: &str) -> Postgres {
     let mut spec = spec(member.unit.as_str(), &[peer]);
     spec.tables.push(TableSpec {
         name: "invoices".to_owned(),
-        shard_key: "user_id".to_owned(),
+        shard_key: Some("user_id".to_owned()),
     });
     Postgres::new(spec, access(&member.server))
 }

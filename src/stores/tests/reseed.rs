@@ -490,7 +490,7 @@ async fn orders_and_items(mut member: Member, peer: &str) -> Member {
     let mut spec = spec(member.unit.as_str(), &[peer]);
     spec.tables.push(TableSpec {
         name: "items".to_owned(),
-        shard_key: "user_id".to_owned(),
+        shard_key: Some("user_id".to_owned()),
     });
     member.driver = Postgres::new(spec, access(&member.server));
     member.driver.install().await.unwrap();

@@ -13,7 +13,7 @@ fn tables(list: &[(&str, &str)]) -> Vec<TableSpec> {
     list.iter()
         .map(|(name, key)| TableSpec {
             name: (*name).to_owned(),
-            shard_key: (*key).to_owned(),
+            shard_key: Some((*key).to_owned()),
         })
         .collect()
 }

@@ -4,10 +4,9 @@ use super::verify::Question;
 use crate::credentials::{Credentials, Login};
 use crate::facts::Problem;
 use crate::plan::{Ask, Duty};
-use multiactive_api::convert::ConvertError;
-use multiactive_api::{AssignedStore, EngineType, KeyspaceSpec as DeclaredKeyspace, UnitAssignmentSpec};
+use multiactive_api::{AssignedStore, EngineType, KeyOverride, UnitAssignmentSpec};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::{OperationUid, StoreName};
+use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName};
 use multiactive_core::keyspace::Keyspace;
 use multiactive_core::table::RoutingTable;
 use multiactive_stores::driver::{KeyspaceSpec, Peer, StoreSpec, TableSpec};
@@ -111,8 +110,17 @@ pub fn target(
     credentials: &Credentials,
 ) -> Result<Target, Problem> {
     let invalid = |message: String| Problem::new("AssignmentInvalid", message);
-    let declared = unit.keyspaces.iter().find(|keyspace| keyspace.name == store.keyspace);
-    let declared = declared.ok_or_else(|| invalid(format!("keyspace {} is not in the assignment", store.keyspace)))?;
+    let mut declared = unit.keyspaces.iter();
+    let keyspace = match KeyspaceName::from(store.keyspace.as_str()).writer_of() {
+        Some(_) => fenced_by(&store.keyspace, &Keyspace::single_writer(), &[]),
+        None => {
+            let declared = declared.find(|keyspace| keyspace.name == store.keyspace);
+            let missing = || invalid(format!("keyspace {} is not in the assignment", store.keyspace));
+            let spec = &declared.ok_or_else(missing)?.spec;
+            let checked = Keyspace::try_from(spec).map_err(|error| invalid(error.to_string()))?;
+            fenced_by(&store.keyspace, &checked, &spec.overrides)
+        }
+    };
     let EngineType::PostgreSql = store.engine.kind;
     let engine = store.engine.postgre_sql.as_ref();
     let engine = engine.ok_or_else(|| invalid("engine.postgreSQL is missing".to_owned()))?;
@@ -138,7 +146,7 @@ pub fn target(
             namespace: namespace.to_owned(),
             store: store.name.as_str().into(),
             unit: unit.unit.as_str().into(),
-            keyspace: keyspace(&declared.name, &declared.spec).map_err(|error| invalid(error.to_string()))?,
+            keyspace,
             tables: store.tables.iter().map(table).collect(),
             peers: store.peers.iter().map(|peer| peer.unit.as_str().into()).collect(),
         },
@@ -150,15 +158,14 @@ pub fn target(
     })
 }
 
-fn keyspace(name: &str, declared: &DeclaredKeyspace) -> Result<KeyspaceSpec, ConvertError> {
-    let checked = Keyspace::try_from(declared)?;
-    let overrides = declared.overrides.iter().flat_map(|entry| &entry.keys);
-    Ok(KeyspaceSpec {
+fn fenced_by(name: &str, checked: &Keyspace, overrides: &[KeyOverride]) -> KeyspaceSpec {
+    let overrides = overrides.iter().flat_map(|entry| &entry.keys);
+    KeyspaceSpec {
         name: name.into(),
         slots: checked.slots(),
         function: checked.function(),
         overrides: overrides.map(|key| (key.clone(), checked.slot_of(key))).collect(),
-    })
+    }
 }
 
 /// `db.example:5432`, `[::1]:5432`.

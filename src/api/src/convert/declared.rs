@@ -32,13 +32,27 @@ pub fn failover_range(range: &ShardRange) -> Option<FailoverRange> {
     })
 }
 
+/// A store with a single writer as a range of its one slot, with those who may own it: its home first. `None` where it is
+/// sharded. The range has the name of its keyspace, which no ShardRange can have.
+pub fn writer_range(store: &DataStore) -> Option<FailoverRange> {
+    let writer = store.spec.single_writer.as_ref()?;
+    let units = std::iter::once(&writer.home_unit).chain(&writer.failover_units);
+    let keyspace = store.keyspace_name();
+    Some(FailoverRange {
+        name: keyspace.to_string(),
+        keyspace,
+        slots: SlotSet::range(0, 0),
+        units: units.map(|unit| unit.as_str().into()).collect(),
+    })
+}
+
 /// A store with its members, as an operation notes it.
 impl From<&DataStore> for MovingStore {
     fn from(store: &DataStore) -> Self {
         let members = store.spec.members.iter();
         Self {
             store: store.name_any().into(),
-            keyspace: store.spec.keyspace.as_str().into(),
+            keyspace: store.keyspace_name(),
             members: members.map(|member| member.unit.as_str().into()).collect(),
         }
     }

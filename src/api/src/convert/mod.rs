@@ -10,8 +10,9 @@ mod lease;
 mod operation;
 mod promotion;
 mod table;
+mod writer;
 
-pub use declared::failover_range;
+pub use declared::{failover_range, writer_range};
 pub use duration::{format_duration, parse_duration};
 pub use failover_object::failover_request;
 pub use keyspace::{extractor, key_sources};

@@ -55,6 +55,10 @@ pub fn selection(select: &Selection) -> Result<select::Selection, ConvertError> 
             let unit = select.unit.as_deref().ok_or_else(|| missing("unit"))?;
             select::Selection::Unit(unit.into())
         }
+        SelectionType::DataStore => {
+            let store = select.data_store.as_deref().ok_or_else(|| missing("dataStore"))?;
+            select::Selection::Writer(store.into())
+        }
     })
 }
 

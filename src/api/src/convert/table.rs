@@ -3,6 +3,7 @@
 
 use super::failover::{read_lease, read_quarantined, write_lease, write_quarantined};
 use super::operation::{read_epoch, read_finished, read_operation, write_finished, write_operation};
+use super::writer::{read_writer, write_writer};
 use super::{ConvertError, number};
 use crate::routing_table::{RoutingTableSpec, TableKeyspace};
 use multiactive_core::ids::UnitName;
@@ -18,6 +19,7 @@ impl TryFrom<&RoutingTableSpec> for RoutingTable {
             epoch,
             units,
             keyspaces,
+            writers,
             operations,
             finished,
             quarantined,
@@ -36,6 +38,10 @@ impl TryFrom<&RoutingTableSpec> for RoutingTable {
                 spans,
             })
         });
+        let writers = writers.iter().enumerate();
+        let writers = writers.map(|(index, writer)| read_writer(&format!("spec.writers[{index}]"), writer, &names));
+        let mut keyspaces: Vec<_> = keyspaces.chain(writers).collect::<Result<_, ConvertError>>()?;
+        keyspaces.sort_by(|a, b| a.name.cmp(&b.name));
         let operations = operations.iter().enumerate();
         let finished = finished.iter().enumerate();
         Ok(Self {
@@ -47,7 +53,7 @@ impl TryFrom<&RoutingTableSpec> for RoutingTable {
                     router: unit.router.clone(),
                 })
                 .collect(),
-            keyspaces: keyspaces.collect::<Result<_, ConvertError>>()?,
+            keyspaces,
             operations: operations
                 .map(|(index, op)| read_operation(&format!("spec.operations[{index}]"), op))
                 .collect::<Result<_, _>>()?,
@@ -80,7 +86,11 @@ impl TryFrom<&RoutingTable> for RoutingTableSpec {
             leases,
         } = table;
         let names: Vec<UnitName> = units.iter().map(|unit| unit.name.clone()).collect();
-        let keyspaces = keyspaces.iter().enumerate().map(|(index, keyspace)| {
+        let (writers, keyspaces): (Vec<_>, Vec<_>) =
+            keyspaces.iter().partition(|known| known.name.writer_of().is_some());
+        let writers = writers.into_iter().enumerate();
+        let writers = writers.map(|(index, known)| write_writer(&format!("spec.writers[{index}]"), known));
+        let keyspaces = keyspaces.into_iter().enumerate().map(|(index, keyspace)| {
             let field = format!("spec.keyspaces[{index}]");
             let spans = span::encode(&keyspace.spans, &names).ok_or_else(|| {
                 ConvertError::new(format!("{field}.spans"), "an owner is not among the table's units")
@@ -105,6 +115,7 @@ impl TryFrom<&RoutingTable> for RoutingTableSpec {
                 })
                 .collect(),
             keyspaces: keyspaces.collect::<Result<_, ConvertError>>()?,
+            writers: writers.collect::<Result<_, ConvertError>>()?,
             operations: operations
                 .map(|(index, op)| write_operation(&format!("spec.operations[{index}]"), op))
                 .collect::<Result<_, _>>()?,

@@ -83,6 +83,22 @@ pub fn data_store(name: &str) -> Value {
     of("DataStore", name, spec)
 }
 
+pub fn single_writer(name: &str) -> Value {
+    let members = ["east-1", "north-1", "south-1"];
+    let members = members.map(|unit| json!({"unit": unit, "address": "db.shop.svc:5432", "credentials": "catalog-db"}));
+    let spec = json!({
+        "topology": "SingleWriter",
+        "singleWriter": {
+            "homeUnit": "east-1", "failoverUnits": ["north-1"],
+            "routes": [{"pathPrefix": "/catalog", "backend": "shop"}],
+        },
+        "engine": {"type": "PostgreSQL", "postgreSQL": {"database": "catalog"}},
+        "tables": [{"name": "items"}],
+        "members": members,
+    });
+    of("DataStore", name, spec)
+}
+
 pub fn replication_link() -> Value {
     of(
         "ReplicationLink",
@@ -138,6 +154,7 @@ pub fn all() -> Vec<Value> {
         routing_table(),
         unit_workload("good"),
         data_store("good"),
+        single_writer("good-too"),
         replication_link(),
         promotion("good"),
         failover("good"),

@@ -38,7 +38,11 @@ fn a_promotion_says_which_slots_by_one_member() {
                 Some("should match"),
             ),
             (json!({"type": "Slots", "slots": some_slots}), None),
-            (json!({"type": "DataStore"}), Some("Unsupported value: \"DataStore\"")),
+            (
+                json!({"type": "DataStore"}),
+                Some("dataStore is given exactly for type DataStore"),
+            ),
+            (json!({"type": "DataStore", "dataStore": "catalog"}), None),
         ] {
             let answer = try_create(&client, &with(&good, "/spec/select", select.clone())).await;
             match refusal {

@@ -72,6 +72,60 @@ fn a_unit_workload_chooses_its_units_in_one_way() {
 }
 
 #[test]
+fn a_store_with_a_single_writer_says_who_that_is_and_may_become_it() {
+    let twice = Some("failoverUnits must not name a unit twice");
+    let rows = vec![
+        (
+            "/spec/keyspace",
+            json!("users"),
+            Some("keyspace is given exactly for topology Sharded"),
+        ),
+        (
+            "/spec/tables/0/shardKey",
+            json!("id"),
+            Some("shardKey is given exactly for topology Sharded"),
+        ),
+        (
+            "/spec/singleWriter",
+            Value::Null,
+            Some("singleWriter is given exactly for topology SingleWriter"),
+        ),
+        (
+            "/spec/singleWriter/homeUnit",
+            json!("west-1"),
+            Some("members has no database in singleWriter.homeUnit"),
+        ),
+        (
+            "/spec/singleWriter/homeUnit",
+            json!("north-1"),
+            Some("homeUnit must not be among failoverUnits"),
+        ),
+        (
+            "/spec/singleWriter/failoverUnits",
+            json!(["west-1"]),
+            Some("members has no database in one of singleWriter.failoverUnits"),
+        ),
+        ("/spec/singleWriter/failoverUnits", json!(["north-1", "north-1"]), twice),
+        ("/spec/singleWriter/failoverUnits", json!(["south-1", "north-1"]), None),
+        (
+            "/spec/singleWriter/reads",
+            json!("Anywhere"),
+            Some("Unsupported value: \"Anywhere\""),
+        ),
+        ("/spec/singleWriter/reads", json!("Writer"), None),
+        ("/spec/singleWriter/routes", Value::Null, None),
+    ];
+    on_create(good::single_writer("writer-rules"), rows);
+    let rows = vec![
+        ("/spec/topology", json!("Sharded"), Some("topology is immutable")),
+        // Git's wish may change: it moves nothing.
+        ("/spec/singleWriter/homeUnit", json!("south-1"), None),
+        ("/spec/singleWriter/reads", json!("Writer"), None),
+    ];
+    on_update(good::single_writer("writer-rules"), rows);
+}
+
+#[test]
 fn a_data_store_names_its_engine_tables_and_members() {
     let address = Some("should match");
     let rows = vec![
@@ -88,7 +142,22 @@ fn a_data_store_names_its_engine_tables_and_members() {
         (
             "/spec/topology",
             json!("SingleWriter"),
-            Some("Unsupported value: \"SingleWriter\""),
+            Some("singleWriter is given exactly for topology SingleWriter"),
+        ),
+        (
+            "/spec/singleWriter",
+            json!({"homeUnit": "east-1"}),
+            Some("singleWriter is given exactly for topology SingleWriter"),
+        ),
+        (
+            "/spec/keyspace",
+            Value::Null,
+            Some("keyspace is given exactly for topology Sharded"),
+        ),
+        (
+            "/spec/tables/0/shardKey",
+            Value::Null,
+            Some("shardKey is given exactly for topology Sharded"),
         ),
         ("/spec/tables", json!([]), Some("should have at least 1 items")),
         (

@@ -16,8 +16,8 @@ pub struct Namespaces {
 /// `status`.
 #[derive(Debug, ClapArgs)]
 pub struct StatusArgs {
-    /// Units and ranges to show; all without a name.
-    #[arg(value_name = "UNIT|RANGE")]
+    /// Units, ranges and stores with a single writer to show; all without a name.
+    #[arg(value_name = "UNIT|RANGE|STORE")]
     pub names: Vec<String>,
     /// Which namespaces.
     #[command(flatten)]
@@ -28,10 +28,14 @@ pub struct StatusArgs {
 #[derive(Debug, ClapArgs)]
 pub struct RouteArgs {
     /// The key, as the text of the shard column.
-    pub key: String,
+    #[arg(required_unless_present = "store", conflicts_with = "store")]
+    pub key: Option<String>,
     /// The keyspace; needed where the namespace has several.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "store")]
     pub keyspace: Option<String>,
+    /// In place of a key: a DataStore that one unit writes.
+    #[arg(long, value_name = "NAME")]
+    pub store: Option<String>,
 }
 
 /// Which slots; one of them.
@@ -50,6 +54,9 @@ pub struct Select {
     /// The one slot of this key.
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+    /// The writer of this DataStore, which has topology SingleWriter.
+    #[arg(long, value_name = "NAME")]
+    pub store: Option<String>,
 }
 
 /// How it is moved.
@@ -123,10 +130,10 @@ pub enum DryRun {
 #[group(skip)]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["ranges", "all"])))]
 pub struct FailbackArgs {
-    /// The ranges.
-    #[arg(value_name = "RANGE")]
+    /// The ranges, and the stores whose writer goes home.
+    #[arg(value_name = "RANGE|STORE")]
     pub ranges: Vec<String>,
-    /// Every range of the namespace that is away.
+    /// Every range of the namespace that is away, and every writer.
     #[arg(long)]
     pub all: bool,
     /// Return once the promotions are created.

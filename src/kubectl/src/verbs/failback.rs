@@ -12,7 +12,7 @@ use crate::text::count;
 use crate::verbs::promote::{print_created, to_its_end};
 use crate::verbs::route::read;
 use crate::view::away::{self, Group};
-use multiactive_api::{ShardRange, VerifyMode};
+use multiactive_api::{DataStore, ShardRange, VerifyMode};
 use serde_json::json;
 
 /// Does it; the exit code is that of the first promotion that did not succeed.
@@ -29,12 +29,16 @@ pub async fn run(global: &Global, args: FailbackArgs) -> Result<Exit> {
         fetch::objects::<ShardRange>(&session, Some(namespace)).await?,
         &mut Vec::new(),
     );
-    let (groups, at_home) = away::groups(&ranges, &table, &args.ranges)?;
+    let stores: Vec<DataStore> = fetch::sort(
+        fetch::objects::<DataStore>(&session, Some(namespace)).await?,
+        &mut Vec::new(),
+    );
+    let (groups, at_home) = away::groups(&ranges, &stores, &table, &args.ranges)?;
     if !args.ranges.is_empty() && !at_home.is_empty() {
         note(&format!("at home already: {}", at_home.join(", ")));
     }
     if groups.is_empty() {
-        print::out("every range is at home: nothing to do\n")?;
+        print::out("every range and every writer is at home: nothing to do\n")?;
         return Ok(Exit::Ok);
     }
     note(table_of(&groups, Paint::OFF).trim_end());
@@ -48,7 +52,10 @@ pub async fn run(global: &Global, args: FailbackArgs) -> Result<Exit> {
     }
     let mut interrupts = Interrupts::listen()?;
     for group in &groups {
-        let select = json!({"type": "Ranges", "ranges": group.ranges});
+        let select = match &group.store {
+            Some(store) => json!({"type": "DataStore", "dataStore": store}),
+            None => json!({"type": "Ranges", "ranges": group.ranges}),
+        };
         let promotion = submit::promotion(
             namespace,
             &group.name,
@@ -97,9 +104,9 @@ fn table_of(groups: &[Group], paint: Paint) -> String {
                 group.name.clone().into(),
                 group.to.clone().into(),
                 group.slots.to_string().into(),
-                group.ranges.join(",").into(),
+                group.store.clone().unwrap_or_else(|| group.ranges.join(",")).into(),
             ]
         })
         .collect();
-    print::columns(paint, &["PROMOTION", "TO", "SLOTS", "RANGES"], &rows)
+    print::columns(paint, &["PROMOTION", "TO", "SLOTS", "OF"], &rows)
 }

@@ -75,6 +75,9 @@ pub async fn run(global: &Global, args: PlanArgs) -> Result<Exit> {
 
 /// A name that was never used: the epoch grows with every operation.
 fn default_name(select: &Value, to: &str, epoch: i64) -> String {
+    if let Value::String(store) = &select["dataStore"] {
+        return format!("{store}-to-{to}-{epoch}");
+    }
     let what = match (&select["ranges"], &select["unit"], &select["slots"]["keyspace"]) {
         (Value::Array(ranges), _, _) if ranges.len() == 1 => ranges[0].as_str().unwrap_or_default().to_owned(),
         (Value::Array(ranges), _, _) => format!("{}-ranges", ranges.len()),

@@ -2,7 +2,7 @@
 
 use crate::fail::{Failure, Result};
 use kube::ResourceExt;
-use multiactive_api::ShardRange;
+use multiactive_api::{DataStore, ShardRange};
 use multiactive_core::slots::{Slot, SlotSet};
 use multiactive_core::table::RoutingTable;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// How many ranges one Promotion may name.
 const RANGES_MAX: usize = 64;
 
-/// Ranges that go to the same unit by one Promotion.
+/// Ranges that go to the same unit by one Promotion, or the writer of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Group {
@@ -21,6 +21,8 @@ pub struct Group {
     pub to: String,
     /// The ranges.
     pub ranges: Vec<String>,
+    /// The store, where it is a writer that goes home.
+    pub store: Option<String>,
     /// How many slots of them are away.
     pub slots: usize,
 }
@@ -29,13 +31,19 @@ pub struct Group {
 ///
 /// # Errors
 ///
-/// Where a named range does not exist.
-pub fn groups(ranges: &[ShardRange], table: &RoutingTable, named: &[String]) -> Result<(Vec<Group>, Vec<String>)> {
-    let known = |name: &&String| !ranges.iter().any(|range| range.name_any() == **name);
-    if let Some(name) = named.iter().find(known) {
-        let known: Vec<_> = ranges.iter().map(ResourceExt::name_any).collect();
+/// Where what is named does not exist.
+pub fn groups(
+    ranges: &[ShardRange],
+    stores: &[DataStore],
+    table: &RoutingTable,
+    named: &[String],
+) -> Result<(Vec<Group>, Vec<String>)> {
+    let stores = stores.iter().filter(|store| store.spec.single_writer.is_some());
+    let known = ranges.iter().map(ResourceExt::name_any);
+    let known: Vec<_> = known.chain(stores.clone().map(ResourceExt::name_any)).collect();
+    if let Some(name) = named.iter().find(|name| !known.contains(name)) {
         return Err(Failure::not_found(format!(
-            "there is no ShardRange {name}; there are: {}",
+            "there is no ShardRange, and no DataStore with a single writer, of the name {name}; there are: {}",
             known.join(", ")
         )));
     }
@@ -67,11 +75,33 @@ pub fn groups(ranges: &[ShardRange], table: &RoutingTable, named: &[String]) -> 
                 name: format!("failback-{home}-{}{part}", table.epoch.epoch),
                 to: home.to_owned(),
                 ranges: chunk.iter().map(|(name, _)| name.clone()).collect(),
+                store: None,
                 slots: chunk.iter().map(|(_, slots)| slots).sum(),
             });
         }
     }
+    for store in stores.filter(|store| named.is_empty() || named.contains(&store.name_any())) {
+        let name = store.name_any();
+        match home_of(store, table) {
+            None => at_home.push(name),
+            Some(home) => groups.push(Group {
+                name: format!("failback-{name}-{}", table.epoch.epoch),
+                to: home.to_owned(),
+                ranges: Vec::new(),
+                store: Some(name),
+                slots: 1,
+            }),
+        }
+    }
     Ok((groups, at_home))
+}
+
+/// Where the writer of a store belongs, if it is another one.
+fn home_of<'a>(store: &'a DataStore, table: &RoutingTable) -> Option<&'a str> {
+    let home = &store.spec.single_writer.as_ref()?.home_unit;
+    let span = table.keyspace(&store.keyspace_name())?.spans.first()?;
+    let owner = span.owner.as_ref()?;
+    (owner.as_str() != home).then_some(home.as_str())
 }
 
 /// The slots of a range that another unit than its home owns.
@@ -89,7 +119,9 @@ fn away(range: &ShardRange, table: &RoutingTable) -> SlotSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::fixtures::{range, table};
+    use crate::view::fixtures::{range, single_writer, table};
+    use multiactive_core::span::SpanState;
+    use multiactive_core::table::KeyspaceTable;
 
     #[test]
     fn ranges_go_home_in_one_promotion_a_unit_and_those_at_home_stay() {
@@ -105,9 +137,10 @@ mod tests {
             name: format!("failback-{to}-6"),
             to: to.to_owned(),
             ranges: ranges.iter().map(|name| (*name).to_owned()).collect(),
+            store: None,
             slots,
         };
-        let (got, at_home) = groups(&ranges, &table, &[]).unwrap();
+        let (got, at_home) = groups(&ranges, &[], &table, &[]).unwrap();
         assert_eq!(
             got,
             [
@@ -116,10 +149,10 @@ mod tests {
             ]
         );
         assert_eq!(at_home, ["users-3"]);
-        let (got, _) = groups(&ranges, &table, &["users-1".to_owned()]).unwrap();
+        let (got, _) = groups(&ranges, &[], &table, &["users-1".to_owned()]).unwrap();
         assert_eq!(got, [group("east-1", &["users-1"], 4)]);
         assert_eq!(
-            groups(&ranges, &table, &["nothing".to_owned()])
+            groups(&ranges, &[], &table, &["nothing".to_owned()])
                 .unwrap_err()
                 .exit()
                 .code(),
@@ -128,12 +161,33 @@ mod tests {
     }
 
     #[test]
+    fn a_writer_goes_home_by_a_promotion_of_its_own() {
+        let catalog = single_writer("catalog", "east-1");
+        for (owner, want) in [(Some("north-1"), true), (Some("east-1"), false), (None, false)] {
+            let mut table = table("8s0@1.4,8s1@1.6", None);
+            let mut writer = KeyspaceTable::unowned(catalog.keyspace_name(), 1);
+            if let Some(owner) = owner {
+                let all = SlotSet::range(0, 0);
+                writer.set(&all, Some(&owner.into()), SpanState::Serving, table.epoch);
+            }
+            table.keyspaces.push(writer);
+            let (got, at_home) = groups(&[], std::slice::from_ref(&catalog), &table, &[]).unwrap();
+            assert_eq!(at_home.is_empty(), want, "{owner:?}");
+            let told = got
+                .iter()
+                .map(|group| (group.name.as_str(), group.to.as_str(), group.store.as_deref()));
+            let home = [("failback-catalog-6", "east-1", Some("catalog"))];
+            assert_eq!(told.collect::<Vec<_>>(), home[..usize::from(want)], "{owner:?}");
+        }
+    }
+
+    #[test]
     fn a_promotion_names_no_more_ranges_than_it_may() {
         let ranges: Vec<_> = (0..100)
             .map(|at| range(&format!("r-{at:03}"), at, at, "east-1"))
             .collect();
         let table = crate::view::fixtures::table_of(100, "100s1@1.4", None);
-        let (groups, _) = groups(&ranges, &table, &[]).unwrap();
+        let (groups, _) = groups(&ranges, &[], &table, &[]).unwrap();
         let sizes: Vec<_> = groups
             .iter()
             .map(|group| (group.name.as_str(), group.ranges.len()))

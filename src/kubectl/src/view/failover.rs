@@ -58,7 +58,10 @@ fn scene<'a>(world: &'a World, namespace: &'a str) -> Result<Scene<'a>, String> 
         world,
         namespace,
         table,
-        ranges: ranges.filter_map(convert::failover_range).collect(),
+        ranges: ranges
+            .filter_map(convert::failover_range)
+            .chain(stores.clone().filter_map(convert::writer_range))
+            .collect(),
         stores: stores.map(MovingStore::from).collect(),
     })
 }

@@ -3,7 +3,7 @@
 use crate::fetch::World;
 use crate::operations::{FAILOVER, Operation, PROMOTION, VERIFICATION};
 use kube::core::DynamicObject;
-use multiactive_api::{Keyspace, MemberCluster, Promotion, Region, ReplicationLink, ShardRange, Unit};
+use multiactive_api::{DataStore, Keyspace, MemberCluster, Promotion, Region, ReplicationLink, ShardRange, Unit};
 use multiactive_core::table::RoutingTable;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -93,6 +93,14 @@ pub fn range_that(
     let status = json!({"conditions": conditions(ready, reason), "active": active, "state": "Serving", "epoch": 6,
         "away": home != active});
     object("ShardRange", name, spec, status)
+}
+
+/// A DataStore that one unit writes.
+pub fn single_writer(name: &str, home: &str) -> DataStore {
+    let spec = json!({"topology": "SingleWriter", "singleWriter": {"homeUnit": home}, "tables": [{"name": "items"}],
+        "engine": {"type": "PostgreSQL", "postgreSQL": {"database": name}},
+        "members": [{"unit": home, "address": "h:1", "credentials": "s"}]});
+    object("DataStore", name, spec, Value::Null)
 }
 
 /// A ReplicationLink.

@@ -2,13 +2,13 @@
 
 use crate::fail::{Failure, Result};
 use kube::ResourceExt;
-use multiactive_api::{Keyspace, ShardRange};
+use multiactive_api::{DataStore, Keyspace, ShardRange};
 use multiactive_core::ids::KeyspaceName;
 use multiactive_core::key::MAX_KEY;
 use multiactive_core::keyspace::Keyspace as Compiled;
 use multiactive_core::lookup::Lookup;
 use multiactive_core::slots::Slot;
-use multiactive_core::table::RoutingTable;
+use multiactive_core::table::{KeyspaceTable, RoutingTable};
 use serde::Serialize;
 
 /// Where a key goes.
@@ -17,13 +17,13 @@ use serde::Serialize;
 pub struct RouteView {
     /// The namespace.
     pub namespace: String,
-    /// The key.
-    pub key: String,
-    /// The keyspace.
+    /// The key; absent for a store that one unit writes.
+    pub key: Option<String>,
+    /// The keyspace; that of its writer for such a store.
     pub keyspace: String,
     /// The slot.
     pub slot: Slot,
-    /// `Override` or `Function`.
+    /// `Override`, `Function` or `SingleWriter`.
     pub rule: &'static str,
     /// The function, with its overrides.
     pub definition: String,
@@ -127,23 +127,62 @@ pub fn route(
             published.definition.as_deref().unwrap_or("an older definition")
         )));
     }
-    let lookup = Lookup::new(published);
-    let entry = lookup
-        .get(slot)
-        .ok_or_else(|| Failure::error(format!("the routing table has no slot {slot} of {name}")))?;
     let holds = |range: &&ShardRange| {
         let slots = range.spec.first_slot..=range.spec.last_slot;
         range.spec.keyspace == name.0 && slots.contains(&i32::from(slot))
     };
     let range = ranges.iter().find(holds);
-    let overridden = keyspace
-        .spec
-        .overrides
-        .iter()
-        .any(|entry| entry.keys.iter().any(|known| known == key));
+    let mut overridden = keyspace.spec.overrides.iter().flat_map(|entry| &entry.keys);
+    let rule = match overridden.any(|known| known == key) {
+        true => "Override",
+        false => "Function",
+    };
+    let view = owned(namespace, table, published, slot)?;
+    Ok(RouteView {
+        key: Some(key.to_owned()),
+        rule,
+        definition,
+        range: range.map(ResourceExt::name_any),
+        home: range.map(|range| range.spec.home_unit.clone()),
+        ..view
+    })
+}
+
+/// Where writes of a store go that one unit writes.
+///
+/// # Errors
+///
+/// Where it is sharded, or not in the table yet.
+pub fn writer(namespace: &str, store: &DataStore, table: &RoutingTable) -> Result<RouteView> {
+    let name = store.name_any();
+    let Some(declared) = &store.spec.single_writer else {
+        return Err(Failure::usage(format!(
+            "DataStore {namespace}/{name} is sharded by Keyspace {}: give a key",
+            store.keyspace_name()
+        )));
+    };
+    let published = table.keyspace(&store.keyspace_name()).ok_or_else(|| {
+        Failure::error(format!(
+            "DataStore {namespace}/{name} is not in the routing table yet: see its condition Ready"
+        ))
+    })?;
+    let view = owned(namespace, table, published, 0)?;
+    Ok(RouteView {
+        home: Some(declared.home_unit.clone()),
+        ..view
+    })
+}
+
+/// Who owns a slot, without by which rule.
+fn owned(namespace: &str, table: &RoutingTable, published: &KeyspaceTable, slot: Slot) -> Result<RouteView> {
+    let name = &published.name;
+    let lookup = Lookup::new(published);
+    let entry = lookup
+        .get(slot)
+        .ok_or_else(|| Failure::error(format!("the routing table has no slot {slot} of {name}")))?;
     let moving = table.operations.iter().find(|operation| {
         let mut moves = operation.moves.iter();
-        moves.any(|slot_move| slot_move.keyspace == name && slot_move.slots.contains(slot))
+        moves.any(|slot_move| slot_move.keyspace == *name && slot_move.slots.contains(slot))
     });
     let router = entry
         .owner
@@ -151,17 +190,17 @@ pub fn route(
         .and_then(|owner| table.units.iter().find(|unit| unit.name == *owner));
     Ok(RouteView {
         namespace: namespace.to_owned(),
-        key: key.to_owned(),
+        key: None,
         keyspace: name.0.clone(),
         slot,
-        rule: if overridden { "Override" } else { "Function" },
-        definition,
+        rule: "SingleWriter",
+        definition: Compiled::single_writer().definition(),
         owner: entry.owner.as_ref().map(ToString::to_string),
         state: format!("{:?}", entry.state),
         epoch: entry.epoch.to_string(),
         router: router.map(|unit| unit.router.clone()),
-        range: range.map(ResourceExt::name_any),
-        home: range.map(|range| range.spec.home_unit.clone()),
+        range: None,
+        home: None,
         operation: moving.map(|operation| format!("{}/{} at {}", operation.kind, operation.name, operation.step)),
         table: table.epoch.to_string(),
     })

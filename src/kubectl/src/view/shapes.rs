@@ -20,6 +20,8 @@ pub struct StatusView {
     pub regions: Vec<RegionView>,
     /// Who owns what.
     pub ranges: Vec<RangeView>,
+    /// Who writes the stores that one unit writes.
+    pub writers: Vec<WriterView>,
     /// Operations that run.
     pub operations: Vec<OperationView>,
     /// Links that do not stream.
@@ -116,6 +118,29 @@ pub struct RangeView {
     /// Whether a slot is owned by another unit than the home unit.
     pub away: bool,
     /// Whether it is ready.
+    #[serde(flatten)]
+    pub readiness: Readiness,
+}
+
+/// A DataStore that one unit writes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriterView {
+    /// Its namespace.
+    pub namespace: String,
+    /// The store's name.
+    pub store: String,
+    /// The unit that Git prefers.
+    pub home: String,
+    /// The unit that writes; absent where none does, or nothing was reported.
+    pub active: Option<String>,
+    /// What it may do.
+    pub state: Option<String>,
+    /// The term and epoch of the last change.
+    pub epoch: Option<String>,
+    /// Whether it is another unit than the home unit.
+    pub away: bool,
+    /// Whether the store is ready.
     #[serde(flatten)]
     pub readiness: Readiness,
 }

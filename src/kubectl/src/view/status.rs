@@ -1,12 +1,12 @@
 //! What `status` shows: a tree of what runs where, who owns what, what moves, and what is wrong.
 
 use super::problems::{Problem, of, problems};
-use super::shapes::{ClusterView, LinkView, RangeView, RegionView, StatusView, TableView, UnitView};
+use super::shapes::{ClusterView, LinkView, RangeView, RegionView, StatusView, TableView, UnitView, WriterView};
 use super::{Readiness, object};
 use crate::fetch::World;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use multiactive_api::{MemberCluster, ReplicationLink, ShardRange, Unit};
+use multiactive_api::{DataStore, MemberCluster, ReplicationLink, ShardRange, Unit};
 use multiactive_core::epoch::Epoch;
 use std::collections::BTreeSet;
 
@@ -16,6 +16,7 @@ pub fn status(world: &World, names: &[String], now: Timestamp) -> StatusView {
     let units: Vec<&Unit> = world.units.iter().filter(|unit| wanted(&unit.name_any())).collect();
     let ranges = world.ranges.iter().filter(|range| wanted(&range.name_any()));
     let ranges: Vec<_> = ranges.map(range_view).collect();
+    let writers = world.stores.iter().filter_map(writer_view);
     let operations = world.operations.iter().filter(|op| op.runs() && !op.is_plan());
     let links = world
         .links
@@ -33,6 +34,7 @@ pub fn status(world: &World, names: &[String], now: Timestamp) -> StatusView {
         unknown: world.unknown.clone(),
         regions: regions(world, &units, names.is_empty()),
         ranges,
+        writers: writers.filter(|view| wanted(&view.store)).collect(),
         operations: operations.map(|operation| operation.view(now)).collect(),
         links: links.collect(),
         tables: world.tables.iter().map(table_view).collect(),
@@ -65,7 +67,10 @@ fn keep_about(problems: &mut Vec<Problem>, names: &[String], world: &World) {
 pub fn missing(world: &World, names: &[String]) -> Vec<String> {
     let known: BTreeSet<_> = world.units.iter().map(ResourceExt::name_any).collect();
     let ranges: BTreeSet<_> = world.ranges.iter().map(ResourceExt::name_any).collect();
-    let unknown = |name: &&String| !known.contains(*name) && !ranges.contains(*name);
+    let writers = world.stores.iter().filter(|store| store.spec.single_writer.is_some());
+    let writers: BTreeSet<_> = writers.map(ResourceExt::name_any).collect();
+    let all = [known, ranges, writers];
+    let unknown = |name: &&String| !all.iter().any(|known| known.contains(*name));
     names.iter().filter(unknown).cloned().collect()
 }
 
@@ -195,6 +200,22 @@ fn range_view(range: &ShardRange) -> RangeView {
         away: status.is_some_and(|status| status.away),
         readiness: of(status.map(|status| &status.conditions)),
     }
+}
+
+fn writer_view(store: &DataStore) -> Option<WriterView> {
+    let declared = store.spec.single_writer.as_ref()?;
+    let status = store.status.as_ref();
+    let writer = status.and_then(|status| status.writer.as_ref());
+    Some(WriterView {
+        namespace: store.namespace().unwrap_or_default(),
+        store: store.name_any(),
+        home: declared.home_unit.clone(),
+        active: writer.and_then(|writer| writer.unit.clone()),
+        state: writer.map(|writer| writer.state.clone()),
+        epoch: writer.map(|writer| writer.epoch.clone()),
+        away: writer.is_some_and(|writer| writer.away),
+        readiness: of(status.map(|status| &status.conditions)),
+    })
 }
 
 fn link_view(link: &ReplicationLink) -> LinkView {

@@ -1,7 +1,7 @@
 //! The tables of `status`: the tree, the owners, operations, links.
 
 use super::Readiness;
-use super::shapes::{ClusterView, RangeView, RegionView, StatusView, UnitView};
+use super::shapes::{ClusterView, RangeView, RegionView, StatusView, UnitView, WriterView};
 use crate::operations::OperationView;
 use crate::print::{Cell, Paint, Tone, columns};
 use crate::text::word;
@@ -173,6 +173,33 @@ pub(super) fn ranges(ranges: &[&RangeView], paint: Paint, wide: bool, many: bool
         })
         .collect();
     let mut header = vec!["RANGE", "KEYSPACE", "SLOTS", "HOME", "ACTIVE", "STATE", "EPOCH", "WHY"];
+    if many {
+        header.insert(0, "NAMESPACE");
+    }
+    columns(paint, &header, &rows)
+}
+
+/// Who writes the stores that one unit writes.
+pub(super) fn writers(writers: &[WriterView], paint: Paint, wide: bool, many: bool) -> String {
+    let row = |writer: &WriterView| {
+        let state = writer.state.clone().unwrap_or_else(|| "?".to_owned());
+        let serving = state == "Serving";
+        let active = writer.active.clone().unwrap_or_else(|| "none".to_owned());
+        let mut row = vec![
+            writer.store.clone().into(),
+            writer.home.clone().into(),
+            Cell::of(if writer.away { Tone::Warn } else { Tone::Plain }, active),
+            Cell::of(if serving { Tone::Plain } else { Tone::Warn }, state),
+            writer.epoch.clone().unwrap_or_else(|| "?".to_owned()).into(),
+            why(&writer.readiness, wide),
+        ];
+        if many {
+            row.insert(0, writer.namespace.clone().into());
+        }
+        row
+    };
+    let rows: Vec<_> = writers.iter().map(row).collect();
+    let mut header = vec!["STORE", "HOME", "WRITER", "STATE", "EPOCH", "WHY"];
     if many {
         header.insert(0, "NAMESPACE");
     }

@@ -2,7 +2,7 @@
 
 use super::problems::Problem;
 use super::shapes::StatusView;
-use super::status_tables::{is_remarkable, links, operations, ranges, tree};
+use super::status_tables::{is_remarkable, links, operations, ranges, tree, writers};
 use crate::print::{Paint, Tone};
 use crate::text::count;
 use std::collections::BTreeSet;
@@ -32,6 +32,10 @@ pub fn text(view: &StatusView, paint: Paint, wide: bool) -> String {
             let rest = format!("{} served at home: -o wide lists them\n", count(rest, "range"));
             text.push_str(&paint.tone(Tone::Faint, &rest));
         }
+    }
+    if !view.writers.is_empty() {
+        text.push('\n');
+        text.push_str(&writers(&view.writers, paint, wide, many));
     }
     if !view.operations.is_empty() {
         text.push('\n');
@@ -138,20 +142,27 @@ fn follows_from(problem: &Problem, cause: &Problem, all: &[&Problem]) -> bool {
 
 /// What to do next, where that is plain.
 fn hints(view: &StatusView) -> Vec<String> {
-    let away: BTreeSet<_> = view
-        .ranges
-        .iter()
-        .filter(|range| range.away)
-        .map(|range| &range.namespace)
+    let ranges = view.ranges.iter().filter(|range| range.away);
+    let writers = view.writers.iter().filter(|writer| writer.away);
+    let namespaces = ranges.clone().map(|range| &range.namespace);
+    let namespaces: BTreeSet<_> = namespaces
+        .chain(writers.clone().map(|writer| &writer.namespace))
         .collect();
-    let ranges = view.ranges.iter().filter(|range| range.away).count();
-    let each = away
+    let each = namespaces
         .iter()
         .map(|namespace| format!("kubectl multiactive failback --all -n {namespace}"));
+    let counted = [(ranges.count(), "range"), (writers.count(), "writer")];
+    let counted = counted.into_iter().filter(|(away, _)| *away > 0);
+    let what: Vec<_> = counted.clone().map(|(away, what)| count(away, what)).collect();
+    let are = match counted.map(|(away, _)| away).sum() {
+        0 => return Vec::new(),
+        1 => "is",
+        _ => "are",
+    };
     let each: Vec<_> = each.collect();
-    match ranges {
-        0 => Vec::new(),
-        1 => vec![format!("1 range is away from home; {}", each.join("; "))],
-        _ => vec![format!("{ranges} ranges are away from home; {}", each.join("; "))],
-    }
+    vec![format!(
+        "{} {are} away from home; {}",
+        what.join(" and "),
+        each.join("; ")
+    )]
 }

@@ -1,6 +1,6 @@
 //! From a Failover to the table in which it has begun, and who takes over what.
 
-use super::seen::{candidates, ranges};
+use super::seen::candidates;
 use crate::promotions::request::Refused;
 use crate::tables::Inputs;
 use jiff::{SignedDuration, Timestamp};
@@ -38,7 +38,7 @@ pub fn placement(failover: &Failover, table: &RoutingTable, inputs: &Inputs) -> 
         table,
         lost: &lost,
         target: target.as_ref(),
-        ranges: &ranges(inputs, |_| true),
+        ranges: &inputs.failover_ranges(|_| true),
         candidates: &candidates(&names, &lost, inputs),
         stores: &inputs.stores_in_force(),
     })

@@ -4,14 +4,12 @@
 use super::request::uid_of;
 use crate::promotions::seen::{current_report, readiness};
 use crate::tables::Inputs;
-use multiactive_api::{CutReport, DecisionType, Failover, ShardRange, convert};
+use multiactive_api::{CutReport, DecisionType, Failover};
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{
-    Candidate, CutSeen, Decision, DecisionKind, FailoverRange, FailoverSeen, Operation, Progress, Received,
-    common_order,
+    Candidate, CutSeen, Decision, DecisionKind, FailoverSeen, Operation, Progress, Received, common_order,
 };
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// The object of an operation, where the copies show it.
 pub fn object<'a>(op: &Operation, inputs: &'a Inputs) -> Option<&'a Failover> {
@@ -30,7 +28,7 @@ pub fn failover_seen(op: &Operation, inputs: &Inputs) -> FailoverSeen {
     let units: BTreeSet<&UnitName> = op.stores.iter().flat_map(|store| &store.members).collect();
     let cuts = units.into_iter().filter(|unit| *unit != lost);
     let names: BTreeSet<&str> = failover.ranges.iter().map(String::as_str).collect();
-    let order = common_order(&ranges(inputs, |name| names.contains(name)));
+    let order = common_order(&inputs.failover_ranges(|name| names.contains(name)));
     FailoverSeen {
         lease: inputs.leases.get(lost).cloned(),
         unsealed: inputs.lease_troubles.get(lost).cloned(),
@@ -90,13 +88,6 @@ pub fn decision(decision: &multiactive_api::Decision) -> Option<Decision> {
         reason: decision.reason.clone(),
         not_after,
     })
-}
-
-/// The ShardRanges of these names, each with those who may own it: its home first.
-pub fn ranges(inputs: &Inputs, wanted: impl Fn(&str) -> bool) -> Vec<FailoverRange> {
-    let named = |range: &&Arc<ShardRange>| range.metadata.name.as_deref().is_some_and(&wanted);
-    let ranges = inputs.ranges.iter().filter(named);
-    ranges.filter_map(|range| convert::failover_range(range)).collect()
 }
 
 /// What is seen of units that may take over from `lost`, in this order.

@@ -264,7 +264,7 @@ impl After {
         // In one without a uid, which is not there or cannot be read, nothing can be said.
         let stores = inputs.stores.iter().filter(|store| store.uid().is_some());
         for object in stores.chain(&inputs.given_up_stores) {
-            let wanted = datastores::status(object, view, now);
+            let wanted = datastores::status(object, view, unserved, now);
             let known = !view.awaits_store(object);
             work.push(Box::pin(async move {
                 let settled = datastores::finalizer(&this.ctx, object, view).await;

@@ -7,8 +7,13 @@ use super::routes::{Claim, lost};
 use crate::verifications;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use multiactive_api::{AssignedKeyspace, AssignedLease, AssignedStore, LeaseMode, Unit, UnitAssignmentSpec};
+use multiactive_api::{
+    AssignedKeyspace, AssignedLease, AssignedStore, AssignedWriter, LeaseMode, Reads, Route, Unit, UnitAssignmentSpec,
+    UnitRole,
+};
+use multiactive_core::ids::KeyspaceName;
 use multiactive_core::lease::{LedgerKind, Mode, OnLoss};
+use multiactive_core::quarantine;
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
 
 /// The assignment of one unit. Agents and routers must agree with the table: what it holds is published, as declared
@@ -20,22 +25,32 @@ pub fn assignment(unit: &Unit, inputs: &Inputs, table: &RoutingTable) -> UnitAss
         .iter()
         .filter_map(|known| published(known, &name, inputs));
     let mut published: Vec<_> = published.collect();
-    let claims: Vec<_> = published
-        .iter()
-        .map(|(created, keyspace)| Claim {
-            created: *created,
-            name: &keyspace.name,
-            routes: &keyspace.spec.routes,
-        })
-        .collect();
-    let lost = lost(&claims);
-    for (_, keyspace) in &mut published {
+    let mut writers: Vec<_> = writers(unit, inputs, table).collect();
+    let claims = published.iter().map(|(created, keyspace)| Claim {
+        created: *created,
+        name: &keyspace.name,
+        routes: &keyspace.spec.routes,
+    });
+    let claims = claims.chain(writers.iter().map(|(created, keyspace, writer)| Claim {
+        created: *created,
+        name: keyspace.as_str(),
+        routes: &writer.routes,
+    }));
+    let lost = lost(&claims.collect::<Vec<_>>());
+    let keep = |name: &str, routes: &mut Vec<Route>| {
         let mut index = 0..;
-        keyspace.spec.routes.retain(|_| {
-            !index
+        let mut is_lost = || {
+            index
                 .next()
-                .is_some_and(|index| lost.contains_key(&(keyspace.name.clone(), index)))
-        });
+                .is_some_and(|index| lost.contains_key(&(name.to_owned(), index)))
+        };
+        routes.retain(|_| !is_lost());
+    };
+    for (_, keyspace) in &mut published {
+        keep(&keyspace.name, &mut keyspace.spec.routes);
+    }
+    for (_, keyspace, writer) in &mut writers {
+        keep(keyspace.as_str(), &mut writer.routes);
     }
     let stores = inputs.stores.iter().filter_map(|store| {
         let local = store.spec.members.iter().find(|member| member.unit == name)?;
@@ -45,7 +60,8 @@ pub fn assignment(unit: &Unit, inputs: &Inputs, table: &RoutingTable) -> UnitAss
         peers.sort_by(|a, b| a.unit.cmp(&b.unit));
         Some(AssignedStore {
             name: store.name_any(),
-            keyspace: store.spec.keyspace.clone(),
+            keyspace: store.keyspace_name().to_string(),
+            single_writer: store.spec.single_writer.clone(),
             engine: store.spec.engine.clone(),
             tables: store.spec.tables.clone(),
             local: local.clone(),
@@ -57,6 +73,7 @@ pub fn assignment(unit: &Unit, inputs: &Inputs, table: &RoutingTable) -> UnitAss
         cluster: unit.spec.cluster.clone(),
         backends: unit.spec.backends.clone(),
         keyspaces: published.into_iter().map(|(_, keyspace)| keyspace).collect(),
+        writers: writers.into_iter().map(|(_, _, writer)| writer).collect(),
         stores: stores.collect(),
         lease: Some(AssignedLease {
             // A failover counts on what its unit was told before: it is told nothing else meanwhile.
@@ -68,6 +85,33 @@ pub fn assignment(unit: &Unit, inputs: &Inputs, table: &RoutingTable) -> UnitAss
         }),
         verification: verifications::assigned(&name, inputs, table),
     }
+}
+
+/// The stores with a single writer that the table knows, with their keyspaces and when they were created: reads are local
+/// where the unit has a member, does not only stand by, and is not lost.
+fn writers(
+    unit: &Unit,
+    inputs: &Inputs,
+    table: &RoutingTable,
+) -> impl Iterator<Item = (Option<Timestamp>, KeyspaceName, AssignedWriter)> {
+    let name = unit.name_any();
+    // What came back after it was lost serves nothing before it has rejoined.
+    let silent = unit.spec.role == UnitRole::Standby || quarantine::lost(table).contains(&name.as_str().into());
+    inputs.stores.iter().filter_map(move |store| {
+        let declared = store.spec.single_writer.as_ref()?;
+        let keyspace = store.keyspace_name();
+        table.keyspace(&keyspace)?;
+        let here = store.spec.members.iter().any(|member| member.unit == name);
+        let writer = AssignedWriter {
+            store: store.name_any(),
+            routes: declared.routes.clone(),
+            reads: match declared.reads {
+                Reads::Local if here && !silent => Reads::Local,
+                Reads::Local | Reads::Writer => Reads::Writer,
+            },
+        };
+        Some((store.creation_timestamp().map(|time| time.0), keyspace, writer))
+    })
 }
 
 /// What applies to a unit that cannot renew its write lease: the ledger is the hub.

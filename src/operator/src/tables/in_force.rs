@@ -99,7 +99,7 @@ pub fn stores(declared: &[Arc<DataStore>], reports: &Reports, table: Option<&Rou
         return stores;
     };
     let moving = |store: &DataStore| {
-        let keyspace = KeyspaceName(store.spec.keyspace.clone());
+        let keyspace = store.keyspace_name();
         !table.moved_between(&keyspace).is_empty()
     };
     let (given_up, followed): (Vec<_>, Vec<_>) = declared
@@ -148,8 +148,12 @@ fn restored(held: &AssignedStore) -> Arc<DataStore> {
     let mut members: Vec<_> = [&held.local].into_iter().chain(&held.peers).cloned().collect();
     members.sort_by(|a, b| a.unit.cmp(&b.unit));
     let spec = DataStoreSpec {
-        topology: Topology::Sharded,
-        keyspace: held.keyspace.clone(),
+        topology: match held.single_writer {
+            Some(_) => Topology::SingleWriter,
+            None => Topology::Sharded,
+        },
+        keyspace: held.single_writer.is_none().then(|| held.keyspace.clone()),
+        single_writer: held.single_writer.clone(),
         engine: held.engine.clone(),
         tables: held.tables.clone(),
         members,
@@ -163,34 +167,46 @@ fn as_in_force(store: Arc<DataStore>, reports: &Reports, table: &RoutingTable) -
     let Some((_, first)) = held_as(&name, reports).next() else {
         return (store, None);
     };
-    let Some(what) = difference(&store.spec, first).filter(|_| is_owned(first, table)) else {
+    let Some(what) = difference(&store, first).filter(|_| is_owned(first, table)) else {
         return (store, None);
     };
     let mut kept = DataStore::clone(&store);
-    kept.spec.keyspace = first.keyspace.clone();
+    let was = restored(first);
+    kept.spec.topology = was.spec.topology;
+    kept.spec.keyspace = was.spec.keyspace.clone();
+    kept.spec.single_writer = was.spec.single_writer.clone();
     kept.spec.engine = first.engine.clone();
     kept.spec.tables = first.tables.clone();
     (Arc::new(kept), Some(what))
 }
 
 /// What of a declared store contradicts what is in force, which no edit of one object can do.
-fn difference(spec: &DataStoreSpec, held: &AssignedStore) -> Option<String> {
-    if spec.keyspace != held.keyspace {
-        return Some(format!("spec.keyspace is {}, not {}", spec.keyspace, held.keyspace));
+fn difference(store: &DataStore, held: &AssignedStore) -> Option<String> {
+    let spec = &store.spec;
+    if store.keyspace_name().as_str() != held.keyspace {
+        let kind = |single: bool, keyspace: &str| match single {
+            true => "topology SingleWriter".to_owned(),
+            false => format!("keyspace {keyspace}"),
+        };
+        let is = kind(spec.single_writer.is_some(), store.keyspace_name().as_str());
+        let was = kind(held.single_writer.is_some(), &held.keyspace);
+        return Some(format!("spec has {is}, not {was}"));
     }
     if spec.engine != held.engine {
         return Some("spec.engine is another".to_owned());
     }
     let lost = held.tables.iter().find(|table| !spec.tables.contains(table))?;
+    let key = lost.shard_key.iter().map(|key| format!(" with shardKey {key}"));
     Some(format!(
-        "spec.tables has no table {} with shardKey {}",
-        lost.name, lost.shard_key
+        "spec.tables has no table {}{}",
+        lost.name,
+        key.collect::<String>()
     ))
 }
 
 /// The store with the members that own slots of its keyspace, or are about to, and that it does not name any more.
 fn with_needed_members(store: Arc<DataStore>, reports: &Reports, table: &RoutingTable) -> (Arc<DataStore>, Vec<Kept>) {
-    let keyspace = KeyspaceName(store.spec.keyspace.clone());
+    let keyspace = store.keyspace_name();
     let mut needed = table.owners_of(&keyspace);
     for unit in table.moved_between(&keyspace) {
         needed.entry(unit).or_default();

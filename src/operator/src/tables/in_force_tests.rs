@@ -128,14 +128,14 @@ fn a_store_that_is_gone_or_comes_again_as_another_is_in_force_as_it_was_while_sl
     assert_eq!(members(&stores(&[], &held, Some(&unowned()))), Vec::<&str>::new());
     for (table, want, altered) in [(table(), "user_id", true), (unowned(), "id", false)] {
         let stores = stores(&[store(&["a", "b"], "id")], &held, Some(&table));
-        assert_eq!(stores.all[0].spec.tables[0].shard_key, want);
+        assert_eq!(stores.all[0].spec.tables[0].shard_key.as_deref(), Some(want));
         assert_eq!(stores.altered.contains_key("orders"), altered, "{:?}", stores.altered);
         assert!(stores.all[0].uid().is_some());
     }
     let mut more = DataStore::clone(&store(&["a", "b"], "user_id"));
     more.spec.tables.push(multiactive_api::Table {
         name: "items".to_owned(),
-        shard_key: "id".to_owned(),
+        shard_key: Some("id".to_owned()),
     });
     let stores = stores(&[Arc::new(more)], &held, Some(&table()));
     assert_eq!(
@@ -256,4 +256,134 @@ fn a_keyspace_is_checked_again_only_when_its_spec_changes() {
     }
     checks.of("shop", &[]);
     assert_eq!(checks.0.lock().unwrap().len(), 0, "what is gone is forgotten");
+}
+
+/// A store that a writes, with members in a and b, as declared; held by its finalizer.
+fn single_writer(uid: Option<&str>) -> Arc<DataStore> {
+    let member = |unit: &str| json!({"unit": unit, "address": format!("{unit}:1"), "credentials": "s"});
+    let spec = json!({"topology": "SingleWriter", "engine": {"type": "PostgreSQL"}, "tables": [{"name": "items"}],
+        "singleWriter": {"homeUnit": "a", "failoverUnits": ["b"],
+            "routes": [{"pathPrefix": "/catalog", "backend": "shop"}]},
+        "members": [member("a"), member("b")]});
+    let mut store: DataStore = object("DataStore", "catalog", spec);
+    store.metadata.uid = uid.map(str::to_owned);
+    store.metadata.finalizers = Some(vec![crate::datastores::DATA_STORE_FINALIZER.to_owned()]);
+    Arc::new(store)
+}
+
+/// As the record knows it: a writes.
+fn with_writer(mut table: RoutingTable) -> RoutingTable {
+    let mut catalog = KeyspaceTable::unowned("catalog.writer".into(), 1);
+    let all = SlotSet::range(0, 0);
+    catalog.set(&all, Some(&"a".into()), SpanState::Serving, Epoch::new(1, 2));
+    table.keyspaces.insert(0, catalog);
+    table
+}
+
+fn with_units(stores: Vec<Arc<DataStore>>) -> Inputs {
+    let unit = |name: &str, role: &str| {
+        let spec = json!({"cluster": "c", "role": role, "router": "https://r:1"});
+        Arc::new(object::<Unit>("Unit", name, spec))
+    };
+    Inputs {
+        units: vec![unit("a", "Sharded"), unit("b", "Standby"), unit("c", "Sharded")],
+        stores,
+        ..Inputs::default()
+    }
+}
+
+#[test]
+fn the_writer_of_a_store_is_declared_as_a_keyspace_of_one_slot_once_it_is_held() {
+    let mut store = single_writer(Some("u"));
+    let declared = with_units(vec![Arc::clone(&store)]).declared().keyspaces;
+    let [writer] = declared.as_slice() else {
+        panic!("{declared:?}")
+    };
+    assert_eq!((writer.name.as_str(), writer.slots), ("catalog.writer", 1));
+    assert_eq!(writer.homes.as_ref().unwrap().home_of(0), Some(&"a".into()));
+    assert_eq!(writer.members, ["a".into(), "b".into()]);
+    for (why, change) in [
+        (
+            "not held",
+            (|store: &mut DataStore| store.metadata.finalizers = None) as fn(&mut DataStore),
+        ),
+        ("no such unit", |store| {
+            let writer = store.spec.single_writer.as_mut().unwrap();
+            writer.home_unit = "z".to_owned();
+        }),
+    ] {
+        let mut other = DataStore::clone(&store);
+        change(&mut other);
+        let declared = with_units(vec![Arc::new(other)]).declared().keyspaces;
+        assert_eq!(declared[0].homes, None, "{why}");
+    }
+    // Given up: nothing of it is served, and its slot may go.
+    let mut inputs = with_units(Vec::new());
+    inputs.given_up_stores = vec![Arc::clone(&store)];
+    assert!(inputs.declared().keyspaces[0].given_up);
+    let ranges = with_units(vec![Arc::clone(&store)]).failover_ranges(|_| true);
+    assert_eq!(ranges[0].units, ["a".into(), "b".into()]);
+    assert_eq!(ranges[0].name, "catalog.writer");
+    Arc::make_mut(&mut store).spec.single_writer = None;
+    assert!(with_units(vec![store]).failover_ranges(|_| true).is_empty());
+}
+
+#[test]
+fn reads_are_local_where_a_member_is_that_neither_stands_by_nor_is_lost() {
+    let inputs = with_units(vec![single_writer(Some("u"))]);
+    let reads = |table: &RoutingTable| {
+        let of = |unit: &Arc<Unit>| {
+            let assigned = assignment(unit, &inputs, table);
+            assigned.writers.first().map(|writer| writer.reads)
+        };
+        inputs.units.iter().map(of).collect::<Vec<_>>()
+    };
+    use multiactive_api::Reads::{Local, Writer};
+    // a writes, b stands by, c has no member.
+    assert_eq!(reads(&with_writer(table())), [Some(Local), Some(Writer), Some(Writer)]);
+    let mut lost = with_writer(table());
+    lost.quarantined = vec![multiactive_core::quarantine::Quarantined {
+        unit: "a".into(),
+        since: Epoch::new(1, 4),
+        by: "f".into(),
+        name: "lost-a".to_owned(),
+        accepted: None,
+    }];
+    assert_eq!(
+        reads(&lost)[0],
+        Some(Writer),
+        "what came back answers nothing by itself"
+    );
+    assert_eq!(reads(&table()), [None, None, None], "not in the table yet");
+}
+
+#[test]
+fn a_single_writers_store_that_is_gone_stays_in_force_as_the_units_hold_it() {
+    let inputs = with_units(vec![single_writer(Some("u"))]);
+    let table = with_writer(table());
+    let held: Reports = ["a", "b"]
+        .map(|name| {
+            let unit = inputs.unit(&name.into()).unwrap();
+            let assigned = assignment(unit, &inputs, &table);
+            let report = UnitAssignment::new(name, assigned);
+            (UnitName::from(name), Arc::new(report))
+        })
+        .into();
+    let gone = stores(&[], &held, Some(&table));
+    let [store] = gone.all.as_slice() else {
+        panic!("{:?}", gone.all)
+    };
+    assert_eq!(store.spec, single_writer(None).spec);
+    // Created again as a sharded one: what was in force stays.
+    let mut other = DataStore::clone(&single_writer(Some("v")));
+    other.spec.topology = Topology::Sharded;
+    other.spec.single_writer = None;
+    other.spec.keyspace = Some("users".to_owned());
+    let again = stores(&[Arc::new(other)], &held, Some(&table));
+    assert_eq!(again.all[0].keyspace_name().as_str(), "catalog.writer");
+    assert!(
+        again.altered["catalog"].contains("keyspace users, not topology SingleWriter"),
+        "{:?}",
+        again.altered
+    );
 }

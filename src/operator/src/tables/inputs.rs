@@ -3,9 +3,11 @@
 use super::homes::{Compiled, HomesOf};
 use super::in_force::{self, Checked, Kept};
 use crate::Context;
+use crate::datastores::DATA_STORE_FINALIZER;
 use crate::keyspaces::KEYSPACE_FINALIZER;
 use crate::status::{is_given_up, is_paused};
 use kube::ResourceExt;
+use multiactive_api::convert;
 use multiactive_api::{
     DataStore, Failover, Keyspace, Promotion, ShardRange, Unit, UnitAssignment, UnitAssignmentStatus, UnitRole,
     UnitWorkload, Verification,
@@ -13,8 +15,9 @@ use multiactive_api::{
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen};
-use multiactive_core::promotion::{LeaseSeen, MovingStore, Operation, OperationKind};
+use multiactive_core::promotion::{FailoverRange, LeaseSeen, MovingStore, Operation, OperationKind};
 use multiactive_core::quarantine;
+use multiactive_core::ranges::{self, Homes};
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -238,6 +241,7 @@ impl Inputs {
                 .keyspaces
                 .iter()
                 .filter_map(|k| self.declared_keyspace(k))
+                .chain(self.declared_writers())
                 .collect(),
         }
     }
@@ -263,14 +267,59 @@ impl Inputs {
             definition,
             homes: serves.then(|| self.homes(keyspace).as_ref().clone().ok()).flatten(),
             given_up: self.is_given_up(keyspace),
-            members: self.members_of(&keyspace.name_any()),
+            members: self.members_of(&keyspace.name_any().into()),
         })
+    }
+
+    /// The stores with a single writer, each as a keyspace of one slot. One that is paused, being deleted, gone, or not held
+    /// by its finalizer yet gets no writer.
+    fn declared_writers(&self) -> impl Iterator<Item = DeclaredKeyspace> {
+        let given_up = self.given_up_stores.iter().map(|store| (store, true));
+        let all = self.stores.iter().map(|store| (store, false)).chain(given_up);
+        let writers = all.filter_map(|(store, given_up)| Some((store, store.spec.single_writer.as_ref()?, given_up)));
+        writers.map(|(store, writer, given_up)| {
+            let keyspace = multiactive_core::keyspace::Keyspace::single_writer();
+            let held = store.finalizers().iter().any(|f| f == DATA_STORE_FINALIZER);
+            let stays = held && store.metadata.deletion_timestamp.is_none();
+            let serves = stays && !given_up && !is_paused(&**store);
+            DeclaredKeyspace {
+                name: store.keyspace_name(),
+                slots: keyspace.slots(),
+                definition: keyspace.definition(),
+                homes: serves.then(|| self.home_of_writer(store, &writer.home_unit)).flatten(),
+                given_up,
+                members: self.members_of(&store.keyspace_name()),
+            }
+        })
+    }
+
+    /// `None` where there is no such unit.
+    fn home_of_writer(&self, store: &DataStore, home: &str) -> Option<Homes> {
+        let units: BTreeSet<UnitName> = self.units.iter().map(|unit| unit.name_any().into()).collect();
+        let range = ranges::ShardRange {
+            name: store.keyspace_name().to_string(),
+            first: 0,
+            last: 0,
+            home: home.into(),
+        };
+        ranges::homes(1, &[range], &units).ok()
+    }
+
+    /// Everything of which it is declared who may own it: ShardRanges, and the writers of stores that have a single one.
+    /// Those of the names that are wanted.
+    pub fn failover_ranges(&self, wanted: impl Fn(&str) -> bool) -> Vec<FailoverRange> {
+        // By name first: there may be thousands.
+        let named = |range: &&Arc<ShardRange>| range.metadata.name.as_deref().is_some_and(&wanted);
+        let ranges = self.ranges.iter().filter(named);
+        let ranges = ranges.filter_map(|range| convert::failover_range(range));
+        let writers = self.stores.iter().filter_map(|store| convert::writer_range(store));
+        ranges.chain(writers.filter(|writer| wanted(&writer.name))).collect()
     }
 
     /// Whether a person gave the Keyspace up, and no DataStore depends on it.
     pub fn is_given_up(&self, keyspace: &Keyspace) -> bool {
         let mut stores = self.stores.iter();
-        is_given_up(keyspace) && !stores.any(|store| store.spec.keyspace == keyspace.name_any())
+        is_given_up(keyspace) && !stores.any(|store| store.keyspace_name().as_str() == keyspace.name_any())
     }
 
     /// Whether what is declared is what slots were given out by, so that it may be published.
@@ -296,8 +345,8 @@ impl Inputs {
     }
 
     /// The units with a member of a store of the keyspace, each once.
-    pub fn members_of(&self, keyspace: &str) -> Vec<UnitName> {
-        let stores = self.stores.iter().filter(|store| store.spec.keyspace == keyspace);
+    pub fn members_of(&self, keyspace: &KeyspaceName) -> Vec<UnitName> {
+        let stores = self.stores.iter().filter(|store| store.keyspace_name() == *keyspace);
         let members = stores.flat_map(|store| &store.spec.members);
         let units: BTreeSet<UnitName> = members.map(|member| member.unit.as_str().into()).collect();
         units.into_iter().collect()
@@ -319,7 +368,7 @@ impl Inputs {
         let mut all: BTreeMap<KeyspaceName, bool> = BTreeMap::new();
         for store in &self.stores {
             if store.spec.members.iter().any(|member| member.unit == unit.as_str()) {
-                let whole = all.entry(store.spec.keyspace.as_str().into()).or_insert(true);
+                let whole = all.entry(store.keyspace_name()).or_insert(true);
                 *whole &= in_hand(&store.name_any());
             }
         }

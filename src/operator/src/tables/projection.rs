@@ -176,6 +176,7 @@ mod tests {
             epoch,
             units: (0..units).map(unit).collect(),
             keyspaces: Vec::new(),
+            writers: Vec::new(),
             operations: Vec::new(),
             finished: Vec::new(),
             quarantined: Vec::new(),

@@ -58,6 +58,10 @@ impl Worker {
                 Err(error) => return Next::Answer(refusal(&error)),
             };
             let unit = &compiled.declared.unit;
+            let asked = Asked {
+                reads_here: resolved.keyspace.reads_here(),
+                ..asked
+            };
             let Some((_, slot)) = resolved.key else {
                 let stamp = Stamp {
                     unit: compiled.declared.unit_header().clone(),

@@ -71,7 +71,16 @@ impl Worker {
             let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, "NoTunnels", "CONNECT is not offered");
             return self.refuse(answer);
         }
-        let mut exchange = Exchange::new(self, parts, Received::new(body), Asked { write, origin });
+        let mut exchange = Exchange::new(
+            self,
+            parts,
+            Received::new(body),
+            Asked {
+                write,
+                origin,
+                reads_here: false,
+            },
+        );
         let answered = match checked {
             Ok(()) => exchange.run().await,
             Err(answer) => Err(answer),

@@ -6,7 +6,7 @@ use crate::headers::value;
 use http::HeaderValue;
 use http::uri::{Authority, Uri};
 use multiactive_api::convert::extractor;
-use multiactive_api::{Backend, OnMissing, UnitAssignmentSpec};
+use multiactive_api::{Backend, OnMissing, Reads, UnitAssignmentSpec};
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::key::KeyExtractor;
 use multiactive_core::keyspace::Keyspace;
@@ -47,11 +47,36 @@ pub struct DeclaredKeyspace {
     /// From key to slot.
     pub keyspace: Keyspace,
     /// Where the key is.
-    pub extractor: KeyExtractor,
-    /// What to do without one.
-    pub on_missing: OnMissing,
+    pub key: KeyOf,
     /// Its writes in flight.
     pub flight: Arc<Flight>,
+}
+
+/// How a request's key is found.
+#[derive(Debug)]
+pub enum KeyOf {
+    /// In one of these places.
+    Sources {
+        /// The places.
+        extractor: KeyExtractor,
+        /// What to do without one.
+        on_missing: OnMissing,
+    },
+    /// It needs none: all belongs to the one slot of a store with a single writer.
+    Store {
+        /// Where reads go.
+        reads: Reads,
+    },
+}
+
+impl DeclaredKeyspace {
+    /// Whether reads that come to this unit are answered by it, whoever writes.
+    pub fn reads_here(&self) -> bool {
+        match &self.key {
+            KeyOf::Store { reads: Reads::Local } => true,
+            KeyOf::Store { reads: Reads::Writer } | KeyOf::Sources { .. } => false,
+        }
+    }
 }
 
 impl Declared {
@@ -71,30 +96,40 @@ impl Declared {
             return Err(ViewError::OtherUnit(spec.unit.clone()));
         }
         let (mut routes, mut keyspaces) = (Vec::new(), Vec::new());
-        for (index, assigned) in spec.keyspaces.iter().enumerate() {
+        let mut add = |name: KeyspaceName, keyspace: Keyspace, key: KeyOf, declared: &[multiactive_api::Route]| {
+            let flight = before
+                .and_then(|before| before.keyspaces.iter().find(|k| k.name == name))
+                .filter(|k| k.flight.slots() == keyspace.slots())
+                .map_or_else(|| Flight::new(keyspace.slots(), watch.clone()), |k| k.flight.clone());
+            routes.extend(declared.iter().map(|route| Route {
+                prefix: route.path_prefix.trim_end_matches('/').to_owned(),
+                backend: route.backend.clone(),
+                address: spec.backends.iter().find(|b| b.name == route.backend).and_then(address),
+                keyspace: keyspaces.len(),
+            }));
+            keyspaces.push(Arc::new(DeclaredKeyspace {
+                name,
+                keyspace,
+                key,
+                flight,
+            }));
+        };
+        for assigned in &spec.keyspaces {
             let bad = |error: &dyn std::fmt::Display| ViewError::Keyspace {
                 keyspace: assigned.name.clone(),
                 message: error.to_string(),
             };
             let keyspace = Keyspace::try_from(&assigned.spec).map_err(|e| bad(&e))?;
-            let name = KeyspaceName::from(assigned.name.as_str());
-            let flight = before
-                .and_then(|before| before.keyspaces.iter().find(|k| k.name == name))
-                .filter(|k| k.flight.slots() == keyspace.slots())
-                .map_or_else(|| Flight::new(keyspace.slots(), watch.clone()), |k| k.flight.clone());
-            keyspaces.push(Arc::new(DeclaredKeyspace {
-                name,
+            let key = KeyOf::Sources {
                 extractor: extractor(&assigned.spec).map_err(|e| bad(&e))?,
                 on_missing: assigned.spec.key.on_missing,
-                keyspace,
-                flight,
-            }));
-            routes.extend(assigned.spec.routes.iter().map(|route| Route {
-                prefix: route.path_prefix.trim_end_matches('/').to_owned(),
-                backend: route.backend.clone(),
-                address: spec.backends.iter().find(|b| b.name == route.backend).and_then(address),
-                keyspace: index,
-            }));
+            };
+            add(assigned.name.as_str().into(), keyspace, key, &assigned.spec.routes);
+        }
+        for writer in &spec.writers {
+            let name = KeyspaceName::of_writer(&writer.store.as_str().into());
+            let key = KeyOf::Store { reads: writer.reads };
+            add(name, Keyspace::single_writer(), key, &writer.routes);
         }
         // The first that matches is then the longest.
         routes.sort_by(|a, b| {

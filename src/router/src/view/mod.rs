@@ -5,7 +5,7 @@ mod compiled;
 mod declared;
 
 pub use compiled::{Compiled, Found, HeldOperation, Peer};
-pub use declared::{Declared, DeclaredKeyspace, Route};
+pub use declared::{Declared, DeclaredKeyspace, KeyOf, Route};
 
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::KeyspaceName;

@@ -34,11 +34,17 @@ pub fn assignment(unit: &str, backend: SocketAddr) -> UnitAssignmentSpec {
             "overrides": overrides,
         })
     };
+    // South only stands by.
+    let reads = if unit == "south" { "Writer" } else { "Local" };
     let spec = json!({
         "unit": unit,
         "cluster": format!("{unit}-cluster"),
         "backends": [{"name": "shop", "url": format!("http://{backend}")}],
         "keyspaces": [keyspace("users", "/orders", "Reject"), keyspace("pages", "/pages", "Any")],
+        "writers": [
+            {"store": "catalog", "routes": [{"pathPrefix": "/catalog", "backend": "shop"}], "reads": reads},
+            {"store": "prices", "routes": [{"pathPrefix": "/prices", "backend": "shop"}], "reads": "Writer"},
+        ],
         "stores": [],
     });
     serde_json::from_value(spec).unwrap()

@@ -4,7 +4,7 @@
 
 use super::Postgres;
 use super::connect::Session;
-use super::install::slot_function;
+use super::install::{key, slot_of};
 use super::names::{self, fnv, ident, qualified, table};
 use crate::driver::{Checksums, KeyRange, TableSpec};
 use crate::error::Error;
@@ -70,7 +70,7 @@ pub(super) async fn of_table(
     range: &KeyRange,
     sums: &mut Checksums,
 ) -> Result<(), Error> {
-    let sql = sum(sharded, columns, &ident(&slot_function(&pg.spec.keyspace)));
+    let sql = sum(sharded, columns, &slot_of(&pg.spec, sharded, "t"));
     for row in session
         .rows("summing rows", &sql, &[&names::slots(slots), &range.from, &range.to])
         .await?
@@ -81,13 +81,13 @@ pub(super) async fn of_table(
 }
 
 /// One pass over the table. The two halves of a hash are summed apart, in integers that cannot overflow.
-fn sum(sharded: &TableSpec, columns: &[String], slot_function: &str) -> String {
+fn sum(sharded: &TableSpec, columns: &[String], slot: &str) -> String {
     let columns: Vec<_> = columns.iter().map(|column| format!("t.{}", ident(column))).collect();
     let seed = fnv(&qualified(&sharded.name)).cast_signed();
-    let key = format!("t.{}::text", ident(&sharded.shard_key));
+    let key = key("t", sharded);
     format!(
         "SELECT slot, count(*), sum(hash >> 32)::text, sum(hash & 4294967295)::text
-         FROM (SELECT multiactive.{slot_function}({key}) AS slot,
+         FROM (SELECT {slot} AS slot,
                       hashtextextended(ROW({})::text, '{seed}'::bigint) AS hash
                FROM {} t
                WHERE ($2::text IS NULL OR {key} COLLATE \"C\" >= $2)

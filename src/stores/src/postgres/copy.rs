@@ -5,7 +5,7 @@
 //! may have exchanged values that must be unique.
 
 use super::connect::Session;
-use super::install::slot_function;
+use super::install::slot_of;
 use super::names::{self, ident, literal, qualified, short};
 use super::noted::begin;
 use super::reseed::{Table, open_here};
@@ -164,9 +164,8 @@ async fn replace(
         columns.collect::<Vec<_>>().join(", ")
     };
     let in_slots = format!(
-        "multiactive.{}(t.{}::text) <@ {}::int4multirange",
-        ident(&slot_function(&job.pg.spec.keyspace)),
-        ident(&table.sharded.shard_key),
+        "{} <@ {}::int4multirange",
+        slot_of(&job.pg.spec, table.sharded, "t"),
         literal(&names::slots(slots))
     );
     let columns = of("");

@@ -4,7 +4,7 @@
 //! that differ are read.
 
 use super::connect::Session;
-use super::install::slot_function;
+use super::install::slot_of;
 use super::names::{fnv, ident, literal, qualified, slots};
 use super::reseed::Table;
 use super::{Postgres, copy};
@@ -85,12 +85,11 @@ fn rows(pg: &Postgres, sharded: &TableSpec, columns: &[String], key: &[String]) 
         .map(|column| format!("{} || t.{}::text", literal(&format!("{column}=")), ident(column)))
         .collect();
     format!(
-        "(SELECT multiactive.{}(t.{}::text) AS slot, concat_ws(', ', {}) AS key,
+        "(SELECT {} AS slot, concat_ws(', ', {}) AS key,
                  hashtextextended(ROW({})::text, '{}'::bigint) AS hash,
                  (hashtextextended(ROW({})::text, 0) & {})::int AS sheaf
           FROM {} t)",
-        ident(&slot_function(&pg.spec.keyspace)),
-        ident(&sharded.shard_key),
+        slot_of(&pg.spec, sharded, "t"),
         words.join(", "),
         of(columns),
         fnv(&qualified(&sharded.name)).cast_signed(),

@@ -6,7 +6,7 @@
 //! is listed too: the write here was lost all the same.
 
 use super::connect::Session;
-use super::install::slot_function;
+use super::install::slot_of;
 use super::names::{self, ident, publication, qualified, table};
 use super::pgoutput::{Changed, Damaged, Decoder};
 use super::{Postgres, peer};
@@ -210,10 +210,9 @@ async fn note(
                                    jsonb_populate_record(NULL::{qualified}, k.key::jsonb) r WHERE {same}) m ON true
          CROSS JOIN LATERAL jsonb_populate_record(NULL::{qualified}, coalesce(m.mine, k.theirs::jsonb, k.key::jsonb)) AS known
          WHERE m.mine IS DISTINCT FROM k.theirs::jsonb
-           AND multiactive.{slot}(known.{column}::text) <@ $7::text::int4multirange
+           AND {slot} <@ $7::text::int4multirange
          ON CONFLICT (op, tab, key) DO NOTHING",
-        slot = ident(&slot_function(&pg.spec.keyspace)),
-        column = ident(&sharded.shard_key),
+        slot = slot_of(&pg.spec, sharded, "known"),
     );
     here.change(
         "listing what differs",

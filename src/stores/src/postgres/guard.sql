@@ -8,12 +8,12 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body
 DECLARE
     admitted boolean;
 BEGIN
-    admitted := multiactive.admit($keyspace$, multiactive.$slot_function$(OLD.$column$::text));
+    admitted := multiactive.admit($keyspace$, multiactive.$slot_function$($old_key$));
     IF TG_OP = 'DELETE' THEN
         RETURN OLD;
     END IF;
-    IF OLD.$column$ IS DISTINCT FROM NEW.$column$ THEN
-        admitted := multiactive.admit($keyspace$, multiactive.$slot_function$(NEW.$column$::text));
+    IF $old_key$ IS DISTINCT FROM $new_key$ THEN
+        admitted := multiactive.admit($keyspace$, multiactive.$slot_function$($new_key$));
     END IF;
     RETURN NEW;
 END
@@ -25,7 +25,7 @@ $body$;
 CREATE OR REPLACE FUNCTION multiactive.$guard_inserts$() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
-    slots integer[] := ARRAY(SELECT DISTINCT multiactive.$slot_function$(n.$column$::text) FROM multiactive_inserted n);
+    slots integer[] := ARRAY(SELECT DISTINCT multiactive.$slot_function$($inserted_key$) FROM multiactive_inserted n);
     doubtful integer;
     admitted boolean;
 BEGIN

@@ -233,6 +233,7 @@ async fn belongs(pg: &Postgres, session: &Session<'_>) -> Result<bool, Error> {
 fn script(spec: &StoreSpec) -> String {
     let keyspace = &spec.keyspace;
     let hash = match keyspace.function {
+        Function::SingleWriter => "0".to_owned(),
         Function::Crc32 => format!("(crc32(convert_to(key, 'UTF8')) % {})::integer", keyspace.slots),
     };
     // One look into a constant object, however many overrides there are.
@@ -255,13 +256,32 @@ fn fill(template: &str, spec: &StoreSpec) -> String {
         .replace("$keyspace$", &literal(spec.keyspace.name.as_str()))
 }
 
+/// The key of a row of the trigger functions, as text: that of every row is the same where there is no shard key.
+pub(super) fn key(row: &str, sharded: &TableSpec) -> String {
+    match &sharded.shard_key {
+        Some(column) => format!("{row}.{}::text", ident(column)),
+        None => "''".to_owned(),
+    }
+}
+
+/// The slot of a row of `alias`, as an expression.
+pub(super) fn slot_of(spec: &StoreSpec, sharded: &TableSpec, alias: &str) -> String {
+    format!(
+        "multiactive.{}({})",
+        ident(&slot_function(&spec.keyspace)),
+        key(alias, sharded)
+    )
+}
+
 fn guard(spec: &StoreSpec, sharded: &TableSpec) -> String {
     let (schema, name) = table(&sharded.name);
     fill(GUARD, spec)
         .replace("$guard$", &ident(&short("guard", &[schema, name])))
         .replace("$guard_inserts$", &ident(&short("inserts", &[schema, name])))
         .replace("$table$", &qualified(&sharded.name))
-        .replace("$column$", &ident(&sharded.shard_key))
+        .replace("$old_key$", &key("OLD", sharded))
+        .replace("$new_key$", &key("NEW", sharded))
+        .replace("$inserted_key$", &key("n", sharded))
 }
 
 /// Lets peers compare rows with those that are here, and copy them, where somebody has made the role that may (`roles.sql`).

@@ -29,7 +29,13 @@ pub(super) async fn check(pg: &Postgres) -> Result<Vec<TableFinding>, Error> {
             .rows(
                 "checking a table",
                 FACTS,
-                &[&schema, &name, &sharded.shard_key, &schemas, &tables],
+                &[
+                    &schema,
+                    &name,
+                    &sharded.shard_key.as_deref().unwrap_or_default(),
+                    &schemas,
+                    &tables,
+                ],
             )
             .await?;
         match facts.first() {
@@ -66,12 +72,50 @@ fn refuse(sharded: &TableSpec, reason: &'static str, message: String) -> TableFi
     }
 }
 
+/// Adds what is wrong with the column that holds the key.
+fn judge_key(column: &str, facts: &Row, add: &mut impl FnMut(&'static str, String)) {
+    let yes = |name: &str| facts.get::<_, bool>(name);
+    if !yes("has_column") {
+        add(
+            "NoShardKey",
+            format!("it has no column {column}: name the column that holds the key"),
+        );
+        return;
+    }
+    if !yes("not_null") {
+        add(
+            "ShardKeyNullable",
+            format!("column {column} may be null: ALTER TABLE … ALTER {column} SET NOT NULL"),
+        );
+    }
+    if yes("generated") {
+        add(
+            "ShardKeyGenerated",
+            format!("column {column} is generated, after the fence has looked: store the key"),
+        );
+    }
+    if !yes("plain_type") {
+        let is: Option<String> = facts.get("column_type");
+        let is = is.unwrap_or_default();
+        add(
+            "ShardKeyType",
+            format!("the text of a {is} is not always the same: use text, an integer, a uuid or an enum"),
+        );
+    }
+    let later = facts.get::<_, Vec<String>>("later_triggers").join(", ");
+    if !later.is_empty() {
+        add(
+            "LaterTrigger",
+            format!("trigger {later} runs after the fence and could change the key: rename it"),
+        );
+    }
+}
+
 /// Adds what is wrong with a table that exists.
 fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
     let text = |name: &str| facts.get::<_, Option<String>>(name).unwrap_or_default();
     let list = |name: &str| facts.get::<_, Vec<String>>(name).join(", ");
     let yes = |name: &str| facts.get::<_, bool>(name);
-    let column = &sharded.shard_key;
     let mut add = |reason, message: String| findings.push(refuse(sharded, reason, message));
     if text("relkind") != "r" {
         let what = match text("relkind").as_str() {
@@ -110,31 +154,8 @@ fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
             "its replica identity is NOTHING: ALTER TABLE … REPLICA IDENTITY DEFAULT".to_owned(),
         );
     }
-    if !yes("has_column") {
-        add(
-            "NoShardKey",
-            format!("it has no column {column}: name the column that holds the key"),
-        );
-    } else {
-        if !yes("not_null") {
-            add(
-                "ShardKeyNullable",
-                format!("column {column} may be null: ALTER TABLE … ALTER {column} SET NOT NULL"),
-            );
-        }
-        if yes("generated") {
-            add(
-                "ShardKeyGenerated",
-                format!("column {column} is generated, after the fence has looked: store the key"),
-            );
-        }
-        if !yes("plain_type") {
-            let is = text("column_type");
-            add(
-                "ShardKeyType",
-                format!("the text of a {is} is not always the same: use text, an integer, a uuid or an enum"),
-            );
-        }
+    if let Some(column) = &sharded.shard_key {
+        judge_key(column, facts, &mut add);
     }
     let acting = list("acting_keys");
     if !acting.is_empty() {
@@ -143,13 +164,6 @@ fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
              that is not sharded with it, past fence or replication: use NO ACTION, or add that table to the store"
         );
         add("ForeignKeyActs", message);
-    }
-    let later = list("later_triggers");
-    if !later.is_empty() {
-        add(
-            "LaterTrigger",
-            format!("trigger {later} runs after the fence and could change the key: rename it"),
-        );
     }
     if !yes("ours") {
         let owner = text("owner");

@@ -92,7 +92,7 @@ pub fn spec(unit: &str, peers: &[&str]) -> StoreSpec {
         },
         tables: vec![TableSpec {
             name: "orders".to_owned(),
-            shard_key: "user_id".to_owned(),
+            shard_key: Some("user_id".to_owned()),
         }],
         peers: peers.iter().map(|peer| UnitName::from(*peer)).collect(),
     }

@@ -1,10 +1,14 @@
 //! What a DataStore's status says: each member's database as its agent reports it (pure); and the finalizer that holds
 //! one while slots of its keyspace have owners: their fences are its triggers.
 
+mod writer;
+
 use crate::Context;
 use crate::conditions::{Readiness, set_readiness};
 use crate::finalizers;
 use crate::keyspaces::{is_free, owners_text};
+use crate::route_claims::taken;
+use crate::served::Unserved;
 use crate::status::{GIVE_UP, is_given_up};
 use crate::tables::{View, is_held};
 use jiff::Timestamp;
@@ -16,7 +20,7 @@ use multiactive_core::ids::UnitName;
 pub const DATA_STORE_FINALIZER: &str = "multiactive.io/datastore";
 
 /// The status that the view asks for.
-pub fn status(store: &DataStore, view: &View, now: Timestamp) -> DataStoreStatus {
+pub fn status(store: &DataStore, view: &View, unserved: &Unserved, now: Timestamp) -> DataStoreStatus {
     let mut status = store.status.clone().unwrap_or_default();
     let members = store
         .spec
@@ -24,8 +28,9 @@ pub fn status(store: &DataStore, view: &View, now: Timestamp) -> DataStoreStatus
         .iter()
         .map(|declared| member(store, &declared.unit, view));
     status.members = members.collect();
+    status.writer = writer::status(store, view);
     status.observed_generation = store.metadata.generation;
-    let readiness = readiness(store, &status.members, view);
+    let readiness = readiness(store, &status.members, view, unserved);
     set_readiness(&mut status.conditions, &readiness, store.metadata.generation, now);
     status
 }
@@ -52,7 +57,7 @@ fn member(store: &DataStore, unit: &str, view: &View) -> StoreMemberStatus {
 
 /// What is said of one that is being deleted.
 fn leaving(store: &DataStore, view: &View) -> Readiness {
-    let keyspace = &store.spec.keyspace;
+    let (name, keyspace) = (store.keyspace_name(), fenced_by(store));
     if is_given_up(store) {
         return Readiness::Reconciling {
             reason: "Leaving",
@@ -62,18 +67,18 @@ fn leaving(store: &DataStore, view: &View) -> Readiness {
     let owners = view
         .table
         .as_deref()
-        .map(|table| owners_text(keyspace, table))
+        .map(|table| owners_text(name.as_str(), table))
         .unwrap_or_default();
     if owners.is_empty() {
         return Readiness::Reconciling {
             reason: "Leaving",
-            message: format!("nobody owns a slot of Keyspace {keyspace}: it goes"),
+            message: format!("nobody owns a slot of {keyspace}: it goes"),
         };
     }
     Readiness::Stalled {
         reason: "SlotsOwned",
         message: format!(
-            "it is being deleted, but slots of Keyspace {keyspace} have owners ({owners}), and without it nothing fences \
+            "it is being deleted, but slots of {keyspace} have owners ({owners}), and without it nothing fences \
              writes to its databases when they move; so it stays in force. To keep it, take its finalizer \
              {DATA_STORE_FINALIZER} off and apply it again unchanged; to give it up, annotate it {GIVE_UP}={} once no program \
              writes to its databases: they stay as they are, open where they were open",
@@ -82,14 +87,22 @@ fn leaving(store: &DataStore, view: &View) -> Readiness {
     }
 }
 
+/// By what it is fenced, for people: `Keyspace users`, or that of its writer.
+fn fenced_by(store: &DataStore) -> String {
+    match &store.spec.keyspace {
+        Some(keyspace) => format!("Keyspace {keyspace}"),
+        None => format!("keyspace {}, its writer's,", store.keyspace_name()),
+    }
+}
+
 /// The first unit that slots depend on, and that the store does not name.
 fn kept(store: &DataStore, view: &View) -> Option<(&'static str, String)> {
-    let (name, keyspace) = (store.name_any(), &store.spec.keyspace);
+    let (name, keyspace) = (store.name_any(), fenced_by(store));
     if let Some(kept) = view.inputs.kept.iter().find(|kept| kept.store == name) {
         let unit = &kept.unit;
         let why = match kept.slots.is_empty() {
-            true => format!("a Promotion is moving slots of Keyspace {keyspace} to it"),
-            false => format!("it owns slots {} of Keyspace {keyspace}", kept.slots),
+            true => format!("a Promotion is moving slots of {keyspace} to it"),
+            false => format!("it owns slots {} of {keyspace}", kept.slots),
         };
         let message = format!(
             "spec.members does not name {unit} any more, but {why}: its database stays fenced and linked as it was. Move \
@@ -97,11 +110,11 @@ fn kept(store: &DataStore, view: &View) -> Option<(&'static str, String)> {
         );
         return Some(("MemberOwnsSlots", message));
     }
-    let owners = view.table.as_deref()?.owners_of(&keyspace.as_str().into());
+    let owners = view.table.as_deref()?.owners_of(&store.keyspace_name());
     let without = |unit: &UnitName| !store.spec.members.iter().any(|member| member.unit == unit.as_str());
     let (unit, slots) = owners.iter().find(|(unit, _)| without(unit))?;
     let message = format!(
-        "{unit} owns slots {slots} of Keyspace {keyspace}, but spec.members has no database in it: nothing fences its \
+        "{unit} owns slots {slots} of {keyspace}, but spec.members has no database in it: nothing fences its \
          writes, and no Promotion may move these slots; add its member"
     );
     Some(("NoMember", message))
@@ -120,13 +133,13 @@ pub async fn finalizer(ctx: &Context, store: &DataStore, view: &View) -> bool {
     let mut given_up = view.inputs.given_up_stores.iter();
     let free = match given_up.any(|given_up| given_up.uid() == store.uid()) {
         true => is_let_go(store, view),
-        false => is_free(&store.spec.keyspace, view),
+        false => is_free(store.keyspace_name().as_str(), view),
     };
     finalizers::keep(&ctx.metrics, &api, store, DATA_STORE_FINALIZER, free).await
 }
 
-fn readiness(store: &DataStore, members: &[StoreMemberStatus], view: &View) -> Readiness {
-    let keyspace = &store.spec.keyspace;
+fn readiness(store: &DataStore, members: &[StoreMemberStatus], view: &View, unserved: &Unserved) -> Readiness {
+    let keyspace = fenced_by(store);
     if store.metadata.deletion_timestamp.is_some() {
         return leaving(store, view);
     }
@@ -134,7 +147,7 @@ fn readiness(store: &DataStore, members: &[StoreMemberStatus], view: &View) -> R
         return Readiness::Stalled {
             reason: "DefinitionChanged",
             message: format!(
-                "it was created again as another while slots of Keyspace {keyspace} are owned: {what}; what was in force stays: \
+                "it was created again as another while slots of {keyspace} are owned: {what}; what was in force stays: \
                  apply it as it was, or use a new name"
             ),
         };
@@ -142,10 +155,17 @@ fn readiness(store: &DataStore, members: &[StoreMemberStatus], view: &View) -> R
     if let Some((reason, message)) = kept(store, view) {
         return Readiness::Stalled { reason, message };
     }
-    if !view.inputs.keyspaces.iter().any(|known| known.name_any() == *keyspace) {
+    let name = store.keyspace_name();
+    let declared = || {
+        view.inputs
+            .keyspaces
+            .iter()
+            .any(|known| known.name_any() == name.as_str())
+    };
+    if store.spec.single_writer.is_none() && !declared() {
         return Readiness::Stalled {
             reason: "NoKeyspace",
-            message: format!("there is no Keyspace {keyspace}"),
+            message: format!("there is no {keyspace}"),
         };
     }
     if let Some(unknown) = members
@@ -164,7 +184,7 @@ fn readiness(store: &DataStore, members: &[StoreMemberStatus], view: &View) -> R
         .inputs
         .ranges
         .iter()
-        .filter(|range| range.spec.keyspace == *keyspace);
+        .filter(|range| range.spec.keyspace == name.as_str());
     for range in ranges {
         let named = range.spec.failover_units.iter().chain([&range.spec.home_unit]);
         for unit in named {
@@ -179,10 +199,13 @@ fn readiness(store: &DataStore, members: &[StoreMemberStatus], view: &View) -> R
             }
         }
     }
+    if let Some(readiness) = writer::trouble(store, view, unserved) {
+        return readiness;
+    }
     match members.iter().find(|member| member.state != "Ready") {
         None => Readiness::Ready {
             reason: "MembersReady",
-            message: format!("{} databases are ready", members.len()),
+            message: format!("{} databases are ready{}", members.len(), taken(name.as_str(), view)),
         },
         Some(member) => Readiness::Reconciling {
             reason: if member.state == "Unknown" {

@@ -1,0 +1,252 @@
+//! The shop's catalog, a store with a single writer: how it comes to a fleet, and those who change and read it.
+
+use crate::databases::run;
+use crate::http::Http;
+use crate::install::Install;
+use crate::kube_ext::wait_for;
+use crate::region::{NAMESPACE, Region};
+use crate::world::root;
+use anyhow::{Context, Result, ensure};
+use kube::{Api, Client};
+use multiactive_api::{DataStore, WriterStatus};
+use serde_json::Value;
+use shop::catalog::Item;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// The name of its DataStore, and of its database.
+pub const CATALOG: &str = "catalog";
+
+/// How a region's catalog is reached as `postgres`.
+pub fn database(region: &Region) -> tokio_postgres::Config {
+    let mut config = region.database();
+    config.dbname(CATALOG);
+    config
+}
+
+/// Makes its database in every region, and applies its manifests on the hub.
+///
+/// # Errors
+///
+/// Where a server or kubectl refuses.
+pub async fn add(install: &Install) -> Result<()> {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).with_context(|| format!("reading {path}"));
+    // The roles are the server's, and there already; their rights are each database's.
+    let rights = read("src/stores/src/postgres/roles.sql")?;
+    let rights = rights.lines().filter(|line| !line.starts_with("CREATE ROLE"));
+    let rights = rights
+        .collect::<Vec<_>>()
+        .join("\n")
+        .replace("DATABASE shop", "DATABASE catalog");
+    let schema = read("examples/shop/sql/catalog.sql")?;
+    for region in &install.regions {
+        run(&region.database(), &format!("CREATE DATABASE {CATALOG}")).await?;
+        let database = database(region);
+        run(&database, &rights).await.context("the documented rights")?;
+        run(&database, "GRANT CREATE ON SCHEMA public TO shop_owner").await?;
+        run(&database, &format!("SET ROLE shop_owner; {schema}")).await?;
+        run(&database, "GRANT SELECT, INSERT, UPDATE, DELETE ON items TO shop_app").await?;
+    }
+    let folder = install.moved("examples/shop/catalog")?;
+    let folder = folder.to_str().context("a path that is no text")?;
+    install
+        .kubectl(install.hub()?, &["apply", "-k", folder])
+        .await
+        .map(drop)
+}
+
+/// Waits until the store is Ready and its writer is as wanted.
+///
+/// # Errors
+///
+/// Where that is not so within `limit`.
+pub async fn until_writer(hub: &Client, limit: Duration, is: impl Fn(&WriterStatus) -> bool) -> Result<WriterStatus> {
+    let stores: Api<DataStore> = Api::namespaced(hub.clone(), NAMESPACE);
+    wait_for(&stores, CATALOG, limit, |store| {
+        let status = store.status.as_ref()?;
+        let ready = status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status == "True");
+        status.writer.clone().filter(|writer| ready && is(writer))
+    })
+    .await
+    .context("the catalog's writer")
+}
+
+/// Those who change and read the catalog.
+pub struct Customers {
+    token: CancellationToken,
+    tasks: JoinSet<()>,
+    record: Arc<Mutex<Seen>>,
+    changes: Arc<AtomicUsize>,
+}
+
+/// What they saw.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Every change that was acknowledged, in the order of its item.
+    pub changed: Vec<Item>,
+    /// What went wrong with a change, and when.
+    pub failed_changes: Vec<(jiff::Timestamp, String)>,
+    /// How many reads were answered, by the region that was asked and the unit that answered.
+    pub answered: std::collections::BTreeMap<(String, String), usize>,
+    /// What went wrong with a read: the region that was asked, and why.
+    pub failed_reads: Vec<(String, String)>,
+}
+
+impl Customers {
+    /// One who changes an item of his own for each of `items`, through every router in turn, and one who reads in each region.
+    pub fn start(regions: &[Region], items: &[String]) -> Self {
+        let (token, record) = (CancellationToken::new(), Arc::new(Mutex::new(Seen::default())));
+        let changes: Arc<AtomicUsize> = Arc::default();
+        let mut tasks = JoinSet::new();
+        let routers: Vec<String> = regions.iter().map(Region::router).collect();
+        for (offset, sku) in items.iter().cloned().enumerate() {
+            let (routers, token, record, changes) = (routers.clone(), token.clone(), record.clone(), changes.clone());
+            tasks.spawn(async move {
+                let (http, mut turn) = (Http::default(), offset);
+                while !token.is_cancelled() {
+                    let began = jiff::Timestamp::now();
+                    let changed = change(&http, &routers[turn % routers.len()], &sku).await;
+                    turn += 1;
+                    let mut seen = record.lock().await;
+                    match changed {
+                        Ok(item) => {
+                            changes.fetch_add(1, Ordering::Relaxed);
+                            seen.changed.push(item);
+                        }
+                        Err(error) => seen.failed_changes.push((began, format!("{error:#}"))),
+                    }
+                    drop(seen);
+                    rest(&token).await;
+                }
+            });
+        }
+        for region in regions {
+            let (name, router, sku) = (region.name.clone(), region.router(), items[0].clone());
+            let (token, record) = (token.clone(), record.clone());
+            tasks.spawn(async move {
+                let http = Http::default();
+                while !token.is_cancelled() {
+                    let answer = read(&http, &router, &sku).await;
+                    let mut seen = record.lock().await;
+                    match answer {
+                        Ok((_, unit)) => *seen.answered.entry((name.clone(), unit)).or_default() += 1,
+                        Err(error) => seen.failed_reads.push((name.clone(), format!("{error:#}"))),
+                    }
+                    drop(seen);
+                    rest(&token).await;
+                }
+            });
+        }
+        Self {
+            token,
+            tasks,
+            record,
+            changes,
+        }
+    }
+
+    /// Waits until so many more changes were acknowledged.
+    pub async fn more(&self, changes: usize) {
+        let goal = self.changes.load(Ordering::Relaxed) + changes;
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        while self.changes.load(Ordering::Relaxed) < goal {
+            tick.tick().await;
+        }
+    }
+
+    /// Lets everybody finish what is under way.
+    pub async fn stop(mut self) -> Seen {
+        self.token.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        std::mem::take(&mut *self.record.lock().await)
+    }
+}
+
+async fn rest(token: &CancellationToken) {
+    let _ = token
+        .run_until_cancelled(tokio::time::sleep(Duration::from_millis(30)))
+        .await;
+}
+
+/// Changes an item through a router.
+///
+/// # Errors
+///
+/// Where it was not acknowledged.
+pub async fn change(http: &Http, router: &str, sku: &str) -> Result<Item> {
+    let response = http.call("PUT", &format!("{router}/catalog/{sku}")).await?;
+    let body = String::from_utf8_lossy(response.body());
+    ensure!(response.status().is_success(), "{}: {body}", response.status());
+    Ok(serde_json::from_str(&body)?)
+}
+
+/// Reads an item through a router: what it was, where there is one, and the unit that answered.
+///
+/// # Errors
+///
+/// Where it was not answered.
+pub async fn read(http: &Http, router: &str, sku: &str) -> Result<(Option<Item>, String)> {
+    let response = http.call("GET", &format!("{router}/catalog/{sku}")).await?;
+    let body = String::from_utf8_lossy(response.body());
+    ensure!(response.status().is_success(), "{}: {body}", response.status());
+    let mut answer: Value = serde_json::from_str(&body)?;
+    let unit = answer["answeredBy"].as_str().context("answeredBy")?.to_owned();
+    Ok((serde_json::from_value(answer["item"].take())?, unit))
+}
+
+impl Seen {
+    /// No change was made by two units, none is missing between others of its item, but for those that were lost.
+    ///
+    /// # Errors
+    ///
+    /// The first that is there twice, or missing.
+    pub fn in_order(&self, items: &[String]) -> Result<()> {
+        for sku in items {
+            let versions = self
+                .changed
+                .iter()
+                .filter(|item| item.sku == *sku)
+                .map(|item| item.version);
+            let versions: Vec<_> = versions.collect();
+            let first = versions.first().context("no change")?;
+            let want: Vec<_> = (*first..).take(versions.len()).collect();
+            ensure!(versions == want, "{sku}: {versions:?}");
+        }
+        Ok(())
+    }
+
+    /// The reads that came to `region` and were answered by `unit`.
+    pub fn answered(&self, region: &str, unit: &str) -> usize {
+        self.answered
+            .get(&(region.to_owned(), unit.to_owned()))
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+/// What a region's database holds of these items.
+///
+/// # Errors
+///
+/// Where it cannot be read.
+pub async fn held(region: &Region, items: &[String]) -> Result<Vec<Item>> {
+    let (client, connection) = database(region).connect(tokio_postgres::NoTls).await?;
+    let connection = tokio::spawn(connection);
+    let sql = "SELECT sku, version, unit FROM items WHERE sku = ANY ($1) ORDER BY sku";
+    let rows = client.query(sql, &[&items]).await?;
+    drop(client);
+    connection.await??;
+    let item = |row: &tokio_postgres::Row| Item {
+        sku: row.get(0),
+        version: row.get(1),
+        unit: row.get(2),
+    };
+    Ok(rows.iter().map(item).collect())
+}
