@@ -79,7 +79,12 @@ type Assigned = Event<DeserializeGuard<UnitAssignment>>;
 impl Agent {
     /// Works until `token` is cancelled: serves routers on `listener` and keeps every unit of its cluster in hand.
     pub async fn run(&self, listener: TcpListener, token: CancellationToken) {
-        let serving = serve(listener, self.tls.clone(), self.shared.routers.clone(), token.clone());
+        let serving = serve(
+            listener,
+            self.tls.clone(),
+            (self.shared.routers.clone(), self.shared.leases.clone()),
+            token.clone(),
+        );
         tokio::join!(serving, self.keep_units(Work::Hand, token.clone()));
     }
 

@@ -13,12 +13,14 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::lease::{Lease, Seal, Terms};
 use multiactive_core::promotion::Progress;
+use multiactive_core::wire::{Answer, Question};
 use multiactive_ledger::{Commit, HeldLease, KubernetesLeases, LeaseLedger};
 use multiactive_runtime::kube_client::{Patience, from_kubeconfig};
 use serde_json::json;
 use std::time::{Duration, Instant};
+use support::router::Router;
 use support::slow::Slow;
-use support::world::World;
+use support::world::{Running, World};
 use support::{admin, shared_cluster, until};
 
 const LENGTH: SignedDuration = SignedDuration::from_secs(5);
@@ -98,6 +100,21 @@ impl Leased {
         Duration::from_secs_f64(left / 1000.0)
     }
 
+    /// How long the agent tells routers that the lease goes on: never longer than the database has it.
+    async fn told(&self, agent: &Running) -> Duration {
+        let before = self.left().await;
+        let mut router = Router::of(&self.world, agent.routers, "east-1").await;
+        let Answer::Lease { left_ms } = router.ask(Question::Lease).await;
+        let told = Duration::from_millis(left_ms);
+        // It may have been lengthened in between.
+        let after = self.left().await;
+        assert!(
+            told <= before.max(after) + Duration::from_millis(500),
+            "{told:?}, {before:?}, {after:?}"
+        );
+        told
+    }
+
     /// Waits until the agent says this of the lease.
     async fn says(&self, state: LeaseState) -> LeaseReport {
         let says = |status: &UnitAssignmentStatus| status.lease.clone().filter(|lease| lease.state == state);
@@ -130,8 +147,10 @@ async fn who_cannot_renew_stops_within_the_lease_and_goes_on_when_it_can() {
     })
     .await;
     let cut = Instant::now();
+    assert!(leased.told(&agent).await > Duration::ZERO);
     agent.hub.send_replace(Hub::None("cut off".to_owned()));
     leased.answers(Err("MA004")).await;
+    assert_eq!(leased.told(&agent).await, Duration::ZERO);
     // From the last renewal, which came before the cut.
     assert!(cut.elapsed() < LENGTH.unsigned_abs(), "{:?}", cut.elapsed());
     let told = leased.says(LeaseState::Over).await;
@@ -153,6 +172,7 @@ async fn who_keeps_serving_goes_on_without_the_ledger_while_its_agent_lives() {
     leased.says(LeaseState::Held).await;
     agent.hub.send_replace(Hub::None("cut off".to_owned()));
     leased.says(LeaseState::Alone).await;
+    assert!(leased.told(&agent).await > Duration::ZERO);
     let began = Instant::now();
     until("it has gone on for longer than the lease", || async {
         assert_eq!(leased.world.accepts("east-1", "u").await, Ok(()));
@@ -181,6 +201,7 @@ async fn a_seal_ends_it_at_once_and_only_a_database_at_the_granted_table_takes_i
         leased.change(|lease| lease.sealed_by(&seal)).await;
         leased.says(LeaseState::Sealed).await;
         leased.answers(Err("MA004")).await;
+        assert_eq!(leased.told(&agent).await, Duration::ZERO, "{mode}");
         // Cut off afterwards, it remembers.
         agent.hub.send_replace(Hub::None("cut off".to_owned()));
         let sealed = leased.held().await.lease;

@@ -5,9 +5,10 @@
 mod support;
 
 use jiff::{SignedDuration, Timestamp};
+use multiactive_agent::lease::Boards;
 use multiactive_agent::routers::{RouterHub, UnitKey, UnitRouters, serve};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::wire::{Applied, KeyspaceApplied, PROTOCOL, RouterHello};
+use multiactive_core::wire::{AgentToRouter, Answer, Applied, KeyspaceApplied, PROTOCOL, Question, RouterHello};
 use multiactive_runtime::certs::{Ca, TlsFiles, agent_name, router_name};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -45,7 +46,7 @@ impl Listener {
             RouterHub::default(),
             CancellationToken::new(),
         );
-        tokio::spawn(serve(listener, tls, hub.clone(), token.clone()));
+        tokio::spawn(serve(listener, tls, (hub.clone(), Boards::default()), token.clone()));
         Listener {
             at,
             hub,
@@ -244,4 +245,16 @@ async fn a_listener_that_ends_closes_its_connections() {
     assert_eq!(router.told().await, Some(FIRST));
     listener.token.cancel();
     assert_eq!(router.told().await, None);
+}
+
+#[tokio::test]
+async fn an_agent_says_first_that_it_answers_and_a_lease_that_was_never_given_is_over() {
+    let listener = Listener::start().await;
+    listener.unit("east-1").applied(&all(FIRST));
+    let mut router = listener
+        .connect("east-1", &hello("shop", "east-1", "r-1"))
+        .await
+        .unwrap();
+    assert_eq!(router.word().await, Some(AgentToRouter::Answers));
+    assert_eq!(router.ask(Question::Lease).await, Answer::Lease { left_ms: 0 });
 }

@@ -37,6 +37,32 @@ pub enum RouterToAgent {
     Report(RouterReport),
     /// The router ends on purpose: it takes no more requests and has none in flight.
     Goodbye,
+    /// A question, to an agent that has said [`AgentToRouter::Answers`].
+    Ask {
+        /// By which its answer is known.
+        id: u64,
+        /// The question.
+        question: Question,
+    },
+}
+
+/// What a router asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "about")]
+pub enum Question {
+    /// For how long the unit's write lease goes on.
+    Lease,
+}
+
+/// What an agent answers; whoever asked counts from before the question was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "about")]
+pub enum Answer {
+    /// For how long the unit's write lease goes on.
+    Lease {
+        /// In milliseconds from the moment of the answer; 0 where it is over, or was never given.
+        left_ms: u64,
+    },
 }
 
 /// What a router says of itself.
@@ -64,6 +90,15 @@ pub struct InFlight {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type")]
 pub enum AgentToRouter {
+    /// Said first: this agent answers questions. An older one ends the connection of whoever asks.
+    Answers,
+    /// The answer to a question.
+    Answer {
+        /// The question's.
+        id: u64,
+        /// The answer.
+        answer: Answer,
+    },
     /// To which tables the unit's stores were brought: what the unit owns in such a table is open, the rest is fenced.
     Applied(Applied),
 }

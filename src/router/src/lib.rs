@@ -14,6 +14,7 @@ pub mod headers;
 pub mod hold;
 pub mod home;
 pub mod kept;
+pub mod lease;
 pub mod limits;
 pub mod metrics;
 pub mod peers;

@@ -3,6 +3,7 @@
 use crate::flight::Watch;
 use crate::hold::{HeldFor, Hold};
 use crate::kept::Budget;
+use crate::lease::Lease;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::saved::InForce;
@@ -39,6 +40,8 @@ pub struct State {
     pub served_budget: Arc<Budget>,
     /// What it counts.
     pub metrics: Metrics,
+    /// What was heard of the unit's write lease.
+    pub lease: Lease,
     /// Whether it has a table.
     pub readiness: Readiness,
     /// Who waits for writes in flight to end.
@@ -136,6 +139,7 @@ impl State {
             served_budget: Budget::new(limits.kept_total),
             limits,
             metrics,
+            lease: Lease::default(),
             readiness,
             flights: Arc::default(),
             refused: AtomicUsize::new(0),

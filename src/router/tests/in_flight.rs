@@ -21,7 +21,7 @@ fn reported(world: &World, unit: &str, epoch: u64) -> Option<Vec<InFlight>> {
     let heard = world.unit(unit).agent.heard();
     heard.into_iter().rev().find_map(|line| match line {
         RouterToAgent::Report(report) if report.epoch == Epoch::new(1, epoch) => Some(report.in_flight),
-        RouterToAgent::Report(_) | RouterToAgent::Goodbye => None,
+        RouterToAgent::Report(_) | RouterToAgent::Goodbye | RouterToAgent::Ask { .. } => None,
     })
 }
 

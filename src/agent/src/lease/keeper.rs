@@ -68,6 +68,7 @@ pub async fn keep(
     let nudge = Arc::clone(&keeper.board.nudge);
     // What was known of a unit of that name before is not true of this one.
     keeper.board.say(Known::default());
+    keeper.board.admit_until(None);
     while !token.is_cancelled() {
         let began = Instant::now();
         let now = assignment.borrow_and_update().clone();
@@ -164,6 +165,7 @@ impl Keeper {
         };
         self.shared.metrics.renewal(outcome);
         let act = self.memory.hear(mode, heard, begun);
+        self.board.admit_until(self.memory.admits_until(terms));
         let done = self.databases.tell(all, &act, terms, limit, &self.shared.metrics).await;
         let now = boottime().unwrap_or(SignedDuration::ZERO);
         self.board.say(Known {

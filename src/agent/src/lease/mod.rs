@@ -13,13 +13,16 @@ pub use keeper::keep;
 use crate::facts::{Problem, Stores};
 use crate::metrics::Metrics;
 use crate::routers::UnitKey;
+use jiff::SignedDuration;
 use kube::Client;
 use multiactive_api::{LeaseReport, LeaseState};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::StoreName;
 use multiactive_core::lease::Standing;
+use multiactive_runtime::clock::boottime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// What the leases of all units share. Clones share it.
@@ -99,6 +102,7 @@ impl Known {
 pub struct Board {
     known: watch::Sender<Known>,
     nudge: Arc<Notify>,
+    admits_until: Arc<Mutex<Option<SignedDuration>>>,
 }
 
 impl Board {
@@ -110,6 +114,17 @@ impl Board {
     /// Has the lease looked after at once: a database has come, which has none.
     pub fn nudge(&self) {
         self.nudge.notify_one();
+    }
+
+    /// For how long the lease goes on, from now; zero where it is over, or was never given.
+    pub fn left(&self) -> Duration {
+        let until = *self.admits_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = until.zip(boottime()).map(|(until, now)| until - now);
+        left.and_then(|left| Duration::try_from(left).ok()).unwrap_or_default()
+    }
+
+    fn admit_until(&self, until: Option<SignedDuration>) {
+        *self.admits_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     fn say(&self, known: Known) {

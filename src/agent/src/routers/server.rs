@@ -1,8 +1,11 @@
 //! The listener for routers: mutual TLS, JSON lines. It checks who speaks and passes on what is said.
 
 use super::{RouterHub, Session, UnitKey};
+use crate::lease::{Board, Boards};
 use futures::{SinkExt, StreamExt};
-use multiactive_core::wire::{AgentToRouter, Applied, MAX_LINE, PROTOCOL, RouterHello, RouterToAgent};
+use multiactive_core::wire::{
+    AgentToRouter, Answer, Applied, MAX_LINE, PROTOCOL, Question, RouterHello, RouterToAgent,
+};
 use multiactive_runtime::certs::{TlsFiles, peer_names, router_name};
 use std::future::Future;
 use std::time::Duration;
@@ -38,14 +41,16 @@ enum Ended {
 type Lines = Framed<TlsStream<TcpStream>, LinesCodec>;
 
 /// Serves routers until `token` is cancelled; returns when every connection has ended.
-pub async fn serve(listener: TcpListener, tls: TlsFiles, hub: RouterHub, token: CancellationToken) {
+pub async fn serve(listener: TcpListener, tls: TlsFiles, (hub, leases): (RouterHub, Boards), token: CancellationToken) {
     let connections = TaskTracker::new();
     while let Some(accepted) = token.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, from)) => {
-                let (tls, hub, token) = (tls.clone(), hub.clone(), token.clone());
+                let (tls, hub, leases, token) = (tls.clone(), hub.clone(), leases.clone(), token.clone());
                 connections.spawn(async move {
-                    let ended = token.run_until_cancelled(connection(stream, &tls, &hub)).await;
+                    let ended = token
+                        .run_until_cancelled(connection(stream, &tls, (&hub, &leases)))
+                        .await;
                     if let Some(Err(ended)) = ended {
                         let error = &ended as &dyn std::error::Error;
                         tracing::warn!(%from, error, "a router's connection ended");
@@ -63,7 +68,7 @@ pub async fn serve(listener: TcpListener, tls: TlsFiles, hub: RouterHub, token: 
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, tls: &TlsFiles, hub: &RouterHub) -> Result<(), Ended> {
+async fn connection(stream: TcpStream, tls: &TlsFiles, (hub, leases): (&RouterHub, &Boards)) -> Result<(), Ended> {
     let stream = in_time(tls.accept(stream)).await?.map_err(Ended::Tls)?;
     let names = peer_names(stream.get_ref().1);
     let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
@@ -84,7 +89,7 @@ async fn connection(stream: TcpStream, tls: &TlsFiles, hub: &RouterHub) -> Resul
     let session = unit.enter(&hello.router);
     let (namespace, unit_name, router) = (&key.namespace, &key.unit, &hello.router);
     tracing::info!(namespace, unit = unit_name, router, "router connected");
-    let said = converse(&mut lines, &session, unit.applied.subscribe()).await;
+    let said = converse(&mut lines, &session, unit.applied.subscribe(), &leases.unit(&key)).await;
     if said.is_ok() {
         tracing::info!(namespace, unit = unit_name, router, "router said goodbye");
     }
@@ -92,7 +97,13 @@ async fn connection(stream: TcpStream, tls: &TlsFiles, hub: &RouterHub) -> Resul
 }
 
 /// Passes words both ways until the router says goodbye.
-async fn converse(lines: &mut Lines, session: &Session, mut applied: watch::Receiver<Applied>) -> Result<(), Ended> {
+async fn converse(
+    lines: &mut Lines,
+    session: &Session,
+    mut applied: watch::Receiver<Applied>,
+    lease: &Board,
+) -> Result<(), Ended> {
+    tell(lines, &AgentToRouter::Answers).await?;
     applied.mark_changed();
     loop {
         tokio::select! {
@@ -102,6 +113,10 @@ async fn converse(lines: &mut Lines, session: &Session, mut applied: watch::Rece
                     session.goodbye();
                     return Ok(());
                 }
+                RouterToAgent::Ask { id, question } => {
+                    let answer = answer(&question, lease);
+                    tell(lines, &AgentToRouter::Answer { id, answer }).await?;
+                }
             },
             changed = applied.changed() => {
                 let told = applied.borrow_and_update().clone();
@@ -110,6 +125,14 @@ async fn converse(lines: &mut Lines, session: &Session, mut applied: watch::Rece
                 }
             }
         }
+    }
+}
+
+fn answer(question: &Question, lease: &Board) -> Answer {
+    match question {
+        Question::Lease => Answer::Lease {
+            left_ms: u64::try_from(lease.left().as_millis()).unwrap_or(u64::MAX),
+        },
     }
 }
 

@@ -4,7 +4,8 @@ use super::world::World;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::OperationUid;
 use multiactive_core::wire::{
-    AgentToRouter, Applied, InFlight, PROTOCOL, RouterHello, RouterReport, RouterToAgent, read_line, write_line,
+    AgentToRouter, Answer, Applied, InFlight, PROTOCOL, Question, RouterHello, RouterReport, RouterToAgent, read_line,
+    write_line,
 };
 use multiactive_runtime::certs::{PeerStream, TlsFiles, agent_name};
 use std::net::SocketAddr;
@@ -68,13 +69,31 @@ impl Router {
 
     /// What the agent says next that it has applied; `None` when it closed.
     pub async fn applied(&mut self) -> Option<Applied> {
+        loop {
+            match self.word().await? {
+                AgentToRouter::Applied(applied) => return Some(applied),
+                AgentToRouter::Answers | AgentToRouter::Answer { .. } => {}
+            }
+        }
+    }
+
+    /// What the agent says next; `None` when it closed.
+    pub async fn word(&mut self) -> Option<AgentToRouter> {
         let mut line = Vec::new();
         let read = self.stream.read_until(b'\n', &mut line).await.unwrap_or(0);
-        if read == 0 {
-            return None;
+        (read > 0).then(|| read_line(&line).unwrap())
+    }
+
+    /// Asks, and waits for the answer.
+    pub async fn ask(&mut self, question: Question) -> Answer {
+        let asked = 7;
+        self.send(&RouterToAgent::Ask { id: asked, question }).await.unwrap();
+        loop {
+            match self.word().await.expect("the agent closed") {
+                AgentToRouter::Answer { id, answer } if id == asked => return answer,
+                AgentToRouter::Answer { .. } | AgentToRouter::Answers | AgentToRouter::Applied(_) => {}
+            }
         }
-        let AgentToRouter::Applied(applied) = read_line(&line).unwrap();
-        Some(applied)
     }
 
     /// The next epoch that the agent says it has applied in all stores; `None` when it closed.

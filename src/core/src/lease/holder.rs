@@ -33,6 +33,9 @@ pub struct Memory {
     renewed: Option<SignedDuration>,
     /// Why the last attempt was not taken.
     silent: Option<String>,
+    /// When the last attempt was begun after which the databases were told that writes may pass; `None` once they were told
+    /// the contrary.
+    extended: Option<SignedDuration>,
 }
 
 /// What to tell the unit's databases.
@@ -67,6 +70,16 @@ pub enum Standing {
 impl Memory {
     /// Takes note of an attempt that was begun at `begun`, by the holder's clock; what to tell the databases.
     pub fn hear(&mut self, mode: Mode, heard: Heard, begun: SignedDuration) -> Act {
+        let act = self.heard(mode, heard, begun);
+        match &act {
+            Act::Extend { .. } => self.extended = Some(begun),
+            Act::Expire => self.extended = None,
+            Act::Leave => {}
+        }
+        act
+    }
+
+    fn heard(&mut self, mode: Mode, heard: Heard, begun: SignedDuration) -> Act {
         match heard {
             Heard::Renewed { granted } => {
                 *self = Self {
@@ -74,6 +87,7 @@ impl Memory {
                     sealed: None,
                     renewed: Some(begun),
                     silent: None,
+                    extended: self.extended,
                 };
                 Act::Extend { granted }
             }
@@ -99,6 +113,12 @@ impl Memory {
         self.granted
     }
 
+    /// Until when the unit's databases may let writes pass by what they were told, by the holder's clock; `None` where that is
+    /// over, or never began. Each of them counts from a moment that is not later.
+    pub fn admits_until(&self, terms: Terms) -> Option<SignedDuration> {
+        self.extended.map(|extended| extended + terms.window())
+    }
+
     /// How the lease stands; `None` before the first attempt.
     pub fn standing(&self, mode: Mode, terms: Terms, now: SignedDuration) -> Option<Standing> {
         if let Some(by) = &self.sealed {
@@ -120,6 +140,31 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writes_are_admitted_from_the_beginning_of_the_last_attempt_that_extended() {
+        let terms = Terms::default();
+        let until = |begun: i64| Some(seconds(begun) + terms.window());
+        let renewed = || Heard::Renewed { granted: at(3) };
+        let silent = || Heard::Silent("silent".to_owned());
+        let sealed = || Heard::Sealed { by: "op".into() };
+        for (mode, heard, want) in [
+            (Mode::Fence, vec![], None),
+            (Mode::Fence, vec![silent()], None),
+            (Mode::Fence, vec![renewed()], until(0)),
+            (Mode::Fence, vec![renewed(), silent()], until(0)),
+            (Mode::Fence, vec![renewed(), renewed(), silent()], until(1)),
+            (Mode::KeepServing, vec![renewed(), silent()], until(1)),
+            (Mode::KeepServing, vec![renewed(), sealed(), silent()], None),
+            (Mode::Fence, vec![renewed(), sealed(), renewed()], until(2)),
+        ] {
+            let mut memory = Memory::default();
+            for (second, heard) in (0..).zip(heard.clone()) {
+                memory.hear(mode, heard, seconds(second));
+            }
+            assert_eq!(memory.admits_until(terms), want, "{mode} {heard:?}");
+        }
+    }
 
     fn at(epoch: u64) -> Epoch {
         Epoch::new(1, epoch)

@@ -142,6 +142,10 @@ impl<'w> Exchange<'w> {
             self.before_again().await;
             return Ok(None);
         }
+        let acknowledges = self.asked.write && stamp.slot.is_some() && !response.status().is_client_error();
+        if acknowledges && !response.status().is_server_error() && self.worker.state.lease.is_over() {
+            return Err(without_lease());
+        }
         strip_hop_by_hop(response.headers_mut());
         strip_ours(response.headers_mut());
         stamp.put(response.headers_mut());
@@ -332,6 +336,12 @@ async fn in_turn<F: Future>(
 fn unknown(who: &str) -> Answer {
     let message = format!("{who} ended the connection: whether the request was carried out is not known");
     Answer::new(StatusCode::BAD_GATEWAY, "OutcomeUnknown", message)
+}
+
+/// The service says that the write was carried out, but by now another unit may own the slot.
+fn without_lease() -> Answer {
+    let message = "the unit's write lease was over when the service answered: whether the write counts is not known";
+    Answer::new(StatusCode::GATEWAY_TIMEOUT, "NoWriteLease", message)
 }
 
 fn late(who: &str) -> Answer {

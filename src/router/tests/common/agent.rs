@@ -3,7 +3,7 @@
 use super::certificates;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::wire::{
-    AgentToRouter, Applied, KeyspaceApplied, RouterHello, RouterToAgent, read_line, write_line,
+    AgentToRouter, Answer, Applied, KeyspaceApplied, RouterHello, RouterToAgent, read_line, write_line,
 };
 use multiactive_runtime::certs::{Ca, TlsFiles};
 use std::net::SocketAddr;
@@ -18,6 +18,7 @@ pub struct Agent {
     heard: Arc<Mutex<Vec<RouterToAgent>>>,
     hellos: Arc<Mutex<Vec<RouterHello>>>,
     applied: watch::Sender<Option<Applied>>,
+    left: watch::Sender<Option<u64>>,
     cut: Arc<Mutex<CancellationToken>>,
     _dir: tempfile::TempDir,
 }
@@ -32,19 +33,24 @@ impl Agent {
             heard: Arc::default(),
             hellos: Arc::default(),
             applied: watch::Sender::new(None),
+            left: watch::Sender::new(None),
             cut: Arc::default(),
             _dir: dir,
         };
-        let (heard, hellos, applied, cut) = (
+        let (heard, hellos, applied, left, cut) = (
             agent.heard.clone(),
             agent.hellos.clone(),
             agent.applied.clone(),
+            agent.left.clone(),
             agent.cut.clone(),
         );
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let Ok(stream) = tls.accept(stream).await else { continue };
                 let (heard, hellos, mut applied) = (heard.clone(), hellos.clone(), applied.subscribe());
+                let mut left = left.subscribe();
+                left.mark_changed();
+                let (asks, mut asked) = tokio::sync::mpsc::unbounded_channel();
                 let cut = cut.lock().unwrap().clone();
                 let (read, mut write) = split(stream);
                 let reads = async move {
@@ -52,19 +58,33 @@ impl Agent {
                     let hello = lines.next_line().await.unwrap().unwrap();
                     hellos.lock().unwrap().push(read_line(hello.as_bytes()).unwrap());
                     while let Ok(Some(line)) = lines.next_line().await {
-                        heard.lock().unwrap().push(read_line(line.as_bytes()).unwrap());
+                        match read_line(line.as_bytes()).unwrap() {
+                            RouterToAgent::Ask { id, .. } => asks.send(id).unwrap(),
+                            said => heard.lock().unwrap().push(said),
+                        }
                     }
                 };
                 let writes = async move {
+                    applied.mark_changed();
+                    let mut answers = false;
                     loop {
-                        let said = applied.borrow_and_update().clone();
-                        if let Some(said) = said {
-                            let line = write_line(&AgentToRouter::Applied(said)).unwrap();
-                            if write.write_all(&line).await.is_err() || write.flush().await.is_err() {
-                                return;
+                        let word = tokio::select! {
+                            Ok(()) = applied.changed() => {
+                                applied.borrow_and_update().clone().map(AgentToRouter::Applied)
                             }
-                        }
-                        if applied.changed().await.is_err() {
+                            Ok(()) = left.changed(), if !answers => {
+                                answers = left.borrow_and_update().is_some();
+                                answers.then_some(AgentToRouter::Answers)
+                            }
+                            Some(id) = asked.recv() => left.borrow().map(|left_ms| AgentToRouter::Answer {
+                                id,
+                                answer: Answer::Lease { left_ms },
+                            }),
+                            else => return,
+                        };
+                        let Some(word) = word else { continue };
+                        let line = write_line(&word).unwrap();
+                        if write.write_all(&line).await.is_err() || write.flush().await.is_err() {
                             return;
                         }
                     }
@@ -75,6 +95,11 @@ impl Agent {
             }
         });
         agent
+    }
+
+    /// From now on it answers that the unit's write lease goes on for so many milliseconds; before, it answers nothing.
+    pub fn say_left(&self, left_ms: u64) {
+        self.left.send_replace(Some(left_ms));
     }
 
     /// Every store stands at this table.

@@ -1,0 +1,72 @@
+//! A reply to a write is passed on only while the unit holds its write lease, as far as its agent has said.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
+mod common;
+
+use common::{World, limits, until};
+
+/// east owns all.
+const SERVING: &str = "10: 16s0@1.10";
+
+async fn lease(world: &World, left_ms: u64) {
+    let east = world.unit("east");
+    east.agent.say_left(left_ms);
+    until("the agent's answer", || east.state.lease.is_over() == (left_ms == 0)).await;
+}
+
+#[tokio::test]
+async fn replies_to_writes_pass_while_the_lease_goes_on_and_reads_always() {
+    let world = World::with(limits(), SERVING).await;
+    for (left_ms, status) in [(60_000, 200), (0, 504), (60_000, 200)] {
+        lease(&world, left_ms).await;
+        for unit in ["east", "north"] {
+            let answer = world.post(unit, "s3", "order").await.unwrap();
+            assert_eq!(answer.status, status, "{left_ms} ms left, at {unit}");
+            if status == 504 {
+                assert_eq!(answer.reason(), "NoWriteLease");
+            }
+            assert_eq!(world.get(unit, "s3").await.status, 200);
+            // Of what belongs to no slot nobody takes over anything.
+            let page = world.send(unit, "POST", "/pages", &[], "").await.unwrap();
+            assert_eq!(page.status, 200);
+        }
+    }
+    // The write was carried out: only whether it counts is not known.
+    assert_eq!(
+        world
+            .unit("east")
+            .backend
+            .bodies()
+            .iter()
+            .filter(|body| *body == "order")
+            .count(),
+        6
+    );
+}
+
+#[tokio::test]
+async fn a_lease_that_ends_while_the_service_is_at_work_ends_its_reply_too() {
+    let world = World::with(limits(), SERVING).await;
+    lease(&world, 60_000).await;
+    let backend = &world.unit("east").backend;
+    backend.set_open(false);
+    let write = world.post("east", "s3", "late");
+    until("the write at the service", || !backend.bodies().is_empty()).await;
+    lease(&world, 0).await;
+    backend.set_open(true);
+    let answer = write.await.unwrap();
+    assert_eq!((answer.status, answer.reason()), (504, "NoWriteLease"));
+}
+
+#[tokio::test]
+async fn what_a_service_refuses_is_told_as_it_is_and_without_a_word_of_the_lease_the_database_decides() {
+    let world = World::with(limits(), SERVING).await;
+    assert_eq!(world.post("east", "s3", "nothing was said").await.unwrap().status, 200);
+    lease(&world, 0).await;
+    world.unit("east").backend.refuse(usize::MAX);
+    let limits = &world.unit("east").state.limits;
+    assert!(limits.refused_time < limits.hold_time);
+    let answer = world.post("east", "s3", "refused").await.unwrap();
+    assert_eq!(answer.status, 409, "nothing was written: {answer:?}");
+}
