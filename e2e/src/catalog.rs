@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 /// The name of its DataStore, and of its database.
 pub const CATALOG: &str = "catalog";
 
+/// What carries a place in a store's log.
+const PLACE: &str = "x-multiactive-place";
+
 /// How a region's catalog is reached as `postgres`.
 pub fn database(region: &Region) -> tokio_postgres::Config {
     let mut config = region.database();
@@ -181,10 +184,20 @@ async fn rest(token: &CancellationToken) {
 ///
 /// Where it was not acknowledged.
 pub async fn change(http: &Http, router: &str, sku: &str) -> Result<Item> {
+    changed_at(http, router, sku).await.map(|(item, _)| item)
+}
+
+/// As [`change`]; and the place in the store's log behind which a read shows it.
+///
+/// # Errors
+///
+/// Where it was not acknowledged, or no place was told.
+pub async fn changed_at(http: &Http, router: &str, sku: &str) -> Result<(Item, String)> {
     let response = http.call("PUT", &format!("{router}/catalog/{sku}")).await?;
     let body = String::from_utf8_lossy(response.body());
     ensure!(response.status().is_success(), "{}: {body}", response.status());
-    Ok(serde_json::from_str(&body)?)
+    let place = response.headers().get(PLACE).context("the place of the write")?;
+    Ok((serde_json::from_str(&body)?, place.to_str()?.to_owned()))
 }
 
 /// Reads an item through a router: what it was, where there is one, and the unit that answered.
@@ -193,7 +206,20 @@ pub async fn change(http: &Http, router: &str, sku: &str) -> Result<Item> {
 ///
 /// Where it was not answered.
 pub async fn read(http: &Http, router: &str, sku: &str) -> Result<(Option<Item>, String)> {
-    let response = http.call("GET", &format!("{router}/catalog/{sku}")).await?;
+    read_behind(http, router, sku, None).await
+}
+
+/// As [`read`], of what was written up to a place.
+///
+/// # Errors
+///
+/// Where it was not answered.
+pub async fn read_behind(http: &Http, router: &str, sku: &str, place: Option<&str>) -> Result<(Option<Item>, String)> {
+    let mut request = http::Request::get(format!("{router}/catalog/{sku}"));
+    if let Some(place) = place {
+        request = request.header(PLACE, place);
+    }
+    let response = http.send(request.body("")?).await?;
     let body = String::from_utf8_lossy(response.body());
     ensure!(response.status().is_success(), "{}: {body}", response.status());
     let mut answer: Value = serde_json::from_str(&body)?;

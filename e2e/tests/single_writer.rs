@@ -3,7 +3,9 @@
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
-use multiactive_e2e::catalog::{CATALOG, Customers, Seen, add, held, read, until_writer};
+use multiactive_e2e::catalog::{
+    CATALOG, Customers, Seen, add, change, changed_at, database, held, read, read_behind, until_writer,
+};
 use multiactive_e2e::http::Http;
 use multiactive_e2e::lost::{fail_over, listed, stops_within_its_lease, until_unit};
 use multiactive_e2e::stage::{LIMIT, Options, Stage};
@@ -82,6 +84,56 @@ async fn moves(stage: &Stage) -> Result<()> {
     println!("{} changes, reads {:?}", seen.changed.len(), seen.answered);
     flawless(&seen, &items)?;
     equal(stage, "moved").await
+}
+
+/// Who sends the place of his write reads it everywhere, at once; local reads are answered while they are young enough.
+async fn reads_of_ones_own(stage: &Stage) -> Result<()> {
+    let http = Http::default();
+    let mut local = 0;
+    for round in 0..30 {
+        for write_at in ["east", "north", "south"] {
+            let (item, place) = changed_at(&http, &stage.region(write_at)?.router(), "own").await?;
+            for region in ["east", "north", "south"] {
+                let router = stage.region(region)?.router();
+                let (seen, by) = read_behind(&http, &router, "own", Some(&place)).await?;
+                let version = seen.context("the item")?.version;
+                ensure!(
+                    version >= item.version,
+                    "round {round}: {version} of {} at {region}, by {by}",
+                    item.version
+                );
+                local += usize::from(by == format!("{region}-1"));
+            }
+        }
+    }
+    println!("{local} of 270 reads behind a write were answered where they came in");
+    ensure!(local > 135, "most reads go to the writer: {local}");
+
+    // South's link stands still: within the bound its reads are its own, then the writer's.
+    let stores: kube::Api<multiactive_api::DataStore> =
+        kube::Api::namespaced(stage.hub.clone(), multiactive_e2e::region::NAMESPACE);
+    let bound =
+        |max_lag: serde_json::Value| kube::api::Patch::Merge(json!({"spec": {"singleWriter": {"maxLag": max_lag}}}));
+    let params = kube::api::PatchParams::default();
+    stores.patch(CATALOG, &params, &bound(json!("1s"))).await?;
+    answers(stage, "south", "south-1", "own").await?;
+    let subscription = "SELECT subname FROM pg_subscription WHERE subname LIKE '%catalog_north_1_south_1%'";
+    let (south, connection) = database(stage.region("south")?).connect(tokio_postgres::NoTls).await?;
+    let connection = tokio::spawn(connection);
+    let link: String = south.query_one(subscription, &[]).await?.get(0);
+    // A lock that the applier waits for: its link is well and brings nothing.
+    south.batch_execute("BEGIN; LOCK TABLE items IN EXCLUSIVE MODE").await?;
+    let item = change(&http, &stage.region("north")?.router(), "own").await?;
+    answers(stage, "south", "north-1", "own").await?;
+    let (seen, _) = read(&http, &stage.region("south")?.router(), "own").await?;
+    ensure!(seen.as_ref() == Some(&item), "{seen:?} is older than {item:?}");
+    south.batch_execute("ROLLBACK").await?;
+    answers(stage, "south", "south-1", "own").await?;
+    println!("reads went to the writer while {link} brought nothing, and came back");
+    drop(south);
+    connection.await??;
+    stores.patch(CATALOG, &params, &bound(serde_json::Value::Null)).await?;
+    Ok(())
 }
 
 /// The writer's region is killed; the first that may takes over. Reads elsewhere go on throughout.
@@ -189,5 +241,6 @@ async fn one_unit_writes_and_all_read() -> Result<()> {
     );
     flawless(&seen, &items)?;
     moves(&stage).await?;
+    reads_of_ones_own(&stage).await?;
     is_lost(&stage).await
 }

@@ -104,7 +104,10 @@ impl Leased {
     async fn told(&self, agent: &Running) -> Duration {
         let before = self.left().await;
         let mut router = Router::of(&self.world, agent.routers, "east-1").await;
-        let Answer::Lease { left_ms } = router.ask(Question::Lease).await;
+        let answer = router.ask(Question::Lease).await;
+        let Answer::Lease { left_ms } = answer else {
+            panic!("{answer:?}")
+        };
         let told = Duration::from_millis(left_ms);
         // It may have been lengthened in between.
         let after = self.left().await;

@@ -102,7 +102,11 @@ pub enum Topology {
     validation = Rule::new("!has(self.failoverUnits) || !(self.homeUnit in self.failoverUnits)")
         .message("homeUnit must not be among failoverUnits"),
     validation = Rule::new("!has(self.failoverUnits) || self.failoverUnits.all(u, self.failoverUnits.exists_one(x, x == u))")
-        .message("failoverUnits must not name a unit twice")
+        .message("failoverUnits must not name a unit twice"),
+    validation = Rule::new("!has(self.maxLag) || self.reads == 'Local'")
+        .message("maxLag is a bound of local reads: it goes with reads Local"),
+    validation = Rule::new("!has(self.maxLag) || (duration(self.maxLag) >= duration('500ms') && duration(self.maxLag) <= duration('1h'))")
+        .message("maxLag must be at least 500ms and at most 1h")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SingleWriter {
@@ -120,6 +124,11 @@ pub struct SingleWriter {
     /// Where reads of these routes go.
     #[serde(default = "default_reads")]
     pub reads: Reads,
+    /// How old what a local read shows may be, such as 5s: where it is older, or nobody knows, the read goes to the writer's
+    /// unit. Without it local reads are answered whatever their age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
+    pub max_lag: Option<String>,
 }
 
 /// Where reads of a store with a single writer go.

@@ -4,7 +4,7 @@
 //! and after each table that it has brought the stores to.
 
 use crate::epoch::Epoch;
-use crate::ids::{KeyspaceName, OperationUid};
+use crate::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,23 @@ pub enum RouterToAgent {
 pub enum Question {
     /// For how long the unit's write lease goes on.
     Lease,
+    /// How far the log of a store with a single writer has come here.
+    Place {
+        /// The store.
+        store: StoreName,
+    },
+    /// Whether all that a unit had committed can be read here.
+    CaughtUp {
+        /// The store.
+        store: StoreName,
+        /// The unit.
+        from: UnitName,
+        /// At which place of its log; absent for all that it has committed when this is asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<String>,
+        /// How long the answer may take, in milliseconds.
+        within_ms: u64,
+    },
 }
 
 /// What an agent answers; whoever asked counts from before the question was sent.
@@ -62,6 +79,17 @@ pub enum Answer {
     Lease {
         /// In milliseconds from the moment of the answer; 0 where it is over, or was never given.
         left_ms: u64,
+    },
+    /// How far the log has come: everything that was committed before the question is within it.
+    Place {
+        /// [`crate::promotion::Progress`] as text; absent where it is not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<String>,
+    },
+    /// Whether it can be read here; not known is no.
+    CaughtUp {
+        /// Whether.
+        yes: bool,
     },
 }
 

@@ -2,26 +2,20 @@
 //! at comes back. Made again for ever while it is lost; it says `Goodbye` when the router ends on purpose.
 
 use crate::state::State;
-use jiff::SignedDuration;
 use multiactive_core::wire::{
-    AgentToRouter, Answer, MAX_LINE, PROTOCOL, Question, RouterHello, RouterReport, RouterToAgent, read_line,
-    write_line,
+    AgentToRouter, MAX_LINE, PROTOCOL, RouterHello, RouterReport, RouterToAgent, read_line, write_line,
 };
 use multiactive_runtime::certs::{PeerStream, TlsFiles, agent_name};
-use multiactive_runtime::clock::boottime;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The pauses between attempts, in milliseconds.
 const PAUSES: [u64; 5] = [100, 200, 500, 1_000, 2_000];
-/// How often the agent is asked for how long the write lease goes on.
-const ASK_EVERY: Duration = Duration::from_millis(500);
 /// The longest time to connect, handshake included.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -54,6 +48,7 @@ impl Link {
         loop {
             let session = self.session(&mut changes, &goodbye, &mut failures);
             let ended = session.await;
+            self.state.asking.reset();
             self.state.agent_connected(false);
             match ended {
                 Ok(()) => return,
@@ -89,10 +84,9 @@ impl Link {
         *failures = 0;
         self.state.agent_connected(true);
         tracing::info!(agent = self.agent, "connected to the agent");
-        let questions = Questions::default();
         tokio::select! {
-            error = self.listen(read, &questions) => Err(error),
-            error = self.speak(&mut write, changes, &questions) => Err(error),
+            error = self.listen(read) => Err(error),
+            error = self.speak(&mut write, changes) => Err(error),
             error = self.lose_patience() => Err(error),
             () = goodbye.cancelled() => {
                 send(&mut write, &RouterToAgent::Goodbye).await?;
@@ -125,7 +119,7 @@ impl Link {
     }
 
     /// Reads what the agent says; ends with the error that broke the connection.
-    async fn listen(&self, mut read: ReadHalf<PeerStream>, questions: &Questions) -> io::Error {
+    async fn listen(&self, mut read: ReadHalf<PeerStream>) -> io::Error {
         let mut buffer = Vec::new();
         loop {
             match read.read_buf(&mut buffer).await {
@@ -137,8 +131,12 @@ impl Link {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
                 match read_line::<AgentToRouter>(&line) {
                     Ok(AgentToRouter::Applied(applied)) => self.state.agent_applied(&applied),
-                    Ok(AgentToRouter::Answers) => questions.may_be_asked(),
-                    Ok(AgentToRouter::Answer { id, answer }) => self.hear(&answer, questions.asked(id)),
+                    Ok(AgentToRouter::Answers) => self.state.asking.may_be_asked(),
+                    Ok(AgentToRouter::Answer { id, answer }) => {
+                        if let Some(heard) = self.state.asking.answered(id, answer) {
+                            self.state.lease.heard(heard);
+                        }
+                    }
                     // A later agent may say more than this router understands.
                     Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a line of the agent"),
                 }
@@ -167,24 +165,16 @@ impl Link {
         }
     }
 
-    fn hear(&self, answer: &Answer, asked: Option<SignedDuration>) {
-        let Some(asked) = asked else { return };
-        match answer {
-            Answer::Lease { left_ms } => self.state.lease.heard(asked, Duration::from_millis(*left_ms)),
-        }
-    }
-
     /// Reports at once and at each change, and asks from time to time; ends with the error that broke the connection.
     async fn speak(
         &self,
         write: &mut WriteHalf<PeerStream>,
         changes: &mut watch::Receiver<Option<multiactive_core::epoch::Epoch>>,
-        questions: &Questions,
     ) -> io::Error {
         let mut last: Option<RouterReport> = None;
         loop {
-            if let Some(id) = questions.next() {
-                let question = Question::Lease;
+            let compiled = self.state.view.load().compiled.clone();
+            for (id, question) in self.state.asking.due(compiled.as_deref()) {
                 if let Err(error) = send(write, &RouterToAgent::Ask { id, question }).await {
                     return error;
                 }
@@ -205,65 +195,9 @@ impl Link {
                 }
                 () = self.state.flights.news() => {}
                 () = at(less_at.flatten()) => {}
-                () = questions.due() => {}
+                () = self.state.asking.wait(compiled.as_deref()) => {}
             }
         }
-    }
-}
-
-/// The questions of one connection: one at a time, and when the last one was asked.
-#[derive(Default)]
-struct Questions {
-    /// Whether the agent answers any.
-    answers: AtomicBool,
-    told: Notify,
-    last: Mutex<Option<Asked>>,
-}
-
-/// A question that was asked.
-#[derive(Clone, Copy)]
-struct Asked {
-    id: u64,
-    at: Instant,
-    /// Before it was sent, by a clock that goes on while the machine sleeps.
-    boottime: SignedDuration,
-}
-
-impl Questions {
-    fn may_be_asked(&self) {
-        self.answers.store(true, Ordering::Release);
-        self.told.notify_one();
-    }
-
-    /// The id of the question that is to be asked now, where it is time.
-    fn next(&self) -> Option<u64> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|last| last.at.elapsed() >= ASK_EVERY);
-        if !due || !self.answers.load(Ordering::Acquire) {
-            return None;
-        }
-        let asked = Asked {
-            id: last.map_or(1, |last| last.id + 1),
-            at: Instant::now(),
-            boottime: boottime()?,
-        };
-        *last = Some(asked);
-        Some(asked.id)
-    }
-
-    /// Returns once another question may be asked.
-    async fn due(&self) {
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match last {
-            Some(last) => tokio::time::sleep_until(last.at + ASK_EVERY).await,
-            None => self.told.notified().await,
-        }
-    }
-
-    /// When the question of this id was asked; `None` where a later one was.
-    fn asked(&self, id: u64) -> Option<SignedDuration> {
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.filter(|last| last.id == id).map(|last| last.boottime)
     }
 }
 

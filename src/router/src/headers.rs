@@ -13,6 +13,9 @@ pub const UNIT: HeaderName = HeaderName::from_static("x-multiactive-unit");
 pub const SLOT: HeaderName = HeaderName::from_static("x-multiactive-slot");
 /// The epoch of the slot's span, `term.epoch`.
 pub const EPOCH: HeaderName = HeaderName::from_static("x-multiactive-epoch");
+/// On the answer to a write of a store with a single writer: how far its log had come. A client that sends it with a read sees
+/// its own write.
+pub const PLACE: HeaderName = HeaderName::from_static("x-multiactive-place");
 /// Between routers: the unit whose router sends.
 pub const HOP: HeaderName = HeaderName::from_static("x-multiactive-hop");
 /// Why the router answered by itself, one word.

@@ -4,10 +4,10 @@
 //! such a write must not look acknowledged. What was asked counts from before the question was sent, by a clock that goes on
 //! while the machine sleeps, so an answer that was late lengthens nothing.
 
+use crate::asking::LeaseHeard;
 use jiff::SignedDuration;
 use multiactive_runtime::clock::boottime;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 /// Nothing was ever heard: an agent of an older version says nothing, and the databases decide alone.
 const UNHEARD: i64 = i64::MIN;
@@ -23,9 +23,8 @@ impl Default for Lease {
 }
 
 impl Lease {
-    /// Takes an answer: `left` from `asked` on, which is [`boottime`] before the question was sent. A later answer counts, also
-    /// where it is shorter.
-    pub fn heard(&self, asked: SignedDuration, left: Duration) {
+    /// Takes an answer. A later one counts, also where it is shorter.
+    pub fn heard(&self, LeaseHeard { asked, left }: LeaseHeard) {
         let left = SignedDuration::try_from(left).unwrap_or(SignedDuration::ZERO);
         let until = i64::try_from((asked + left).as_nanos()).unwrap_or(i64::MAX);
         self.0.store(until, Ordering::Release);
@@ -45,18 +44,20 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn replies_pass_until_the_lease_is_over_counted_from_before_the_question() {
         let lease = Lease::default();
+        let hear = |asked, left| lease.heard(LeaseHeard { asked, left });
         assert!(!lease.is_over(), "nothing was heard");
         let now = boottime().unwrap();
-        lease.heard(now, Duration::from_secs(3600));
+        hear(now, Duration::from_secs(3600));
         assert!(!lease.is_over());
         // A late answer to an early question.
-        lease.heard(now - SignedDuration::from_secs(60), Duration::from_secs(10));
+        hear(now - SignedDuration::from_secs(60), Duration::from_secs(10));
         assert!(lease.is_over());
-        lease.heard(now, Duration::ZERO);
+        hear(now, Duration::ZERO);
         assert!(lease.is_over(), "it was never given, or ended");
     }
 }

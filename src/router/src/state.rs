@@ -1,5 +1,6 @@
 //! All that the threads of one router share, and the one place where a new table comes into force.
 
+use crate::asking::Asking;
 use crate::flight::Watch;
 use crate::hold::{HeldFor, Hold};
 use crate::kept::Budget;
@@ -42,6 +43,8 @@ pub struct State {
     pub metrics: Metrics,
     /// What was heard of the unit's write lease.
     pub lease: Lease,
+    /// What is asked of the agent.
+    pub asking: Asking,
     /// Whether it has a table.
     pub readiness: Readiness,
     /// Who waits for writes in flight to end.
@@ -140,6 +143,7 @@ impl State {
             limits,
             metrics,
             lease: Lease::default(),
+            asking: Asking::default(),
             readiness,
             flights: Arc::default(),
             refused: AtomicUsize::new(0),

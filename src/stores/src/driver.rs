@@ -360,6 +360,21 @@ pub trait Driver: Send + Sync {
     /// Where this server does not answer.
     fn went_back(&self, peers: &[Peer]) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
 
+    /// Whether all that unit `from` had committed at `place` in its log can be read here, waiting for at most `limit`; without a
+    /// place, all that it has committed when this is called, if it may write at all. `false` also where that cannot be told: no
+    /// link comes from there, rows may be missing by it, the place is of another history, or nobody says how to reach that unit.
+    ///
+    /// # Errors
+    ///
+    /// Where this server does not answer, or that of the peer.
+    fn caught_up(
+        &self,
+        from: &UnitName,
+        peer: Option<&Peer>,
+        place: Option<&Progress>,
+        limit: Duration,
+    ) -> impl Future<Output = Result<bool, Error>> + Send;
+
     /// Writes this member's heartbeat: with each renewal of the write lease, and more often while somebody asks for the lag.
     ///
     /// # Errors

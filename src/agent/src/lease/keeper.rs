@@ -133,6 +133,7 @@ impl Keeper {
             targets.extend(target.map(|target| (name, target)));
         }
         self.databases.are(targets);
+        self.board.reach(self.databases.reach());
     }
 
     /// By how much sooner than the others' its attempts follow each other, at most an eighth: a thousand units that begin at

@@ -9,6 +9,7 @@ mod stores;
 
 pub use hub::{Hub, watch_hub};
 pub use keeper::keep;
+pub use stores::Reached;
 
 use crate::facts::{Problem, Stores};
 use crate::metrics::Metrics;
@@ -98,11 +99,12 @@ impl Known {
 }
 
 /// Where one unit's lease and its hand meet. Clones share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Board {
     known: watch::Sender<Known>,
     nudge: Arc<Notify>,
     admits_until: Arc<Mutex<Option<SignedDuration>>>,
+    databases: Arc<Mutex<BTreeMap<StoreName, Reached>>>,
 }
 
 impl Board {
@@ -123,6 +125,16 @@ impl Board {
         left.and_then(|left| Duration::try_from(left).ok()).unwrap_or_default()
     }
 
+    /// How a database of the unit is reached; `None` for one that it does not have.
+    pub fn database(&self, store: &StoreName) -> Option<Reached> {
+        let databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
+        databases.get(store).cloned()
+    }
+
+    fn reach(&self, databases: BTreeMap<StoreName, Reached>) {
+        *self.databases.lock().unwrap_or_else(PoisonError::into_inner) = databases;
+    }
+
     fn admit_until(&self, until: Option<SignedDuration>) {
         *self.admits_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
@@ -137,7 +149,7 @@ impl Board {
 }
 
 /// The boards of all units. Clones share them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Boards(Arc<Mutex<BTreeMap<UnitKey, Board>>>);
 
 impl Boards {

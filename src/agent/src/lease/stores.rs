@@ -19,13 +19,22 @@ use std::time::Duration;
 /// One database.
 struct Database {
     target: Arc<Target>,
-    driver: Postgres,
+    driver: Arc<Postgres>,
     /// The last reading of its clock.
     last: Option<Reading>,
     /// What went wrong last: told once.
     trouble: Option<&'static str>,
     /// Whether it ever took a lease.
     taken: bool,
+}
+
+/// How a database of the unit is reached.
+#[derive(Clone)]
+pub struct Reached {
+    /// Its driver.
+    pub driver: Arc<Postgres>,
+    /// Which database it is.
+    pub target: Arc<Target>,
 }
 
 /// The databases of a unit.
@@ -52,7 +61,7 @@ impl Databases {
             if self.0.get(&name).is_some_and(|known| known.target == target) {
                 continue;
             }
-            let driver = Postgres::new(target.spec.clone(), target.access());
+            let driver = Arc::new(Postgres::new(target.spec.clone(), target.access()));
             let database = Database {
                 target,
                 driver,
@@ -62,6 +71,18 @@ impl Databases {
             };
             self.0.insert(name, database);
         }
+    }
+
+    /// How each is reached.
+    pub(super) fn reach(&self) -> BTreeMap<StoreName, Reached> {
+        let all = self.0.iter().map(|(name, database)| {
+            let reached = Reached {
+                driver: Arc::clone(&database.driver),
+                target: Arc::clone(&database.target),
+            };
+            (name.clone(), reached)
+        });
+        all.collect()
     }
 
     /// Those that ever took a lease.

@@ -1,5 +1,6 @@
 //! The unit's routers: who is connected, what they said, and the word `Applied` to them.
 
+mod answer;
 mod pods;
 mod registry;
 mod server;

@@ -1,11 +1,11 @@
 //! The listener for routers: mutual TLS, JSON lines. It checks who speaks and passes on what is said.
 
+use super::answer::answer;
 use super::{RouterHub, Session, UnitKey};
 use crate::lease::{Board, Boards};
+use futures::stream::FuturesUnordered;
 use futures::{SinkExt, StreamExt};
-use multiactive_core::wire::{
-    AgentToRouter, Answer, Applied, MAX_LINE, PROTOCOL, Question, RouterHello, RouterToAgent,
-};
+use multiactive_core::wire::{AgentToRouter, Applied, MAX_LINE, PROTOCOL, RouterHello, RouterToAgent};
 use multiactive_runtime::certs::{TlsFiles, peer_names, router_name};
 use std::future::Future;
 use std::time::Duration;
@@ -105,6 +105,7 @@ async fn converse(
 ) -> Result<(), Ended> {
     tell(lines, &AgentToRouter::Answers).await?;
     applied.mark_changed();
+    let mut answers = FuturesUnordered::new();
     loop {
         tokio::select! {
             line = lines.next() => match words(line)? {
@@ -113,11 +114,9 @@ async fn converse(
                     session.goodbye();
                     return Ok(());
                 }
-                RouterToAgent::Ask { id, question } => {
-                    let answer = answer(&question, lease);
-                    tell(lines, &AgentToRouter::Answer { id, answer }).await?;
-                }
+                RouterToAgent::Ask { id, question } => answers.push(async move { (id, answer(&question, lease).await) }),
             },
+            Some((id, answer)) = answers.next() => tell(lines, &AgentToRouter::Answer { id, answer }).await?,
             changed = applied.changed() => {
                 let told = applied.borrow_and_update().clone();
                 if changed.is_ok() && told != Applied::default() {
@@ -125,14 +124,6 @@ async fn converse(
                 }
             }
         }
-    }
-}
-
-fn answer(question: &Question, lease: &Board) -> Answer {
-    match question {
-        Question::Lease => Answer::Lease {
-            left_ms: u64::try_from(lease.left().as_millis()).unwrap_or(u64::MAX),
-        },
     }
 }
 

@@ -114,6 +114,17 @@ fn a_store_with_a_single_writer_says_who_that_is_and_may_become_it() {
         ),
         ("/spec/singleWriter/reads", json!("Writer"), None),
         ("/spec/singleWriter/routes", Value::Null, None),
+        ("/spec/singleWriter/maxLag", json!("5s"), None),
+        (
+            "/spec/singleWriter/maxLag",
+            json!("10ms"),
+            Some("maxLag must be at least 500ms and at most 1h"),
+        ),
+        (
+            "/spec/singleWriter",
+            json!({"homeUnit": "east-1", "reads": "Writer", "maxLag": "5s"}),
+            Some("maxLag is a bound of local reads"),
+        ),
     ];
     on_create(good::single_writer("writer-rules"), rows);
     let rows = vec![

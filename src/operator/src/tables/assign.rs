@@ -109,6 +109,7 @@ fn writers(
                 Reads::Local if here && !silent => Reads::Local,
                 Reads::Local | Reads::Writer => Reads::Writer,
             },
+            max_lag: declared.max_lag.clone(),
         };
         Some((store.creation_timestamp().map(|time| time.0), keyspace, writer))
     })

@@ -9,7 +9,7 @@ use crate::resolve::{Refusal, resolve};
 use crate::view::{Compiled, DeclaredKeyspace, Route};
 use http::uri::Authority;
 use http::{HeaderValue, StatusCode, request};
-use multiactive_core::ids::UnitName;
+use multiactive_core::ids::{StoreName, UnitName};
 use multiactive_core::path::decode;
 use multiactive_core::route::{Asked, Decision, decide};
 use multiactive_core::slots::Slot;
@@ -24,6 +24,8 @@ pub(super) enum Next {
         backend: Authority,
         stamp: Stamp,
         in_flight: Option<InFlight>,
+        /// Of a write whose place in the log the client may want to read behind.
+        store: Option<StoreName>,
     },
     Forward {
         unit: UnitName,
@@ -59,7 +61,7 @@ impl Worker {
             };
             let unit = &compiled.declared.unit;
             let asked = Asked {
-                reads_here: resolved.keyspace.reads_here(),
+                reads_here: asked.reads_here && resolved.keyspace.reads_here(),
                 ..asked
             };
             let Some((_, slot)) = resolved.key else {
@@ -67,7 +69,7 @@ impl Worker {
                     unit: compiled.declared.unit_header().clone(),
                     slot: None,
                 };
-                return serve(resolved.route, stamp, None);
+                return serve(resolved.route, stamp, None, None);
             };
             let in_flight = asked.write.then(|| resolved.keyspace.flight.raise(slot));
             if in_flight.is_some() && !Arc::ptr_eq(&self.state.view.load(), &view) {
@@ -93,7 +95,11 @@ impl Worker {
             let behind = || asked.write && self.state.hold.is_behind(&resolved.keyspace.name, slot, ticket);
             return match decide(unit, compiled.epoch, found.entry, asked, view.agent(keyspace, found)) {
                 Decision::Serve | Decision::Forward(_) if behind() => held(TURN),
-                Decision::Serve => serve(resolved.route, stamp(compiled.declared.unit_header()), in_flight),
+                Decision::Serve => {
+                    let local = asked.write && resolved.keyspace.may_read_here();
+                    let store = resolved.keyspace.name.writer_of().filter(|_| local);
+                    serve(resolved.route, stamp(compiled.declared.unit_header()), in_flight, store)
+                }
                 Decision::Forward(owner) => {
                     let slot = asked.write.then(|| (resolved.keyspace.clone(), slot));
                     forward(compiled, owner, stamp(compiled.declared.unit_header()), slot)
@@ -112,6 +118,17 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// The store whose log a client's place is of, where this unit may answer the read if it has it.
+    pub(super) fn read_here(&self, parts: &request::Parts) -> Option<StoreName> {
+        let path = decode(parts.uri.path()).ok()?;
+        let view = self.state.view.load();
+        let resolved = resolve(view.compiled.as_ref()?, &path, &parts.headers).ok()?;
+        let here = resolved.keyspace.reads_here();
+        resolved.keyspace.name.writer_of().filter(|_| here)
+    }
+}
+
 fn refusal(error: &Refusal) -> Answer {
     Answer::new(error.status(), error.reason(), error.to_string())
 }
@@ -120,12 +137,13 @@ fn unowned() -> Answer {
     Answer::unavailable("Unowned", "no unit owns the slot of this key")
 }
 
-fn serve(route: &Route, stamp: Stamp, in_flight: Option<InFlight>) -> Next {
+fn serve(route: &Route, stamp: Stamp, in_flight: Option<InFlight>, store: Option<StoreName>) -> Next {
     match &route.address {
         Some(backend) => Next::Serve {
             backend: backend.clone(),
             stamp,
             in_flight,
+            store,
         },
         None => {
             let message = format!("this unit has no usable backend named {}", route.backend);

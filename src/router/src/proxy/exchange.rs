@@ -11,10 +11,10 @@ use crate::hold::{HeldFor, Place};
 use crate::kept::{Budget, Kept};
 use crate::view::DeclaredKeyspace;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{Request, Response, StatusCode, request};
+use http::{HeaderValue, Request, Response, StatusCode, request};
 use hyper_util::client::legacy::Error as ClientError;
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::UnitName;
+use multiactive_core::ids::{StoreName, UnitName};
 use multiactive_core::route::{Asked, Wait};
 use multiactive_core::slots::Slot;
 use std::pin::pin;
@@ -42,6 +42,8 @@ pub(super) struct Exchange<'w> {
     resends: u32,
     /// Where its service's database refused it.
     pub(super) refused: Option<Refused>,
+    /// Of a read: the place in a store's log that what it shows must be behind.
+    pub(super) must_show: Option<HeaderValue>,
 }
 
 /// How an attempt to forward ended, other than by an answer for the client.
@@ -70,19 +72,24 @@ impl<'w> Exchange<'w> {
             answered_until: None,
             resends: 0,
             refused: None,
+            must_show: None,
         }
     }
 
     /// Sees to it that it is answered; where the router answers by itself, that is the error.
     pub(super) async fn run(&mut self) -> Result<Response<Answered>, Answer> {
+        if let Some(place) = self.must_show.take() {
+            self.asked.reads_here = self.worker.shows(&self.parts, &place).await;
+        }
         loop {
             match self.worker.next(&self.parts, self.asked, self.ticket) {
                 Next::Serve {
                     backend,
                     stamp,
                     in_flight,
+                    store,
                 } => {
-                    if let Some(response) = self.serve(backend, &stamp, in_flight).await? {
+                    if let Some(response) = self.serve(backend, &stamp, in_flight, store).await? {
                         return Ok(response);
                     }
                 }
@@ -109,6 +116,7 @@ impl<'w> Exchange<'w> {
         backend: Authority,
         stamp: &Stamp,
         in_flight: Option<InFlight>,
+        store: Option<StoreName>,
     ) -> Result<Option<Response<Answered>>, Answer> {
         self.worker.state.metrics.home.inc();
         let mut request = self.for_backend();
@@ -142,13 +150,21 @@ impl<'w> Exchange<'w> {
             self.before_again().await;
             return Ok(None);
         }
-        let acknowledges = self.asked.write && stamp.slot.is_some() && !response.status().is_client_error();
-        if acknowledges && !response.status().is_server_error() && self.worker.state.lease.is_over() {
+        let failed = response.status().is_client_error() || response.status().is_server_error();
+        let acknowledges = self.asked.write && stamp.slot.is_some() && !failed;
+        if acknowledges && self.worker.state.lease.is_over() {
             return Err(without_lease());
         }
+        let place = match store.filter(|_| acknowledges) {
+            Some(store) => Some(self.worker.place(store).await),
+            None => None,
+        };
         strip_hop_by_hop(response.headers_mut());
         strip_ours(response.headers_mut());
         stamp.put(response.headers_mut());
+        if let Some(place) = place {
+            response.headers_mut().insert(headers::PLACE, place);
+        }
         Ok(Some(response.map(|body| Answered::begins(body, in_flight))))
     }
 

@@ -6,11 +6,12 @@
 mod decide;
 mod exchange;
 mod held;
+mod place;
 mod refused;
 
 use crate::answer::Answer;
 use crate::body::{Answered, Received};
-use crate::headers::{self, strip_hop_by_hop, strip_ours};
+use crate::headers::{self, PLACE, strip_hop_by_hop, strip_ours};
 use crate::home::Home;
 use crate::peers::Peers;
 use crate::state::State;
@@ -65,6 +66,8 @@ impl Worker {
         let checked = target::check(&parts);
         // First of all, so that no later step sees what a client forged, or names as a header of one hop.
         strip_hop_by_hop(&mut parts.headers);
+        // The one header of ours that clients send.
+        let place = parts.headers.get(PLACE).cloned();
         strip_ours(&mut parts.headers);
         let write = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
         if parts.method == Method::CONNECT {
@@ -78,9 +81,10 @@ impl Worker {
             Asked {
                 write,
                 origin,
-                reads_here: false,
+                reads_here: true,
             },
         );
+        exchange.must_show = place.filter(|_| !write);
         let answered = match checked {
             Ok(()) => exchange.run().await,
             Err(answer) => Err(answer),

@@ -2,15 +2,18 @@
 
 use super::ViewError;
 use crate::flight::{Flight, Watch};
+use crate::fresh::Fresh;
 use crate::headers::value;
 use http::HeaderValue;
 use http::uri::{Authority, Uri};
-use multiactive_api::convert::extractor;
+use jiff::SignedDuration;
+use multiactive_api::convert::{extractor, parse_duration};
 use multiactive_api::{Backend, OnMissing, Reads, UnitAssignmentSpec};
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::key::KeyExtractor;
 use multiactive_core::keyspace::Keyspace;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the UnitAssignment declares.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ pub struct DeclaredKeyspace {
     pub key: KeyOf,
     /// Its writes in flight.
     pub flight: Arc<Flight>,
+    /// As of when local reads are known to show everything.
+    pub fresh: Arc<Fresh>,
 }
 
 /// How a request's key is found.
@@ -66,15 +71,35 @@ pub enum KeyOf {
     Store {
         /// Where reads go.
         reads: Reads,
+        /// How old what a local read shows may be.
+        max_lag: Option<Duration>,
     },
 }
 
 impl DeclaredKeyspace {
-    /// Whether reads that come to this unit are answered by it, whoever writes.
+    /// Whether reads that come to this unit are answered by it now, whoever writes.
     pub fn reads_here(&self) -> bool {
+        self.may_read_here() && self.max_lag().is_none_or(|max_lag| self.fresh.is_within(max_lag))
+    }
+
+    /// Whether reads that come to this unit may be answered by it, if they are fresh enough.
+    pub fn may_read_here(&self) -> bool {
         match &self.key {
-            KeyOf::Store { reads: Reads::Local } => true,
-            KeyOf::Store { reads: Reads::Writer } | KeyOf::Sources { .. } => false,
+            KeyOf::Store {
+                reads: Reads::Local, ..
+            } => true,
+            KeyOf::Store {
+                reads: Reads::Writer, ..
+            }
+            | KeyOf::Sources { .. } => false,
+        }
+    }
+
+    /// How old what a local read shows may be; `None` where there is no bound, or no local read.
+    pub fn max_lag(&self) -> Option<Duration> {
+        match &self.key {
+            KeyOf::Store { max_lag, .. } => max_lag.filter(|_| self.may_read_here()),
+            KeyOf::Sources { .. } => None,
         }
     }
 }
@@ -97,8 +122,9 @@ impl Declared {
         }
         let (mut routes, mut keyspaces) = (Vec::new(), Vec::new());
         let mut add = |name: KeyspaceName, keyspace: Keyspace, key: KeyOf, declared: &[multiactive_api::Route]| {
-            let flight = before
-                .and_then(|before| before.keyspaces.iter().find(|k| k.name == name))
+            let known = before.and_then(|before| before.keyspaces.iter().find(|k| k.name == name));
+            let fresh = known.map_or_else(Arc::default, |known| known.fresh.clone());
+            let flight = known
                 .filter(|k| k.flight.slots() == keyspace.slots())
                 .map_or_else(|| Flight::new(keyspace.slots(), watch.clone()), |k| k.flight.clone());
             routes.extend(declared.iter().map(|route| Route {
@@ -112,6 +138,7 @@ impl Declared {
                 keyspace,
                 key,
                 flight,
+                fresh,
             }));
         };
         for assigned in &spec.keyspaces {
@@ -128,7 +155,18 @@ impl Declared {
         }
         for writer in &spec.writers {
             let name = KeyspaceName::of_writer(&writer.store.as_str().into());
-            let key = KeyOf::Store { reads: writer.reads };
+            let max_lag = writer.max_lag.as_deref().map(|max_lag| {
+                let max_lag = parse_duration("maxLag", max_lag);
+                let max_lag = max_lag.map_err(|error| ViewError::Keyspace {
+                    keyspace: name.to_string(),
+                    message: error.to_string(),
+                });
+                max_lag.map(SignedDuration::unsigned_abs)
+            });
+            let key = KeyOf::Store {
+                reads: writer.reads,
+                max_lag: max_lag.transpose()?,
+            };
             add(name, Keyspace::single_writer(), key, &writer.routes);
         }
         // The first that matches is then the longest.

@@ -3,7 +3,7 @@
 use super::certificates;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::wire::{
-    AgentToRouter, Answer, Applied, KeyspaceApplied, RouterHello, RouterToAgent, read_line, write_line,
+    AgentToRouter, Answer, Applied, KeyspaceApplied, Question, RouterHello, RouterToAgent, read_line, write_line,
 };
 use multiactive_runtime::certs::{Ca, TlsFiles};
 use std::net::SocketAddr;
@@ -18,9 +18,44 @@ pub struct Agent {
     heard: Arc<Mutex<Vec<RouterToAgent>>>,
     hellos: Arc<Mutex<Vec<RouterHello>>>,
     applied: watch::Sender<Option<Applied>>,
-    left: watch::Sender<Option<u64>>,
+    words: watch::Sender<Option<Words>>,
     cut: Arc<Mutex<CancellationToken>>,
     _dir: tempfile::TempDir,
+}
+
+/// What it answers.
+#[derive(Clone, Debug)]
+pub struct Words {
+    pub left_ms: u64,
+    pub place: Option<String>,
+    /// Whether all is there that was committed when it is asked, and up to a place.
+    pub caught_up: bool,
+    pub shows: bool,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self {
+            left_ms: 3_600_000,
+            place: None,
+            caught_up: false,
+            shows: false,
+        }
+    }
+}
+
+impl Words {
+    fn answer(&self, question: &Question) -> Answer {
+        match question {
+            Question::Lease => Answer::Lease { left_ms: self.left_ms },
+            Question::Place { .. } => Answer::Place {
+                place: self.place.clone(),
+            },
+            Question::CaughtUp { place, .. } => Answer::CaughtUp {
+                yes: if place.is_some() { self.shows } else { self.caught_up },
+            },
+        }
+    }
 }
 
 impl Agent {
@@ -33,23 +68,23 @@ impl Agent {
             heard: Arc::default(),
             hellos: Arc::default(),
             applied: watch::Sender::new(None),
-            left: watch::Sender::new(None),
+            words: watch::Sender::new(None),
             cut: Arc::default(),
             _dir: dir,
         };
-        let (heard, hellos, applied, left, cut) = (
+        let (heard, hellos, applied, words, cut) = (
             agent.heard.clone(),
             agent.hellos.clone(),
             agent.applied.clone(),
-            agent.left.clone(),
+            agent.words.clone(),
             agent.cut.clone(),
         );
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let Ok(stream) = tls.accept(stream).await else { continue };
                 let (heard, hellos, mut applied) = (heard.clone(), hellos.clone(), applied.subscribe());
-                let mut left = left.subscribe();
-                left.mark_changed();
+                let mut words = words.subscribe();
+                words.mark_changed();
                 let (asks, mut asked) = tokio::sync::mpsc::unbounded_channel();
                 let cut = cut.lock().unwrap().clone();
                 let (read, mut write) = split(stream);
@@ -59,7 +94,7 @@ impl Agent {
                     hellos.lock().unwrap().push(read_line(hello.as_bytes()).unwrap());
                     while let Ok(Some(line)) = lines.next_line().await {
                         match read_line(line.as_bytes()).unwrap() {
-                            RouterToAgent::Ask { id, .. } => asks.send(id).unwrap(),
+                            RouterToAgent::Ask { id, question } => asks.send((id, question)).unwrap(),
                             said => heard.lock().unwrap().push(said),
                         }
                     }
@@ -72,14 +107,14 @@ impl Agent {
                             Ok(()) = applied.changed() => {
                                 applied.borrow_and_update().clone().map(AgentToRouter::Applied)
                             }
-                            Ok(()) = left.changed(), if !answers => {
-                                answers = left.borrow_and_update().is_some();
+                            Ok(()) = words.changed(), if !answers => {
+                                answers = words.borrow_and_update().is_some();
                                 answers.then_some(AgentToRouter::Answers)
                             }
-                            Some(id) = asked.recv() => left.borrow().map(|left_ms| AgentToRouter::Answer {
-                                id,
-                                answer: Answer::Lease { left_ms },
-                            }),
+                            Some((id, question)) = asked.recv() => {
+                                let answer = words.borrow().as_ref().map(|words| words.answer(&question));
+                                answer.map(|answer| AgentToRouter::Answer { id, answer })
+                            }
                             else => return,
                         };
                         let Some(word) = word else { continue };
@@ -99,7 +134,12 @@ impl Agent {
 
     /// From now on it answers that the unit's write lease goes on for so many milliseconds; before, it answers nothing.
     pub fn say_left(&self, left_ms: u64) {
-        self.left.send_replace(Some(left_ms));
+        self.say(|words| words.left_ms = left_ms);
+    }
+
+    /// From now on it answers questions, as changed here.
+    pub fn say(&self, with: impl FnOnce(&mut Words)) {
+        self.words.send_modify(|words| with(words.get_or_insert_default()));
     }
 
     /// Every store stands at this table.

@@ -43,6 +43,7 @@ pub fn assignment(unit: &str, backend: SocketAddr) -> UnitAssignmentSpec {
         "keyspaces": [keyspace("users", "/orders", "Reject"), keyspace("pages", "/pages", "Any")],
         "writers": [
             {"store": "catalog", "routes": [{"pathPrefix": "/catalog", "backend": "shop"}], "reads": reads},
+            {"store": "stock", "routes": [{"pathPrefix": "/stock", "backend": "shop"}], "reads": "Local", "maxLag": "1s"},
             {"store": "prices", "routes": [{"pathPrefix": "/prices", "backend": "shop"}], "reads": "Writer"},
         ],
         "stores": [],

@@ -296,7 +296,7 @@ async fn let_copy(spec: &StoreSpec, session: &Session<'_>) -> Result<(), Error> 
     }
     let sql = format!(
         "GRANT USAGE ON SCHEMA multiactive TO {0}; GRANT SELECT ON {1} TO {0};
-         GRANT EXECUTE ON FUNCTION multiactive.mark_place(text, text), multiactive.{2}(text) TO {0}",
+         GRANT EXECUTE ON FUNCTION multiactive.mark_place(text, text), multiactive.beat(), multiactive.{2}(text) TO {0}",
         source::ROLE,
         source::tables(spec).join(", "),
         ident(&slot_function(&spec.keyspace))

@@ -3,6 +3,7 @@
 //!
 //! The application's user must own no sharded table: an owner can disable triggers. [`Driver::check_tables`] warns.
 
+mod caught_up;
 mod checksum;
 mod compare;
 mod connect;
@@ -209,6 +210,16 @@ impl Driver for Postgres {
 
     async fn beat(&self) -> Result<(), Error> {
         lag::beat(self).await
+    }
+
+    async fn caught_up(
+        &self,
+        from: &UnitName,
+        peer: Option<&Peer>,
+        place: Option<&Progress>,
+        limit: Duration,
+    ) -> Result<bool, Error> {
+        caught_up::caught_up(self, from, peer, place, limit).await
     }
 
     async fn lag(&self) -> Result<Vec<Lag>, Error> {
