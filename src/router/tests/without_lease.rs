@@ -5,6 +5,7 @@
 mod common;
 
 use common::{World, limits, until};
+use std::time::Duration;
 
 /// east owns all.
 const SERVING: &str = "10: 16s0@1.10";
@@ -57,6 +58,23 @@ async fn a_lease_that_ends_while_the_service_is_at_work_ends_its_reply_too() {
     backend.set_open(true);
     let answer = write.await.unwrap();
     assert_eq!((answer.status, answer.reason()), (504, "NoWriteLease"));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_late_lengthens_nothing() {
+    let world = World::with(limits(), SERVING).await;
+    let east = world.unit("east");
+    // Each answer gives less than it takes.
+    east.agent
+        .say(|words| (words.left_ms, words.takes) = (200, Duration::from_millis(300)));
+    until("an answer", || east.state.lease.is_over()).await;
+    let before = east.agent.answered();
+    until("more answers", || {
+        assert!(east.state.lease.is_over(), "an answer counts from when it came");
+        east.agent.answered() > before + 3
+    })
+    .await;
+    assert_eq!(world.post("east", "s3", "order").await.unwrap().status, 504);
 }
 
 #[tokio::test]

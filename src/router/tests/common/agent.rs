@@ -7,7 +7,9 @@ use multiactive_core::wire::{
 };
 use multiactive_runtime::certs::{Ca, TlsFiles};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, split};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,6 +21,7 @@ pub struct Agent {
     hellos: Arc<Mutex<Vec<RouterHello>>>,
     applied: watch::Sender<Option<Applied>>,
     words: watch::Sender<Option<Words>>,
+    answered: Arc<AtomicUsize>,
     cut: Arc<Mutex<CancellationToken>>,
     _dir: tempfile::TempDir,
 }
@@ -31,6 +34,8 @@ pub struct Words {
     /// Whether all is there that was committed when it is asked, and up to a place.
     pub caught_up: bool,
     pub shows: bool,
+    /// How long it takes to answer.
+    pub takes: Duration,
 }
 
 impl Default for Words {
@@ -40,6 +45,7 @@ impl Default for Words {
             place: None,
             caught_up: false,
             shows: false,
+            takes: Duration::ZERO,
         }
     }
 }
@@ -69,21 +75,23 @@ impl Agent {
             hellos: Arc::default(),
             applied: watch::Sender::new(None),
             words: watch::Sender::new(None),
+            answered: Arc::default(),
             cut: Arc::default(),
             _dir: dir,
         };
-        let (heard, hellos, applied, words, cut) = (
+        let (heard, hellos, applied, words, answered, cut) = (
             agent.heard.clone(),
             agent.hellos.clone(),
             agent.applied.clone(),
             agent.words.clone(),
+            agent.answered.clone(),
             agent.cut.clone(),
         );
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let Ok(stream) = tls.accept(stream).await else { continue };
                 let (heard, hellos, mut applied) = (heard.clone(), hellos.clone(), applied.subscribe());
-                let mut words = words.subscribe();
+                let (mut words, answered) = (words.subscribe(), answered.clone());
                 words.mark_changed();
                 let (asks, mut asked) = tokio::sync::mpsc::unbounded_channel();
                 let cut = cut.lock().unwrap().clone();
@@ -112,6 +120,9 @@ impl Agent {
                                 answers.then_some(AgentToRouter::Answers)
                             }
                             Some((id, question)) = asked.recv() => {
+                                let takes = words.borrow().as_ref().map_or(Duration::ZERO, |words| words.takes);
+                                tokio::time::sleep(takes).await;
+                                answered.fetch_add(1, Ordering::SeqCst);
                                 let answer = words.borrow().as_ref().map(|words| words.answer(&question));
                                 answer.map(|answer| AgentToRouter::Answer { id, answer })
                             }
@@ -135,6 +146,11 @@ impl Agent {
     /// From now on it answers that the unit's write lease goes on for so many milliseconds; before, it answers nothing.
     pub fn say_left(&self, left_ms: u64) {
         self.say(|words| words.left_ms = left_ms);
+    }
+
+    /// How many questions it has answered, or is about to.
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
     }
 
     /// From now on it answers questions, as changed here.
