@@ -14,3 +14,4 @@ mod transcripts;
 mod troubles;
 mod verifying;
 mod watching;
+mod writers;

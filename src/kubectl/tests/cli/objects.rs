@@ -152,6 +152,21 @@ pub async fn deployment(namespace_name: &str) {
     apply(&operator, link(n, "north-1", "east-1", "Running")).await;
 }
 
+/// Besides a deployment, a store that `active` writes and whose home is east-1, at the table of this epoch.
+pub async fn writer(namespace: &str, active: &str, epoch: i64) {
+    let member = |unit: &str| json!({"unit": unit, "address": "db.example:5432", "credentials": "shop-db"});
+    let spec = json!({"topology": "SingleWriter", "singleWriter": {"homeUnit": "east-1", "failoverUnits": ["north-1"]},
+        "engine": {"type": "PostgreSQL", "postgreSQL": {"database": "catalog"}}, "tables": [{"name": "items"}],
+        "members": [member("east-1"), member("north-1")]});
+    let status = json!({"conditions": well("MembersReady"),
+        "writer": {"unit": active, "state": "Serving", "epoch": format!("1.{epoch}"), "away": active != "east-1"}});
+    apply(&admin().await, object("DataStore", namespace, "catalog", spec, status)).await;
+    let mut table = table(namespace, epoch, "8s0@1.4,8s1@1.6");
+    table["spec"]["writers"] =
+        json!([{"store": "catalog", "owner": active, "state": "Serving", "term": 1, "epoch": epoch}]);
+    apply(&operator().await, table).await;
+}
+
 /// A Promotion with this status.
 pub async fn promotion(namespace: &str, name: &str, status: Value) {
     let spec = json!({"targetUnit": "north-1", "mode": "Execute", "expectedEpoch": 6, "select": {"type": "Ranges", "ranges": ["users-0"]}});
