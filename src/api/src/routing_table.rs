@@ -63,6 +63,23 @@ pub struct RoutingTableSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::by_unit::<TableLease>")]
     pub leases: Vec<TableLease>,
+    /// Units that are known to stop writing without their lease: whoever begins only after such a unit was lost goes by this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::by_unit::<TableFencing>")]
+    pub fencing: Vec<TableFencing>,
+}
+
+/// A unit that stops writing without its lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TableFencing {
+    /// The unit's name.
+    #[schemars(schema_with = "schema::label")]
+    pub unit: String,
+    /// Its stores whose databases were known to keep the deadline.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::store_names")]
+    pub stores: Vec<String>,
 }
 
 /// A unit in quarantine.

@@ -118,6 +118,12 @@ pub fn uids(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 256, "items": item, "x-kubernetes-list-type": "atomic"})
 }
 
+/// Names of stores, in order, at most 256.
+pub fn store_names(generator: &mut SchemaGenerator) -> Schema {
+    let item = label(generator);
+    json_schema!({"type": "array", "maxItems": 256, "items": item, "x-kubernetes-list-type": "atomic"})
+}
+
 /// Names of ShardRanges, in order: as many as there may be slots.
 pub fn range_names(generator: &mut SchemaGenerator) -> Schema {
     let item = object_name(generator);

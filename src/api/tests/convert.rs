@@ -17,7 +17,7 @@ use multiactive_core::quarantine::{LeaseGrant, Quarantined};
 use multiactive_core::select::Selection;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
-use multiactive_core::table::{KeyspaceTable, RoutingTable, TableUnit};
+use multiactive_core::table::{Fencing, KeyspaceTable, RoutingTable, TableUnit};
 use serde_json::{Value, json};
 
 fn at(text: &str) -> Timestamp {
@@ -149,6 +149,10 @@ fn table() -> RoutingTable {
                 Outcome::Aborted { reason, message }
             }),
         ],
+        fencing: vec![Fencing {
+            unit: "east-1".into(),
+            stores: ["catalog".into(), "orders".into()].into(),
+        }],
     }
 }
 
@@ -257,12 +261,13 @@ fn a_failover_reads_back_as_it_was_written_and_a_bound_is_never_rounded_down() {
 #[test]
 fn a_table_of_an_older_version_has_no_failover_and_nobody_in_quarantine() {
     let mut json = serde_json::to_value(RoutingTableSpec::try_from(&table()).unwrap()).unwrap();
-    for field in ["quarantined", "leases"] {
+    for field in ["quarantined", "leases", "fencing", "writers"] {
         assert!(json.as_object_mut().unwrap().remove(field).is_some());
     }
     let stored: RoutingTableSpec = serde_json::from_value(json).unwrap();
     let read = RoutingTable::try_from(&stored).unwrap();
-    assert!(read.quarantined.is_empty() && read.leases.is_empty());
+    assert!(read.quarantined.is_empty() && read.leases.is_empty() && read.fencing.is_empty());
+    assert_eq!(read.keyspaces.len(), 1);
     assert_eq!(read.operations, table().operations);
     // A failover without its part is damaged, not a promotion.
     let mut json = serde_json::to_value(RoutingTableSpec::try_from(&with_failover()).unwrap()).unwrap();

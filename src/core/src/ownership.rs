@@ -3,12 +3,12 @@
 //! Nothing here ever moves a slot that has an owner: `homeUnit` decides only for slots that were never owned.
 
 use crate::epoch::Epoch;
-use crate::ids::{KeyspaceName, UnitName};
+use crate::ids::{KeyspaceName, StoreName, UnitName};
 use crate::quarantine;
 use crate::ranges::Homes;
 use crate::slots::{MAX_SLOTS, SlotSet};
 use crate::span::SpanState;
-use crate::table::{KeyspaceTable, RoutingTable, TableUnit};
+use crate::table::{Fencing, KeyspaceTable, RoutingTable, TableUnit};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The epoch of the first table of a namespace.
@@ -30,6 +30,8 @@ pub struct DeclaredUnit {
     pub name: UnitName,
     /// Where the other units' routers reach it.
     pub router: String,
+    /// Whether it shall stop writing without its lease.
+    pub fences: bool,
 }
 
 /// A Keyspace.
@@ -61,6 +63,9 @@ pub struct UnitSeen {
     /// The table at which all its stores of a keyspace stand, by what its agent says of the stores in force now; a
     /// keyspace of which that is not known is missing.
     pub stands: BTreeMap<KeyspaceName, Epoch>,
+    /// Its stores, once all that is known says that it stops writing without its lease, and has said so for as long as one may
+    /// last.
+    pub fences: Option<BTreeSet<StoreName>>,
 }
 
 /// What cannot be taken over from the declarations; all the rest is.
@@ -157,8 +162,9 @@ pub fn manage(old: Option<&RoutingTable>, declared: &Declared, seen: &BTreeMap<U
     serve_opened(&mut table, seen);
     open_unowned(&mut table, declared, seen, &mut problems);
     take_units(&mut table, declared);
+    take_fencing(&mut table, declared, seen);
     let same = match old {
-        Some(old) => old.units == table.units && old.keyspaces == table.keyspaces,
+        Some(old) => old.units == table.units && old.keyspaces == table.keyspaces && old.fencing == table.fencing,
         None => table.units.is_empty() && table.keyspaces.is_empty(),
     };
     let table = Some(table).filter(|_| !same);
@@ -356,4 +362,18 @@ fn take_units(table: &mut RoutingTable, declared: &Declared) {
         units.insert(name.clone(), TableUnit { name, router });
     }
     table.units = units.into_values().collect();
+}
+
+/// Notes who stops writing without his lease, for those who begin only after a loss; what was noted stays while nothing is seen.
+/// Who shall go on serving instead, or is declared no more, is taken away first and told then.
+fn take_fencing(table: &mut RoutingTable, declared: &Declared, seen: &BTreeMap<UnitName, UnitSeen>) {
+    let mut units: Vec<&DeclaredUnit> = declared.units.iter().filter(|unit| unit.fences).collect();
+    units.sort_by(|a, b| a.name.cmp(&b.name));
+    let fencing = units.into_iter().filter_map(|unit| {
+        let now = seen.get(&unit.name).and_then(|seen| seen.fences.clone());
+        let stores = now.or_else(|| table.fences(&unit.name).cloned())?;
+        let unit = unit.name.clone();
+        Some(Fencing { unit, stores })
+    });
+    table.fencing = fencing.collect();
 }

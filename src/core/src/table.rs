@@ -4,7 +4,7 @@
 //! and never touch the old one: the caller commits it by compare-and-swap.
 
 use crate::epoch::Epoch;
-use crate::ids::{KeyspaceName, UnitName};
+use crate::ids::{KeyspaceName, StoreName, UnitName};
 use crate::promotion::{Finished, Operation};
 use crate::quarantine::{LeaseGrant, Quarantined};
 use crate::slots::{Slot, SlotSet};
@@ -32,6 +32,18 @@ pub struct RoutingTable {
     pub quarantined: Vec<Quarantined>,
     /// Leases that were granted anew after they had been sealed, sorted by unit.
     pub leases: Vec<LeaseGrant>,
+    /// Units that are known to stop writing without their lease, sorted by unit: whoever begins only after such a unit was lost
+    /// goes by this. None is told otherwise before it is taken away here.
+    pub fencing: Vec<Fencing>,
+}
+
+/// A unit that stops writing without its lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fencing {
+    /// Its name.
+    pub unit: UnitName,
+    /// Its stores whose databases were known to keep the deadline; of another one that is not known.
+    pub stores: BTreeSet<StoreName>,
 }
 
 /// A unit as routers need it.
@@ -141,6 +153,12 @@ impl RoutingTable {
     /// The running operation of this uid.
     pub fn operation(&self, uid: &crate::ids::OperationUid) -> Option<&Operation> {
         self.operations.iter().find(|operation| operation.uid == *uid)
+    }
+
+    /// The stores of a unit that is known to stop writing without its lease; `None` where that is not known.
+    pub fn fences(&self, unit: &UnitName) -> Option<&BTreeSet<StoreName>> {
+        let known = self.fencing.iter().find(|known| known.unit == *unit);
+        known.map(|known| &known.stores)
     }
 
     /// The operations that it remembers and at whose commit a unit was behind, oldest first.

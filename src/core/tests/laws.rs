@@ -206,11 +206,11 @@ proptest! {
         let range = ShardRange { name: "all".to_owned(), first: 0, last: i64::from(declared_slots) - 1, home: units()[home].clone() };
         let declared = Declared {
             units: units().into_iter().enumerate().filter(|(n, _)| declared_units & (1 << n) != 0)
-                .map(|(_, name)| DeclaredUnit { router: "https://new".to_owned(), name }).collect(),
+                .map(|(_, name)| DeclaredUnit { router: "https://new".to_owned(), name, fences: false }).collect(),
             keyspaces: vec![DeclaredKeyspace { name: "users".into(), slots: declared_slots, definition: "Crc32".to_owned(), homes: homes(declared_slots, &[range], &known).ok(), given_up: false, members: Vec::new() }],
         };
         let seen: BTreeMap<_, _> = units().into_iter()
-            .map(|name| (name, UnitSeen { applied: applied.map(|epoch| Epoch::new(1, epoch)), may_open, stands: BTreeMap::new() })).collect();
+            .map(|name| (name, UnitSeen { applied: applied.map(|epoch| Epoch::new(1, epoch)), may_open, stands: BTreeMap::new(), fences: None })).collect();
         let owned = users.spans.iter().any(|span| span.owner.is_some());
         let old = table(users);
         let managed = manage(Some(&old), &declared, &seen);

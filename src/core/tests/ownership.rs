@@ -43,6 +43,7 @@ fn declared() -> Declared {
             .map(|name| DeclaredUnit {
                 name: unit(name),
                 router: format!("https://{name}.example:8443"),
+                fences: false,
             })
             .into(),
         keyspaces: vec![DeclaredKeyspace {
@@ -62,6 +63,7 @@ fn seen(applied: Option<Epoch>, may_open: Option<bool>) -> BTreeMap<UnitName, Un
         applied,
         may_open,
         stands: BTreeMap::new(),
+        fences: None,
     };
     ["east", "north", "south"]
         .map(|name| (unit(name), unit_seen.clone()))
@@ -331,4 +333,41 @@ fn a_keyspace_that_comes_new_closes_what_is_open_and_has_owners_once_all_its_mem
     }
     let owned = manage(Some(&came), &declared, &stand([Some(11), Some(12), Some(11)]));
     assert_eq!(spans(&owned.table.unwrap()), "8o0@1.12,4o1@1.12,4o2@1.12");
+}
+
+#[test]
+fn who_stops_without_his_lease_is_noted_and_kept_until_he_shall_go_on_instead() {
+    let stores = |names: &[&str]| -> BTreeSet<_> { names.iter().map(|name| (*name).into()).collect() };
+    let mut declared = declared();
+    for unit in &mut declared.units {
+        unit.fences = unit.name.as_str() != "south";
+    }
+    let told = |east: Option<&[&str]>| {
+        let mut seen = seen(None, None);
+        for name in ["east", "south"] {
+            seen.get_mut(&unit(name)).unwrap().fences = east.map(stores);
+        }
+        seen
+    };
+    let next = |table: &RoutingTable, declared: &Declared, seen| manage(Some(table), declared, &seen).table;
+    let first = table();
+    assert_eq!(next(&first, &declared, told(None)), None, "nothing is known of anybody");
+    let noted = next(&first, &declared, told(Some(&["orders"]))).unwrap();
+    assert_eq!(noted.epoch, first.epoch.next());
+    assert_eq!(noted.fences(&unit("east")), Some(&stores(&["orders"])));
+    assert_eq!(noted.fences(&unit("south")), None, "it shall go on serving");
+    // Nothing is seen any more, such as by an operator that begins after the loss.
+    assert_eq!(next(&noted, &declared, told(None)), None);
+    assert_eq!(next(&noted, &declared, told(Some(&["orders"]))), None);
+    let more = next(&noted, &declared, told(Some(&["carts", "orders"]))).unwrap();
+    assert_eq!(more.fences(&unit("east")), Some(&stores(&["carts", "orders"])));
+    for change in [
+        (|declared: &mut Declared| declared.units[0].fences = false) as fn(&mut Declared),
+        |declared| drop(declared.units.remove(0)),
+    ] {
+        let mut declared = declared.clone();
+        change(&mut declared);
+        let gone = next(&noted, &declared, told(None)).unwrap();
+        assert_eq!(gone.fencing, []);
+    }
 }

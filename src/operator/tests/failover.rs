@@ -10,6 +10,7 @@ use kube::api::{Patch, PatchParams};
 use multiactive_api as api;
 use multiactive_api::convert::parse_duration;
 use multiactive_core::ids::UnitName;
+use multiactive_fleet::cluster::Part;
 use multiactive_ledger::{Commit, HeldLease, KubernetesLeases, LeaseLedger};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -213,5 +214,77 @@ async fn where_a_unit_goes_on_without_its_lease_a_person_says_that_it_is_fenced(
     );
     assert_eq!(world.databases.twice(), Vec::<String>::new());
     assert!(status.needed.is_empty());
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_that_begins_after_the_loss_goes_by_what_the_record_says_of_the_unit() {
+    let world = World::start().await;
+    let first = Operator::start_with_leases(&world, "one").await;
+    let lives = shop(&world, "Fence").await;
+    eventually("the record says that north-1 stops without its lease", async || {
+        let known = world.table().await?.spec.fencing;
+        known
+            .iter()
+            .find(|known| known.unit == "north-1" && known.stores == ["orders"])?;
+        Some(())
+    })
+    .await;
+    let sent = renew(&world, 3).await;
+    // Both are gone: nobody is left who has seen how the unit was, and its cluster does not say it.
+    first.stop().await;
+    lives.cancel();
+    world.north.kill_part(Part::ApiServer).await;
+    let databases = world.databases.clone();
+    let dies = tokio::spawn(async move {
+        tokio::time::sleep_until((sent + LEASE).into()).await;
+        databases.close("north-1");
+    });
+    let second = Operator::start_with_leases(&world, "two").await;
+    fail_over(&world, "1h").await;
+    let status = status(&world, "the failover ended", |status| {
+        assert_eq!(status.needed, [], "nobody is asked");
+        status.outcome.is_some()
+    })
+    .await;
+    assert!(sent.elapsed() > LEASE, "{:?}", sent.elapsed());
+    dies.await.unwrap();
+    assert_eq!(status.outcome.as_deref(), Some("Succeeded"), "{status:#?}");
+    assert_eq!(status.loss.unwrap().fenced_by.as_deref(), Some("Lease"));
+    assert_eq!(world.databases.twice(), Vec::<String>::new());
+    assert_eq!(world.owners().await, ["0-7 east-1 Serving", "8-15 east-1 Serving"]);
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_that_shall_go_on_instead_is_told_so_only_once_the_record_counts_on_it_no_more() {
+    let world = World::start().await;
+    let operator = Operator::start_with_leases(&world, "one").await;
+    let lives = shop(&world, "Fence").await;
+    let noted = async || {
+        world
+            .table()
+            .await
+            .is_some_and(|table| table.spec.fencing.iter().any(|known| known.unit == "north-1"))
+    };
+    eventually("it is noted", async || noted().await.then_some(())).await;
+    let north: Api<api::UnitAssignment> = Api::namespaced(world.north.client().await.unwrap(), NAMESPACE);
+    let told = async || north.get("north-1").await.unwrap().spec.lease.unwrap().mode;
+    assert_eq!(told().await, api::LeaseMode::Fence);
+    let mut unit = unit_object("north-1", "north");
+    unit["spec"]["onLeaseLoss"] = json!("KeepServing");
+    unit["spec"]["leaseDuration"] = json!("5s");
+    world.apply(unit).await;
+    eventually("it is told", async || {
+        // In this order: what it was told is read first.
+        let (told, noted) = (told().await, noted().await);
+        assert!(
+            !(noted && told == api::LeaseMode::KeepServing),
+            "told before the record knew"
+        );
+        (told == api::LeaseMode::KeepServing).then_some(())
+    })
+    .await;
+    lives.cancel();
     operator.stop().await;
 }

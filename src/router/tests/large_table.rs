@@ -51,6 +51,7 @@ fn table(world: &World) -> Owners {
         finished: Vec::new(),
         quarantined: Vec::new(),
         leases: Vec::new(),
+        fencing: Vec::new(),
     }
 }
 

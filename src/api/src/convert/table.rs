@@ -5,10 +5,10 @@ use super::failover::{read_lease, read_quarantined, write_lease, write_quarantin
 use super::operation::{read_epoch, read_finished, read_operation, write_finished, write_operation};
 use super::writer::{read_writer, write_writer};
 use super::{ConvertError, number};
-use crate::routing_table::{RoutingTableSpec, TableKeyspace};
+use crate::routing_table::{RoutingTableSpec, TableFencing, TableKeyspace};
 use multiactive_core::ids::UnitName;
 use multiactive_core::span;
-use multiactive_core::table::{KeyspaceTable, RoutingTable, TableUnit};
+use multiactive_core::table::{Fencing, KeyspaceTable, RoutingTable, TableUnit};
 
 impl TryFrom<&RoutingTableSpec> for RoutingTable {
     type Error = ConvertError;
@@ -24,6 +24,7 @@ impl TryFrom<&RoutingTableSpec> for RoutingTable {
             finished,
             quarantined,
             leases,
+            fencing,
         } = stored;
         let names: Vec<UnitName> = units.iter().map(|unit| unit.name.as_str().into()).collect();
         let keyspaces = keyspaces.iter().enumerate().map(|(index, keyspace)| {
@@ -68,6 +69,13 @@ impl TryFrom<&RoutingTableSpec> for RoutingTable {
                 .iter()
                 .map(|grant| read_lease("spec.leases", grant))
                 .collect::<Result<_, _>>()?,
+            fencing: fencing
+                .iter()
+                .map(|known| Fencing {
+                    unit: known.unit.as_str().into(),
+                    stores: known.stores.iter().map(|store| store.as_str().into()).collect(),
+                })
+                .collect(),
         })
     }
 }
@@ -84,6 +92,7 @@ impl TryFrom<&RoutingTable> for RoutingTableSpec {
             finished,
             quarantined,
             leases,
+            fencing,
         } = table;
         let names: Vec<UnitName> = units.iter().map(|unit| unit.name.clone()).collect();
         let (writers, keyspaces): (Vec<_>, Vec<_>) =
@@ -130,6 +139,13 @@ impl TryFrom<&RoutingTable> for RoutingTableSpec {
                 .iter()
                 .map(|grant| write_lease("spec.leases", grant))
                 .collect::<Result<_, _>>()?,
+            fencing: fencing
+                .iter()
+                .map(|known| TableFencing {
+                    unit: known.unit.to_string(),
+                    stores: known.stores.iter().map(ToString::to_string).collect(),
+                })
+                .collect(),
         })
     }
 }

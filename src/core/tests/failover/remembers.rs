@@ -132,6 +132,7 @@ fn a_unit_in_quarantine_becomes_no_first_owner() {
             .map(|unit| DeclaredUnit {
                 name: unit.name.clone(),
                 router: unit.router.clone(),
+                fences: false,
             })
             .collect(),
         keyspaces: vec![DeclaredKeyspace {

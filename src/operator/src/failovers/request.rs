@@ -6,9 +6,10 @@ use crate::tables::Inputs;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use multiactive_api::{Failover, convert};
-use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::ids::{OperationUid, StoreName, UnitName};
 use multiactive_core::promotion::{Choosing, FailoverRequest, Placement, begin, choose};
 use multiactive_core::table::RoutingTable;
+use std::collections::BTreeSet;
 
 /// How long after it was seen first a Failover waits for what is not known of the units that may take over.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
@@ -56,7 +57,7 @@ pub fn begins(
     if let Some(until) = waits(inputs, &placement, waited, now) {
         return (Begins::Waits(until), placement);
     }
-    let begun = request(failover, inputs, placement.clone())
+    let begun = request(failover, table, inputs, placement.clone())
         .and_then(|request| begin(table, &request, now).map_err(|refusal| Refused::new(refusal.reason(), refusal)));
     match begun {
         Ok(table) => (Begins::Table(Box::new(table)), placement),
@@ -79,11 +80,21 @@ fn waits(inputs: &Inputs, placement: &Placement, waited: SignedDuration, now: Ti
     left.is_positive().then(|| now.checked_add(left).ok()).flatten()
 }
 
-fn request(failover: &Failover, inputs: &Inputs, placement: Placement) -> Result<FailoverRequest, Refused> {
+fn request(
+    failover: &Failover,
+    table: &RoutingTable,
+    inputs: &Inputs,
+    placement: Placement,
+) -> Result<FailoverRequest, Refused> {
     let (uid, stores) = (uid_of(failover), inputs.stores_in_force());
-    let fences = inputs
-        .fencing
-        .contains(&UnitName::from(failover.spec.lost_unit.as_str()));
+    let lost = UnitName::from(failover.spec.lost_unit.as_str());
+    // What was noted of it before, of every store that it has by now; what this process has seen is noted by then.
+    let noted = |known: &BTreeSet<StoreName>| {
+        stores
+            .iter()
+            .all(|store| !store.has(&lost) || known.contains(&store.store))
+    };
+    let fences = inputs.fencing.contains_key(&lost) || table.fences(&lost).is_some_and(noted);
     convert::failover_request(&failover.spec, uid, &failover.name_any(), placement, stores, fences)
         .map_err(|error| Refused::new("Invalid", error))
 }

@@ -2,7 +2,7 @@
 
 use super::Inputs;
 use super::in_force::held_keyspace;
-use super::leases::is_recorded;
+use super::leases::is_counted_on;
 use super::routes::{Claim, lost};
 use crate::verifications;
 use jiff::Timestamp;
@@ -76,8 +76,8 @@ pub fn assignment(unit: &Unit, inputs: &Inputs, table: &RoutingTable) -> UnitAss
         writers: writers.into_iter().map(|(_, _, writer)| writer).collect(),
         stores: stores.collect(),
         lease: Some(AssignedLease {
-            // A failover counts on what its unit was told before: it is told nothing else meanwhile.
-            mode: match is_recorded(table, &name.as_str().into()) {
+            // What the record counts on is what the unit was told before: it is told nothing else meanwhile.
+            mode: match is_counted_on(table, &name.as_str().into()) {
                 true => LeaseMode::Fence,
                 false => mode(unit).into(),
             },

@@ -14,6 +14,7 @@ use multiactive_api::{
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
+use multiactive_core::lease::Mode;
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen};
 use multiactive_core::promotion::{FailoverRange, LeaseSeen, MovingStore, Operation, OperationKind};
 use multiactive_core::quarantine;
@@ -94,8 +95,9 @@ pub struct Inputs {
     pub lost: BTreeSet<UnitName>,
     /// The write leases of lost units, as the ledger said it last, and what this process has seen of their renewals.
     pub leases: BTreeMap<UnitName, LeaseSeen>,
-    /// The units of which all that is known says that they stop writing without their lease, and has said so for long enough.
-    pub fencing: BTreeSet<UnitName>,
+    /// The units of which all that is known says that they stop writing without their lease, and has said so for long enough,
+    /// with their stores.
+    pub fencing: BTreeMap<UnitName, BTreeSet<StoreName>>,
     /// Why leases are not as the table wants them, where bringing them there did not succeed.
     pub lease_troubles: BTreeMap<UnitName, String>,
     /// The units that were behind at the commit of operations that the table remembers, with uid and name of each of these.
@@ -160,7 +162,7 @@ impl Inputs {
                 .map(|table| quarantine::lost(table).into_iter().collect())
                 .unwrap_or_default(),
             leases: BTreeMap::new(),
-            fencing: BTreeSet::new(),
+            fencing: BTreeMap::new(),
             lease_troubles: BTreeMap::new(),
             were_behind: table.map(were_behind).unwrap_or_default(),
             settling: false,
@@ -234,6 +236,7 @@ impl Inputs {
         let units = self.units.iter().map(|unit| DeclaredUnit {
             name: unit.name_any().into(),
             router: unit.spec.router.clone(),
+            fences: super::mode(unit) == Mode::Fence,
         });
         Declared {
             units: units.collect(),
@@ -338,6 +341,7 @@ impl Inputs {
                 applied: self.applied(&name),
                 may_open: self.may_open(unit),
                 stands: self.stands(&name),
+                fences: self.fencing.get(&name).cloned(),
             };
             (name, known)
         });

@@ -94,9 +94,10 @@ impl Leases {
                 Some(held) if sealed => {
                     let noted = ctx.renewals.of(&lease_name(namespace, unit));
                     let fences = self.fences.get(unit).copied();
-                    let fences = match is_recorded(table, unit) {
-                        true => Fences::Recorded,
-                        false => Fences::Seen(fences),
+                    let fences = match (is_recorded(table, unit), table.fences(unit)) {
+                        (true, _) => Fences::Recorded,
+                        (false, Some(stores)) => Fences::Noted(stores),
+                        (false, None) => Fences::Seen(fences),
                     };
                     all.insert(unit.clone(), lease_seen(unit, inputs, &held, &noted, fences, now));
                 }
@@ -110,19 +111,35 @@ impl Leases {
         all
     }
 
-    /// The units that are known to stop writing without their lease, for as long as a lease of theirs may last. What a
-    /// failover begins with, and its record keeps.
-    pub fn fencing(&self, (ctx, namespace): (&Context, &str), inputs: &Inputs) -> BTreeSet<UnitName> {
+    /// The units that this process knows to stop writing without their lease, for as long as a lease of theirs may last, with
+    /// their stores: what the record keeps for those who come after it.
+    pub fn fencing(
+        &self,
+        (ctx, namespace): (&Context, &str),
+        inputs: &Inputs,
+    ) -> BTreeMap<UnitName, BTreeSet<StoreName>> {
         let Some(now) = boottime() else {
-            return BTreeSet::new();
+            return BTreeMap::new();
         };
         let lasted = |(unit, since): &(&UnitName, &SignedDuration)| {
-            let copy = ctx.leases.get(&ctx.namespace, &lease_name(namespace, unit));
-            let terms = copy.and_then(|object| Terms::new(held(&object).ok()?.length).ok());
-            terms.is_some_and(|terms| now - **since >= terms.patience()) && unenforced(unit, inputs).is_empty()
+            let patience = patience(ctx, namespace, unit);
+            patience.is_some_and(|patience| now - **since >= patience) && unenforced(unit, inputs).is_empty()
         };
         let known = self.fences.iter().filter(lasted);
-        known.map(|(unit, _)| unit.clone()).collect()
+        known
+            .map(|(unit, _)| (unit.clone(), stores_of(unit, inputs).collect()))
+            .collect()
+    }
+
+    /// Until there may be more of that to note: it is a matter of time, and nothing else need happen meanwhile.
+    pub fn notes_in(&self, (ctx, namespace): (&Context, &str), table: &RoutingTable) -> Option<Duration> {
+        let now = boottime()?;
+        let open = self.fences.iter().filter(|(unit, _)| table.fences(unit).is_none());
+        let left = open.filter_map(|(unit, since)| {
+            let left = *since + patience(ctx, namespace, unit)? - now;
+            Duration::try_from(left).ok().filter(|left| !left.is_zero())
+        });
+        left.min()
     }
 
     /// Why leases are not as the table wants them.
@@ -178,6 +195,13 @@ impl Leases {
         let task = AbortOnDropHandle::new(tokio::spawn(work));
         self.working.insert(unit.clone(), (wanted, task));
     }
+}
+
+/// For how long a lease of the unit may last, by the copy of its record.
+fn patience(ctx: &Context, namespace: &str, unit: &UnitName) -> Option<SignedDuration> {
+    let copy = ctx.leases.get(&ctx.namespace, &lease_name(namespace, unit))?;
+    let terms = Terms::new(held(&copy).ok()?.length).ok()?;
+    Some(terms.patience())
 }
 
 /// Whether a lease is as it is wanted.
@@ -300,15 +324,22 @@ fn is_told_to_fence(unit: &UnitName, inputs: &Inputs) -> bool {
 
 /// What says that a lost unit stops writing without its lease.
 #[derive(Clone, Copy, Debug)]
-enum Fences {
+enum Fences<'a> {
     /// The record: it was known when the failover began. Since then the unit was told nothing else (see `assign`).
     Recorded,
+    /// The record: it was known, of these stores, before it was lost. Since then the unit was told nothing else.
+    Noted(&'a BTreeSet<StoreName>),
     /// This process, without a break since then; `None` where it is not so.
     Seen(Option<SignedDuration>),
 }
 
+/// Whether the record counts on it that the unit stops writing without its lease: it is told nothing else meanwhile.
+pub fn is_counted_on(table: &RoutingTable, unit: &UnitName) -> bool {
+    is_recorded(table, unit) || table.fences(unit).is_some()
+}
+
 /// Whether a failover of the unit runs that began with it.
-pub fn is_recorded(table: &RoutingTable, unit: &UnitName) -> bool {
+fn is_recorded(table: &RoutingTable, unit: &UnitName) -> bool {
     let mut failovers = table.operations.iter().filter_map(|op| op.failover.as_ref());
     failovers.any(|failover| failover.lost == *unit && failover.fences)
 }
@@ -322,7 +353,7 @@ fn lease_seen(
     inputs: &Inputs,
     held: &HeldLease,
     noted: &[Noted],
-    fences: Fences,
+    fences: Fences<'_>,
     now: SignedDuration,
 ) -> LeaseSeen {
     let object = held.version.reference().uid;
@@ -334,6 +365,12 @@ fn lease_seen(
     let lasted = |since: SignedDuration| terms.is_some_and(|terms| now - since >= terms.patience());
     let (mode, unenforced) = match fences {
         Fences::Recorded => (Mode::Fence, Vec::new()),
+        Fences::Noted(stores) => {
+            let others = unenforced(unit, inputs)
+                .into_iter()
+                .filter(|store| !stores.contains(store));
+            (Mode::Fence, others.collect())
+        }
         Fences::Seen(since) if since.is_some_and(lasted) => (Mode::Fence, unenforced(unit, inputs)),
         Fences::Seen(_) => (Mode::KeepServing, unenforced(unit, inputs)),
     };
@@ -379,10 +416,15 @@ fn unenforced(unit: &UnitName, inputs: &Inputs) -> Vec<StoreName> {
         let store = stores.find(|store| store.name == name);
         store.is_some_and(|store| store.ready || reasons::is_silence(store.reason.as_deref().unwrap_or_default()))
     };
-    let held = inputs.stores_in_force().into_iter().filter(|store| store.has(unit));
-    held.filter(|store| !enforced(store.store.as_str()))
-        .map(|store| store.store)
+    stores_of(unit, inputs)
+        .filter(|store| !enforced(store.as_str()))
         .collect()
+}
+
+/// The stores in force that have a member in the unit.
+fn stores_of(unit: &UnitName, inputs: &Inputs) -> impl Iterator<Item = StoreName> {
+    let held = inputs.stores_in_force().into_iter().filter(|store| store.has(unit));
+    held.map(|store| store.store).collect::<Vec<_>>().into_iter()
 }
 
 #[cfg(test)]

@@ -139,8 +139,12 @@ fn a_unit_fences_only_where_all_that_is_known_has_said_so_for_a_whole_lease() {
         reports: BTreeMap::new(),
         ..well()
     };
+    let (all, none) = (BTreeSet::from(["orders".into()]), BTreeSet::new());
     for (fences, want) in [
         (Fences::Recorded, (Mode::Fence, 0)),
+        (Fences::Noted(&all), (Mode::Fence, 0)),
+        // A store that came later: whether its database keeps the deadline nobody has said.
+        (Fences::Noted(&none), (Mode::Fence, 1)),
         (Fences::Seen(None), (Mode::KeepServing, 1)),
     ] {
         let got = lease_seen(&"a".into(), &silent, &sealed, &[], fences, seconds(200));

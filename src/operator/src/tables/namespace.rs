@@ -227,12 +227,16 @@ impl Namespace {
         self.terminating.look(&self.ctx.client, &self.name, leaving, &self.wake)
     }
 
-    /// Until the leases of lost units are looked at again: their end is a matter of time, by a clock that decides nothing
-    /// else.
+    /// Until leases are looked at again: the end of those of lost units, and who is known to stop without his, are a matter of
+    /// time, by a clock that decides nothing else.
     fn leases_in(&self) -> Duration {
         let operations = self.record.iter().flat_map(|record| &record.table.operations);
         let mut fencing = operations.filter(|op| op.failover.is_some() && op.step.may_abort());
-        fencing.next().map_or(Duration::MAX, |_| AGAIN)
+        let again = fencing.next().map_or(Duration::MAX, |_| AGAIN);
+        let table = self.record.as_ref().map(|record| &record.table);
+        let notes = table.and_then(|table| self.leases.notes_in((&self.ctx, &self.name), table));
+        // A moment later than that: it counts as lasting at the end itself.
+        notes.map_or(again, |notes| (notes + Duration::from_millis(1)).min(again))
     }
 
     /// Until members that have not answered count as silent; `None` where that time is over.

@@ -181,6 +181,7 @@ mod tests {
             finished: Vec::new(),
             quarantined: Vec::new(),
             leases: Vec::new(),
+            fencing: Vec::new(),
         }
     }
 

@@ -89,6 +89,7 @@ pub fn table(text: &str, address: impl Fn(&str) -> SocketAddr) -> RoutingTable {
         finished: Vec::new(),
         quarantined: Vec::new(),
         leases: Vec::new(),
+        fencing: Vec::new(),
     }
 }
 
