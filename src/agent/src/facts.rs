@@ -214,13 +214,16 @@ pub fn applied_by_keyspace(stores: &Stores, assignment: &UnitAssignmentSpec, tab
         epoch: applied(stores, table).unwrap_or(Epoch::NEVER),
         keyspaces: Vec::new(),
     };
-    let keyspaces = assignment.keyspaces.iter().filter_map(|keyspace| {
-        let own = assignment.stores.iter().filter(|store| store.keyspace == keyspace.name);
+    let declared = assignment.keyspaces.iter().map(|keyspace| &keyspace.name);
+    let single = assignment.stores.iter().filter(|store| store.single_writer.is_some());
+    let names = declared.chain(single.map(|store| &store.keyspace));
+    let keyspaces = names.filter_map(|name| {
+        let own = assignment.stores.iter().filter(|store| store.keyspace == *name);
         let stands: Option<Vec<Epoch>> = own
             .map(|store| stores.get(&store.name.as_str().into())?.applied)
             .collect();
         Some(KeyspaceApplied {
-            keyspace: keyspace.name.as_str().into(),
+            keyspace: name.as_str().into(),
             epoch: stands?.into_iter().min().or(table)?,
         })
     });
@@ -293,6 +296,20 @@ mod tests {
             );
             assert_eq!(got, (all, users_told, carts_told), "{orders:?} {bills:?} {carts:?}");
         }
+    }
+
+    #[test]
+    fn a_store_with_a_single_writer_is_held_up_by_no_other_store() {
+        let mut assignment = assignment(&[("orders", "users"), ("catalog", "catalog.writer")]);
+        assignment.stores[1].single_writer = Some(serde_json::from_value(json!({"homeUnit": "east-1"})).unwrap());
+        let facts = StoreFacts {
+            applied: Some(Epoch::new(1, 7)),
+            ..StoreFacts::default()
+        };
+        let stores = Stores::from([("orders".into(), StoreFacts::default()), ("catalog".into(), facts)]);
+        let told = applied_by_keyspace(&stores, &assignment, Some(Epoch::new(1, 7)));
+        assert_eq!(told.of(&"users".into()), Epoch::NEVER);
+        assert_eq!(told.of(&"catalog.writer".into()), Epoch::new(1, 7));
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Leased {
         let Answer::Lease { left_ms } = answer else {
             panic!("{answer:?}")
         };
-        let told = Duration::from_millis(left_ms);
+        let told = Duration::from_millis(left_ms.expect("it knows"));
         // It may have been lengthened in between.
         let after = self.left().await;
         assert!(

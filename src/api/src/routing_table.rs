@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
         .message("a namespace has one RoutingTable, and its name is routing"),
     validation = Rule::new("self.spec.term > oldSelf.spec.term || (self.spec.term == oldSelf.spec.term && self.spec.epoch >= oldSelf.spec.epoch)")
         .message("the pair of term and epoch never goes back"),
+    validation = Rule::new("!has(oldSelf.spec.writers) || oldSelf.spec.writers.all(o, !has(o.owner) || (has(self.spec.writers) && self.spec.writers.exists(n, n.store == o.store)))")
+        .message("a store that has a writer stays in the table: who writes this does not know of it, and must not"),
     printcolumn(name = "TERM", type_ = "integer", json_path = ".spec.term"),
     printcolumn(name = "EPOCH", type_ = "integer", json_path = ".spec.epoch"),
     printcolumn(name = "OPERATION", type_ = "string", json_path = ".spec.operations[0].name"),

@@ -133,7 +133,10 @@ pub struct AssignedWriter {
     pub routes: Vec<crate::keyspace::Route>,
     /// Where reads that come to this unit go.
     pub reads: crate::data_store::Reads,
-    /// How old what a local read shows may be.
+    /// Whether reads are local in some units: then writes are answered with their place in the log.
+    #[serde(default)]
+    pub places: bool,
+    /// How old what a read shows may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub max_lag: Option<String>,

@@ -188,6 +188,15 @@ fn take_keyspaces(table: &mut RoutingTable, declared: &Declared, problems: &mut 
         moves.any(|slot_move| slot_move.keyspace == *name)
     };
     let needed = |known: &KeyspaceTable| known.spans.iter().any(|span| span.owner.is_some()) || moving(&known.name);
+    // A writer that is given up is nobody's first, and gone with the next table: none that has an owner is ever dropped.
+    let written =
+        |known: &KeyspaceTable| known.name.writer_of().is_some() && known.spans.iter().any(|span| span.owner.is_some());
+    let leaving: BTreeSet<_> = table
+        .keyspaces
+        .iter()
+        .filter(|known| written(known))
+        .map(|known| known.name.clone())
+        .collect();
     let wanted = || declared.keyspaces.iter().filter(|keyspace| !keyspace.given_up);
     let given_up: BTreeSet<_> = declared
         .keyspaces
@@ -196,7 +205,7 @@ fn take_keyspaces(table: &mut RoutingTable, declared: &Declared, problems: &mut 
         .map(|k| &k.name)
         .collect();
     let needed = |known: &KeyspaceTable| match given_up.contains(&known.name) {
-        true => moving(&known.name),
+        true => moving(&known.name) || leaving.contains(&known.name),
         false => needed(known),
     };
     let needed: BTreeSet<_> = table
@@ -205,6 +214,7 @@ fn take_keyspaces(table: &mut RoutingTable, declared: &Declared, problems: &mut 
         .filter(|k| needed(k))
         .map(|k| k.name.clone())
         .collect();
+    let moved: BTreeSet<KeyspaceName> = leaving.iter().filter(|name| moving(name)).cloned().collect();
     for keyspace in wanted() {
         let (name, slots) = (keyspace.name.clone(), keyspace.slots);
         let known = table.keyspaces.iter_mut().find(|known| known.name == name);
@@ -216,6 +226,15 @@ fn take_keyspaces(table: &mut RoutingTable, declared: &Declared, problems: &mut 
             }
             Some(known) => *known = unowned(keyspace, epoch),
             None => table.keyspaces.push(unowned(keyspace, epoch)),
+        }
+    }
+    let given_up_writers = leaving
+        .iter()
+        .filter(|name| given_up.contains(name) && !moved.contains(*name));
+    for name in given_up_writers {
+        if let Some(known) = table.keyspaces.iter_mut().find(|known| known.name == *name) {
+            let all = known.slots_where(|_| true);
+            known.set(&all, None, SpanState::Unowned, epoch);
         }
     }
     let names: BTreeSet<_> = wanted().map(|keyspace| &keyspace.name).collect();

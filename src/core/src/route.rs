@@ -24,9 +24,22 @@ pub struct Asked {
     pub write: bool,
     /// Who sent it.
     pub origin: Origin,
-    /// Whether a read may be answered by the unit that it came to, whoever owns the slot: by a store with a single writer that
-    /// has a member there, not too far behind.
-    pub reads_here: bool,
+    /// Whether a read may be answered by the unit that it came to, whoever owns the slot: of a store with a single writer that
+    /// has a member there.
+    pub local: bool,
+    /// Whether what this unit has is known to show what a read asks for.
+    pub shows: Shows,
+}
+
+/// What is known of what a read here would show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shows {
+    /// Nothing is asked of it: there is no bound of its age, and the client brings no place.
+    Any,
+    /// It is young enough, and shows the place that the client brings.
+    Enough,
+    /// That is not known.
+    Unknown,
 }
 
 /// What a router knows of its unit's agent.
@@ -80,6 +93,8 @@ pub enum Decision<'e> {
     },
     /// Nobody owns the slot.
     Unowned,
+    /// By this table the unit is the writer, but nobody can say that it still is: what it has may be too old.
+    TooOld,
 }
 
 /// Decides for the router of `unit`, whose table stands at `table` and says `entry` of the request's slot.
@@ -92,8 +107,9 @@ pub fn decide<'e>(unit: &UnitName, table: Epoch, entry: &'e Entry, asked: Asked,
         Origin::Router { .. } => true,
         Origin::Client => false,
     };
+    let unproven = !asked.write && asked.shows == Shows::Unknown;
     // Also before there is a writer, and while it moves. What another router sends on is for the owner.
-    if asked.reads_here && !asked.write && !from_router {
+    if asked.local && !asked.write && !from_router && !unproven {
         return Decision::Serve;
     }
     let Some(owner) = &entry.owner else {
@@ -103,6 +119,7 @@ pub fn decide<'e>(unit: &UnitName, table: Epoch, entry: &'e Entry, asked: Asked,
     let leaving = asked.write && entry.state.holds_writes();
     match (owner == unit, leaving) {
         (true, false) if asked.write && !stores_take_writes(entry, agent) => Decision::Hold(Wait::Opening),
+        (true, false) if unproven => Decision::TooOld,
         (true, false) => Decision::Serve,
         (_, true) | (false, _) if from_router => back,
         (_, true) => Decision::Hold(Wait::Leaving),
@@ -146,7 +163,8 @@ mod tests {
         Asked {
             write,
             origin,
-            reads_here: false,
+            local: false,
+            shows: Shows::Any,
         }
     }
 
@@ -223,19 +241,53 @@ mod tests {
             ] {
                 let entry = entry(owner, state);
                 let got = |asked| decide(&US.into(), Epoch::new(1, 12), &entry, asked, APPLIED);
-                let here = |write, origin| Asked {
-                    reads_here: true,
+                let here = |shows, write, origin| Asked {
+                    local: true,
+                    shows,
                     ..ask(write, origin)
                 };
-                assert_eq!(got(here(false, Origin::Client)), Decision::Serve, "{owner:?} {state:?}");
-                for (write, origin) in [(true, Origin::Client), (true, router), (false, router)] {
-                    let want = got(ask(write, origin));
+                for shows in [Shows::Any, Shows::Enough] {
                     assert_eq!(
-                        got(here(write, origin)),
-                        want,
-                        "{owner:?} {state:?} write {write} from {origin:?}"
+                        got(here(shows, false, Origin::Client)),
+                        Decision::Serve,
+                        "{owner:?} {state:?}"
                     );
+                    for (write, origin) in [(true, Origin::Client), (true, router), (false, router)] {
+                        let want = got(ask(write, origin));
+                        let told = format!("{owner:?} {state:?} write {write} from {origin:?}");
+                        assert_eq!(got(here(shows, write, origin)), want, "{told}");
+                    }
                 }
+                assert_eq!(
+                    got(here(Shows::Unknown, true, Origin::Client)),
+                    got(ask(true, Origin::Client))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_be_too_old_goes_to_the_writer_and_a_writer_that_nobody_vouches_for_answers_nothing() {
+        let router = Origin::Router {
+            epoch: Epoch::new(1, 10),
+        };
+        let other = UnitName::from(OTHER);
+        for local in [true, false] {
+            for (owner, origin, want) in [
+                (Some(OTHER), Origin::Client, Decision::Forward(&other)),
+                (Some(US), Origin::Client, Decision::TooOld),
+                (Some(US), router, Decision::TooOld),
+                (None, Origin::Client, Decision::Unowned),
+            ] {
+                let asked = Asked {
+                    local,
+                    shows: Shows::Unknown,
+                    ..ask(false, origin)
+                };
+                let state = owner.map_or(SpanState::Unowned, |_| SpanState::Serving);
+                let entry = entry(owner, state);
+                let got = decide(&US.into(), Epoch::new(1, 12), &entry, asked, APPLIED);
+                assert_eq!(got, want, "{owner:?} {origin:?}, local {local}");
             }
         }
     }

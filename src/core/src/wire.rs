@@ -69,6 +69,9 @@ pub enum Question {
         /// How long the answer may take, in milliseconds.
         within_ms: u64,
     },
+    /// What a later router asks: it gets no answer.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What an agent answers; whoever asked counts from before the question was sent.
@@ -77,8 +80,10 @@ pub enum Question {
 pub enum Answer {
     /// For how long the unit's write lease goes on.
     Lease {
-        /// In milliseconds from the moment of the answer; 0 where it is over, or was never given.
-        left_ms: u64,
+        /// In milliseconds from the moment of the answer, 0 where it is over; absent where the agent does not know yet: what it
+        /// said before still counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left_ms: Option<u64>,
     },
     /// How far the log has come: everything that was committed before the question is within it.
     Place {
@@ -86,11 +91,23 @@ pub enum Answer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         place: Option<String>,
     },
-    /// Whether it can be read here; not known is no.
+    /// Whether it can be read here.
     CaughtUp {
         /// Whether.
-        yes: bool,
+        caught: Caught,
     },
+}
+
+/// Whether all that a unit had committed can be read here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Caught {
+    /// It can.
+    Yes,
+    /// It has not come in time, or nobody answered in time.
+    Late,
+    /// It cannot: there is no link, rows may be missing, it is of another history, or the unit may not write.
+    No,
 }
 
 /// What a router says of itself.

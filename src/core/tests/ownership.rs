@@ -9,8 +9,9 @@ use multiactive_core::ids::UnitName;
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, OwnershipProblem, UnitSeen, manage};
 use multiactive_core::promotion::Step;
 use multiactive_core::ranges::{ShardRange, homes};
+use multiactive_core::slots::SlotSet;
 use multiactive_core::span::{SpanState, encode};
-use multiactive_core::table::RoutingTable;
+use multiactive_core::table::{KeyspaceTable, RoutingTable};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A table that has noted by what its slots were given out.
@@ -370,4 +371,34 @@ fn who_stops_without_his_lease_is_noted_and_kept_until_he_shall_go_on_instead() 
         let gone = next(&noted, &declared, told(None)).unwrap();
         assert_eq!(gone.fencing, []);
     }
+}
+
+#[test]
+fn a_writer_that_is_given_up_is_nobodys_before_it_leaves_the_table() {
+    let mut first = table();
+    let mut catalog = KeyspaceTable::unowned("catalog.writer".into(), 1);
+    let all = SlotSet::range(0, 0);
+    catalog.set(&all, Some(&unit("east")), SpanState::Serving, Epoch::new(1, 4));
+    first.keyspaces.insert(0, catalog);
+    let mut declared = declared();
+    declared.keyspaces.push(DeclaredKeyspace {
+        name: "catalog.writer".into(),
+        slots: 1,
+        definition: "SingleWriter".to_owned(),
+        homes: None,
+        given_up: true,
+        members: Vec::new(),
+    });
+    let next = |table: &RoutingTable| manage(Some(table), &declared, &seen(None, None)).table;
+    let nobodys = next(&first).unwrap();
+    assert_eq!(spans_of(&nobodys, "catalog.writer"), "1u@1.11");
+    let gone = next(&nobodys).unwrap();
+    assert_eq!(gone.keyspaces.len(), 1);
+    assert_eq!(next(&gone), None);
+}
+
+fn spans_of(table: &RoutingTable, keyspace: &str) -> String {
+    let names: Vec<_> = table.units.iter().map(|unit| unit.name.clone()).collect();
+    let known = table.keyspace(&keyspace.into()).unwrap();
+    multiactive_core::span::encode(&known.spans, &names).unwrap()
 }

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 /// routes.
 pub fn bad_route(name: &str, field: &str, routes: &[Route], view: &View) -> Option<(&'static str, String)> {
     let lost = lost_routes(view);
+    let keyspace = KeyspaceName::from(name);
+    let members = keyspace.writer_of().map(|_| view.inputs.members_of(&keyspace));
     for (index, route) in routes.iter().enumerate() {
         let (field, prefix) = (format!("{field}[{index}]"), &route.path_prefix);
         if let Some(owner) = lost.get(&(name.to_owned(), index)) {
@@ -27,10 +29,16 @@ pub fn bad_route(name: &str, field: &str, routes: &[Route], view: &View) -> Opti
         let lacks = |unit: &&Unit| !unit.spec.backends.iter().any(|backend| backend.name == route.backend);
         let units = view.inputs.units.iter().map(|unit| &**unit);
         let units = units.filter(|unit| unit.metadata.deletion_timestamp.is_none());
+        // Of a store with a single writer, units without a member send all requests on.
+        let units = units.filter(|unit| {
+            members
+                .as_ref()
+                .is_none_or(|members| members.contains(&unit.name_any().into()))
+        });
         let without: Vec<_> = units.filter(lacks).map(|unit| unit.name_any()).collect();
         if !without.is_empty() {
             let (backend, units) = (&route.backend, without.join(", "));
-            let owned = match KeyspaceName::from(name).writer_of() {
+            let owned = match keyspace.writer_of() {
                 Some(_) => "that come to these units, or that they own,",
                 None => "whose slots they own",
             };

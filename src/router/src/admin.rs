@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use multiactive_core::path::decode;
-use multiactive_core::route::{Asked, Decision, Origin, decide};
+use multiactive_core::route::{Asked, Decision, Origin, Shows, decide};
 use multiactive_runtime::probes::Extra;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -172,7 +172,8 @@ pub fn explain(state: &State, method: &Method, path: &str, headers: &HeaderMap) 
     let asked = Asked {
         write: !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS),
         origin: Origin::Client,
-        reads_here: resolved.keyspace.reads_here(),
+        local: compiled.reads_locally(resolved.keyspace),
+        shows: resolved.keyspace.shows(Shows::Any),
     };
     explained.decision = match decide(&compiled.declared.unit, compiled.epoch, entry, asked, agent) {
         Decision::Serve => "Serve",
@@ -184,6 +185,7 @@ pub fn explain(state: &State, method: &Method, path: &str, headers: &HeaderMap) 
         // Only requests of other routers are sent back.
         Decision::Misdirected { .. } => "Refuse",
         Decision::Unowned => "Unowned",
+        Decision::TooOld => "TooOld",
     };
     explained
 }

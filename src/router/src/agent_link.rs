@@ -120,7 +120,7 @@ impl Link {
 
     /// Reads what the agent says; ends with the error that broke the connection.
     async fn listen(&self, mut read: ReadHalf<PeerStream>) -> io::Error {
-        let mut buffer = Vec::new();
+        let (mut buffer, mut answers) = (Vec::new(), false);
         loop {
             match read.read_buf(&mut buffer).await {
                 Ok(0) => return io::ErrorKind::UnexpectedEof.into(),
@@ -130,8 +130,17 @@ impl Link {
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
                 match read_line::<AgentToRouter>(&line) {
-                    Ok(AgentToRouter::Applied(applied)) => self.state.agent_applied(&applied),
-                    Ok(AgentToRouter::Answers) => self.state.asking.may_be_asked(),
+                    Ok(AgentToRouter::Applied(applied)) => {
+                        if !answers {
+                            // It would have said so first.
+                            self.state.lease.forget();
+                        }
+                        self.state.agent_applied(&applied);
+                    }
+                    Ok(AgentToRouter::Answers) => {
+                        answers = true;
+                        self.state.asking.may_be_asked();
+                    }
                     Ok(AgentToRouter::Answer { id, answer }) => {
                         if let Some(heard) = self.state.asking.answered(id, answer) {
                             self.state.lease.heard(heard);

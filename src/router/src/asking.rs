@@ -7,7 +7,7 @@
 use crate::view::{Compiled, DeclaredKeyspace};
 use jiff::SignedDuration;
 use multiactive_core::ids::KeyspaceName;
-use multiactive_core::wire::{Answer, Question};
+use multiactive_core::wire::{Answer, Caught, Question};
 use multiactive_runtime::clock::boottime;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,7 +97,7 @@ impl Asking {
             return Vec::new();
         };
         let now = Instant::now();
-        let mut due = std::mem::take(&mut inner.queue);
+        let mut due = Vec::new();
         if inner.lease.is_none_or(|last| now >= last + LEASE_EVERY) {
             inner.lease = Some(now);
             due.push((inner.note(Pending::Lease(asked)), Question::Lease));
@@ -109,6 +109,8 @@ impl Asking {
                 due.push((id, question));
             }
         }
+        // Last: what all requests depend on does not wait for those of single ones.
+        due.append(&mut inner.queue);
         due
     }
 
@@ -142,17 +144,21 @@ impl Asking {
                 let _ = sender.send(answer);
                 None
             }
+            // What the agent does not know yet changes nothing.
             (Pending::Lease(asked), Answer::Lease { left_ms }) => Some(LeaseHeard {
                 asked,
-                left: Duration::from_millis(left_ms),
+                left: Duration::from_millis(left_ms?),
             }),
-            (Pending::Fresh(keyspace, asked), Answer::CaughtUp { yes }) => {
-                if yes {
-                    keyspace.fresh.as_of(asked);
+            (Pending::Fresh(keyspace, asked), Answer::CaughtUp { caught }) => {
+                match caught {
+                    Caught::Yes => keyspace.fresh.as_of(asked),
+                    Caught::Late => {}
+                    Caught::No => keyspace.fresh.forget(),
                 }
                 None
             }
-            (Pending::Lease(_) | Pending::Fresh(..), _) => None,
+            (Pending::Lease(_), Answer::Place { .. } | Answer::CaughtUp { .. })
+            | (Pending::Fresh(..), Answer::Lease { .. } | Answer::Place { .. }) => None,
         }
     }
 
@@ -172,18 +178,14 @@ impl Inner {
     }
 }
 
-/// The stores whose local reads are bounded and whose writer is elsewhere: what to ask, and how often.
+/// The stores whose reads here are bounded, what to ask, and how often. The writer asks too: whether it still is.
 fn bounded(compiled: &Compiled) -> impl Iterator<Item = (&Arc<DeclaredKeyspace>, Question, Duration)> {
     let unit = &compiled.declared.unit;
     let keyspaces = compiled.declared.keyspaces().iter().enumerate();
     keyspaces.filter_map(move |(place, keyspace)| {
         let max_lag = keyspace.max_lag()?;
-        let owner = compiled
-            .entry(place, 0)?
-            .entry
-            .owner
-            .clone()
-            .filter(|owner| owner != unit)?;
+        let owner = compiled.entry(place, 0)?.entry.owner.clone()?;
+        (owner == *unit || compiled.reads_locally(keyspace)).then_some(())?;
         let within = (max_lag / 2).min(FRESH_WITHIN);
         let question = Question::CaughtUp {
             store: keyspace.name.writer_of()?,

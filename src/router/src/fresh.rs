@@ -25,6 +25,11 @@ impl Fresh {
         self.0.fetch_max(asked, Ordering::AcqRel);
     }
 
+    /// Nothing of that is true any more: rows may be missing here.
+    pub fn forget(&self) {
+        self.0.store(NEVER, Ordering::Release);
+    }
+
     /// Whether what is read now is at most so old.
     pub fn is_within(&self, max_lag: Duration) -> bool {
         let as_of = self.0.load(Ordering::Acquire);
@@ -49,5 +54,7 @@ mod tests {
         // An answer to an earlier question says nothing new.
         fresh.as_of(now - SignedDuration::from_secs(60));
         assert!(fresh.is_within(lag));
+        fresh.forget();
+        assert!(!fresh.is_within(Duration::MAX));
     }
 }

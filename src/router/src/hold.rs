@@ -327,7 +327,8 @@ mod tests {
             asked: Asked {
                 write: true,
                 origin: Origin::Client,
-                reads_here: false,
+                local: false,
+                shows: multiactive_core::route::Shows::Any,
             },
         }
     }

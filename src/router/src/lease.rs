@@ -30,6 +30,11 @@ impl Lease {
         self.0.store(until, Ordering::Release);
     }
 
+    /// The agent is one that does not say it: what another one said before is no news of this one.
+    pub fn forget(&self) {
+        self.0.store(UNHEARD, Ordering::Release);
+    }
+
     /// Whether the lease is over, as far as was heard.
     pub fn is_over(&self) -> bool {
         let until = self.0.load(Ordering::Acquire);

@@ -407,7 +407,11 @@ fn is_free(view: &View, held_for: &HeldFor) -> bool {
             let (unit, agent) = (&compiled.declared.unit, view.agent(keyspace, found));
             match decide(unit, compiled.epoch, found.entry, *asked, agent) {
                 Decision::Hold(_) => false,
-                Decision::Serve | Decision::Forward(_) | Decision::Misdirected { .. } | Decision::Unowned => true,
+                Decision::Serve
+                | Decision::Forward(_)
+                | Decision::Misdirected { .. }
+                | Decision::Unowned
+                | Decision::TooOld => true,
             }
         }
     }

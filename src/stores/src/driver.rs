@@ -14,6 +14,7 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Progress, StorePosition, UnitPosition};
 use multiactive_core::slots::{Slot, SlotSet};
+use multiactive_core::wire::Caught;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
@@ -361,8 +362,8 @@ pub trait Driver: Send + Sync {
     fn went_back(&self, peers: &[Peer]) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
 
     /// Whether all that unit `from` had committed at `place` in its log can be read here, waiting for at most `limit`; without a
-    /// place, all that it has committed when this is called, if it may write at all. `false` also where that cannot be told: no
-    /// link comes from there, rows may be missing by it, the place is of another history, or nobody says how to reach that unit.
+    /// place, all that it has committed when this is called, if it may write at all: else another one may have written more.
+    /// Of this unit itself that is whether it may write.
     ///
     /// # Errors
     ///
@@ -373,7 +374,7 @@ pub trait Driver: Send + Sync {
         peer: Option<&Peer>,
         place: Option<&Progress>,
         limit: Duration,
-    ) -> impl Future<Output = Result<bool, Error>> + Send;
+    ) -> impl Future<Output = Result<Caught, Error>> + Send;
 
     /// Writes this member's heartbeat: with each renewal of the write lease, and more often while somebody asks for the lag.
     ///

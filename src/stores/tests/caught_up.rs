@@ -4,6 +4,7 @@
 mod support;
 
 use multiactive_core::promotion::Progress;
+use multiactive_core::wire::Caught;
 use multiactive_stores::Driver;
 use std::time::Duration;
 use support::*;
@@ -23,9 +24,12 @@ async fn it_is_told_at_a_place_and_of_now_also_where_nobody_writes() {
             .await
             .unwrap()
     };
-    assert!(!of_now(LONG).await, "east writes nothing: another unit may");
+    let of_itself = async || east.driver.caught_up(&east.unit, None, None, SHORT).await.unwrap();
+    assert_eq!(of_now(LONG).await, Caught::No, "east writes nothing: another unit may");
+    assert_eq!(of_itself().await, Caught::No);
     set_all(&east.driver, true, 1).await;
-    assert!(of_now(LONG).await);
+    assert_eq!(of_now(LONG).await, Caught::Yes);
+    assert_eq!(of_itself().await, Caught::Yes);
 
     let writer = app(&east.server).await;
     for number in 0..20 {
@@ -33,16 +37,19 @@ async fn it_is_told_at_a_place_and_of_now_also_where_nobody_writes() {
         let place = east.driver.progress().await.unwrap();
         // Nobody writes behind it.
         let caught_up = north.driver.caught_up(&east.unit, Some(&peer), Some(&place), LONG);
-        assert!(caught_up.await.unwrap());
+        assert_eq!(caught_up.await.unwrap(), Caught::Yes);
         assert_eq!(count(&admin(&north.server).await).await, number + 1);
         // Where it was written it is there at once.
-        assert!(
-            east.driver
-                .caught_up(&east.unit, None, Some(&place), SHORT)
-                .await
-                .unwrap()
-        );
+        let there = east.driver.caught_up(&east.unit, None, Some(&place), SHORT);
+        assert_eq!(there.await.unwrap(), Caught::Yes);
     }
+    // Without a lease it answers for nobody, but for what was written there.
+    let place = east.driver.progress().await.unwrap();
+    east.driver.expire().await.unwrap();
+    assert_eq!(of_now(LONG).await, Caught::No);
+    assert_eq!(of_itself().await, Caught::No);
+    let there = east.driver.caught_up(&east.unit, None, Some(&place), SHORT);
+    assert_eq!(there.await.unwrap(), Caught::Yes);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,20 +65,20 @@ async fn what_did_not_come_or_cannot_be_told_is_not_there() {
         let asked = north.driver.caught_up(&east.unit, Some(&peer), Some(place), limit);
         asked.await.unwrap()
     };
-    assert!(shows(&place, LONG).await);
+    assert_eq!(shows(&place, LONG).await, Caught::Yes);
     let other = Progress {
         log: "east-1/another".to_owned(),
         ..place.clone()
     };
-    assert!(!shows(&other, LONG).await, "of another history");
+    assert_eq!(shows(&other, LONG).await, Caught::No, "of another history");
     let ahead = Progress {
         at: place.at + (1 << 40),
         ..place.clone()
     };
-    assert!(!shows(&ahead, SHORT).await);
+    assert_eq!(shows(&ahead, SHORT).await, Caught::Late);
     let west = "west-1".into();
     let nobody = north.driver.caught_up(&west, None, Some(&place), LONG);
-    assert!(!nobody.await.unwrap(), "no link comes from there");
+    assert_eq!(nobody.await.unwrap(), Caught::No, "no link comes from there");
 
     // The link stands still: the next write does not come.
     let here = admin(&north.server).await;
@@ -88,14 +95,15 @@ async fn what_did_not_come_or_cannot_be_told_is_not_there() {
     set("DISABLE").await;
     insert(&writer, "second", "u1").await.unwrap();
     let second = east.driver.progress().await.unwrap();
-    assert!(!shows(&second, SHORT).await && shows(&place, SHORT).await);
+    assert_eq!(shows(&second, SHORT).await, Caught::Late);
+    assert_eq!(shows(&place, SHORT).await, Caught::Yes);
     let of_now = north.driver.caught_up(&east.unit, Some(&peer), None, SHORT);
-    assert!(!of_now.await.unwrap());
+    assert_eq!(of_now.await.unwrap(), Caught::Late);
     set("ENABLE").await;
-    assert!(shows(&second, LONG).await);
+    assert_eq!(shows(&second, LONG).await, Caught::Yes);
     // Rows may be missing by it: nothing is told before they were compared.
     here.batch_execute("UPDATE multiactive.link SET gap = 'rows are missing'")
         .await
         .unwrap();
-    assert!(!shows(&place, LONG).await);
+    assert_eq!(shows(&place, LONG).await, Caught::No);
 }

@@ -174,6 +174,7 @@ impl Keeper {
             granted: self.memory.granted(),
             taken: self.databases.taken(),
         });
+        self.databases.beat(limit).await;
         done
     }
 

@@ -5,11 +5,12 @@
 
 mod hub;
 mod keeper;
+mod reached;
 mod stores;
 
 pub use hub::{Hub, watch_hub};
 pub use keeper::keep;
-pub use stores::Reached;
+pub use reached::Reached;
 
 use crate::facts::{Problem, Stores};
 use crate::metrics::Metrics;
@@ -103,8 +104,8 @@ impl Known {
 pub struct Board {
     known: watch::Sender<Known>,
     nudge: Arc<Notify>,
-    admits_until: Arc<Mutex<Option<SignedDuration>>>,
-    databases: Arc<Mutex<BTreeMap<StoreName, Reached>>>,
+    admits_until: Arc<Mutex<Option<Option<SignedDuration>>>>,
+    databases: Arc<Mutex<BTreeMap<StoreName, Arc<Reached>>>>,
 }
 
 impl Board {
@@ -118,24 +119,24 @@ impl Board {
         self.nudge.notify_one();
     }
 
-    /// For how long the lease goes on, from now; zero where it is over, or was never given.
-    pub fn left(&self) -> Duration {
-        let until = *self.admits_until.lock().unwrap_or_else(PoisonError::into_inner);
+    /// For how long the lease goes on, from now; zero where it is over, `None` where this agent does not know yet.
+    pub fn left(&self) -> Option<Duration> {
+        let until = (*self.admits_until.lock().unwrap_or_else(PoisonError::into_inner))?;
         let left = until.zip(boottime()).map(|(until, now)| until - now);
-        left.and_then(|left| Duration::try_from(left).ok()).unwrap_or_default()
+        Some(left.and_then(|left| Duration::try_from(left).ok()).unwrap_or_default())
     }
 
     /// How a database of the unit is reached; `None` for one that it does not have.
-    pub fn database(&self, store: &StoreName) -> Option<Reached> {
+    pub fn database(&self, store: &StoreName) -> Option<Arc<Reached>> {
         let databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
         databases.get(store).cloned()
     }
 
-    fn reach(&self, databases: BTreeMap<StoreName, Reached>) {
+    fn reach(&self, databases: BTreeMap<StoreName, Arc<Reached>>) {
         *self.databases.lock().unwrap_or_else(PoisonError::into_inner) = databases;
     }
 
-    fn admit_until(&self, until: Option<SignedDuration>) {
+    fn admit_until(&self, until: Option<Option<SignedDuration>>) {
         *self.admits_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 

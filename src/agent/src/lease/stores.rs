@@ -1,6 +1,7 @@
 //! The databases of one unit, as its lease reaches them: read before a renewal, told after it. Connections of their own, so
 //! that no verb of the hand stands in the way.
 
+use super::Reached;
 use crate::metrics::Metrics;
 use crate::store::Target;
 use futures::future::join_all;
@@ -19,22 +20,15 @@ use std::time::Duration;
 /// One database.
 struct Database {
     target: Arc<Target>,
-    driver: Arc<Postgres>,
+    driver: Postgres,
+    /// For what routers ask: nothing of that stands in the way of the lease.
+    reached: Arc<Reached>,
     /// The last reading of its clock.
     last: Option<Reading>,
     /// What went wrong last: told once.
     trouble: Option<&'static str>,
     /// Whether it ever took a lease.
     taken: bool,
-}
-
-/// How a database of the unit is reached.
-#[derive(Clone)]
-pub struct Reached {
-    /// Its driver.
-    pub driver: Arc<Postgres>,
-    /// Which database it is.
-    pub target: Arc<Target>,
 }
 
 /// The databases of a unit.
@@ -61,10 +55,12 @@ impl Databases {
             if self.0.get(&name).is_some_and(|known| known.target == target) {
                 continue;
             }
-            let driver = Arc::new(Postgres::new(target.spec.clone(), target.access()));
+            let driver = Postgres::new(target.spec.clone(), target.access());
+            let reached = Arc::new(Reached::new(Arc::clone(&target)));
             let database = Database {
                 target,
                 driver,
+                reached,
                 last: None,
                 trouble: None,
                 taken: false,
@@ -74,15 +70,10 @@ impl Databases {
     }
 
     /// How each is reached.
-    pub(super) fn reach(&self) -> BTreeMap<StoreName, Reached> {
-        let all = self.0.iter().map(|(name, database)| {
-            let reached = Reached {
-                driver: Arc::clone(&database.driver),
-                target: Arc::clone(&database.target),
-            };
-            (name.clone(), reached)
-        });
-        all.collect()
+    pub(super) fn reach(&self) -> BTreeMap<StoreName, Arc<Reached>> {
+        let all = self.0.iter();
+        all.map(|(name, database)| (name.clone(), Arc::clone(&database.reached)))
+            .collect()
     }
 
     /// Those that ever took a lease.
@@ -123,6 +114,13 @@ impl Databases {
         join_all(looks).await.into_iter().flatten().collect()
     }
 
+    /// Writes a heartbeat into each that has peers, for at most `limit`. The position that the renewal carries was read before it:
+    /// who has it has passed that, also where nobody writes. Without it only less is known if the unit is lost.
+    pub(super) async fn beat(&self, limit: Duration) {
+        let all = self.0.values().filter(|database| !database.target.peers.is_empty());
+        join_all(all.map(|database| tokio::time::timeout(limit, database.driver.beat()))).await;
+    }
+
     /// Tells each that was read, for at most `limit`; whether all of them have done as they were told.
     pub(super) async fn tell(&mut self, all: All, act: &Act, terms: Terms, limit: Duration, metrics: &Metrics) -> bool {
         let told = self.0.iter_mut().map(async |(name, database)| {
@@ -148,11 +146,6 @@ impl Databases {
                 Ok(taken) => {
                     database.trouble = None;
                     database.taken |= taken;
-                    if taken && !database.target.peers.is_empty() {
-                        // The position that the renewal carries was read before this row: who has it has passed that, also
-                        // where nobody writes. It holds up nothing, and without it only less is known if the unit is lost.
-                        let _ = tokio::time::timeout(limit, database.driver.beat()).await;
-                    }
                     taken || !matches!(act, Act::Extend { .. })
                 }
                 Err(error) => {

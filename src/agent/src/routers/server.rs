@@ -116,7 +116,9 @@ async fn converse(
                 }
                 RouterToAgent::Ask { id, question } => answers.push(async move { (id, answer(&question, lease).await) }),
             },
-            Some((id, answer)) = answers.next() => tell(lines, &AgentToRouter::Answer { id, answer }).await?,
+            Some((id, answer)) = answers.next() => if let Some(answer) = answer {
+                tell(lines, &AgentToRouter::Answer { id, answer }).await?;
+            },
             changed = applied.changed() => {
                 let told = applied.borrow_and_update().clone();
                 if changed.is_ok() && told != Applied::default() {

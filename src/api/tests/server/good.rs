@@ -60,6 +60,10 @@ pub fn routing_table() -> Value {
         "term": 1, "epoch": 41,
         "units": [{"name": "east-1", "router": "https://127.0.0.11:18443"}],
         "keyspaces": [{"name": "users", "slots": 1024, "spans": "512s0@1.12,512u@0.0"}],
+        "writers": [
+            {"store": "catalog", "owner": "east-1", "state": "Serving", "term": 1, "epoch": 12},
+            {"store": "prices", "state": "Unowned", "term": 0, "epoch": 0},
+        ],
     });
     of("RoutingTable", "routing", spec)
 }

@@ -56,7 +56,28 @@ fn the_routing_table_is_the_operators_alone() {
             ("/spec/epoch", json!(40), back),
             ("/spec/term", json!(0), back),
             ("/spec/epoch", json!(41), None),
-            ("/spec", json!({"term": 2, "epoch": 1}), None),
+            // Of an operator that does not know of writers.
+            (
+                "/spec",
+                json!({"term": 2, "epoch": 1}),
+                Some("a store that has a writer stays in the table"),
+            ),
+            (
+                "/spec/writers",
+                Value::Null,
+                Some("a store that has a writer stays in the table"),
+            ),
+            (
+                "/spec/writers",
+                json!([{"store": "catalog", "owner": "east-1", "state": "Held", "term": 1, "epoch": 41}]),
+                None,
+            ),
+            (
+                "/spec",
+                json!({"term": 2, "epoch": 1, "writers": [
+                    {"store": "catalog", "state": "Unowned", "term": 2, "epoch": 1}]}),
+                None,
+            ),
             (
                 "/spec/keyspaces/1",
                 json!({"name": "users", "slots": 1, "spans": "1u@0.0"}),

@@ -113,10 +113,15 @@ impl Memory {
         self.granted
     }
 
-    /// Until when the unit's databases may let writes pass by what they were told, by the holder's clock; `None` where that is
-    /// over, or never began. Each of them counts from a moment that is not later.
-    pub fn admits_until(&self, terms: Terms) -> Option<SignedDuration> {
-        self.extended.map(|extended| extended + terms.window())
+    /// Until when writes may pass, by the holder's clock; `Some(None)` where that is over. The databases read their clocks after
+    /// the attempt began, so none of them ends before. `None` where this holder has told them nothing yet: they have what
+    /// another one told them.
+    pub fn admits_until(&self, terms: Terms) -> Option<Option<SignedDuration>> {
+        match (self.extended, &self.sealed) {
+            (Some(extended), _) => Some(Some(extended + terms.window())),
+            (None, Some(_)) => Some(None),
+            (None, None) => None,
+        }
     }
 
     /// How the lease stands; `None` before the first attempt.
@@ -144,7 +149,7 @@ mod tests {
     #[test]
     fn writes_are_admitted_from_the_beginning_of_the_last_attempt_that_extended() {
         let terms = Terms::default();
-        let until = |begun: i64| Some(seconds(begun) + terms.window());
+        let until = |begun: i64| Some(Some(seconds(begun) + terms.window()));
         let renewed = || Heard::Renewed { granted: at(3) };
         let silent = || Heard::Silent("silent".to_owned());
         let sealed = || Heard::Sealed { by: "op".into() };
@@ -155,7 +160,8 @@ mod tests {
             (Mode::Fence, vec![renewed(), silent()], until(0)),
             (Mode::Fence, vec![renewed(), renewed(), silent()], until(1)),
             (Mode::KeepServing, vec![renewed(), silent()], until(1)),
-            (Mode::KeepServing, vec![renewed(), sealed(), silent()], None),
+            (Mode::KeepServing, vec![renewed(), sealed(), silent()], Some(None)),
+            (Mode::Fence, vec![sealed()], Some(None)),
             (Mode::Fence, vec![renewed(), sealed(), renewed()], until(2)),
         ] {
             let mut memory = Memory::default();

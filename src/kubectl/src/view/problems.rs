@@ -49,7 +49,10 @@ pub fn problems(world: &World) -> Vec<Problem> {
     for store in &world.stores {
         let because = store_because(world, store);
         let readiness = of(store.status.as_ref().map(|status| &status.conditions));
-        push(&mut found, name_of("DataStore", store), readiness, because);
+        let moving = readiness.reason == "Opening" && works(world, store.namespace().as_deref()).is_some();
+        if !moving {
+            push(&mut found, name_of("DataStore", store), readiness, because);
+        }
     }
     for unit in &world.units {
         let because = unit_because(world, unit);

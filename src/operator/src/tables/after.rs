@@ -127,6 +127,17 @@ impl After {
                     let reason = outcome.as_ref().map_or("Ended", |outcome| outcome_word(outcome).0);
                     self.step_event(view, operation, reason, change);
                 }
+                Change::Slots { keyspace, .. } if keyspace.writer_of().is_some() => {
+                    let store = view
+                        .inputs
+                        .stores
+                        .iter()
+                        .find(|store| store.keyspace_name() == *keyspace);
+                    if let Some(store) = store.filter(|store| store.uid().is_some()) {
+                        self.ctx
+                            .event(&**store, EventType::Normal, "WriterChanged", change.to_string());
+                    }
+                }
                 Change::Slots { keyspace, .. } => {
                     let object = view.inputs.keyspaces.iter().find(|k| k.name_any() == keyspace.as_str());
                     if let Some(object) = object {

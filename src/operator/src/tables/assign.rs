@@ -8,8 +8,8 @@ use crate::verifications;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use multiactive_api::{
-    AssignedKeyspace, AssignedLease, AssignedStore, AssignedWriter, LeaseMode, Reads, Route, Unit, UnitAssignmentSpec,
-    UnitRole,
+    AssignedKeyspace, AssignedLease, AssignedStore, AssignedWriter, DataStore, LeaseMode, Reads, Route, Unit,
+    UnitAssignmentSpec, UnitRole,
 };
 use multiactive_core::ids::KeyspaceName;
 use multiactive_core::lease::{LedgerKind, Mode, OnLoss};
@@ -88,20 +88,31 @@ pub fn assignment(unit: &Unit, inputs: &Inputs, table: &RoutingTable) -> UnitAss
 }
 
 /// The stores with a single writer that the table knows, with their keyspaces and when they were created: reads are local
-/// where the unit has a member, does not only stand by, and is not lost.
-fn writers(
-    unit: &Unit,
-    inputs: &Inputs,
-    table: &RoutingTable,
-) -> impl Iterator<Item = (Option<Timestamp>, KeyspaceName, AssignedWriter)> {
+/// where the unit has a member with all rows, does not only stand by, and is not lost.
+fn writers<'a>(
+    unit: &'a Unit,
+    inputs: &'a Inputs,
+    table: &'a RoutingTable,
+) -> impl Iterator<Item = (Option<Timestamp>, KeyspaceName, AssignedWriter)> + 'a {
     let name = unit.name_any();
     // What came back after it was lost serves nothing before it has rejoined.
     let silent = unit.spec.role == UnitRole::Standby || quarantine::lost(table).contains(&name.as_str().into());
-    inputs.stores.iter().filter_map(move |store| {
+    let held = inputs
+        .reports
+        .get(&name.as_str().into())
+        .map(|report| &report.spec.writers);
+    let held = held.into_iter().flatten();
+    let held_of = move |store: &str| held.clone().find(|writer| writer.store == store);
+    let held_of_gone = held_of.clone();
+    let declared = inputs.stores.iter().filter_map(move |store| {
         let declared = store.spec.single_writer.as_ref()?;
         let keyspace = store.keyspace_name();
         table.keyspace(&keyspace)?;
-        let here = store.spec.members.iter().any(|member| member.unit == name);
+        let here = match has_rows(unit, store, table, inputs) {
+            Some(has) => has,
+            // Until it is known, as it was.
+            None => held_of(&store.name_any()).is_some_and(|held| held.reads == Reads::Local),
+        };
         let writer = AssignedWriter {
             store: store.name_any(),
             routes: declared.routes.clone(),
@@ -109,10 +120,39 @@ fn writers(
                 Reads::Local if here && !silent => Reads::Local,
                 Reads::Local | Reads::Writer => Reads::Writer,
             },
+            places: declared.reads == Reads::Local,
             max_lag: declared.max_lag.clone(),
         };
         Some((store.creation_timestamp().map(|time| time.0), keyspace, writer))
-    })
+    });
+    // One that nobody declares any more, or that no unit which answers holds, is served as this unit knows it.
+    let gone = table.keyspaces.iter().filter_map(move |known| {
+        let store = known.name.writer_of()?;
+        let known_here = inputs
+            .stores
+            .iter()
+            .any(|declared| declared.name_any() == store.as_str());
+        let held = held_of_gone(store.as_str()).filter(|_| !known_here)?;
+        Some((None, known.name.clone(), held.clone()))
+    });
+    declared.chain(gone)
+}
+
+/// Whether the unit has a member with the rows of its writer, as far as is known: its agent has the database in hand, and no link
+/// from the writer lacks any. `None` where the agent has not said.
+fn has_rows(unit: &Unit, store: &DataStore, table: &RoutingTable, inputs: &Inputs) -> Option<bool> {
+    let name = unit.name_any();
+    if !store.spec.members.iter().any(|member| member.unit == name) {
+        return Some(false);
+    }
+    let status = inputs.reports.get(&name.as_str().into())?.status.as_ref()?;
+    let ready = status.stores.iter().find(|known| known.name == store.name_any())?.ready;
+    let owner = table
+        .keyspace(&store.keyspace_name())
+        .and_then(|known| known.spans.first()?.owner.clone());
+    let mut links = status.links.iter().filter(|link| link.store == store.name_any());
+    let lacks = links.any(|link| link.gap && owner.as_ref().is_some_and(|owner| owner.as_str() == link.from));
+    Some(ready && !lacks)
 }
 
 /// What applies to a unit that cannot renew its write lease: the ledger is the hub.

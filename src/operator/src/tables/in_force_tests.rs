@@ -330,15 +330,52 @@ fn the_writer_of_a_store_is_declared_as_a_keyspace_of_one_slot_once_it_is_held()
 
 #[test]
 fn reads_are_local_where_a_member_is_that_neither_stands_by_nor_is_lost() {
-    let inputs = with_units(vec![single_writer(Some("u"))]);
-    let reads = |table: &RoutingTable| {
+    let report = |unit: &str, ready: bool, gap: bool, held: &str| {
+        let status = json!({"stores": [{"name": "catalog", "ready": ready}],
+            "links": [{"store": "catalog", "from": "a", "state": "Running", "gap": gap}]});
+        let mut report: UnitAssignment = object(
+            "UnitAssignment",
+            unit,
+            json!({"unit": unit, "cluster": "c", "writers": [{"store": "catalog", "routes": [], "reads": held}]}),
+        );
+        report.status = Some(serde_json::from_value(status).unwrap());
+        (UnitName::from(unit), Arc::new(report))
+    };
+    let mut inputs = with_units(vec![single_writer(Some("u"))]);
+    inputs.reports = [report("a", true, false, "Writer"), report("b", true, false, "Writer")].into();
+    let reads_of = |inputs: &Inputs, table: &RoutingTable| {
         let of = |unit: &Arc<Unit>| {
-            let assigned = assignment(unit, &inputs, table);
+            let assigned = assignment(unit, inputs, table);
             assigned.writers.first().map(|writer| writer.reads)
         };
         inputs.units.iter().map(of).collect::<Vec<_>>()
     };
+    let reads = |table: &RoutingTable| reads_of(&inputs, table);
     use multiactive_api::Reads::{Local, Writer};
+    // An agent that has not said: as it was. One that has it not in hand, or whose link lacks rows: not by itself.
+    let mut others = with_units(vec![single_writer(Some("u"))]);
+    let sharded = json!({"cluster": "c", "role": "Sharded", "router": "https://r:1"});
+    others.units[1] = Arc::new(object("Unit", "b", sharded));
+    for (reports, want) in [
+        (vec![], [Writer, Writer]),
+        (
+            vec![report("a", true, false, "Writer"), report("b", true, false, "Writer")],
+            [Local, Local],
+        ),
+        (vec![report("b", false, false, "Local")], [Writer, Writer]),
+        (vec![report("b", true, true, "Local")], [Writer, Writer]),
+    ] {
+        others.reports = reports.into_iter().collect();
+        let got = reads_of(&others, &with_writer(table()));
+        assert_eq!(got[..2], want.map(Some), "{:?}", others.reports);
+    }
+    for held in ["Local", "Writer"] {
+        let mut silent = report("b", true, false, held);
+        Arc::make_mut(&mut silent.1).status = None;
+        others.reports = [silent].into();
+        let got = reads_of(&others, &with_writer(table()))[1];
+        assert_eq!(got, Some(if held == "Local" { Local } else { Writer }), "as it was");
+    }
     // a writes, b stands by, c has no member.
     assert_eq!(reads(&with_writer(table())), [Some(Local), Some(Writer), Some(Writer)]);
     let mut lost = with_writer(table());

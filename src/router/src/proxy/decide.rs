@@ -61,7 +61,8 @@ impl Worker {
             };
             let unit = &compiled.declared.unit;
             let asked = Asked {
-                reads_here: asked.reads_here && resolved.keyspace.reads_here(),
+                local: compiled.reads_locally(resolved.keyspace),
+                shows: resolved.keyspace.shows(asked.shows),
                 ..asked
             };
             let Some((_, slot)) = resolved.key else {
@@ -96,8 +97,8 @@ impl Worker {
             return match decide(unit, compiled.epoch, found.entry, asked, view.agent(keyspace, found)) {
                 Decision::Serve | Decision::Forward(_) if behind() => held(TURN),
                 Decision::Serve => {
-                    let local = asked.write && resolved.keyspace.may_read_here();
-                    let store = resolved.keyspace.name.writer_of().filter(|_| local);
+                    let told = asked.write && resolved.keyspace.tells_places();
+                    let store = resolved.keyspace.name.writer_of().filter(|_| told);
                     serve(resolved.route, stamp(compiled.declared.unit_header()), in_flight, store)
                 }
                 Decision::Forward(owner) => {
@@ -113,19 +114,39 @@ impl Worker {
                     })
                 }
                 Decision::Unowned => Next::Answer(unowned()),
+                Decision::TooOld => {
+                    let message = "nobody can say that this unit still is the writer, and what it has may be too old";
+                    Next::Answer(Answer::unavailable("TooOld", message))
+                }
             };
         }
     }
 }
 
+/// A read of a store with a single writer that this unit may answer.
+pub(super) struct Read {
+    pub(super) store: StoreName,
+    /// This unit.
+    pub(super) unit: UnitName,
+    /// Whether it is the writer, by the table.
+    pub(super) writes: bool,
+}
+
 impl Worker {
-    /// The store whose log a client's place is of, where this unit may answer the read if it has it.
-    pub(super) fn read_here(&self, parts: &request::Parts) -> Option<StoreName> {
+    /// What is read by a request, where this unit may answer it.
+    pub(super) fn read_here(&self, parts: &request::Parts) -> Option<Read> {
         let path = decode(parts.uri.path()).ok()?;
         let view = self.state.view.load();
-        let resolved = resolve(view.compiled.as_ref()?, &path, &parts.headers).ok()?;
-        let here = resolved.keyspace.reads_here();
-        resolved.keyspace.name.writer_of().filter(|_| here)
+        let compiled = view.compiled.as_ref()?;
+        let resolved = resolve(compiled, &path, &parts.headers).ok()?;
+        let (unit, (_, slot)) = (&compiled.declared.unit, resolved.key?);
+        let writes = compiled.entry(resolved.route.keyspace, slot)?.entry.owner.as_ref() == Some(unit);
+        let read = Read {
+            store: resolved.keyspace.name.writer_of()?,
+            unit: unit.clone(),
+            writes,
+        };
+        (writes || compiled.reads_locally(resolved.keyspace)).then_some(read)
     }
 }
 

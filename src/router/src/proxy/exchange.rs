@@ -15,7 +15,7 @@ use http::{HeaderValue, Request, Response, StatusCode, request};
 use hyper_util::client::legacy::Error as ClientError;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{StoreName, UnitName};
-use multiactive_core::route::{Asked, Wait};
+use multiactive_core::route::{Asked, Shows, Wait};
 use multiactive_core::slots::Slot;
 use std::pin::pin;
 use std::sync::Arc;
@@ -78,8 +78,11 @@ impl<'w> Exchange<'w> {
 
     /// Sees to it that it is answered; where the router answers by itself, that is the error.
     pub(super) async fn run(&mut self) -> Result<Response<Answered>, Answer> {
-        if let Some(place) = self.must_show.take() {
-            self.asked.reads_here = self.worker.shows(&self.parts, &place).await;
+        if let Some(place) = &self.must_show {
+            self.asked.shows = match self.worker.shows(&self.parts, place).await {
+                true => Shows::Enough,
+                false => Shows::Unknown,
+            };
         }
         loop {
             match self.worker.next(&self.parts, self.asked, self.ticket) {
@@ -118,6 +121,17 @@ impl<'w> Exchange<'w> {
         in_flight: Option<InFlight>,
         store: Option<StoreName>,
     ) -> Result<Option<Response<Answered>>, Answer> {
+        let owned = self.asked.write && stamp.slot.is_some();
+        if owned && self.worker.state.lease.is_over() {
+            // Nothing was sent.
+            drop(in_flight);
+            if !self.may_wait() {
+                let message = "the unit holds no write lease, as far as its agent has said: nothing was written";
+                return Err(Answer::unavailable("NoWriteLease", message));
+            }
+            self.before_again().await;
+            return Ok(None);
+        }
         self.worker.state.metrics.home.inc();
         let mut request = self.for_backend();
         *request.uri_mut() = uri(backend, &self.parts.uri);
@@ -151,7 +165,7 @@ impl<'w> Exchange<'w> {
             return Ok(None);
         }
         let failed = response.status().is_client_error() || response.status().is_server_error();
-        let acknowledges = self.asked.write && stamp.slot.is_some() && !failed;
+        let acknowledges = owned && !failed;
         if acknowledges && self.worker.state.lease.is_over() {
             return Err(without_lease());
         }
@@ -243,6 +257,9 @@ impl<'w> Exchange<'w> {
         headers.insert(HOP, stamp.unit.clone());
         if let Some((_, epoch)) = &stamp.slot {
             headers.insert(headers::EPOCH, epoch.clone());
+        }
+        if let Some(place) = &self.must_show {
+            headers.insert(headers::PLACE, place.clone());
         }
         // The other router may hold it, too.
         let patience = state.limits.answer_time + state.limits.hold_time;

@@ -22,7 +22,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::UnitName;
-use multiactive_core::route::{Asked, Origin};
+use multiactive_core::route::{Asked, Origin, Shows};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -81,7 +81,8 @@ impl Worker {
             Asked {
                 write,
                 origin,
-                reads_here: true,
+                local: false,
+                shows: Shows::Any,
             },
         );
         exchange.must_show = place.filter(|_| !write);

@@ -2,16 +2,21 @@
 //! read that brings a place is answered where that was applied, else by the writer's unit.
 
 use super::Worker;
+use super::decide::Read;
 use crate::headers::value;
 use http::{HeaderValue, request};
 use multiactive_core::ids::{StoreName, UnitName};
-use multiactive_core::wire::{Answer, Question};
+use multiactive_core::promotion::Progress;
+use multiactive_core::wire::{Answer, Caught, Question};
 use std::time::Duration;
 
 /// How long the answer to a write waits for its place.
 const TELL: Duration = Duration::from_millis(250);
 /// How long a read waits for its place to be applied here, before it goes to the writer's unit.
 const SHOW: Duration = Duration::from_millis(250);
+
+/// The longest text of a place that is looked at: names of a unit and of a history, and a number.
+const LONGEST: usize = 256;
 
 /// A place that no unit but the writer's shows: that of the write is not known.
 const WRITER: &str = "writer";
@@ -27,22 +32,29 @@ impl Worker {
         place.map_or_else(|| HeaderValue::from_static(WRITER), |place| value(&place))
     }
 
-    /// Whether a local read shows what was written up to this place. Where it would not be local, nobody is asked.
+    /// Whether what is read here shows what was written up to this place. Where it would not be read here, nobody is asked.
     pub(super) async fn shows(&self, parts: &request::Parts, place: &HeaderValue) -> bool {
-        let (Some(store), Ok(place)) = (self.read_here(parts), place.to_str()) else {
+        let Some(Read { store, unit, writes }) = self.read_here(parts) else {
             return false;
         };
-        // unit/history@number
-        let Some((unit, _)) = place.split_once('/') else {
-            return false;
+        let place = place.to_str().ok().filter(|place| place.len() <= LONGEST);
+        let place = place.and_then(|place| place.parse::<Progress>().ok());
+        // Who writes shows whatever was ever acknowledged, if he still may: what came from a unit that was lost too.
+        let (from, place) = match place
+            .as_ref()
+            .and_then(|place| Some((place.log.split_once('/')?.0, place)))
+        {
+            Some((from, place)) if !writes || from == unit.as_str() => (UnitName::from(from), Some(place.to_string())),
+            Some(_) | None if writes => (unit, None),
+            Some(_) | None => return false,
         };
         let question = Question::CaughtUp {
             store,
-            from: UnitName::from(unit),
-            place: Some(place.to_owned()),
+            from,
+            place,
             within_ms: u64::try_from(SHOW.as_millis()).unwrap_or(u64::MAX),
         };
         let answer = self.state.asking.ask(question, SHOW + SHOW / 2).await;
-        matches!(answer, Some(Answer::CaughtUp { yes: true }))
+        matches!(answer, Some(Answer::CaughtUp { caught: Caught::Yes }))
     }
 }

@@ -45,6 +45,11 @@ impl Exchange<'_> {
     /// Whether a write that was refused goes again: all of its body is there, its patience is not over, and not too many do.
     pub(super) fn may_go_again(&mut self) -> bool {
         self.worker.state.metrics.refused.inc();
+        self.may_wait() && self.body.is_whole()
+    }
+
+    /// Whether a write that was not sent yet, for the unit holds no lease, is looked at again.
+    pub(super) fn may_wait(&mut self) -> bool {
         if self.refused.is_none() {
             self.refused = Refused::first(&self.worker.state);
         }
@@ -52,7 +57,7 @@ impl Exchange<'_> {
             .refused
             .as_ref()
             .is_some_and(|refused| Instant::now() < refused.until);
-        patient && self.body.is_whole() && self.worker.state.drains().is_none()
+        patient && self.worker.state.drains().is_none()
     }
 
     /// The pause before it goes again.

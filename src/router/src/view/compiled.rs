@@ -10,6 +10,7 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, UnitName};
 use multiactive_core::lookup::{Entry, Lookup};
 use multiactive_core::promotion::{Operation, Step};
+use multiactive_core::quarantine;
 use multiactive_core::slots::{Slot, SlotSet};
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
 use multiactive_runtime::certs::router_name;
@@ -27,6 +28,8 @@ pub struct Compiled {
     lookups: Vec<Owners>,
     peers: HashMap<UnitName, Peer>,
     held: Vec<HeldOperation>,
+    /// Whether this unit was lost, by the table.
+    lost: bool,
 }
 
 /// Another unit's routers.
@@ -116,11 +119,18 @@ impl Compiled {
             .filter_map(|operation| held_of(&declared, operation, before, now));
         Ok(Self {
             epoch: table.epoch,
+            lost: quarantine::lost(table).contains(&declared.unit),
             lookups: lookups.collect::<Result<_, _>>()?,
             peers: peers.collect(),
             held: held.collect(),
             declared,
         })
+    }
+
+    /// Whether reads of a keyspace that come to this unit may be answered by it, whoever writes. One that was lost answers
+    /// nothing by itself before it has rejoined.
+    pub fn reads_locally(&self, keyspace: &DeclaredKeyspace) -> bool {
+        keyspace.may_read_here() && !self.lost
     }
 
     /// The route of a path: the longest prefix of whole segments.

@@ -12,6 +12,7 @@ use multiactive_api::{Backend, OnMissing, Reads, UnitAssignmentSpec};
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::key::KeyExtractor;
 use multiactive_core::keyspace::Keyspace;
+use multiactive_core::route::Shows;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,18 +72,24 @@ pub enum KeyOf {
     Store {
         /// Where reads go.
         reads: Reads,
-        /// How old what a local read shows may be.
+        /// Whether writes are answered with their place in the log.
+        places: bool,
+        /// How old what a read shows may be.
         max_lag: Option<Duration>,
     },
 }
 
 impl DeclaredKeyspace {
-    /// Whether reads that come to this unit are answered by it now, whoever writes.
-    pub fn reads_here(&self) -> bool {
-        self.may_read_here() && self.max_lag().is_none_or(|max_lag| self.fresh.is_within(max_lag))
+    /// What is known of what a read shows here: `asked` says it of the place that a client brings.
+    pub fn shows(&self, asked: Shows) -> Shows {
+        match (asked, self.max_lag()) {
+            (Shows::Any | Shows::Enough, Some(max_lag)) if !self.fresh.is_within(max_lag) => Shows::Unknown,
+            (Shows::Any, Some(_)) => Shows::Enough,
+            (asked @ (Shows::Any | Shows::Enough | Shows::Unknown), Some(_) | None) => asked,
+        }
     }
 
-    /// Whether reads that come to this unit may be answered by it, if they are fresh enough.
+    /// Whether reads that come to this unit may be answered by it, whoever writes.
     pub fn may_read_here(&self) -> bool {
         match &self.key {
             KeyOf::Store {
@@ -95,10 +102,18 @@ impl DeclaredKeyspace {
         }
     }
 
-    /// How old what a local read shows may be; `None` where there is no bound, or no local read.
+    /// Whether writes are answered with their place in the log.
+    pub fn tells_places(&self) -> bool {
+        match &self.key {
+            KeyOf::Store { places, .. } => *places,
+            KeyOf::Sources { .. } => false,
+        }
+    }
+
+    /// How old what a read shows may be; `None` where there is no bound.
     pub fn max_lag(&self) -> Option<Duration> {
         match &self.key {
-            KeyOf::Store { max_lag, .. } => max_lag.filter(|_| self.may_read_here()),
+            KeyOf::Store { max_lag, .. } => *max_lag,
             KeyOf::Sources { .. } => None,
         }
     }
@@ -165,6 +180,7 @@ impl Declared {
             });
             let key = KeyOf::Store {
                 reads: writer.reads,
+                places: writer.places,
                 max_lag: max_lag.transpose()?,
             };
             add(name, Keyspace::single_writer(), key, &writer.routes);

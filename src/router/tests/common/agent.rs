@@ -3,7 +3,8 @@
 use super::certificates;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::wire::{
-    AgentToRouter, Answer, Applied, KeyspaceApplied, Question, RouterHello, RouterToAgent, read_line, write_line,
+    AgentToRouter, Answer, Applied, Caught, KeyspaceApplied, Question, RouterHello, RouterToAgent, read_line,
+    write_line,
 };
 use multiactive_runtime::certs::{Ca, TlsFiles};
 use std::net::SocketAddr;
@@ -29,11 +30,12 @@ pub struct Agent {
 /// What it answers.
 #[derive(Clone, Debug)]
 pub struct Words {
-    pub left_ms: u64,
+    /// `None` while it does not know yet.
+    pub left_ms: Option<u64>,
     pub place: Option<String>,
     /// Whether all is there that was committed when it is asked, and up to a place.
-    pub caught_up: bool,
-    pub shows: bool,
+    pub caught_up: Caught,
+    pub shows: Caught,
     /// How long it takes to answer.
     pub takes: Duration,
 }
@@ -41,10 +43,10 @@ pub struct Words {
 impl Default for Words {
     fn default() -> Self {
         Self {
-            left_ms: 3_600_000,
+            left_ms: Some(3_600_000),
             place: None,
-            caught_up: false,
-            shows: false,
+            caught_up: Caught::No,
+            shows: Caught::No,
             takes: Duration::ZERO,
         }
     }
@@ -58,8 +60,9 @@ impl Words {
                 place: self.place.clone(),
             },
             Question::CaughtUp { place, .. } => Answer::CaughtUp {
-                yes: if place.is_some() { self.shows } else { self.caught_up },
+                caught: if place.is_some() { self.shows } else { self.caught_up },
             },
+            Question::Unknown => panic!("a question of nobody"),
         }
     }
 }
@@ -145,7 +148,12 @@ impl Agent {
 
     /// From now on it answers that the unit's write lease goes on for so many milliseconds; before, it answers nothing.
     pub fn say_left(&self, left_ms: u64) {
-        self.say(|words| words.left_ms = left_ms);
+        self.say(|words| words.left_ms = Some(left_ms));
+    }
+
+    /// From now on it is one of an older version, to whoever connects.
+    pub fn says_nothing(&self) {
+        self.words.send_replace(None);
     }
 
     /// How many questions it has answered, or is about to.

@@ -42,8 +42,8 @@ pub fn assignment(unit: &str, backend: SocketAddr) -> UnitAssignmentSpec {
         "backends": [{"name": "shop", "url": format!("http://{backend}")}],
         "keyspaces": [keyspace("users", "/orders", "Reject"), keyspace("pages", "/pages", "Any")],
         "writers": [
-            {"store": "catalog", "routes": [{"pathPrefix": "/catalog", "backend": "shop"}], "reads": reads},
-            {"store": "stock", "routes": [{"pathPrefix": "/stock", "backend": "shop"}], "reads": "Local", "maxLag": "1s"},
+            {"store": "catalog", "routes": [{"pathPrefix": "/catalog", "backend": "shop"}], "reads": reads, "places": true},
+            {"store": "stock", "routes": [{"pathPrefix": "/stock", "backend": "shop"}], "reads": reads, "places": true, "maxLag": "1s"},
             {"store": "prices", "routes": [{"pathPrefix": "/prices", "backend": "shop"}], "reads": "Writer"},
         ],
         "stores": [],

@@ -4,15 +4,21 @@
 //! sees its rows yet. But what came before it is seen, for one follows the other. So progress must have passed the place, by
 //! whatever was written behind it: a heartbeat, where nobody writes.
 
-use super::connect::Session;
+use super::connect::{Server, Session};
 use super::progress::{own, progress};
 use super::{Postgres, names, peer};
 use crate::driver::Peer;
 use crate::error::Error;
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::Progress;
+use multiactive_core::wire::Caught;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+
+/// Whether this unit may write at all.
+const WRITES: &str = "SELECT multiactive.writes()";
 
 /// The longest pause between two looks: somebody waits for the answer.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -35,13 +41,9 @@ pub(super) async fn caught_up(
     peer: Option<&Peer>,
     place: Option<&Progress>,
     limit: Duration,
-) -> Result<bool, Error> {
+) -> Result<Caught, Error> {
     if *from == pg.spec.unit {
-        let place = place.map(async |place| Ok::<_, Error>(own(pg).await?.covers(place) == Some(true)));
-        return match place {
-            Some(covers) => covers.await,
-            None => Ok(true),
-        };
+        return here(pg, place).await;
     }
     let until = Instant::now() + limit;
     let session = pg.server.session().await?;
@@ -50,18 +52,19 @@ pub(super) async fn caught_up(
         (Some(place), _) => place.clone(),
         (None, Some(peer)) => match beat(pg, peer, limit).await? {
             Beaten { place, writes: true } => place,
-            Beaten { writes: false, .. } => return Ok(false),
+            Beaten { writes: false, .. } => return Ok(Caught::No),
         },
-        (None, None) => return Ok(false),
+        (None, None) => return Ok(Caught::No),
     };
     let name = names::link(&pg.spec, from, &pg.spec.unit);
     let mut pause = Duration::from_millis(2);
-    let shows = loop {
+    let caught = loop {
         match reached(&session, &name, from).await? {
-            Some(reached) if reached.log == place.log && reached.at > place.at => break true,
+            Some(reached) if reached.log == place.log && reached.at > place.at => break Caught::Yes,
             Some(reached) if reached.log == place.log && Instant::now() < until => {}
-            // It is too late, there is no link, rows may be missing by it, or it comes from another history than the place.
-            Some(_) | None => break false,
+            Some(reached) if reached.log == place.log => break Caught::Late,
+            // There is no link, rows may be missing by it, or it comes from another history than the place.
+            Some(_) | None => break Caught::No,
         }
         sleep(pause).await;
         pause = (pause * 3 / 2).min(LOOK_AGAIN);
@@ -71,7 +74,21 @@ pub(super) async fn caught_up(
         }
     };
     session.keep();
-    Ok(shows)
+    Ok(caught)
+}
+
+/// What was written here is seen here; what there is beyond that, only whoever may write can say.
+async fn here(pg: &Postgres, place: Option<&Progress>) -> Result<Caught, Error> {
+    let yes = match place {
+        Some(place) => own(pg).await?.covers(place) == Some(true),
+        None => {
+            let session = pg.server.session().await?;
+            let row = session.row("asking whether this unit may write", WRITES, &[]).await?;
+            session.keep();
+            row.get(0)
+        }
+    };
+    Ok(if yes { Caught::Yes } else { Caught::No })
 }
 
 async fn reached(session: &Session<'_>, name: &str, from: &UnitName) -> Result<Option<Progress>, Error> {
@@ -92,7 +109,7 @@ struct Beaten {
 }
 
 async fn beat(pg: &Postgres, peer: &Peer, limit: Duration) -> Result<Beaten, Error> {
-    let server = peer::server(pg, peer);
+    let server = pg.beats.of(pg, peer);
     let mut session = server.session().await?;
     session.limit(limit);
     let sql = "SELECT born, place, writes FROM multiactive.beat()";
@@ -103,5 +120,24 @@ async fn beat(pg: &Postgres, peer: &Peer, limit: Duration) -> Result<Beaten, Err
         value: position,
     })?;
     let writes = row.get(2);
+    session.keep();
     Ok(Beaten { place, writes })
+}
+
+/// The peers' servers as they are asked for heartbeats: a login for each question would be most of its cost.
+#[derive(Default)]
+pub(super) struct Beats(Mutex<BTreeMap<UnitName, (Peer, Arc<Server>)>>);
+
+impl Beats {
+    fn of(&self, pg: &Postgres, peer: &Peer) -> Arc<Server> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(&peer.unit) {
+            Some((at, server)) if at == peer => Arc::clone(server),
+            Some(_) | None => {
+                let server = Arc::new(peer::server(pg, peer));
+                known.insert(peer.unit.clone(), (peer.clone(), Arc::clone(&server)));
+                server
+            }
+        }
+    }
 }

@@ -45,6 +45,7 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Progress, StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
+use multiactive_core::wire::Caught;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -60,6 +61,7 @@ pub struct Postgres {
     access: Access,
     server: Server,
     watch: links::Watch,
+    beats: caught_up::Beats,
     /// When everything was last seen in place, by the server's clock.
     in_place: Mutex<Option<String>>,
 }
@@ -72,6 +74,7 @@ impl Postgres {
             spec,
             access,
             server,
+            beats: caught_up::Beats::default(),
             watch: links::Watch::default(),
             in_place: Mutex::default(),
         }
@@ -218,7 +221,7 @@ impl Driver for Postgres {
         peer: Option<&Peer>,
         place: Option<&Progress>,
         limit: Duration,
-    ) -> Result<bool, Error> {
+    ) -> Result<Caught, Error> {
         caught_up::caught_up(self, from, peer, place, limit).await
     }
 

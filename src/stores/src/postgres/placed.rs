@@ -224,6 +224,7 @@ fn parts(spec: &StoreSpec) -> Vec<Part> {
         "tell_birth",
         "introduction",
         "beat",
+        "writes",
         "take_marker",
         "quarantine",
         "note_surplus",

@@ -66,6 +66,15 @@ CREATE TABLE IF NOT EXISTS multiactive.marker (
     at    timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Whether this unit may write at all.
+CREATE OR REPLACE FUNCTION multiactive.writes() RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $writes$
+BEGIN
+    RETURN EXISTS (SELECT FROM multiactive.slot s WHERE s.open AND s.server_start = pg_postmaster_start_time())
+           AND (SELECT h.until FROM multiactive.held() h) IS NOT NULL;
+END
+$writes$;
+
 -- The heartbeat; and how far this log had come before it, so that who has it has all up to there. A peer that must know whether
 -- it has all of now asks for one, and whether this unit may write at all: if not, another one may have written more. A row that is changed reaches nobody who has it not, such as a member that joined later: so
 -- it is taken away and put back.
@@ -75,8 +84,7 @@ DECLARE
     was multiactive.marker;
 BEGIN
     SELECT s.born::text INTO born FROM multiactive.store s;
-    writes := EXISTS (SELECT FROM multiactive.slot s WHERE s.open AND s.server_start = pg_postmaster_start_time())
-              AND (SELECT h.until FROM multiactive.held() h) IS NOT NULL;
+    writes := multiactive.writes();
     place := pg_current_wal_insert_lsn()::text;
     PERFORM pg_advisory_xact_lock(27969, 1005);
     DELETE FROM multiactive.marker m USING multiactive.store s WHERE m.unit = s.unit RETURNING m.* INTO was;
