@@ -3,12 +3,14 @@
 //! A driver does what the ledger says and decides nothing: the table is the agent's argument. [`driver`] holds the
 //! verbs and their promises, [`postgres`] the first engine.
 
+pub mod access;
 mod compared;
 pub mod driver;
 pub mod error;
 mod fencing;
 mod lease;
 mod link;
+mod names;
 pub mod postgres;
 mod spec;
 
