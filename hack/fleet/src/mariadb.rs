@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::files::{copy, write_private};
 use crate::process::{Process, Spec, log_tail};
-use crate::{Error, Result, janitor, ports, tools};
+use crate::{Error, Result, janitor, ports, process, tools};
 
 /// How a server is made.
 #[derive(Debug, Clone)]
@@ -160,9 +160,14 @@ impl MariaDb {
         self.launch().await
     }
 
-    /// Stops the server in the midst of what it does, connections and all, until [`MariaDb::thaw`].
-    pub fn freeze(&self) {
+    /// Stops the server in the midst of what it does, connections and all, until [`MariaDb::thaw`]. Returns when none of its
+    /// threads runs any more.
+    pub async fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
+        let started = Instant::now();
+        while self.pid().is_some_and(|pid| !process::is_stopped(pid)) && started.elapsed() < START_LIMIT {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Lets a frozen server go on.

@@ -98,7 +98,7 @@ async fn a_frozen_server_is_silent_and_goes_on_and_two_stand_side_by_side() {
     let refused = mysql_async::Conn::from_url(wrong).await.unwrap_err().to_string();
     assert!(refused.contains("Access denied"), "{refused}");
 
-    a.freeze();
+    a.freeze().await;
     let silent = tokio::time::timeout(Duration::from_millis(300), query(&a, "SELECT 1")).await;
     assert!(silent.is_err(), "a frozen server does not answer: {silent:?}");
     assert_eq!(says(&b, "SELECT 1").await, "1", "the other one does");
