@@ -13,6 +13,7 @@ mod link;
 mod names;
 pub mod postgres;
 mod spec;
+mod until;
 
 pub use driver::Driver;
 pub use error::Error;
