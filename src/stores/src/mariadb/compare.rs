@@ -1,7 +1,8 @@
 //! Comparing rows with a peer's while both run, exactly: both as they were at one place in the peer's log.
 //!
 //! 1. All links into this server stand still, with all that they had received applied: the peer's rows come by others too.
-//! 2. At the peer a snapshot is taken, with the place in its log at which it stands. What is here of that log was in it before.
+//! 2. At the peer a snapshot is taken, with the place in its log at which it stands; not before it sees what is here already of
+//!    what the peer wrote, for that comes by a link before the peer's own sessions see it.
 //! 3. The link from the peer goes on up to exactly that place, in every domain of the log, and stops by itself. Of the slots that
 //!    are open at the peer in its snapshot all is here now that is in it, and no more: whoever owned them before wrote that
 //!    before they came to the peer, so it stands before the place too. A snapshot is taken here.
@@ -91,7 +92,7 @@ async fn at_one_place(
         return Err(refused(from, "rows are being copied to this member".to_owned()));
     }
     let running = applied::stand_still(session).await?;
-    let met = meet(from, session, (ours, theirs), until).await;
+    let met = meet(from, session, (ours, theirs), (soon, until)).await;
     applied::go_on(session, &running).await?;
     links::unlock(session).await?;
     met
@@ -101,10 +102,15 @@ async fn meet(
     from: &Peer,
     session: &mut Session<'_>,
     (ours, theirs): (&mut Session<'_>, &mut Session<'_>),
-    until: &Until,
+    (soon, until): (&Until, &Until),
 ) -> Result<(), Error> {
     let name = names::link(&from.unit);
-    let place = snapshot::take_at_place(theirs, until.left()?).await?;
+    let known = links::known(session).await?;
+    let domain = known.iter().find(|link| link.from == from.unit).map(|link| link.domain);
+    let of_peer = |all: &[Gtid]| domain.and_then(|domain| Gtid::of(all, domain));
+    let before = applied::read(session).await?;
+    let place = snapshot::take_behind(theirs, of_peer(&before), soon).await?;
+    snapshot::lasts(theirs, until.left()?).await?;
     let own = links::own_domain(session).await?;
     if lacks(&place, &applied::read(session).await?, own).is_some() {
         status::start_until(session, &name, &place).await?;
@@ -123,11 +129,10 @@ async fn meet(
                 format!("its link did not come to where the comparison begins in time ({lacking}); it is tried again");
             return Err(refused(from, why));
         }
-        if let Some(beyond) = lacks(&here, &place, own).filter(|at| place.iter().any(|known| known.domain == at.domain))
-        {
-            // Another link brought it: nobody but a person starts one now.
-            let why = format!("rows came from elsewhere meanwhile ({beyond}); it is tried again");
-            return Err(refused(from, why));
+        if of_peer(&here) != of_peer(&place) {
+            // Another link brought more: nobody but a person starts one now.
+            let why = "rows came from elsewhere meanwhile; it is tried again";
+            return Err(refused(from, why.to_owned()));
         }
     }
     snapshot::take(ours, until.left()?).await

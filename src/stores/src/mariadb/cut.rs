@@ -107,9 +107,10 @@ pub(super) async fn cut(db: &MariaDb, from: &UnitName, op: &OperationUid, epoch:
 /// was received is given up. In this order: a link that begins when neither thread runs throws away what it had received.
 pub(super) async fn stand_still(session: &mut Session<'_>, name: &str) -> Result<(), Error> {
     let quoted = names::literal(name);
-    if !status::one(session, name)
+    // One whose connection failed for good receives nothing, and still applies.
+    if status::one(session, name)
         .await?
-        .is_some_and(|status| status.receives())
+        .is_none_or(|status| status.is_stopped())
     {
         return Ok(());
     }

@@ -23,6 +23,9 @@ const SETTLE: Duration = Duration::from_millis(400);
 /// Errors with which a server turns our user away: the password that the link was made with may be an old one.
 const TURNED_AWAY: [u32; 3] = [1045, 1130, 1698];
 
+/// The peer's log does not go back to where the link stands.
+const LOG_GONE: u32 = 1236;
+
 /// Whoever changes links holds this: none is started behind the back of who cuts it.
 const LOCK: &str = "SELECT GET_LOCK('multiactive.links', 4)";
 const UNLOCK: &str = "SELECT RELEASE_LOCK('multiactive.links')";
@@ -140,6 +143,9 @@ async fn converge(
     let name = names::link(&from.unit);
     let (own, others) = (own_domain(session).await?, known(session).await?);
     let status = status::one(session, &name).await?;
+    if status.as_ref().is_some_and(|status| status.io_errno == LOG_GONE) {
+        lose(session, &from.unit, Gtid::of(before, seen.domain)).await?;
+    }
     let was = others.iter().find(|link| link.from == from.unit);
     if let Some(why) = misfit(from, &seen, own, &others, Gtid::of(before, seen.domain)) {
         if status.as_ref().is_some_and(|status| !status.is_stopped()) {
@@ -160,6 +166,16 @@ async fn converge(
         None => make(session, from, &name).await?,
     }
     Ok(None)
+}
+
+/// Notes that what the peer wrote and that is not here will not come any more, which a copy of its rows ends.
+async fn lose(session: &mut Session<'_>, from: &UnitName, applied: Option<Gtid>) -> Result<(), Error> {
+    let why = format!(
+        "{from} does not keep its log any more from where this link stands: rows that it wrote are missing here"
+    );
+    let sql = "UPDATE multiactive.link SET gap = ?, sound = ?, lacking = NULL WHERE from_unit = ? AND gap IS NULL";
+    let params = (why, applied.map_or(0, |at| at.seq), from.as_str());
+    session.change("noting a gap", sql, params).await.map(drop)
 }
 
 pub(super) async fn own_domain(session: &mut Session<'_>) -> Result<u32, Error> {

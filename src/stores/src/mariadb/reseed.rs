@@ -2,7 +2,8 @@
 //!
 //! 1. All links into this server stand still, with all that they had received applied. Nobody lets them go on as long as our
 //!    session holds a lock: who cuts a unit off meanwhile finds that its link stands still already.
-//! 2. At the peer a snapshot is taken, with the place in its log at which it stands. What is here of that log was in it before.
+//! 2. At the peer a snapshot is taken, with the place in its log at which it stands; not before it sees what is here already of
+//!    what the peer wrote, for that comes by a link before the peer's own sessions see it.
 //! 3. All that other units had written to these slots before they came to the peer must be here: else their links would bring
 //!    it after the copy, and win. Of units that are cut off nothing will come.
 //! 4. Rows of slots that differ are copied in one transaction, out of the log: so nobody else gets them from here. It keeps the
@@ -161,7 +162,9 @@ async fn frozen(
 ) -> Result<Frozen, Error> {
     let Job { db, from, until, .. } = job;
     loop {
-        let place = snapshot::take_at_place(there, until.left()?).await?;
+        let domain = peer_domain(session, from).await?;
+        let here = Gtid::of(&applied::read(session).await?, domain).filter(|at| !applied::is_closed(at));
+        let place = snapshot::take_behind(there, here, until).await?;
         let seen = see(there, from, place).await?;
         fits(db, session, from, &seen).await?;
         let Some(why) = still_to_come(db, session, from, &seen).await? else {
@@ -172,6 +175,13 @@ async fn frozen(
             return Err(refused(from, why));
         }
     }
+}
+
+async fn peer_domain(session: &mut Session<'_>, from: &Peer) -> Result<u32, Error> {
+    let known = links::known(session).await?;
+    let link = known.iter().find(|link| link.from == from.unit);
+    let domain = link.map(|link| link.domain);
+    domain.ok_or_else(|| refused(from, "its link was removed meanwhile".to_owned()))
 }
 
 /// Lets the links that ran go on for a moment, but for the peer's; whether there is one that does.

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::until::Until;
 use multiactive_core::slots::SlotSet;
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// Where the snapshot of this session stands; asked in its transaction.
 const PLACE: &str = "
@@ -29,15 +30,31 @@ pub(super) async fn take(session: &mut Session<'_>, limit: Duration) -> Result<(
     session.batch("taking a snapshot", &begin).await
 }
 
-/// Takes a snapshot, and says where in the log it stands.
-pub(super) async fn take_at_place(session: &mut Session<'_>, limit: Duration) -> Result<Vec<Gtid>, Error> {
-    take(session, limit).await?;
-    let place: Option<String> = session.row("reading a place in the log", PLACE, ()).await?;
-    let place = place.ok_or_else(|| Error::Malformed {
-        what: "place in the log",
-        value: "NULL".to_owned(),
-    })?;
-    Gtid::list(&place)
+/// Lets the statements that read a snapshot take so long.
+pub(super) async fn lasts(session: &mut Session<'_>, limit: Duration) -> Result<(), Error> {
+    session.limit(limit);
+    let sql = format!("SET SESSION max_statement_time = {}", limit.as_secs_f64().max(0.001));
+    session.batch("taking a snapshot", &sql).await
+}
+
+/// Takes a snapshot that stands at `here` in the server's log, or behind it, and says where: what a commit wrote is in the log,
+/// and with who reads it, before a snapshot sees it. So where the snapshot stands before `here`, it is taken again.
+pub(super) async fn take_behind(
+    session: &mut Session<'_>,
+    here: Option<Gtid>,
+    until: &Until,
+) -> Result<Vec<Gtid>, Error> {
+    loop {
+        take(session, until.left()?).await?;
+        let place: Option<String> = session.row("reading a place in the log", PLACE, ()).await?;
+        let place = Gtid::list(&place.unwrap_or_default())?;
+        let stands = |here: Gtid| Gtid::of(&place, here.domain).is_some_and(|at| at.seq >= here.seq);
+        if here.is_none_or(stands) {
+            return Ok(place);
+        }
+        session.batch("giving a snapshot up", "ROLLBACK").await?;
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// A table, and its columns that both ends have.

@@ -40,12 +40,12 @@ async fn rows_under_way_are_no_difference_however_hot_they_are() {
     writers[0].more(300).await;
     let some: SlotSet = [(0, 9), (60, 70), (126, 126)].into_iter().collect();
     let mut seen = 0;
-    for round in 0..30 {
+    for round in 0..60 {
         let slots = if round % 2 == 0 { &easts() } else { &some };
         let compared = compare(north, east, slots).await;
         assert_eq!(compared.differing, SlotSet::default(), "round {round}: {compared:?}");
         seen += compared.rows;
-        writers[1].more(20).await;
+        writers[1].more(5).await;
     }
     assert!(seen > 100, "{seen} rows");
     for writer in writers {

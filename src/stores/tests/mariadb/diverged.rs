@@ -23,10 +23,10 @@ async fn back() -> Vec<Member> {
     let [east, north] = &members[..] else { panic!() };
     set_all(&east.driver, true, 1).await;
     let mut writer = app(&east.server).await;
-    for id in ["same", "changed", "gone", "moved"] {
+    for id in ["same", "changed", "gone", "moved", "theirs"] {
         insert(&mut writer, id, &key_of(1, 0)).await.unwrap();
     }
-    rows_everywhere(&members, 4).await;
+    rows_everywhere(&members, 5).await;
     stop_links(north).await;
     for sql in [
         "UPDATE orders SET amount = 5 WHERE id = 'changed'",
@@ -64,6 +64,8 @@ async fn back() -> Vec<Member> {
     let mut writer = app(&north.server).await;
     for sql in [
         "UPDATE orders SET amount = 7 WHERE id = 'changed'",
+        // What north got is north's to change.
+        "UPDATE orders SET amount = 8 WHERE id = 'theirs'",
         "DELETE FROM orders WHERE id = 'same'",
     ] {
         writer.query_drop(sql).await.unwrap();
@@ -131,7 +133,7 @@ async fn every_row_that_the_owner_did_not_get_is_listed_with_both_versions_and_n
     assert_eq!(rows(east).await, want);
     let mut writer = app(&north.server).await;
     insert(&mut writer, "later", &key_of(3, 0)).await.unwrap();
-    rows_everywhere(&members, 5).await;
+    rows_everywhere(&members, 6).await;
     let passed = east.driver.passed(&[part(), op("other")]).await.unwrap();
     assert_eq!(passed, [part()], "it has all that north opened with");
 }

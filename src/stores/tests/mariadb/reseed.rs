@@ -307,9 +307,15 @@ async fn without_the_rights_nothing_is_changed_and_it_says_what_to_run() {
             matches!(&refused, Err(Error::NotCopied { why, .. }) if why.contains("roles.sql")),
             "{refused:?}"
         );
-        let link = link_of(north, east).await;
-        assert!(matches!(link.state, LinkState::Broken(_)), "{link:?}");
-        assert_eq!(link.gap, None);
+        // It was let go on, and meets the same row again.
+        until("the link to be stuck", async || {
+            let link = link_of(north, east).await;
+            assert_eq!(link.gap, None);
+            matches!(link.state, LinkState::Broken(_))
+                .then_some(())
+                .ok_or(format!("{link:?}"))
+        })
+        .await;
         client.query_drop(grant).await.unwrap();
     }
     north.driver.reseed(&peer(east), LONG).await.unwrap();
@@ -474,4 +480,68 @@ async fn a_trigger_of_the_applications_that_changes_what_is_written_is_told() {
     );
     assert_eq!(ids(north).await, Vec::<String>::new(), "nothing was changed");
     assert_eq!(running(north, east).await.gap, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_link_goes_on_while_rows_are_copied() {
+    let members = three().await;
+    let [east, north, _] = &members[..] else { panic!() };
+    let mut copier = client(&north.server, "multiactive_agent").await;
+    copier
+        .query_drop("SELECT GET_LOCK('multiactive.copy', 1)")
+        .await
+        .unwrap();
+    stop_links(north).await;
+    let link = north.driver.link(&peer(east)).await.unwrap();
+    assert!(
+        matches!(&link.state, LinkState::Starting(why) if why.contains("compared or copied")),
+        "{link:?}"
+    );
+    let refused = north.driver.reseed(&peer(east), LONG).await;
+    assert!(matches!(&refused, Err(Error::NotCopied { .. })), "{refused:?}");
+    insert(&mut app(&east.server).await, "a", &key_of(1, 0)).await.unwrap();
+    // Whoever copies dies.
+    drop(copier);
+    running(north, east).await;
+    equal(east, north, &easts()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_log_is_gone_a_copy_takes_its_place() {
+    let members = mesh(&["east-1", "north-1"]).await;
+    let [east, north] = &members[..] else { panic!() };
+    set_all(&east.driver, true, 1).await;
+    let mut writer = app(&east.server).await;
+    insert(&mut writer, "first", &key_of(1, 0)).await.unwrap();
+    rows_everywhere(&members, 1).await;
+    stop_links(north).await;
+    let mut there = admin(&east.server).await;
+    // The server keeps what a reader was sent and has not confirmed.
+    let readers = "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND = 'Binlog Dump'";
+    until("nobody to read the log", async || {
+        let found: Vec<u64> = there.query(readers).await.unwrap();
+        found.is_empty().then_some(()).ok_or(format!("{found:?}"))
+    })
+    .await;
+    for id in ["a", "b"] {
+        insert(&mut writer, id, &key_of(2, 0)).await.unwrap();
+        there.query_drop("FLUSH BINARY LOGS").await.unwrap();
+    }
+    // A log stays for as long as the engine needs it for its own recovery.
+    until("the log to be gone", async || {
+        let logs: Vec<(String, u64)> = there.query("SHOW BINARY LOGS").await.unwrap();
+        let purge = format!("PURGE BINARY LOGS TO '{}'", logs.last().unwrap().0);
+        there.query_drop(purge).await.unwrap();
+        let said: Vec<(String, u32, String)> = there.query("SHOW WARNINGS").await.unwrap();
+        (logs.len() == 1).then_some(()).ok_or(format!("{logs:?} {said:?}"))
+    })
+    .await;
+    let link = linked(north, east, |link| link.gap.is_some()).await;
+    assert!(link.gap.unwrap().contains("does not keep its log"));
+    assert_eq!(link.lacking, Some(Lacking::Unknown), "a copy ends it");
+    let copied = north.driver.reseed(&peer(east), LONG).await.unwrap();
+    assert_eq!((copied.written, copied.removed), (2, 0));
+    assert_eq!(running(north, east).await.gap, None);
+    insert(&mut writer, "later", &key_of(2, 0)).await.unwrap();
+    rows_everywhere(&members, 4).await;
 }
