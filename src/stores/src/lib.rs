@@ -4,6 +4,7 @@
 //! verbs and their promises; [`postgres`] and [`mariadb`] are the engines.
 
 pub mod access;
+mod any;
 mod compared;
 pub mod driver;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod postgres;
 mod spec;
 mod until;
 
+pub use any::{AnyStore, EngineKind};
 pub use driver::Driver;
 pub use error::Error;
 pub use mariadb::MariaDb;
