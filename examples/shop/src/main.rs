@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use shop::database::{Database, Place};
 use shop::load::{Load, LoadOptions, users};
-use shop::service::{Database, Service};
+use shop::service::Service;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +20,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve orders over HTTP from a PostgreSQL database.
+    /// Serve orders over HTTP from a database.
     Serve(Serve),
     /// Order, from many users at once, and write down what was acknowledged.
     Load(LoadArgs),
@@ -33,6 +34,9 @@ struct Serve {
     /// The unit's name; kept with every order.
     #[arg(long, env = "UNIT")]
     unit: String,
+    /// The database's engine.
+    #[arg(long, env = "DB_ENGINE", value_enum, default_value_t = Engine::PostgreSql)]
+    db_engine: Engine,
     /// Host and port of the database.
     #[arg(long, env = "DB_ADDRESS")]
     db_address: String,
@@ -48,6 +52,17 @@ struct Serve {
     /// How many connections to the database.
     #[arg(long, env = "DB_CONNECTIONS", default_value_t = 8)]
     db_connections: usize,
+}
+
+/// Which engine.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Engine {
+    /// PostgreSQL.
+    #[value(name = "PostgreSQL")]
+    PostgreSql,
+    /// MariaDB.
+    #[value(name = "MariaDB")]
+    MariaDb,
 }
 
 #[derive(clap::Args)]
@@ -98,17 +113,27 @@ async fn serve(args: Serve) -> Result<()> {
         .db_address
         .rsplit_once(':')
         .context("--db-address: expected host:port")?;
-    let mut config = tokio_postgres::Config::new();
-    config
-        .host(host)
-        .port(port.parse().context("--db-address: the port is no number")?)
-        .dbname(&args.db_name);
-    config
-        .user(&args.db_username)
-        .password(&args.db_password)
-        .connect_timeout(Duration::from_secs(2));
-    config.application_name("shop");
-    let service = Service::new(args.unit, Database::new(config, args.db_connections));
+    let port = port.parse().context("--db-address: the port is no number")?;
+    let place = match args.db_engine {
+        Engine::PostgreSql => {
+            let mut config = tokio_postgres::Config::new();
+            config.host(host).port(port).dbname(&args.db_name);
+            config.user(&args.db_username).password(&args.db_password);
+            config.application_name("shop");
+            Place::PostgreSql(Box::new(config))
+        }
+        Engine::MariaDb => {
+            let opts = mysql_async::OptsBuilder::default()
+                .ip_or_hostname(host)
+                .tcp_port(port)
+                .prefer_socket(false)
+                .db_name(Some(&args.db_name))
+                .user(Some(&args.db_username))
+                .pass(Some(&args.db_password));
+            Place::MariaDb(opts.into())
+        }
+    };
+    let service = Service::new(args.unit, Database::new(place, args.db_connections));
     service.listen(args.listen, until_told()?).await
 }
 
