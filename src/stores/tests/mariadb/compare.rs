@@ -163,3 +163,39 @@ async fn what_cannot_be_compared_is_refused_in_words() {
     let words = refused(easts()).await;
     assert!(words.contains("there is no link from it"), "{words}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_links_have_and_nobody_sees_there_yet_is_waited_for() {
+    let members = three().await;
+    let [east, north, _] = &members[..] else { panic!() };
+    let mut there = admin(&east.server).await;
+    for (round, id) in ["compared", "copied"].into_iter().enumerate() {
+        // A commit stands in the log, and waits for an answer that does not come before anybody sees it.
+        for set in [
+            "rpl_semi_sync_master_wait_point = AFTER_SYNC",
+            "rpl_semi_sync_master_wait_no_slave = ON",
+            "rpl_semi_sync_master_timeout = 2000",
+            "rpl_semi_sync_master_enabled = OFF",
+            "rpl_semi_sync_master_enabled = ON",
+        ] {
+            there.query_drop(format!("SET GLOBAL {set}")).await.unwrap();
+        }
+        let (mut writer, key) = (app(&east.server).await, key_of(1, 1));
+        let write = tokio::spawn(async move { insert(&mut writer, id, &key).await.unwrap() });
+        until("the row to come", async || {
+            let found = ids(north).await;
+            found.contains(&id.to_owned()).then_some(()).ok_or(format!("{found:?}"))
+        })
+        .await;
+        assert!(!ids(east).await.contains(&id.to_owned()), "it is seen there already");
+        if round == 0 {
+            let compared = compare(north, east, &easts()).await;
+            assert_eq!(compared.differing, SlotSet::default(), "{compared:?}");
+        } else {
+            let copied = north.driver.reseed(&peer(east), LONG).await.unwrap();
+            assert_eq!((copied.written, copied.removed), (0, 0));
+        }
+        write.await.unwrap();
+        assert!(ids(north).await.contains(&id.to_owned()));
+    }
+}
