@@ -26,6 +26,8 @@ pub(super) struct Job<'a> {
     pub(super) db: &'a MariaDb,
     pub(super) from: &'a Peer,
     pub(super) tables: &'a [Table<'a>],
+    /// The session that holds the lock of copies.
+    pub(super) guard: u32,
     pub(super) until: &'a Until,
 }
 
@@ -37,7 +39,7 @@ const OURS: [(&str, &str); 4] = [
     ("beat", "unit, at"),
 ];
 
-/// Copies what differs, and says that the peer's log goes on behind it. `session` holds the lock of copies.
+/// Copies what differs, and says that the peer's log goes on behind it.
 pub(super) async fn copy(
     job: &Job<'_>,
     session: &mut Session<'_>,
@@ -48,7 +50,7 @@ pub(super) async fn copy(
     let mut writer = db.server.session().await?;
     writer.limit(until.left()?);
     let begin = format!(
-        "SET SESSION max_statement_time = {}, foreign_key_checks = 0, sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO'); \
+        "SET SESSION max_statement_time = {}, idle_transaction_timeout = 600, foreign_key_checks = 0, sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO'); \
          START TRANSACTION",
         until.left()?.as_secs_f64().max(0.001)
     );
@@ -104,6 +106,11 @@ pub(super) async fn copy(
     links::lock(session).await?;
     if let Some(why) = cut::standing(session).await?.remove(&from.unit) {
         return Err(refused(from, why));
+    }
+    // Whoever was stuck for long may have lost it, and links may have gone on since.
+    let sql = "SELECT IS_USED_LOCK('multiactive.copy') <=> ?";
+    if !session.row::<bool>("ending a copy", sql, (job.guard,)).await? {
+        return Err(refused(from, "it took too long to say that it goes on".to_owned()));
     }
     lose(session, from, here.sound).await?;
     let place = Gtid::of(&frozen.place, here.domain);

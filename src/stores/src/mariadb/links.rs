@@ -422,5 +422,8 @@ pub(super) async fn lock(session: &mut Session<'_>) -> Result<(), Error> {
 }
 
 pub(super) async fn unlock(session: &mut Session<'_>) -> Result<(), Error> {
-    session.told::<Option<bool>>("unlocking links", UNLOCK).await.map(drop)
+    session.told::<Option<bool>>("unlocking links", UNLOCK).await?;
+    session
+        .batch("unlocking links", "SET SESSION wait_timeout = DEFAULT")
+        .await
 }

@@ -33,6 +33,12 @@ use tokio::time::sleep;
 const LOCK: &str = "SELECT GET_LOCK('multiactive.copy', 1)";
 const UNLOCK: &str = "SELECT RELEASE_LOCK('multiactive.copy')";
 
+/// Who holds the lock and says nothing any more loses it.
+const SHORT_LIVED: &str = "SET SESSION wait_timeout = 20";
+
+/// How often he says something.
+const AWAKE: Duration = Duration::from_secs(5);
+
 /// A moment of the peer, by its own word in its snapshot.
 pub(super) struct Frozen {
     /// The place in its log.
@@ -45,25 +51,48 @@ pub(super) struct Frozen {
 
 pub(super) async fn reseed(db: &MariaDb, from: &Peer, timeout: Duration) -> Result<Reseeded, Error> {
     let until = Until::new(&db.server.at, "copying rows", timeout);
-    let mut session = db.server.session().await?;
-    // While the rows are read nobody asks it anything.
-    let begin = format!("SET SESSION wait_timeout = {}", timeout.as_secs() + 30);
-    if session.row::<Option<bool>>("beginning a copy", LOCK, ()).await? != Some(true) {
+    let mut guard = db.server.session().await?;
+    if guard.row::<Option<bool>>("beginning a copy", LOCK, ()).await? != Some(true) {
         return Err(refused(from, "rows are being copied to this member already".to_owned()));
     }
+    guard.batch("beginning a copy", SHORT_LIVED).await?;
+    let number = guard.id();
+    let reseeded = tokio::select! {
+        biased;
+        done = guarded(db, from, number, &until) => done?,
+        error = keep_awake(&mut guard) => return Err(error),
+    };
+    guard.told::<Option<bool>>("ending a copy", UNLOCK).await?;
+    tracing::warn!(at = %db.server.at, from = %from.unit, slots = %reseeded.slots, written = reseeded.written,
+                   removed = reseeded.removed, left = %reseeded.left, "rows were copied");
+    Ok(reseeded)
+}
+
+/// Keeps the session that holds the lock: the server ends it where we are dead, or stuck.
+async fn keep_awake(guard: &mut Session<'_>) -> Error {
+    loop {
+        sleep(AWAKE).await;
+        if let Err(error) = guard.batch("copying rows", "DO 0").await {
+            return error;
+        }
+    }
+}
+
+/// Copies while session `guard` holds the lock.
+async fn guarded(db: &MariaDb, from: &Peer, guard: u32, until: &Until) -> Result<Reseeded, Error> {
+    let mut session = db.server.session().await?;
     let there = peer::server(db, from);
     let mut theirs = there.foreign().await?;
     let tables = may_copy(db, &mut session, &mut theirs, from).await?;
     links::lock(&mut session).await?;
-    session.batch("beginning a copy", &begin).await?;
-    let running = applied::stand_still(&mut session).await;
+    let running = applied::stand_still(&mut session).await?;
     links::unlock(&mut session).await?;
-    let running = running?;
     let job = Job {
         db,
         from,
         tables: &tables,
-        until: &until,
+        guard,
+        until,
     };
     let done = match frozen(&job, &mut session, &mut theirs, &running).await {
         Ok(frozen) => copy(&job, &mut session, &mut theirs, &frozen).await,
@@ -75,13 +104,10 @@ pub(super) async fn reseed(db: &MariaDb, from: &Peer, timeout: Duration) -> Resu
     let is_cut = |name: &String| cuts.keys().any(|unit| names::link(unit) == *name);
     let going: Vec<_> = running.into_iter().filter(|name| !is_cut(name)).collect();
     applied::go_on(&mut session, &going).await?;
-    session.told::<Option<bool>>("ending a copy", UNLOCK).await?;
     links::unlock(&mut session).await?;
     // Where it went wrong the session goes, with whatever locks it has.
     let reseeded = done?;
     session.keep();
-    tracing::warn!(at = %db.server.at, from = %from.unit, slots = %reseeded.slots, written = reseeded.written,
-                   removed = reseeded.removed, left = %reseeded.left, "rows were copied");
     Ok(reseeded)
 }
 

@@ -545,3 +545,90 @@ async fn where_the_log_is_gone_a_copy_takes_its_place() {
     insert(&mut writer, "later", &key_of(2, 0)).await.unwrap();
     rows_everywhere(&members, 4).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_or_a_comparison_in_whose_midst_a_server_dies_may_be_repeated() {
+    let members = three().await;
+    let [east, north, south] = &members[..] else { panic!() };
+    for number in 0..40 {
+        let mut writer = app(&east.server).await;
+        insert(&mut writer, &format!("e{number}"), &key_of(number, 0))
+            .await
+            .unwrap();
+    }
+    rows_everywhere(&members, 40).await;
+    let mut broken_off = 0;
+    for (round, millis) in [10, 25, 40, 60, 80, 110].into_iter().enumerate() {
+        stuck(east, north, &format!("stuck {round}")).await;
+        let victim = if round % 2 == 0 { north } else { east };
+        let from = peer(east);
+        let killing = async {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            victim.server.kill_9().await;
+        };
+        let (copied, ()) = tokio::join!(north.driver.reseed(&from, LONG), killing);
+        broken_off += usize::from(copied.is_err());
+        victim.server.restart().await.unwrap();
+        let again = match victim.unit == east.unit {
+            true => vec![open(easts(), 1)],
+            false => Vec::new(),
+        };
+        let driver = &victim.driver;
+        driver.apply(epoch(1), &again, LIMITS).await.unwrap();
+        lease(driver).await;
+        let copied = until("a copy", async || {
+            // Whoever looks first mends what the dead left behind.
+            north.driver.link(&peer(east)).await.map_err(|error| error.explain())?;
+            let copied = north.driver.reseed(&peer(east), LONG).await;
+            copied.map_err(|error| error.explain())
+        })
+        .await;
+        assert!(copied.left.is_empty());
+        for from in [east, south] {
+            assert_eq!(running(north, from).await.gap, None, "round {round}");
+        }
+        equal(east, north, &easts()).await;
+    }
+    assert!(broken_off > 1, "{broken_off} copies were broken off");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_copies_and_lost_his_lock_meanwhile_changes_nothing() {
+    let members = three().await;
+    let [east, north, _] = &members[..] else { panic!() };
+    insert(&mut app(&east.server).await, "a", &key_of(1, 0)).await.unwrap();
+    rows_everywhere(&members, 1).await;
+    by_hand(north, &["DELETE FROM orders WHERE id = 'a'"]).await;
+    // Who copies waits for the slot's row, and the server ends the session that holds his lock.
+    let mut holder = client(&north.server, "multiactive_agent").await;
+    for sql in [
+        "START TRANSACTION",
+        "SELECT slot FROM multiactive.slot WHERE slot = 1 FOR UPDATE",
+    ] {
+        holder.query_drop(sql).await.unwrap();
+    }
+    let mut here = admin(&north.server).await;
+    let ending = async {
+        let sql = "SELECT IS_USED_LOCK('multiactive.copy')";
+        let guard = until("a copy", async || {
+            let guard: Option<Option<u64>> = here.query_first(sql).await.unwrap();
+            guard.flatten().ok_or("nobody copies".to_owned())
+        })
+        .await;
+        here.query_drop(format!("KILL {guard}")).await.unwrap();
+        until("the lock to be free", async || {
+            let guard: Option<Option<u64>> = here.query_first(sql).await.unwrap();
+            guard.flatten().is_none().then_some(()).ok_or("it is held".to_owned())
+        })
+        .await;
+        holder.query_drop("ROLLBACK").await.unwrap();
+    };
+    let from = peer(east);
+    let (refused, ()) = tokio::join!(north.driver.reseed(&from, LONG), ending);
+    assert!(
+        matches!(&refused, Err(Error::NotCopied { why, .. }) if why.contains("took too long")),
+        "{refused:?}"
+    );
+    assert_eq!(ids(north).await, Vec::<String>::new());
+    assert_eq!(running(north, east).await.gap, None);
+}
