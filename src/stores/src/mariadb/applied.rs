@@ -7,8 +7,9 @@
 
 use super::connect::Session;
 use super::gtid::Gtid;
-use super::{cut, links, status};
+use super::{MariaDb, cut, links, status};
 use crate::error::Error;
+use futures::future::join_all;
 use multiactive_core::ids::UnitName;
 
 /// Where a log ends of which nothing more is taken.
@@ -29,11 +30,12 @@ pub(super) async fn read(session: &mut Session<'_>) -> Result<Vec<Gtid>, Error> 
 /// Changes what is noted. All links stand still for that moment, with all that they received applied: the server wants it so,
 /// and who stops one throws away what it received. The caller holds the lock of links; the one called `stays` does not go on.
 pub(super) async fn change(
+    db: &MariaDb,
     session: &mut Session<'_>,
     stays: Option<&str>,
     change: impl FnOnce(Vec<Gtid>) -> Vec<Gtid> + Send,
 ) -> Result<(), Error> {
-    let running = stand_still(session).await?;
+    let running = stand_still(db).await?;
     let logged: String = session
         .row("reading the position", "SELECT @@global.gtid_binlog_pos", ())
         .await?;
@@ -49,17 +51,17 @@ pub(super) async fn change(
     go_on(session, &going).await
 }
 
-/// Has all links stand still, with all that they received applied; those that ran. The caller holds the lock of links.
-pub(super) async fn stand_still(session: &mut Session<'_>) -> Result<Vec<String>, Error> {
-    let all = status::all(session).await?.into_values();
-    let running: Vec<_> = all
-        .filter(|status| !status.is_stopped())
-        .map(|status| status.name)
-        .collect();
-    for name in &running {
-        cut::stand_still(session, name).await?;
-    }
-    Ok(running)
+/// Has all links stand still, with all that they received applied; those that ran. The caller holds the lock of links. All at
+/// once: one that has a part of what another one has too is waited for by that one, until it stops.
+pub(super) async fn stand_still(db: &MariaDb) -> Result<Vec<String>, Error> {
+    let each = status::names(db).await?.into_iter().map(async |name| {
+        let mut session = db.server.session().await?;
+        let ran = cut::stand_still(&mut session, &name).await?;
+        session.keep();
+        Ok(ran.then_some(name))
+    });
+    let ran: Vec<Option<String>> = join_all(each).await.into_iter().collect::<Result<_, Error>>()?;
+    Ok(ran.into_iter().flatten().collect())
 }
 
 /// Lets links that stood still go on.
@@ -83,7 +85,7 @@ pub(super) fn covering(mut list: Vec<Gtid>, logged: Vec<Gtid>) -> Vec<Gtid> {
 }
 
 /// Takes nothing more of what these units wrote, by whatever link it comes. The caller holds the lock of links.
-pub(super) async fn close(session: &mut Session<'_>, units: &[UnitName]) -> Result<(), Error> {
+pub(super) async fn close(db: &MariaDb, session: &mut Session<'_>, units: &[UnitName]) -> Result<(), Error> {
     let (list, known) = (read(session).await?, links::known(session).await?);
     let open = |link: &&links::Known| {
         units.contains(&link.from) && !Gtid::of(&list, link.domain).is_some_and(|at| is_closed(&at))
@@ -96,7 +98,7 @@ pub(super) async fn close(session: &mut Session<'_>, units: &[UnitName]) -> Resu
         cut::note_applied(session, &link.from).await?;
     }
     let domains: Vec<_> = closing.iter().map(|link| link.domain).collect();
-    change(session, None, |list| closed(list, &domains)).await
+    change(db, session, None, |list| closed(list, &domains)).await
 }
 
 /// The logs of these domains closed, those too of which nothing ever came.
@@ -116,12 +118,12 @@ fn closed(mut list: Vec<Gtid>, domains: &[u32]) -> Vec<Gtid> {
 
 /// Closes the logs of units that are cut here, once what tells that their slots were opened elsewhere has passed: all that the
 /// new owner had of them came before it. The caller holds the lock of links.
-pub(super) async fn close_passed(session: &mut Session<'_>) -> Result<(), Error> {
+pub(super) async fn close_passed(db: &MariaDb, session: &mut Session<'_>) -> Result<(), Error> {
     let sql = "SELECT c.from_unit FROM multiactive.cut c JOIN multiactive.brought b ON b.op = c.op
                WHERE c.stands AND JSON_CONTAINS(b.lost, JSON_QUOTE(c.from_unit))";
     let units: Vec<String> = session.rows("looking for openings", sql, ()).await?;
     let units: Vec<_> = units.into_iter().map(UnitName).collect();
-    close(session, &units).await
+    close(db, session, &units).await
 }
 
 #[cfg(test)]

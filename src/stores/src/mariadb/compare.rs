@@ -91,7 +91,7 @@ async fn at_one_place(
     if links::is_copying(session).await? {
         return Err(refused(from, "rows are being copied to this member".to_owned()));
     }
-    let running = applied::stand_still(session).await?;
+    let running = applied::stand_still(db).await?;
     let met = meet(from, session, (ours, theirs), (soon, until)).await;
     applied::go_on(session, &running).await?;
     links::unlock(session).await?;

@@ -114,7 +114,7 @@ pub(super) async fn copy(
     }
     lose(session, from, here.sound).await?;
     let place = Gtid::of(&frozen.place, here.domain);
-    applied::change(session, None, |mut list| {
+    applied::change(db, session, None, |mut list| {
         list.retain(|at| at.domain != here.domain);
         list.extend(place);
         list

@@ -104,18 +104,18 @@ pub(super) async fn cut(db: &MariaDb, from: &UnitName, op: &OperationUid, epoch:
 }
 
 /// Receives nothing more, then applies what was received, as far as that goes; then stops. A transaction of which only a part
-/// was received is given up. In this order: a link that begins when neither thread runs throws away what it had received.
-pub(super) async fn stand_still(session: &mut Session<'_>, name: &str) -> Result<(), Error> {
+/// was received is given up. In this order: a link that begins when neither thread runs throws away what it had received. Whether
+/// it ran.
+pub(super) async fn stand_still(session: &mut Session<'_>, name: &str) -> Result<bool, Error> {
     let quoted = names::literal(name);
     // One whose connection failed for good receives nothing, and still applies.
     if status::one(session, name)
         .await?
         .is_none_or(|status| status.is_stopped())
     {
-        return Ok(());
+        return Ok(false);
     }
-    let sql = format!("START SLAVE {quoted} SQL_THREAD");
-    session.batch("applying what was received", &sql).await?;
+    status::start_applying(session, name).await?;
     let sql = format!("STOP SLAVE {quoted} IO_THREAD");
     session.batch("stopping a link", &sql).await?;
     let started = Instant::now();
@@ -126,7 +126,8 @@ pub(super) async fn stand_still(session: &mut Session<'_>, name: &str) -> Result
     {
         sleep(Duration::from_millis(5)).await;
     }
-    status::stop(session, name).await
+    status::stop(session, name).await?;
+    Ok(true)
 }
 
 /// Notes how far a unit's log is applied here; answers that, or how far it was repaired.

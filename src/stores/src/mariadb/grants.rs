@@ -109,7 +109,7 @@ async fn close_logs(db: &MariaDb, ops: &[Brought]) -> Result<(), Error> {
     }
     let mut session = db.server.session().await?;
     links::lock(&mut session).await?;
-    applied::close(&mut session, &units).await?;
+    applied::close(db, &mut session, &units).await?;
     links::unlock(&mut session).await?;
     session.keep();
     Ok(())

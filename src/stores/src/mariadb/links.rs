@@ -131,7 +131,7 @@ async fn converge(
         // What came meanwhile would be undone.
         return Ok(None);
     }
-    applied::close_passed(session).await?;
+    applied::close_passed(db, session).await?;
     let seen = match seen {
         Ok(seen) => seen,
         Err(Error::NotInstalled { .. }) => {
@@ -155,7 +155,7 @@ async fn converge(
     }
     note(session, from, &seen, was).await?;
     if let Some(compared) = was.and_then(|link| link.anew) {
-        begin_anew(session, from, &seen, compared).await?;
+        begin_anew(db, session, from, &seen, compared).await?;
     }
     match status {
         Some(status) if fits(from, &status) => go_on(session, &name, &status).await?,
@@ -243,9 +243,15 @@ async fn note(session: &mut Session<'_>, from: &Peer, seen: &peer::Seen, was: Op
 }
 
 /// Begins with what a unit writes from now on, and brings nothing of what it wrote while it was cut.
-async fn begin_anew(session: &mut Session<'_>, from: &Peer, seen: &peer::Seen, compared: bool) -> Result<(), Error> {
+async fn begin_anew(
+    db: &MariaDb,
+    session: &mut Session<'_>,
+    from: &Peer,
+    seen: &peer::Seen,
+    compared: bool,
+) -> Result<(), Error> {
     let name = names::link(&from.unit);
-    applied::change(session, Some(&name), |mut list| {
+    applied::change(db, session, Some(&name), |mut list| {
         list.retain(|at| at.domain != seen.domain);
         list.extend(seen.written);
         list
@@ -330,7 +336,7 @@ pub(super) async fn remove(session: &mut Session<'_>, from: &UnitName) -> Result
 
 pub(super) async fn links(db: &MariaDb) -> Result<Vec<Link>, Error> {
     let mut session = db.server.session().await?;
-    let (statuses, cuts) = (status::all(&mut session).await?, cut::standing(&mut session).await?);
+    let (statuses, cuts) = (status::all(db).await?, cut::standing(&mut session).await?);
     let known = known(&mut session).await?;
     let locked = status::locked(&mut session, statuses.values()).await?;
     let held = is_held(&mut session).await?;

@@ -85,7 +85,7 @@ async fn guarded(db: &MariaDb, from: &Peer, guard: u32, until: &Until) -> Result
     let mut theirs = there.foreign().await?;
     let tables = may_copy(db, &mut session, &mut theirs, from).await?;
     links::lock(&mut session).await?;
-    let running = applied::stand_still(&mut session).await?;
+    let running = applied::stand_still(db).await?;
     links::unlock(&mut session).await?;
     let job = Job {
         db,
@@ -231,11 +231,11 @@ async fn others_go_on(job: &Job<'_>, session: &mut Session<'_>, running: &[Strin
             break;
         }
         sleep(Duration::from_millis(25)).await;
-        let all = status::all(session).await?;
+        let all = status::all(job.db).await?;
         let goes_on = |name: &String| all.get(name).is_some_and(|status| !status.is_stuck());
         some_go_on = others.iter().any(goes_on);
     }
-    applied::stand_still(session).await?;
+    applied::stand_still(job.db).await?;
     links::unlock(session).await?;
     Ok(some_go_on)
 }

@@ -1,20 +1,27 @@
 //! How a link is, as its own server tells it, and what that says.
 
-use super::connect::Session;
+use super::connect::{Session, refusal};
 use super::gtid::Gtid;
-use super::names::literal;
-use super::{locks, lost};
+use super::names::{self, literal};
+use super::{MariaDb, links, locks, lost};
 use crate::driver::LinkState;
 use crate::error::Error;
+use futures::future::join_all;
 use multiactive_core::ids::UnitName;
 use mysql_async::Row;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// How long a link may be without a stream before it counts as broken.
 const PATIENCE: Duration = Duration::from_secs(12);
+
+/// How long the server may take to say how a link is.
+const ANSWERS: Duration = Duration::from_secs(1);
+
+/// What a link does that waits for another one.
+const WAITS: &str = "Waiting for other master connection";
 
 /// Who holds a row that a link's rows wait for, since when.
 const LOCKED: &str = "
@@ -48,17 +55,40 @@ pub(super) struct Status {
     read: (String, String),
     applied: (String, String),
     doing: String,
+    /// How many transactions it passes over.
+    skips: u64,
 }
 
 impl Status {
-    fn of(row: &Row) -> Self {
+    /// One of which the server says nothing now.
+    fn waiting(name: String) -> Self {
+        Self {
+            name,
+            host: String::new(),
+            port: 0,
+            user: String::new(),
+            by_position: true,
+            io: "Yes".to_owned(),
+            sql: true,
+            io_errno: 0,
+            io_error: String::new(),
+            sql_errno: 0,
+            sql_error: String::new(),
+            read: (String::new(), "0".to_owned()),
+            applied: (String::new(), String::new()),
+            doing: WAITS.to_owned(),
+            skips: 0,
+        }
+    }
+
+    fn of(name: &str, row: &Row) -> Self {
         let text = |name: &str| {
             let value = row.get_opt::<Option<String>, _>(name);
             value.and_then(Result::ok).flatten().unwrap_or_default()
         };
         let number = |name: &str| text(name).parse().unwrap_or_default();
         Self {
-            name: text("Connection_name"),
+            name: name.to_owned(),
             host: text("Master_Host"),
             port: text("Master_Port").parse().unwrap_or_default(),
             user: text("Master_User"),
@@ -72,6 +102,7 @@ impl Status {
             read: (text("Master_Log_File"), text("Read_Master_Log_Pos")),
             applied: (text("Relay_Master_Log_File"), text("Exec_Master_Log_Pos")),
             doing: text("Slave_SQL_Running_State"),
+            skips: text("Skip_Counter").parse().unwrap_or_default(),
         }
     }
 
@@ -101,14 +132,43 @@ impl Status {
     }
 }
 
-/// All links, by name.
-pub(super) async fn all(session: &mut Session<'_>) -> Result<BTreeMap<String, Status>, Error> {
-    let rows: Vec<Row> = session.told("looking at links", "SHOW ALL SLAVES STATUS").await?;
-    Ok(rows.iter().map(Status::of).map(|is| (is.name.clone(), is)).collect())
+/// All links that our store may have, by name. Each is asked for by itself, all at once and for a moment: while one waits for
+/// another to apply a row that both have, the server says nothing of it, and of all together nothing either.
+pub(super) async fn all(db: &MariaDb) -> Result<BTreeMap<String, Status>, Error> {
+    let asked = names(db).await?.into_iter().map(async |name| {
+        let look = async {
+            let mut session = db.server.session().await?;
+            let status = one(&mut session, &name).await?;
+            session.keep();
+            Ok(status)
+        };
+        match timeout(ANSWERS, look).await {
+            Ok(answer) => Ok(answer?.map(|status| (name, status))),
+            Err(_) => Ok(Some((name.clone(), Status::waiting(name)))),
+        }
+    });
+    let found: Vec<Option<_>> = join_all(asked).await.into_iter().collect::<Result<_, Error>>()?;
+    Ok(found.into_iter().flatten().collect())
 }
 
+/// The names of all links that our store may have.
+pub(super) async fn names(db: &MariaDb) -> Result<BTreeSet<String>, Error> {
+    let mut session = db.server.session().await?;
+    let known = links::known(&mut session).await?;
+    session.keep();
+    let all = known.iter().map(|link| &link.from).chain(&db.spec.peers);
+    Ok(all.map(names::link).collect())
+}
+
+/// One link; `None` where there is no such link.
 pub(super) async fn one(session: &mut Session<'_>, name: &str) -> Result<Option<Status>, Error> {
-    Ok(all(session).await?.remove(name))
+    let sql = format!("SHOW SLAVE {} STATUS", literal(name));
+    match session.told::<Row>("looking at links", &sql).await {
+        Ok(rows) => Ok(rows.first().map(|row| Status::of(name, row))),
+        // 1617: it does not exist.
+        Err(error) if refusal(&error) == Some(1617) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Who holds up what links bring, in words; `None` where nobody does for longer than a second.
@@ -124,12 +184,38 @@ pub(super) async fn locked<'a>(
 }
 
 pub(super) async fn start(session: &mut Session<'_>, name: &str) -> Result<(), Error> {
+    skip_nothing(session, name).await?;
     let sql = format!("START SLAVE {}", literal(name));
+    session.batch("starting a link", &sql).await
+}
+
+/// Starts what applies a link's rows, where that stands still.
+pub(super) async fn start_applying(session: &mut Session<'_>, name: &str) -> Result<(), Error> {
+    skip_nothing(session, name).await?;
+    let sql = format!("START SLAVE {} SQL_THREAD", literal(name));
+    session.batch("applying what was received", &sql).await
+}
+
+/// The server passes over a transaction that another link has brought by counting it as one to skip. Where the link is stopped
+/// in the midst of it, the count stays, and when it starts again the next transaction is skipped, which nobody else has
+/// brought: without an error, and it never comes.
+async fn skip_nothing(session: &mut Session<'_>, name: &str) -> Result<(), Error> {
+    let skips = |status: &Status| !status.sql && status.skips > 0;
+    if !one(session, name).await?.is_some_and(|status| skips(&status)) {
+        return Ok(());
+    }
+    tracing::warn!(
+        link = name,
+        "it would have skipped what it brings next: what it had received comes again"
+    );
+    stop(session, name).await?;
+    let sql = format!("RESET SLAVE {}", literal(name));
     session.batch("starting a link", &sql).await
 }
 
 /// Lets a link go on up to a place in the peer's log, in every domain of it, where it stops by itself.
 pub(super) async fn start_until(session: &mut Session<'_>, name: &str, place: &[Gtid]) -> Result<(), Error> {
+    skip_nothing(session, name).await?;
     let place: Vec<_> = place.iter().map(Gtid::to_string).collect();
     let sql = format!(
         "START SLAVE {} UNTIL master_gtid_pos = {}",
@@ -187,6 +273,9 @@ impl Watch {
                 )),
                 None => LinkState::Broken(format!("what comes cannot be applied: {}", status.sql_error)),
             };
+        }
+        if status.doing.starts_with(WAITS) {
+            return LinkState::Starting(format!("{}: the other one has to go on first", status.doing));
         }
         if status.io == "Yes" && status.sql {
             return match locked.filter(|_| !status.is_drained()) {

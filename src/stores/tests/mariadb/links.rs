@@ -389,3 +389,27 @@ async fn a_peer_that_does_not_answer_holds_up_no_other_link_and_nobody_who_cuts_
     assert!(matches!(link.state, LinkState::Cut(_)), "cut meanwhile: {link:?}");
     east.server.thaw();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_was_stopped_while_it_passed_over_a_transaction_skips_no_other() {
+    let members = mesh(&["east-1", "north-1"]).await;
+    let [east, north] = &members[..] else { panic!() };
+    set_all(&east.driver, true, 1).await;
+    let mut here = admin(&north.server).await;
+    // As the server leaves it where a link is stopped in the midst of what another one has brought.
+    let links: Vec<mysql_async::Row> = here.query("SHOW ALL SLAVES STATUS").await.unwrap();
+    let name: String = links[0].get("Connection_name").unwrap();
+    for sql in [
+        "STOP ALL SLAVES".to_owned(),
+        format!("SET SESSION default_master_connection = '{name}'"),
+        "SET GLOBAL sql_slave_skip_counter = 1".to_owned(),
+    ] {
+        here.query_drop(sql).await.unwrap();
+    }
+    let mut writer = app(&east.server).await;
+    for id in ["first", "second"] {
+        insert(&mut writer, id, &key_of(1, 0)).await.unwrap();
+    }
+    running(north, east).await;
+    rows_everywhere(&members, 2).await;
+}
