@@ -382,7 +382,8 @@ async fn a_peer_that_does_not_answer_holds_up_no_other_link_and_nobody_who_cuts_
         let link = north.driver.link(&fine).await.unwrap();
         assert_eq!(link.state, LinkState::Running);
         north.driver.cut(&east.unit, &op("f"), epoch(1)).await.unwrap();
-        assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
+        // Less than a peer's answer is waited for.
+        assert!(started.elapsed() < 4 * SECOND, "{:?}", started.elapsed());
     };
     let (link, ()) = tokio::join!(asked, others);
     let link = link.unwrap();
