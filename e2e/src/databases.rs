@@ -1,7 +1,9 @@
 //! The shop's databases: the database, its table, and the least roles that agent, links and service need.
 
-use crate::region::{DATABASE, Region};
+use crate::region::{DATABASE, Engine, Region};
 use anyhow::{Context, Result};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
 use std::path::Path;
 use tokio_postgres::NoTls;
 
@@ -48,14 +50,46 @@ pub fn password() -> Result<String> {
 ///
 /// Where the server refuses.
 pub async fn prepare(region: &Region, passwords: &Passwords, root: &Path) -> Result<()> {
+    match region.engine {
+        Engine::PostgreSql => prepare_postgres(region, passwords, root).await,
+        Engine::MariaDb => prepare_mariadb(region, passwords, root).await,
+    }
+}
+
+/// The documented script of an engine, with the passwords of this fleet.
+fn roles(root: &Path, path: &str, passwords: &Passwords) -> Result<String> {
+    let roles = std::fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"))?;
+    let roles = roles.replacen("'change me'", &format!("'{}'", passwords.agent), 1);
+    Ok(roles.replacen("'change me'", &format!("'{}'", passwords.replication), 1))
+}
+
+async fn prepare_mariadb(region: &Region, passwords: &Passwords, root: &Path) -> Result<()> {
+    let mut server = Conn::new(region.mariadb()).await.context("connecting to MariaDB")?;
+    let local = "SET SESSION sql_log_bin = 0";
+    server.query_drop(local).await?;
+    server
+        .query_drop(format!("CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4"))
+        .await?;
+    let roles = roles(root, "src/stores/src/mariadb/roles.sql", passwords)?;
+    server.query_drop(roles).await.context("the documented roles")?;
+    let path = "examples/shop/sql/mariadb.sql";
+    let schema = std::fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"))?;
+    server.query_drop(format!("USE {DATABASE}")).await?;
+    server.query_drop(schema).await.context("the shop's table")?;
+    let app = format!(
+        "CREATE USER shop_app@'%' IDENTIFIED BY '{}'; GRANT SELECT, INSERT, UPDATE, DELETE ON {DATABASE}.* TO shop_app@'%'",
+        passwords.app
+    );
+    server.query_drop(app).await?;
+    Ok(server.disconnect().await?)
+}
+
+async fn prepare_postgres(region: &Region, passwords: &Passwords, root: &Path) -> Result<()> {
     let mut server = region.database();
     server.dbname("postgres");
     run(&server, &format!("CREATE DATABASE {DATABASE}")).await?;
     let read = |path: &str| std::fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"));
-    // The documented script, with the passwords of this fleet.
-    let roles = read("src/stores/src/postgres/roles.sql")?;
-    let roles = roles.replacen("'change me'", &format!("'{}'", passwords.agent), 1);
-    let roles = roles.replacen("'change me'", &format!("'{}'", passwords.replication), 1);
+    let roles = roles(root, "src/stores/src/postgres/roles.sql", passwords)?;
     let database = region.database();
     run(&database, "CREATE ROLE shop_owner NOLOGIN").await?;
     run(

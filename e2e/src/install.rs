@@ -3,7 +3,7 @@
 
 use crate::databases::{self, Passwords};
 use crate::kube_ext::{is_ready, wait_for};
-use crate::region::{NAMESPACE, Region, SYSTEM};
+use crate::region::{Engine, NAMESPACE, Region, SYSTEM};
 use crate::world::{Network, programs, root};
 use anyhow::{Context, Result, bail};
 use futures::future::try_join_all;
@@ -202,6 +202,17 @@ impl Install {
             let mut text = self.network.rewrite(&std::fs::read_to_string(file.path())?);
             for (index, region) in self.regions.iter().enumerate() {
                 text = text.replace(&format!(":{}", 15_411 + index), &format!(":{}", region.database_port));
+            }
+            if self.hub()?.engine == Engine::MariaDb {
+                text = text.replace(
+                    "{type: PostgreSQL, postgreSQL: {database: shop}}",
+                    "{type: MariaDB, mariaDB: {database: shop}}",
+                );
+                let name = "            - {name: DB_NAME, value: shop}";
+                text = text.replace(
+                    name,
+                    &format!("            - {{name: DB_ENGINE, value: MariaDB}}\n{name}"),
+                );
             }
             std::fs::write(folder.join(file.file_name()), text)?;
         }

@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use mysql_async::OptsBuilder;
 use serde::{Deserialize, Serialize};
+use shop::database::Place;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -25,8 +27,21 @@ pub struct Region {
     pub kubeconfig: PathBuf,
     /// The port of its database, on `address`.
     pub database_port: u16,
-    /// The password of the database's superuser `postgres`.
+    /// The password of the database's superuser, `postgres` or `root`.
     pub database_password: String,
+    /// The engine of its database.
+    #[serde(default)]
+    pub engine: Engine,
+}
+
+/// The engine of every database of a fleet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Engine {
+    /// PostgreSQL.
+    #[default]
+    PostgreSql,
+    /// MariaDB.
+    MariaDb,
 }
 
 impl Region {
@@ -57,7 +72,25 @@ impl Region {
         Ok(Client::try_from(config)?)
     }
 
-    /// How its database is reached as `postgres`.
+    /// How its database is read, whatever its engine.
+    pub fn place(&self) -> Place {
+        match self.engine {
+            Engine::PostgreSql => Place::PostgreSql(Box::new(self.database())),
+            Engine::MariaDb => Place::MariaDb(self.mariadb().db_name(Some(DATABASE)).into()),
+        }
+    }
+
+    /// How its server is reached as `root`, where it is a MariaDB.
+    pub fn mariadb(&self) -> OptsBuilder {
+        OptsBuilder::default()
+            .ip_or_hostname(self.address.to_string())
+            .tcp_port(self.database_port)
+            .prefer_socket(false)
+            .user(Some("root"))
+            .pass(Some(&self.database_password))
+    }
+
+    /// How its database is reached as `postgres`, where it is one of PostgreSQL.
     pub fn database(&self) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
         config

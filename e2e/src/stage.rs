@@ -4,15 +4,16 @@ use crate::bench::audit::Audit;
 use crate::install::{AGENT_PORT, Install};
 use crate::kube_ext::wait_for;
 use crate::promotion::{create, ended};
-use crate::region::{NAMESPACE, Region};
-use crate::world::{Network, World};
+use crate::region::{Engine, NAMESPACE, Region};
+use crate::world::{Databases, Network, World};
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use kube::{Api, Client};
 use multiactive_api::{MemberCluster, PromotionStatus, ROUTING_TABLE, RoutingTable};
 use multiactive_core::table::RoutingTable as Owners;
 use serde_json::Value;
-use shop::check::{Findings, check, read};
+use shop::check::{Findings, check};
+use shop::database::read;
 use shop::load::{Load, LoadOptions, Record};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,6 +38,8 @@ pub struct Options {
     /// Whether databases flush to the disk, as whoever measures them must. One disk stands for those of three cities, and
     /// what is killed is processes, never the machine.
     pub fsync: bool,
+    /// The engine of all databases.
+    pub engine: Engine,
 }
 
 /// A fleet of this process with the shop on it. Dropping it ends everything.
@@ -80,7 +83,11 @@ impl Stage {
         let scratch = tempfile::tempdir()?;
         let audit = options.audit.then(|| Audit::new(scratch.path())).transpose()?;
         let args = |region: &str| audit.as_ref().map_or_else(Vec::new, |audit| audit.args(region));
-        let world = World::start_with(&REGIONS, network, None, options.fsync, args).await?;
+        let databases = Databases {
+            engine: options.engine,
+            fsync: options.fsync,
+        };
+        let world = World::start_with(&REGIONS, network, None, databases, args).await?;
         let install = Install {
             regions: world.regions.clone(),
             network,
@@ -277,7 +284,7 @@ pub async fn examine(regions: &[Region], table: &Owners, record: &Record) -> Res
     loop {
         let mut units = BTreeMap::new();
         for region in regions {
-            units.insert(region.unit(), read(&region.database()).await?);
+            units.insert(region.unit(), read(&region.place()).await?);
         }
         let findings = check(record, &units, owner_of);
         if findings.clean() || Instant::now() > deadline {

@@ -1,10 +1,10 @@
 //! Three clusters and three databases, started by this process and ended with it.
 
 use crate::databases::password;
-use crate::region::Region;
+use crate::region::{Engine, Region};
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
-use multiactive_fleet::{Cluster, Postgres, cluster, postgres};
+use multiactive_fleet::{Cluster, MariaDb, Postgres, cluster, mariadb, postgres};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,19 @@ pub struct World {
     pub regions: Vec<Region>,
     /// Their clusters.
     pub clusters: Vec<Cluster>,
-    /// Their databases.
+    /// Their databases, where they are of PostgreSQL,
     pub databases: Vec<Postgres>,
+    /// and where they are of MariaDB.
+    pub mariadbs: Vec<MariaDb>,
+}
+
+/// What may differ from world to world.
+#[derive(Clone, Copy, Debug)]
+pub struct Databases {
+    /// Their engine.
+    pub engine: Engine,
+    /// Whether they flush to the disk, which the death of a process does not need.
+    pub fsync: bool,
 }
 
 /// The loopback network of a world: worlds side by side take different ones.
@@ -107,11 +118,14 @@ impl World {
     ///
     /// Where one of them does not start; the others are ended.
     pub async fn start(names: &[&str], network: Network, dir: Option<&Path>) -> Result<Self> {
-        Self::start_with(names, network, dir, true, |_| Vec::new()).await
+        let databases = Databases {
+            engine: Engine::PostgreSql,
+            fsync: true,
+        };
+        Self::start_with(names, network, dir, databases, |_| Vec::new()).await
     }
 
-    /// As [`World::start`]; `fsync` says whether databases flush to the disk, which the death of a process does not need,
-    /// and `api_server_args` gives more flags for the API server of a region.
+    /// As [`World::start`], with such databases; `api_server_args` gives more flags for the API server of a region.
     ///
     /// # Errors
     ///
@@ -120,7 +134,7 @@ impl World {
         names: &[&str],
         network: Network,
         dir: Option<&Path>,
-        fsync: bool,
+        Databases { engine, fsync }: Databases,
         api_server_args: impl Fn(&str) -> Vec<String>,
     ) -> Result<Self> {
         let programs = programs()?;
@@ -132,7 +146,8 @@ impl World {
             options.api_server_args = api_server_args(name);
             Cluster::start(options)
         });
-        let databases = names.iter().enumerate().map(|(index, name)| {
+        let postgres = names.iter().enumerate().filter(|_| engine == Engine::PostgreSql);
+        let databases = postgres.map(|(index, name)| {
             let address = network.address(index);
             let mut settings = vec![("listen_addresses".to_owned(), format!("127.0.0.1,{address}"))];
             settings.push(("max_connections".to_owned(), "200".to_owned()));
@@ -146,21 +161,44 @@ impl World {
                 settings,
             })
         });
+        let mariadb = names.iter().enumerate().filter(|_| engine == Engine::MariaDb);
+        let mariadbs = mariadb.map(|(index, name)| {
+            let address = network.address(index);
+            let settings = [
+                ("bind_address".to_owned(), format!("127.0.0.1,{address}")),
+                ("max_connections".to_owned(), "200".to_owned()),
+            ];
+            MariaDb::start(mariadb::Options {
+                dir: dir.map(|dir| dir.join(format!("{name}-mariadb"))),
+                password: password.clone(),
+                fsync,
+                port: network.database_port(index),
+                number: Some(index as u32 + 1),
+                settings: settings.to_vec(),
+            })
+        });
+        let mariadbs = async { try_join_all(mariadbs).await.context("starting the databases") };
         let clusters = async { try_join_all(clusters).await.context("starting the clusters") };
         let databases = async { try_join_all(databases).await.context("starting the databases") };
-        let (clusters, databases) = tokio::try_join!(clusters, databases)?;
+        let (clusters, databases, mariadbs) = tokio::try_join!(clusters, databases, mariadbs)?;
+        let server = |index: usize| match engine {
+            Engine::PostgreSql => (databases[index].port(), databases[index].password()),
+            Engine::MariaDb => (mariadbs[index].port(), mariadbs[index].password()),
+        };
         let region = |(index, name): (usize, &&str)| Region {
             name: (*name).to_owned(),
             address: network.address(index),
             kubeconfig: clusters[index].kubeconfig_path(),
-            database_port: databases[index].port(),
-            database_password: databases[index].password().to_owned(),
+            database_port: server(index).0,
+            database_password: server(index).1.to_owned(),
+            engine,
         };
         let regions = names.iter().enumerate().map(region).collect();
         Ok(Self {
             regions,
             clusters,
             databases,
+            mariadbs,
         })
     }
 
@@ -170,8 +208,14 @@ impl World {
     ///
     /// Where there is no such region.
     pub async fn kill(&self, region: &str) -> Result<()> {
-        let (database, cluster) = self.parts(region)?;
-        tokio::join!(database.kill_9(), cluster.stop());
+        let index = self.index(region)?;
+        let database = async {
+            match self.regions[index].engine {
+                Engine::PostgreSql => self.databases[index].kill_9().await,
+                Engine::MariaDb => self.mariadbs[index].kill_9().await,
+            }
+        };
+        tokio::join!(database, self.clusters[index].stop());
         Ok(())
     }
 
@@ -181,15 +225,17 @@ impl World {
     ///
     /// Where there is no such region, or a part of it does not start.
     pub async fn revive(&self, region: &str) -> Result<()> {
-        let (database, cluster) = self.parts(region)?;
-        database.restart().await?;
-        Ok(cluster.restart().await?)
+        let index = self.index(region)?;
+        match self.regions[index].engine {
+            Engine::PostgreSql => self.databases[index].restart().await?,
+            Engine::MariaDb => self.mariadbs[index].restart().await?,
+        }
+        Ok(self.clusters[index].restart().await?)
     }
 
-    fn parts(&self, region: &str) -> Result<(&Postgres, &Cluster)> {
+    fn index(&self, region: &str) -> Result<usize> {
         let names: Vec<_> = self.regions.iter().map(|region| region.name.as_str()).collect();
         let index = names.iter().position(|known| *known == region);
-        let index = index.with_context(|| format!("there is no region {region}: they are {}", names.join(", ")))?;
-        Ok((&self.databases[index], &self.clusters[index]))
+        index.with_context(|| format!("there is no region {region}: they are {}", names.join(", ")))
     }
 }

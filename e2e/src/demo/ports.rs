@@ -151,6 +151,7 @@ mod tests {
             kubeconfig: "kubeconfig".into(),
             database_port: 1,
             database_password: String::new(),
+            engine: crate::region::Engine::PostgreSql,
         };
         let regions: Vec<Region> = REGIONS.iter().enumerate().map(region).collect();
         let install = super::super::install_of(regions.clone(), Network::EXAMPLES, "/tmp".as_ref());

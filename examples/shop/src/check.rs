@@ -2,10 +2,8 @@
 
 use crate::load::Record;
 use crate::service::Order;
-use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tokio_postgres::{Config, NoTls};
 
 /// Every order that a unit's database holds, by id.
 pub type Rows = BTreeMap<String, Order>;
@@ -37,29 +35,6 @@ impl Findings {
         } = self;
         lost.is_empty() && out_of_order.is_empty() && taken_twice.is_empty() && differing.is_empty()
     }
-}
-
-/// Reads every order of a database.
-///
-/// # Errors
-///
-/// Where the database cannot be read.
-pub async fn read(config: &Config) -> Result<Rows> {
-    let (client, connection) = config.connect(NoTls).await.context("connecting to a unit's database")?;
-    let driver = tokio::spawn(connection);
-    let rows = client
-        .query("SELECT id, user_id, seq, prev, unit FROM orders", &[])
-        .await?;
-    drop(client);
-    driver.await??;
-    let order = |row: &tokio_postgres::Row| Order {
-        id: row.get(0),
-        user: row.get(1),
-        seq: row.get(2),
-        prev: row.get(3),
-        unit: row.get(4),
-    };
-    Ok(rows.iter().map(order).map(|order| (order.id.clone(), order)).collect())
 }
 
 /// Compares what was acknowledged with what the units hold; `owner_of` gives the unit that owns a user now.

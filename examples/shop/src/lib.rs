@@ -1,8 +1,9 @@
-//! A small product to try multiactive with: orders by user, kept in PostgreSQL, served from several units; a load
+//! A small product to try multiactive with: orders by user, kept in PostgreSQL or MariaDB, served from several units; a load
 //! generator that records every acknowledged order, and a checker that finds each of them again.
 
 pub mod catalog;
 pub mod check;
+pub mod database;
 pub mod load;
 pub mod picture;
 pub mod service;

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use shop::database::{Database, Place};
 use shop::load::{Load, LoadOptions, users};
-use shop::service::{Database, Service};
+use shop::service::Service;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +20,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve orders over HTTP from a PostgreSQL database.
+    /// Serve orders over HTTP from a database.
     Serve(Serve),
     /// Order, from many users at once, and write down what was acknowledged.
     Load(LoadArgs),
@@ -33,6 +34,9 @@ struct Serve {
     /// The unit's name; kept with every order.
     #[arg(long, env = "UNIT")]
     unit: String,
+    /// The database's engine.
+    #[arg(long, env = "DB_ENGINE", value_enum, default_value_t = Engine::PostgreSql)]
+    db_engine: Engine,
     /// Host and port of the database.
     #[arg(long, env = "DB_ADDRESS")]
     db_address: String,
@@ -51,6 +55,17 @@ struct Serve {
     /// How many connections to the database.
     #[arg(long, env = "DB_CONNECTIONS", default_value_t = 8)]
     db_connections: usize,
+}
+
+/// Which engine.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Engine {
+    /// PostgreSQL.
+    #[value(name = "PostgreSQL")]
+    PostgreSql,
+    /// MariaDB.
+    #[value(name = "MariaDB")]
+    MariaDb,
 }
 
 #[derive(clap::Args)]
@@ -101,20 +116,28 @@ async fn serve(args: Serve) -> Result<()> {
         .db_address
         .rsplit_once(':')
         .context("--db-address: expected host:port")?;
-    let mut config = tokio_postgres::Config::new();
-    config
-        .host(host)
-        .port(port.parse().context("--db-address: the port is no number")?)
-        .dbname(&args.db_name);
-    config
-        .user(&args.db_username)
-        .password(&args.db_password)
-        .connect_timeout(Duration::from_secs(2));
-    config.application_name("shop");
-    let mut catalog = config.clone();
-    catalog.dbname(&args.catalog_db_name);
-    let databases = [config, catalog].map(|config| Database::new(config, args.db_connections));
-    let [orders, catalog] = databases;
+    let port = port.parse().context("--db-address: the port is no number")?;
+    let place = |name: &str| match args.db_engine {
+        Engine::PostgreSql => {
+            let mut config = tokio_postgres::Config::new();
+            config.host(host).port(port).dbname(name);
+            config.user(&args.db_username).password(&args.db_password);
+            config.application_name("shop");
+            Place::PostgreSql(Box::new(config))
+        }
+        Engine::MariaDb => {
+            let opts = mysql_async::OptsBuilder::default()
+                .ip_or_hostname(host)
+                .tcp_port(port)
+                .prefer_socket(false)
+                .db_name(Some(name))
+                .user(Some(&args.db_username))
+                .pass(Some(&args.db_password));
+            Place::MariaDb(opts.into())
+        }
+    };
+    let [orders, catalog] =
+        [&args.db_name, &args.catalog_db_name].map(|name| Database::new(place(name), args.db_connections));
     let service = Service::new(args.unit, orders, catalog);
     service.listen(args.listen, until_told()?).await
 }

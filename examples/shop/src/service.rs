@@ -1,6 +1,6 @@
 //! The product: an order is one row, named by its number and its user, and knows the user's order before it.
 
-use crate::catalog;
+use crate::database::{Database, NOT_OWNED, Refusal};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,16 +12,9 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, Semaphore};
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
 use tokio_util::sync::CancellationToken;
 
-/// What the fence of a store answers where the unit does not own the row's slot,
-const NOT_OWNED: &str = "MA001";
-/// and where the unit holds no write lease.
-const NO_LEASE: &str = "MA004";
-/// By this header the router learns of either, and that nothing was written: it looks for the owner again.
+/// By this header the router learns that the fence refused, and that nothing was written: it looks for the owner again.
 const REFUSED: &str = "x-multiactive-refused";
 
 /// An order as it is kept and answered.
@@ -37,95 +30,6 @@ pub struct Order {
     pub prev: i64,
     /// The unit that took it.
     pub unit: String,
-}
-
-/// A few connections to one database, each remade when it breaks.
-pub struct Database {
-    config: Config,
-    idle: Mutex<Vec<Client>>,
-    places: Semaphore,
-}
-
-impl Database {
-    /// At most `connections` at once; nothing is connected yet.
-    pub fn new(config: Config, connections: usize) -> Self {
-        Self {
-            config,
-            idle: Mutex::new(Vec::new()),
-            places: Semaphore::new(connections),
-        }
-    }
-
-    pub(crate) async fn client(&self) -> Result<Client, tokio_postgres::Error> {
-        while let Some(client) = self.idle.lock().await.pop() {
-            if !client.is_closed() {
-                return Ok(client);
-            }
-        }
-        let (client, connection) = self.config.connect(NoTls).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::warn!(%error, "the connection to the database broke");
-            }
-        });
-        Ok(client)
-    }
-
-    /// Keeps a connection that is of use again.
-    pub(crate) async fn give_back(&self, client: Client) {
-        self.idle.lock().await.push(client);
-    }
-
-    /// Takes an order, or finds it where it was taken before: a client may send it again when it heard nothing.
-    async fn take(&self, order: &Order) -> Result<(Order, bool), tokio_postgres::Error> {
-        let Ok(_place) = self.places.acquire().await else {
-            return self.find_or(order).await.map(|found| (found, false));
-        };
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await?;
-        let row = transaction
-            .query_one(
-                "SELECT coalesce(max(seq), 0) FROM orders WHERE user_id = $1",
-                &[&order.user],
-            )
-            .await?;
-        let order = Order {
-            prev: row.get(0),
-            ..order.clone()
-        };
-        let written = transaction
-            .execute(
-                "INSERT INTO orders (id, user_id, seq, prev, unit) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-                &[&order.id, &order.user, &order.seq, &order.prev, &order.unit],
-            )
-            .await?;
-        transaction.commit().await?;
-        self.give_back(client).await;
-        if written == 1 {
-            Ok((order, true))
-        } else {
-            self.find_or(&order).await.map(|found| (found, false))
-        }
-    }
-
-    async fn find_or(&self, order: &Order) -> Result<Order, tokio_postgres::Error> {
-        Ok(self.find(&order.id).await?.unwrap_or_else(|| order.clone()))
-    }
-
-    async fn find(&self, id: &str) -> Result<Option<Order>, tokio_postgres::Error> {
-        let client = self.client().await?;
-        let row = client
-            .query_opt("SELECT id, user_id, seq, prev, unit FROM orders WHERE id = $1", &[&id])
-            .await?;
-        self.give_back(client).await;
-        Ok(row.map(|row| Order {
-            id: row.get(0),
-            user: row.get(1),
-            seq: row.get(2),
-            prev: row.get(3),
-            unit: row.get(4),
-        }))
-    }
 }
 
 /// The product in one unit.
@@ -229,7 +133,7 @@ impl Service {
     }
 
     async fn item(&self, sku: &str) -> Response<Full<Bytes>> {
-        match catalog::find(&self.catalog, sku).await {
+        match self.catalog.item(sku).await {
             Ok(item) => reply(
                 StatusCode::OK,
                 &serde_json::json!({"item": item, "answeredBy": self.unit}),
@@ -239,7 +143,7 @@ impl Service {
     }
 
     async fn change(&self, sku: &str) -> Response<Full<Bytes>> {
-        match catalog::change(&self.catalog, sku, &self.unit).await {
+        match self.catalog.change(sku, &self.unit).await {
             Ok(item) => reply(StatusCode::OK, &item),
             Err(error) => self.failed(&error),
         }
@@ -269,13 +173,9 @@ impl Service {
         }
     }
 
-    fn failed(&self, error: &tokio_postgres::Error) -> Response<Full<Bytes>> {
-        let message = error
-            .as_db_error()
-            .map_or_else(|| error.to_string(), |db| db.message().to_owned());
+    fn failed(&self, Refusal { code, message }: &Refusal) -> Response<Full<Bytes>> {
         tracing::warn!(unit = self.unit, message, "the database refused");
-        let refused = error.code().map(SqlState::code);
-        let refused = refused.filter(|code| [NOT_OWNED, NO_LEASE].contains(code));
+        let refused = *code;
         let (status, reason) = match refused {
             Some(NOT_OWNED) => (StatusCode::CONFLICT, "NotOwned"),
             Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "NoWriteLease"),

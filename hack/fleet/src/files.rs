@@ -1,4 +1,4 @@
-//! Files that hold keys and passwords.
+//! Files that hold keys and passwords, and copies of whole folders.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::Write;
@@ -20,6 +20,20 @@ pub fn write_private(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
     file.set_permissions(Permissions::from_mode(0o600))
         .map_err(Error::io("closing", path))?;
     file.write_all(text.as_ref()).map_err(Error::io("writing", path))
+}
+
+/// Copies a folder with owners and rights.
+pub(crate) async fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = tokio::process::Command::new("cp").arg("-a").args([from, to]).status();
+    let status = status.await.map_err(Error::io("copying", from))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Build {
+            tool: format!("a copy of {}", from.display()),
+            detail: format!("cp: {status}"),
+        })
+    }
 }
 
 #[cfg(test)]

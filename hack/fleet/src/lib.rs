@@ -1,6 +1,6 @@
 //! Real clusters and real databases as processes on loopback, for developers, tests and the demo.
 //!
-//! [`tools`] provides the programs, [`postgres`] and [`cluster`] run them, [`node`] runs pods as processes, [`fleet`]
+//! [`tools`] provides the programs, [`postgres`], [`mariadb`] and [`cluster`] run them, [`node`] runs pods as processes, [`fleet`]
 //! puts several of them together, and [`supervisor`] keeps a fleet running in the background. Everything started here
 //! ends with the process that started it.
 
@@ -11,6 +11,7 @@ pub mod files;
 pub mod fleet;
 mod janitor;
 pub mod kubeconfig;
+pub mod mariadb;
 pub mod node;
 pub mod ports;
 pub mod postgres;
@@ -22,4 +23,5 @@ pub mod tools;
 pub use cluster::Cluster;
 pub use error::{Error, Result};
 pub use fleet::Fleet;
+pub use mariadb::MariaDb;
 pub use postgres::Postgres;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::files::copy;
 use crate::process::{Process, RunAs, Spec, log_tail};
 use crate::{Error, Result, janitor, ports, tools};
 
@@ -288,20 +289,6 @@ impl Drop for Postgres {
         free_shared_memory(&self.data());
         let _ = std::fs::remove_dir_all(&self.dir);
         janitor::forget(&self.dir);
-    }
-}
-
-/// Copies a folder with owners and rights.
-async fn copy(from: &Path, to: &Path) -> Result<()> {
-    let status = tokio::process::Command::new("cp").arg("-a").args([from, to]).status();
-    let status = status.await.map_err(Error::io("copying", from))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Error::Build {
-            tool: format!("a copy of {}", from.display()),
-            detail: format!("cp: {status}"),
-        })
     }
 }
 

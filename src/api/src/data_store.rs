@@ -42,8 +42,10 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = Rule::new("oldSelf.tables.all(o, self.tables.exists(n, n == o))")
         .message("tables can be added, never changed or taken away: fences, links and their slots depend on them"),
-    validation = Rule::new("self.tables.all(t, t.name.contains('.') || !self.tables.exists(o, o.name == 'public.' + t.name))")
+    validation = Rule::new("self.engine.type != 'PostgreSQL' || self.tables.all(t, t.name.contains('.') || !self.tables.exists(o, o.name == 'public.' + t.name))")
         .message("a table must not be named twice: a name without a schema is in public"),
+    validation = Rule::new("!has(self.engine.mariaDB) || self.tables.all(t, t.name.contains('.') || !self.tables.exists(o, o.name == self.engine.mariaDB.database + '.' + t.name))")
+        .message("a table must not be named twice: a name without a database is in the store's own"),
     validation = Rule::new("(self.topology == 'Sharded') == has(self.keyspace)")
         .message("keyspace is given exactly for topology Sharded"),
     validation = Rule::new("(self.topology == 'SingleWriter') == has(self.singleWriter)")
@@ -53,7 +55,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.singleWriter) || self.members.exists(m, m.unit == self.singleWriter.homeUnit)")
         .message("members has no database in singleWriter.homeUnit"),
     validation = Rule::new("!has(self.singleWriter) || !has(self.singleWriter.failoverUnits) || self.singleWriter.failoverUnits.all(u, self.members.exists(m, m.unit == u))")
-        .message("members has no database in one of singleWriter.failoverUnits")
+        .message("members has no database in one of singleWriter.failoverUnits"),
+    validation = Rule::new("!has(self.singleWriter) || self.engine.type == 'PostgreSQL'")
+        .message("a store with a single writer needs engine PostgreSQL")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DataStoreSpec {
@@ -149,7 +153,9 @@ pub fn default_reads() -> Reads {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = Rule::new("(self.type == 'PostgreSQL') == has(self.postgreSQL)")
-        .message("postgreSQL is given exactly for type PostgreSQL")
+        .message("postgreSQL is given exactly for type PostgreSQL"),
+    validation = Rule::new("(self.type == 'MariaDB') == has(self.mariaDB)")
+        .message("mariaDB is given exactly for type MariaDB")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Engine {
@@ -159,6 +165,33 @@ pub struct Engine {
     /// For `PostgreSQL`.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "postgreSQL")]
     pub postgre_sql: Option<PostgreSqlEngine>,
+    /// For `MariaDB`.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "mariaDB")]
+    pub maria_db: Option<MariaDbEngine>,
+}
+
+impl Engine {
+    /// PostgreSQL, with this database.
+    pub fn postgre_sql(database: &str) -> Self {
+        Self {
+            kind: EngineType::PostgreSql,
+            postgre_sql: Some(PostgreSqlEngine {
+                database: database.to_owned(),
+            }),
+            maria_db: None,
+        }
+    }
+
+    /// MariaDB, with this database.
+    pub fn maria_db(database: &str) -> Self {
+        Self {
+            kind: EngineType::MariaDb,
+            postgre_sql: None,
+            maria_db: Some(MariaDbEngine {
+                database: database.to_owned(),
+            }),
+        }
+    }
 }
 
 /// The engines.
@@ -167,6 +200,9 @@ pub enum EngineType {
     /// PostgreSQL 18.
     #[serde(rename = "PostgreSQL")]
     PostgreSql,
+    /// MariaDB 10.11 or newer; one server is one member of one store.
+    #[serde(rename = "MariaDB")]
+    MariaDb,
 }
 
 /// PostgreSQL.
@@ -178,11 +214,21 @@ pub struct PostgreSqlEngine {
     pub database: String,
 }
 
+/// MariaDB.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MariaDbEngine {
+    /// The database's name, the same in every unit.
+    #[schemars(schema_with = "schema::database")]
+    pub database: String,
+}
+
 /// A table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Table {
-    /// Its name, with or without a schema; without one it is in public.
+    /// Its name, with or without a schema; without one it is in public. Of MariaDB a schema is a database, and without one it
+    /// is in the store's own.
     #[schemars(schema_with = "schema::table")]
     pub name: String,
     /// For `Sharded`: the column whose text is the key.

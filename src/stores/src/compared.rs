@@ -1,6 +1,7 @@
 //! What a comparison of rows says: which slots differ, and in which rows.
 
 use multiactive_core::slots::{Slot, SlotSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The rows of some slots, here and at a peer, as both were at one place in the peer's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,4 +36,65 @@ pub enum Side {
     There,
     /// Both have it, with other values.
     Both,
+}
+
+/// Whatever is not the same here and there, in order, with what it is at each side.
+pub(crate) fn unlike<'a, K: Ord, V: PartialEq>(
+    ours: &'a BTreeMap<K, V>,
+    theirs: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+    let keys: BTreeSet<&K> = ours.keys().chain(theirs.keys()).collect();
+    let both = keys.into_iter().map(|key| (key, ours.get(key), theirs.get(key)));
+    both.filter(|(_, here, there)| here != there)
+}
+
+/// Rows by their keys: slot and hash.
+pub(crate) type Rows<H> = BTreeMap<String, (Slot, H)>;
+
+/// The rows of a table that differ.
+pub(crate) fn differences<'a, H: PartialEq>(
+    table: &'a str,
+    ours: &'a Rows<H>,
+    theirs: &'a Rows<H>,
+) -> impl Iterator<Item = Difference> + 'a {
+    unlike(ours, theirs).filter_map(move |(key, here, there)| {
+        let ((slot, _), side) = match (here, there) {
+            (Some(here), Some(_)) => (here, Side::Both),
+            (Some(here), None) => (here, Side::Here),
+            (None, Some(there)) => (there, Side::There),
+            (None, None) => return None,
+        };
+        Some(Difference {
+            table: table.to_owned(),
+            key: key.clone(),
+            slot: *slot,
+            side,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_differ_by_being_here_or_there_or_by_their_values() {
+        let ours: Rows<i64> = [("id=1", 1), ("id=2", 1), ("id=4", 1)]
+            .map(|(key, hash)| (key.to_owned(), (7, hash)))
+            .into();
+        let theirs: Rows<i64> = [("id=1", 1), ("id=2", 2), ("id=3", 1)]
+            .map(|(key, hash)| (key.to_owned(), (7, hash)))
+            .into();
+        let told: Vec<_> = differences("orders", &ours, &theirs)
+            .map(|found| (found.key, found.side))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("id=2".to_owned(), Side::Both),
+                ("id=3".to_owned(), Side::There),
+                ("id=4".to_owned(), Side::Here)
+            ]
+        );
+    }
 }

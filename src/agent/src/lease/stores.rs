@@ -12,7 +12,7 @@ use multiactive_core::lease::{Act, Reading, Terms, steady};
 use multiactive_core::promotion::Progress;
 use multiactive_runtime::clock::boottime;
 use multiactive_stores::driver::{StoreClock, StoreLease};
-use multiactive_stores::{Driver, Error, Postgres};
+use multiactive_stores::{AnyStore, Driver, Error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// One database.
 struct Database {
     target: Arc<Target>,
-    driver: Postgres,
+    driver: AnyStore,
     /// For what routers ask: nothing of that stands in the way of the lease.
     reached: Arc<Reached>,
     /// The last reading of its clock.
@@ -55,7 +55,7 @@ impl Databases {
             if self.0.get(&name).is_some_and(|known| known.target == target) {
                 continue;
             }
-            let driver = Postgres::new(target.spec.clone(), target.access());
+            let driver = target.driver();
             let reached = Arc::new(Reached::new(Arc::clone(&target)));
             let database = Database {
                 target,
@@ -159,7 +159,7 @@ impl Databases {
 }
 
 /// The clock comes first: what is written between the two readings is counted as written before neither.
-async fn look(driver: &Postgres) -> Result<(StoreClock, Progress, Option<Reading>), Error> {
+async fn look(driver: &AnyStore) -> Result<(StoreClock, Progress, Option<Reading>), Error> {
     let asked = boottime();
     let clock = driver.clock().await?;
     let reading = asked.zip(boottime()).map(|(asked, answered)| Reading {
@@ -172,7 +172,7 @@ async fn look(driver: &Postgres) -> Result<(StoreClock, Progress, Option<Reading
 }
 
 /// Whether a lease is valid afterwards.
-async fn extend(driver: &Postgres, before: &Before, granted: Epoch, terms: Terms) -> Result<bool, Error> {
+async fn extend(driver: &AnyStore, before: &Before, granted: Epoch, terms: Terms) -> Result<bool, Error> {
     let lease = StoreLease {
         from: before.clock,
         length: terms.window().unsigned_abs(),

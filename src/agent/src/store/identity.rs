@@ -5,10 +5,16 @@
 
 use crate::facts::{Problem, StoreFacts};
 use multiactive_core::incarnation::{Found, Mistaken, Remembered, mistaken};
+use multiactive_stores::EngineKind;
 use multiactive_stores::driver::Inspected;
 
 /// Compares what is seen with what the unit's status remembers, and with what peers prove, in their words.
-pub(super) fn judge(known: &StoreFacts, seen: &Inspected, beyond: &[String]) -> Result<(), Problem> {
+pub(super) fn judge(
+    engine: EngineKind,
+    known: &StoreFacts,
+    seen: &Inspected,
+    beyond: &[String],
+) -> Result<(), Problem> {
     let remembered = Remembered {
         incarnation: known.incarnation.as_deref(),
         epoch: known.seen,
@@ -24,23 +30,26 @@ pub(super) fn judge(known: &StoreFacts, seen: &Inspected, beyond: &[String]) -> 
     Err(match mistaken {
         Mistaken::Empty => Problem::new(
             "StoreLost",
-            another(known, seen, "it is new, and no slot was ever open in it"),
+            another(engine, known, seen, "it is new, and no slot was ever open in it"),
         ),
         Mistaken::Another => Problem::new(
             "NewIncarnation",
-            another(known, seen, "other rows may have been written in it"),
+            another(engine, known, seen, "other rows may have been written in it"),
         ),
         Mistaken::Older(epoch) => Problem::new(
             "WentBack",
             format!(
                 "the database was at epoch {epoch} and is at {now} now: it was restored from an older state, and rows that \
                  were acknowledged since may be missing, though others have them. Nothing opens in it. Bring them back \
-                 from a member whose rows are newest, and then say so in it: UPDATE multiactive.store SET seen_term = \
-                 {term}, seen_epoch = {number}, born = gen_random_uuid(). The links from and to here then have a gap until \
-                 the rows were compared",
+                 from a member whose rows are newest, and then say so in it: {say}. The links from and to here then have a \
+                 gap until the rows were compared",
                 now = seen.seen,
-                term = epoch.term,
-                number = epoch.epoch
+                say = engine.by_hand(&format!(
+                    "UPDATE multiactive.store SET seen_term = {}, seen_epoch = {}, born = {}",
+                    epoch.term,
+                    epoch.epoch,
+                    engine.fresh_uuid()
+                )),
             ),
         ),
         Mistaken::Behind => Problem::new(
@@ -48,15 +57,16 @@ pub(super) fn judge(known: &StoreFacts, seen: &Inspected, beyond: &[String]) -> 
             format!(
                 "{}: this database was restored from an older state, and rows that were acknowledged since are missing \
                  here. Nothing opens in it, for what it writes up to there would never come to them. Bring the rows back \
-                 from there, and then say so in it: UPDATE multiactive.store SET born = gen_random_uuid(). The links from \
-                 and to here then have a gap until the rows were compared",
-                beyond.join("; ")
+                 from there, and then say so in it: {}. The links from and to here then have a gap until the rows were \
+                 compared",
+                beyond.join("; "),
+                engine.by_hand(&format!("UPDATE multiactive.store SET born = {}", engine.fresh_uuid()))
             ),
         ),
     })
 }
 
-fn another(known: &StoreFacts, seen: &Inspected, what: &str) -> String {
+fn another(engine: EngineKind, known: &StoreFacts, seen: &Inspected, what: &str) -> String {
     let incarnation = known.incarnation.as_deref().unwrap_or_default();
     let at = known.seen.map_or_else(String::new, |epoch| {
         format!(", seen_term = {}, seen_epoch = {}", epoch.term, epoch.epoch)
@@ -64,9 +74,11 @@ fn another(known: &StoreFacts, seen: &Inspected, what: &str) -> String {
     format!(
         "the database ({}) is not the one that this unit had ({incarnation}): {what}. Nothing opens in it, and nothing is \
          taken from it. Bring that database back; or bring all its rows into this one, from a backup or from a member whose \
-         rows are newest, and then say so in it: UPDATE multiactive.store SET incarnation = '{incarnation}'{at}. The links \
-         from here then have a gap until the rows were compared",
-        seen.incarnation
+         rows are newest, and then say so in it: {}. The links from here then have a gap until the rows were compared",
+        seen.incarnation,
+        engine.by_hand(&format!(
+            "UPDATE multiactive.store SET incarnation = '{incarnation}'{at}"
+        ))
     )
 }
 
@@ -109,7 +121,7 @@ mod tests {
                 refused: Vec::new(),
                 warnings: Vec::new(),
             };
-            let got = judge(&facts, &inspected, beyond).err();
+            let got = judge(EngineKind::PostgreSql, &facts, &inspected, beyond).err();
             let got = got.map(|problem| problem.reason);
             assert_eq!(
                 got.as_deref(),

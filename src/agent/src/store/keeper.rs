@@ -199,7 +199,7 @@ async fn look<D: Driver>(store: &Store<D>, target: &Target, before: Option<Stand
         true => Vec::new(),
         false => timed(&store.metrics, "went_back", store.driver.went_back(&target.peers)).await?,
     };
-    identity::judge(&store.board.facts(), &seen, &beyond).map_err(Trouble::Another)?;
+    identity::judge(target.engine, &store.board.facts(), &seen, &beyond).map_err(Trouble::Another)?;
     let Inspected {
         server,
         incarnation,

@@ -85,6 +85,7 @@ pub(super) mod tests {
             password: String::new(),
         };
         let target = Target {
+            engine: multiactive_stores::EngineKind::PostgreSql,
             spec: StoreSpec {
                 namespace: "shop".to_owned(),
                 store: "orders".into(),

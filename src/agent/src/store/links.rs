@@ -18,7 +18,7 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, UnitName};
 use multiactive_core::table::RoutingTable;
 use multiactive_stores::driver::{Link, LinkState, lacks};
-use multiactive_stores::{Driver, Error};
+use multiactive_stores::{Driver, EngineKind, Error};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -182,7 +182,10 @@ async fn converge<D: Driver>(store: &Store<D>, target: &Target, peers: Option<&P
         let mistaken = store.board.facts().mistaken;
         let fact = match mistaken {
             Some(problem) => not_its_own(&problem),
-            None => with_copy(fact(&target.spec.unit, link), store.copies.of(&peer.unit)),
+            None => with_copy(
+                fact(target.engine, &target.spec.unit, link),
+                store.copies.of(&peer.unit),
+            ),
         };
         // Neither a cut nor a quarantine ends by trying again.
         let stays = match fact.state {
@@ -305,14 +308,16 @@ pub(super) fn not_its_own(problem: &Problem) -> LinkFact {
 }
 
 /// No automatic comparison clears a gap yet: a person says that the rows are equal.
-fn how_to_forget(unit: &UnitName, from: &UnitName) -> String {
+fn how_to_forget(engine: EngineKind, unit: &UnitName, from: &UnitName) -> String {
+    let forget = format!("UPDATE multiactive.link SET gap = NULL WHERE from_unit = '{from}'");
     format!(
-        "; once they are equal, in {unit}'s database: UPDATE multiactive.link SET gap = NULL WHERE from_unit = '{from}'"
+        "; once they are equal, in {unit}'s database: {}",
+        engine.by_hand(&forget)
     )
 }
 
 /// A gap makes a link that streams, or could, broken all the same: rows may be missing here.
-fn fact(unit: &UnitName, link: Result<Link, Error>) -> LinkFact {
+fn fact(engine: EngineKind, unit: &UnitName, link: Result<Link, Error>) -> LinkFact {
     let gap = link.as_ref().is_ok_and(|link| link.gap.is_some());
     let (state, message) = match link {
         Ok(Link {
@@ -323,7 +328,7 @@ fn fact(unit: &UnitName, link: Result<Link, Error>) -> LinkFact {
         }) => {
             let how = || match lacking {
                 Some(_) => "; they are copied by themselves".to_owned(),
-                None => how_to_forget(unit, &from),
+                None => how_to_forget(engine, unit, &from),
             };
             let gap = gap.map(|gap| format!("{gap}{}", how()));
             match (state, gap) {
@@ -370,6 +375,7 @@ mod tests {
         ] {
             let has_gap = gap.is_some();
             let told = fact(
+                EngineKind::PostgreSql,
                 &"east-1".into(),
                 Ok(Link {
                     from: "north-1".into(),

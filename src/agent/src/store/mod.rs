@@ -20,8 +20,8 @@ pub use wish::{Asked, Target, Wish, asked, target};
 
 use crate::facts::{Board, Problem};
 use crate::metrics::Metrics;
+use multiactive_stores::Driver;
 use multiactive_stores::driver::{Blocker, StoreSpec};
-use multiactive_stores::{Driver, Postgres};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub async fn run(mut wish: watch::Receiver<Wish>, board: Board, metrics: Metrics
         match described {
             Ok(target) => {
                 let store = Store {
-                    driver: Postgres::new(target.spec.clone(), target.access()),
+                    driver: target.driver(),
                     spec: target.spec.clone(),
                     board: board.clone(),
                     metrics: metrics.clone(),

@@ -9,13 +9,16 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName};
 use multiactive_core::keyspace::Keyspace;
 use multiactive_core::table::RoutingTable;
+use multiactive_stores::access::Access;
 use multiactive_stores::driver::{KeyspaceSpec, Peer, StoreSpec, TableSpec};
-use multiactive_stores::postgres::Access;
+use multiactive_stores::{AnyStore, EngineKind};
 use std::sync::Arc;
 
 /// Which database a store is, and all that its driver must know. Another one is another driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// Its engine.
+    pub engine: EngineKind,
     /// The store.
     pub spec: StoreSpec,
     /// Its host.
@@ -31,6 +34,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// A driver of it.
+    pub fn driver(&self) -> AnyStore {
+        AnyStore::new(self.engine, self.spec.clone(), self.access())
+    }
+
     /// How the driver reaches it.
     pub fn access(&self) -> Access {
         Access {
@@ -121,9 +129,18 @@ pub fn target(
             fenced_by(&store.keyspace, &checked, &spec.overrides)
         }
     };
-    let EngineType::PostgreSql = store.engine.kind;
-    let engine = store.engine.postgre_sql.as_ref();
-    let engine = engine.ok_or_else(|| invalid("engine.postgreSQL is missing".to_owned()))?;
+    let (engine, database) = match store.engine.kind {
+        EngineType::PostgreSql => {
+            let engine = store.engine.postgre_sql.as_ref();
+            let engine = engine.ok_or_else(|| invalid("engine.postgreSQL is missing".to_owned()))?;
+            (EngineKind::PostgreSql, engine.database.clone())
+        }
+        EngineType::MariaDb => {
+            let engine = store.engine.maria_db.as_ref();
+            let engine = engine.ok_or_else(|| invalid("engine.mariaDB is missing".to_owned()))?;
+            (EngineKind::MariaDb, engine.database.clone())
+        }
+    };
     let (host, port) = host_and_port(&store.local.address).map_err(invalid)?;
     let peer = |member: &multiactive_api::StoreMember| {
         let (host, port) = host_and_port(&member.address).map_err(invalid)?;
@@ -142,6 +159,7 @@ pub fn target(
         shard_key: table.shard_key.clone(),
     };
     Ok(Target {
+        engine,
         spec: StoreSpec {
             namespace: namespace.to_owned(),
             store: store.name.as_str().into(),
@@ -152,7 +170,7 @@ pub fn target(
         },
         host,
         port,
-        database: engine.database.clone(),
+        database,
         login: credentials.own.clone(),
         peers: store.peers.iter().map(peer).collect::<Result<_, Problem>>()?,
     })

@@ -146,6 +146,16 @@ fn a_data_store_names_its_engine_tables_and_members() {
             Some("postgreSQL is given exactly for type PostgreSQL"),
         ),
         (
+            "/spec/engine",
+            json!({"type": "MariaDB", "postgreSQL": {"database": "shop"}}),
+            Some("mariaDB is given exactly for type MariaDB"),
+        ),
+        (
+            "/spec/engine",
+            json!({"type": "MariaDB", "mariaDB": {"database": "shop"}}),
+            None,
+        ),
+        (
             "/spec/engine/type",
             json!("MySQL"),
             Some("Unsupported value: \"MySQL\""),
@@ -203,6 +213,21 @@ fn a_data_store_names_its_engine_tables_and_members() {
         ("/spec/members/0/address", json!("127.0.0.11:15432"), None),
     ];
     on_create(good::data_store("rules"), rows);
+    let mut of_mariadb = good::data_store("rules");
+    of_mariadb["spec"]["engine"] = json!({"type": "MariaDB", "mariaDB": {"database": "shop"}});
+    let rows = vec![
+        (
+            "/spec/tables/1",
+            json!({"name": "shop.orders", "shardKey": "id"}),
+            Some("a table must not be named twice"),
+        ),
+        (
+            "/spec/tables/1",
+            json!({"name": "public.orders", "shardKey": "id"}),
+            None,
+        ),
+    ];
+    on_create(of_mariadb, rows);
     let kept = Some("tables can be added, never changed or taken away");
     let rows = vec![
         ("/spec/keyspace", json!("other"), Some("keyspace is immutable")),

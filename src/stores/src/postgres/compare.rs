@@ -45,8 +45,8 @@ const LOOK_AT_LINK: Duration = Duration::from_millis(250);
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 pub(super) async fn compare(pg: &Postgres, from: &Peer, slots: &SlotSet, timeout: Duration) -> Result<Compared, Error> {
-    let until = Until::new(pg, "comparing rows", timeout);
-    let soon = Until::new(pg, "comparing rows", timeout.min(MEETING));
+    let until = Until::new(&pg.server.at, "comparing rows", timeout);
+    let soon = Until::new(&pg.server.at, "comparing rows", timeout.min(MEETING));
     let session = pg.server.session().await?;
     placed::demand(&session).await?;
     let there = peer::server(pg, from);

@@ -5,6 +5,7 @@
 //! fence that waits for a lock would go on waiting, with the locks that it has, and every writer would queue behind it.
 //! Where the whole program dies, the server itself notices within half a second that nobody is there any more.
 
+pub use crate::access::Access;
 use crate::error::Error;
 use futures::SinkExt;
 use std::collections::HashMap;
@@ -24,28 +25,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// What is being done where a link is made, or given the tables that its peer publishes.
 pub(super) const MAKING: &str = "making a link";
 pub(super) const ADDING: &str = "adding tables to a link";
-
-/// How a member's server is reached.
-#[derive(Clone)]
-pub struct Access {
-    /// Its host.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// The database.
-    pub database: String,
-    /// The user.
-    pub user: String,
-    /// That user's password.
-    pub password: String,
-}
-
-/// Never shows the password.
-impl std::fmt::Debug for Access {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}@{}:{}/{}", self.user, self.host, self.port, self.database)
-    }
-}
 
 /// A server, and the sessions that are kept with it.
 pub(super) struct Server {

@@ -8,11 +8,11 @@ use super::install::slot_of;
 use super::names::{fnv, ident, literal, qualified, slots};
 use super::reseed::Table;
 use super::{Postgres, copy};
-use crate::compared::{Difference, Side};
+use crate::compared::{Difference, Rows, differences, unlike};
 use crate::driver::TableSpec;
 use crate::error::Error;
 use multiactive_core::slots::{Slot, SlotSet};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use tokio_postgres::Row;
 
 /// How many groups there are.
@@ -42,36 +42,6 @@ pub(super) async fn examples(
         all.extend(differences(&sharded.name, &ours, &theirs).take(TOLD));
     }
     Ok(all)
-}
-
-/// Whatever is not the same here and there, in order, with what it is at each side.
-fn unlike<'a, K: Ord, V: PartialEq>(
-    ours: &'a BTreeMap<K, V>,
-    theirs: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
-    let keys: BTreeSet<&K> = ours.keys().chain(theirs.keys()).collect();
-    let both = keys.into_iter().map(|key| (key, ours.get(key), theirs.get(key)));
-    both.filter(|(_, here, there)| here != there)
-}
-
-/// Rows by their keys: slot and hash.
-type Rows = BTreeMap<String, (Slot, i64)>;
-
-fn differences<'a>(table: &'a str, ours: &'a Rows, theirs: &'a Rows) -> impl Iterator<Item = Difference> + 'a {
-    unlike(ours, theirs).filter_map(move |(key, here, there)| {
-        let ((slot, _), side) = match (here, there) {
-            (Some(here), Some(_)) => (here, Side::Both),
-            (Some(here), None) => (here, Side::Here),
-            (None, Some(there)) => (there, Side::There),
-            (None, None) => return None,
-        };
-        Some(Difference {
-            table: table.to_owned(),
-            key: key.clone(),
-            slot: *slot,
-            side,
-        })
-    })
 }
 
 /// All rows of a table: slot, key in words, hash, and group.
@@ -112,7 +82,7 @@ async fn groups(session: &Session<'_>, rows: &str, of: &SlotSet) -> Result<BTree
 }
 
 /// The rows of some groups.
-async fn keys(session: &Session<'_>, rows: &str, of: &SlotSet, groups: &[i32]) -> Result<Rows, Error> {
+async fn keys(session: &Session<'_>, rows: &str, of: &SlotSet, groups: &[i32]) -> Result<Rows<i64>, Error> {
     let sql = format!(
         "SELECT slot, key, hash FROM {rows} r
          WHERE slot <@ $1::text::int4multirange AND sheaf = ANY ($2)"
@@ -122,30 +92,4 @@ async fn keys(session: &Session<'_>, rows: &str, of: &SlotSet, groups: &[i32]) -
         .await?;
     let row = |row: &Row| Some((row.get(1), (Slot::try_from(row.get::<_, i32>(0)).ok()?, row.get(2))));
     Ok(found.iter().filter_map(row).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_differ_by_being_here_or_there_or_by_their_values() {
-        let ours: Rows = [("id=1", 1), ("id=2", 1), ("id=4", 1)]
-            .map(|(key, hash)| (key.to_owned(), (7, hash)))
-            .into();
-        let theirs: Rows = [("id=1", 1), ("id=2", 2), ("id=3", 1)]
-            .map(|(key, hash)| (key.to_owned(), (7, hash)))
-            .into();
-        let told: Vec<_> = differences("orders", &ours, &theirs)
-            .map(|found| (found.key, found.side))
-            .collect();
-        assert_eq!(
-            told,
-            [
-                ("id=2".to_owned(), Side::Both),
-                ("id=3".to_owned(), Side::There),
-                ("id=4".to_owned(), Side::Here)
-            ]
-        );
-    }
 }

@@ -9,6 +9,7 @@ use super::placed::{self, Amiss};
 use super::{Postgres, incarnation, inspect, links, source, tables};
 use crate::driver::{KeyspaceSpec, StoreSpec, TableSpec};
 use crate::error::Error;
+use crate::names::definition;
 use multiactive_core::hash::Function;
 use tokio_postgres::types::ToSql;
 
@@ -35,22 +36,6 @@ const INSTALLED: &str = "
 /// The name of the function that gives a keyspace's slots.
 pub(super) fn slot_function(keyspace: &KeyspaceSpec) -> String {
     short("slot", &[keyspace.name.as_str()])
-}
-
-/// A keyspace as text: what must not change once it is installed.
-pub(super) fn definition(keyspace: &KeyspaceSpec) -> String {
-    let overrides: Vec<_> = keyspace
-        .overrides
-        .iter()
-        .map(|(key, slot)| format!("{key:?}={slot}"))
-        .collect();
-    let KeyspaceSpec {
-        name, slots, function, ..
-    } = keyspace;
-    format!(
-        "{name}: {function} into {slots} slots, overrides [{}]",
-        overrides.join(", ")
-    )
 }
 
 pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use crate::driver::StoreSpec;
 use crate::error::Error;
+pub(super) use crate::names::{fnv, short};
 use multiactive_core::ids::UnitName;
 use multiactive_core::slots::{Slot, SlotSet};
 
@@ -44,19 +45,6 @@ pub(super) fn link(spec: &StoreSpec, from: &UnitName, to: &UnitName) -> String {
     short("multiactive", &parts)
 }
 
-/// A name that is legal for slots too (lower case, digits, `_`, at most 63 bytes), readable, and unique by a hash.
-pub(super) fn short(prefix: &str, parts: &[&str]) -> String {
-    let legal = |c: char| {
-        if c.is_ascii_lowercase() || c.is_ascii_digit() {
-            c
-        } else {
-            '_'
-        }
-    };
-    let readable: String = parts.join("_").chars().map(legal).take(36).collect();
-    format!("{prefix}_{readable}_{:010x}", fnv(&parts.join("\0")) & 0xff_ffff_ffff)
-}
-
 /// Slots as the text of an `int4multirange`.
 pub(super) fn slots(slots: &SlotSet) -> String {
     let ranges = slots.ranges().iter().map(|(first, last)| format!("[{first},{last}]"));
@@ -83,12 +71,6 @@ pub(super) fn parse_slots(text: &str) -> Result<SlotSet, Error> {
     parts.map(range).collect()
 }
 
-/// FNV-1a, 64 bits: the same in every version of this program.
-pub(super) fn fnv(text: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
-}
-
 /// A value in a connection string.
 pub(super) fn conninfo_value(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
@@ -97,27 +79,6 @@ pub(super) fn conninfo_value(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_fit_slots_and_differ_where_their_parts_differ() {
-        let one = short("multiactive", &["shop", "orders", "east-1", "north-1"]);
-        let long = "a-very-long-name-of-a-unit-that-would-not-fit-alone-in-a-name-of-postgresql";
-        let other = short("multiactive", &["shop", "orders", long, "north-1"]);
-        for name in [&one, &other] {
-            assert!(name.len() <= 63, "{name}");
-            assert!(
-                name.chars()
-                    .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit()),
-                "{name}"
-            );
-        }
-        assert_ne!(
-            short("x", &["a-b", "c"]),
-            short("x", &["a", "b-c"]),
-            "only the hash tells these apart"
-        );
-        assert_ne!(short("x", &["a.b"]), short("x", &["a-b"]));
-    }
 
     #[test]
     fn slots_survive_the_servers_way_of_writing_them() {

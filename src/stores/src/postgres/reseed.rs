@@ -80,7 +80,7 @@ pub(super) struct Table<'a> {
 }
 
 pub(super) async fn reseed(pg: &Postgres, from: &Peer, timeout: Duration) -> Result<Reseeded, Error> {
-    let until = Until::new(pg, "copying rows", timeout);
+    let until = Until::new(&pg.server.at, "copying rows", timeout);
     let name = names::link(&pg.spec, &from.unit, &pg.spec.unit);
     let session = pg.server.session().await?;
     let there = peer::server(pg, from);

@@ -6,11 +6,12 @@ use super::names::{parse_slots, qualified};
 use super::{Postgres, fence, names};
 use crate::driver::{Peer, StoreSpec};
 use crate::error::Error;
+pub(super) use crate::until::Until;
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::UnitPosition;
 use multiactive_core::slots::SlotSet;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_postgres::Row;
 
 /// Who may copy rows: `roles.sql` makes this role, `install` gives it its rights.
@@ -23,38 +24,6 @@ const LONGEST: Duration = Duration::from_millis(400);
 
 /// For how long, in milliseconds, the peer's writers wait at most while a place in the log and a snapshot are taken.
 const HELD: u32 = 2000;
-
-/// When work has to be done.
-pub(super) struct Until {
-    doing: &'static str,
-    end: Instant,
-    after: Duration,
-    at: String,
-}
-
-impl Until {
-    pub(super) fn new(pg: &Postgres, doing: &'static str, after: Duration) -> Self {
-        Self {
-            doing,
-            end: Instant::now() + after,
-            after,
-            at: pg.server.at.clone(),
-        }
-    }
-
-    /// What is left of the time.
-    pub(super) fn left(&self) -> Result<Duration, Error> {
-        let left = self.end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Error::TimedOut {
-                doing: self.doing,
-                at: self.at.clone(),
-                after: self.after,
-            });
-        }
-        Ok(left)
-    }
-}
 
 /// For how long the peer's writers may be kept waiting before we hold them: whoever does not get the locks in that time lets
 /// them go on for longer than they waited, and tries again with more.

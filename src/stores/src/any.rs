@@ -1,0 +1,227 @@
+//! The driver of whichever engine a store has: each verb is passed on.
+
+use crate::access::Access;
+use crate::driver::{
+    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected,
+    KeyRange, Lag, Link, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
+};
+use crate::error::Error;
+use crate::{MariaDb, Postgres};
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::promotion::{Progress, StorePosition, UnitPosition};
+use multiactive_core::slots::SlotSet;
+use multiactive_core::wire::Caught;
+use std::time::Duration;
+
+/// An engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineKind {
+    /// PostgreSQL.
+    PostgreSql,
+    /// MariaDB.
+    MariaDb,
+}
+
+impl EngineKind {
+    /// A new random name of a database, as an expression for a person to run.
+    pub fn fresh_uuid(self) -> &'static str {
+        match self {
+            Self::PostgreSql => "gen_random_uuid()",
+            Self::MariaDb => "UUID()",
+        }
+    }
+
+    /// A change of our own schema for a person to run, which must stay in that server.
+    pub fn by_hand(self, statement: &str) -> String {
+        match self {
+            Self::PostgreSql => statement.to_owned(),
+            Self::MariaDb => format!("SET SESSION sql_log_bin = 0; {statement}"),
+        }
+    }
+}
+
+/// A driver of one of the engines.
+pub enum AnyStore {
+    /// PostgreSQL.
+    Postgres(Box<Postgres>),
+    /// MariaDB.
+    MariaDb(Box<MariaDb>),
+}
+
+impl AnyStore {
+    /// A driver; it connects when it is asked something.
+    pub fn new(engine: EngineKind, spec: StoreSpec, access: Access) -> Self {
+        match engine {
+            EngineKind::PostgreSql => Self::Postgres(Box::new(Postgres::new(spec, access))),
+            EngineKind::MariaDb => Self::MariaDb(Box::new(MariaDb::new(spec, access))),
+        }
+    }
+}
+
+/// Asks the driver, whichever it is.
+macro_rules! ask {
+    ($any:ident . $verb:ident ( $($given:ident),* )) => {
+        match $any {
+            AnyStore::Postgres(driver) => driver.$verb($($given),*).await,
+            AnyStore::MariaDb(driver) => driver.$verb($($given),*).await,
+        }
+    };
+}
+
+impl Driver for AnyStore {
+    async fn check_tables(&self) -> Result<Vec<TableFinding>, Error> {
+        ask!(self.check_tables())
+    }
+
+    async fn install(&self) -> Result<(), Error> {
+        ask!(self.install())
+    }
+
+    async fn inspect(&self) -> Result<Inspected, Error> {
+        ask!(self.inspect())
+    }
+
+    async fn apply(&self, table: Epoch, grants: &[Grant], limits: FenceLimits) -> Result<Applied, Error> {
+        ask!(self.apply(table, grants, limits))
+    }
+
+    async fn clock(&self) -> Result<StoreClock, Error> {
+        ask!(self.clock())
+    }
+
+    async fn extend(&self, lease: StoreLease) -> Result<Option<HeldLease>, Error> {
+        ask!(self.extend(lease))
+    }
+
+    async fn expire(&self) -> Result<(), Error> {
+        ask!(self.expire())
+    }
+
+    async fn fence(
+        &self,
+        op: &OperationUid,
+        epoch: Epoch,
+        slots: &SlotSet,
+        limits: FenceLimits,
+    ) -> Result<Fenced, Error> {
+        ask!(self.fence(op, epoch, slots, limits))
+    }
+
+    async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
+        ask!(self.blockers())
+    }
+
+    async fn position(&self) -> Result<Vec<UnitPosition>, Error> {
+        ask!(self.position())
+    }
+
+    async fn progress(&self) -> Result<Progress, Error> {
+        ask!(self.progress())
+    }
+
+    async fn opened(&self, op: &OperationUid) -> Result<bool, Error> {
+        ask!(self.opened(op))
+    }
+
+    async fn wait_for(
+        &self,
+        op: &OperationUid,
+        epoch: Epoch,
+        positions: &[StorePosition],
+        takes_over: bool,
+        timeout: Duration,
+    ) -> Result<Waited, Error> {
+        ask!(self.wait_for(op, epoch, positions, takes_over, timeout))
+    }
+
+    async fn follow(
+        &self,
+        op: &OperationUid,
+        epoch: Epoch,
+        sources: &[UnitName],
+        takes_over: bool,
+        timeout: Duration,
+    ) -> Result<Waited, Error> {
+        ask!(self.follow(op, epoch, sources, takes_over, timeout))
+    }
+
+    async fn link(&self, peer: &Peer) -> Result<Link, Error> {
+        ask!(self.link(peer))
+    }
+
+    async fn unlink(&self, from: &UnitName, peer: Option<&Peer>) -> Result<Unlinked, Error> {
+        ask!(self.unlink(from, peer))
+    }
+
+    async fn links(&self) -> Result<Vec<Link>, Error> {
+        ask!(self.links())
+    }
+
+    async fn cut(&self, from: &UnitName, op: &OperationUid, epoch: Epoch) -> Result<CutAt, Error> {
+        ask!(self.cut(from, op, epoch))
+    }
+
+    async fn uncut(&self, from: &UnitName, epoch: Epoch, compared: bool) -> Result<(), Error> {
+        ask!(self.uncut(from, epoch, compared))
+    }
+
+    async fn repaired(&self, epoch: Epoch, upto: &UnitPosition) -> Result<(), Error> {
+        ask!(self.repaired(epoch, upto))
+    }
+
+    async fn reseed(&self, from: &Peer, timeout: Duration) -> Result<Reseeded, Error> {
+        ask!(self.reseed(from, timeout))
+    }
+
+    async fn passed(&self, ops: &[OperationUid]) -> Result<Vec<OperationUid>, Error> {
+        ask!(self.passed(ops))
+    }
+
+    async fn diverged(
+        &self,
+        op: &OperationUid,
+        owners: &[(Peer, SlotSet)],
+        timeout: Duration,
+    ) -> Result<Diverged, Error> {
+        ask!(self.diverged(op, owners, timeout))
+    }
+
+    async fn rejoin(&self, op: &OperationUid) -> Result<(), Error> {
+        ask!(self.rejoin(op))
+    }
+
+    async fn compared(&self, from: &UnitName) -> Result<(), Error> {
+        ask!(self.compared(from))
+    }
+
+    async fn went_back(&self, peers: &[Peer]) -> Result<Vec<String>, Error> {
+        ask!(self.went_back(peers))
+    }
+
+    async fn caught_up(
+        &self,
+        from: &UnitName,
+        peer: Option<&Peer>,
+        place: Option<&Progress>,
+        limit: Duration,
+    ) -> Result<Caught, Error> {
+        ask!(self.caught_up(from, peer, place, limit))
+    }
+
+    async fn beat(&self) -> Result<(), Error> {
+        ask!(self.beat())
+    }
+
+    async fn lag(&self) -> Result<Vec<Lag>, Error> {
+        ask!(self.lag())
+    }
+
+    async fn compare(&self, from: &Peer, slots: &SlotSet, timeout: Duration) -> Result<Compared, Error> {
+        ask!(self.compare(from, slots, timeout))
+    }
+
+    async fn checksum(&self, slots: &SlotSet, range: &KeyRange, timeout: Duration) -> Result<Checksums, Error> {
+        ask!(self.checksum(slots, range, timeout))
+    }
+}

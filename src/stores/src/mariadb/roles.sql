@@ -1,0 +1,28 @@
+-- Rights that the agent's user and the replication user need, and no more. A template for the owner of the server: replace
+-- the names, choose passwords, and run it as root, once in each unit. `shop` is the store's database.
+-- Not in the log: each unit has its own.
+SET SESSION sql_log_bin = 0;
+
+CREATE USER multiactive_agent@'%' IDENTIFIED BY 'change me';
+CREATE USER multiactive_replication@'%' IDENTIFIED BY 'change me';
+
+-- The agent makes its schema; triggers on the sharded tables; reads them where rows are compared, and writes them, out of the
+-- log, where rows are copied that a link will never bring.
+GRANT ALL ON multiactive.* TO multiactive_agent@'%';
+GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON shop.* TO multiactive_agent@'%';
+-- What is local to a unit is kept out of the log; what the fence writes passes though the server is read-only.
+GRANT BINLOG ADMIN, BINLOG MONITOR, READ ONLY ADMIN ON *.* TO multiactive_agent@'%';
+-- A fence lists the sessions that hold it up, and ends them; so does the end of the write lease.
+GRANT PROCESS, CONNECTION ADMIN ON *.* TO multiactive_agent@'%';
+-- The links of this member; RELOAD removes one.
+GRANT REPLICATION SLAVE ADMIN, REPLICATION MASTER ADMIN, SLAVE MONITOR, RELOAD ON *.* TO multiactive_agent@'%';
+-- Where this unit was lost, what others did not get of it is read from its own log.
+GRANT REPLICATION SLAVE ON *.* TO multiactive_agent@'%';
+-- Who could get past the fence is told from the accounts.
+GRANT SELECT ON mysql.* TO multiactive_agent@'%';
+
+-- The replication user reads the log, what a member says of itself to its peers, and rows where some are compared or have to
+-- be copied; it changes none.
+GRANT REPLICATION SLAVE ON *.* TO multiactive_replication@'%';
+GRANT SELECT ON multiactive.* TO multiactive_replication@'%';
+GRANT SELECT ON shop.* TO multiactive_replication@'%';

@@ -1,0 +1,112 @@
+//! The row that says whose server this is, which start of it, and the newest epoch that was asked for.
+
+use super::MariaDb;
+use super::connect::Session;
+use crate::error::Error;
+use multiactive_core::epoch::Epoch;
+
+/// What tells one start of the server from another: the second in which it began, as it tells itself, and whether anybody has
+/// set `read_only` since. The second alone would not tell a server that ended in the second in which it began.
+const START: &str = "
+    SELECT s.begun,
+           s.begun IS NOT NULL AND v.GLOBAL_VALUE_ORIGIN = 'SQL'
+               AND ABS(UNIX_TIMESTAMP(SYSDATE()) - CAST(u.VARIABLE_VALUE AS INTEGER) - s.started) <= 1
+    FROM multiactive.store s, information_schema.SYSTEM_VARIABLES v, information_schema.GLOBAL_STATUS u
+    WHERE v.VARIABLE_NAME = 'READ_ONLY' AND u.VARIABLE_NAME = 'UPTIME'";
+
+const BEGIN: &str = "
+    UPDATE multiactive.store
+    SET brought_term = NULL, brought_epoch = NULL,
+        started = UNIX_TIMESTAMP(SYSDATE()) - (SELECT CAST(u.VARIABLE_VALUE AS INTEGER) FROM information_schema.GLOBAL_STATUS u
+                                               WHERE u.VARIABLE_NAME = 'UPTIME'),
+        begun = CONCAT(@@server_uid, '/', DATE_FORMAT(SYSDATE(6), '%Y-%m-%dT%H:%i:%s.%fZ'))";
+
+/// Begins anew where this is another start of the server than the one that was last met, or a copy of it: no slot is open in
+/// it, and no lease valid. Until then it is read-only by its configuration. Tells which start it is.
+pub(super) async fn begin(db: &MariaDb, session: &mut Session<'_>) -> Result<String, Error> {
+    let sql = "SELECT GET_LOCK('multiactive.lease', 4)";
+    if let (Some(begun), true) = session
+        .row::<(Option<String>, bool)>("looking at the server's start", START, ())
+        .await?
+    {
+        return Ok(begun);
+    }
+    if session
+        .row::<Option<bool>>("looking at the server's start", sql, ())
+        .await?
+        != Some(true)
+    {
+        return Err(session.late("looking at the server's start", super::connect::PATIENCE));
+    }
+    let (known, same): (Option<String>, bool) = session.row("looking at the server's start", START, ()).await?;
+    let begun = match (known, same) {
+        (Some(begun), true) => begun,
+        (Some(_) | None, _) => {
+            // In this order: once it counts as begun, everything is closed.
+            super::lease::set(session, 0).await?;
+            session
+                .batch(
+                    "closing all slots",
+                    "UPDATE multiactive.slot SET open = FALSE WHERE open",
+                )
+                .await?;
+            session.batch("beginning with a new server", BEGIN).await?;
+            session.batch("closing the server", "SET GLOBAL read_only = 1").await?;
+            let row = session.row(
+                "looking at the server's start",
+                "SELECT begun FROM multiactive.store",
+                (),
+            );
+            let begun: String = row.await?;
+            tracing::info!(at = %db.server.at, %begun, "another start of the server: all slots are closed");
+            begun
+        }
+    };
+    session
+        .told::<Option<bool>>(
+            "looking at the server's start",
+            "SELECT RELEASE_LOCK('multiactive.lease')",
+        )
+        .await?;
+    Ok(begun)
+}
+
+/// Locks the row until the transaction ends: who changes what slots are brought to does so one after the other.
+pub(super) async fn lock(session: &mut Session<'_>) -> Result<(), Error> {
+    let sql = "SELECT one FROM multiactive.store FOR UPDATE";
+    session.row::<bool>("locking the store", sql, ()).await.map(drop)
+}
+
+/// Raises the newest epoch that was asked for. A caller with a table of its own must hold the newest one.
+pub(super) async fn raise(session: &mut Session<'_>, asked: Epoch, must_be_newest: bool) -> Result<(), Error> {
+    let mut held = seen(session).await?;
+    if asked > held {
+        let sql = "UPDATE multiactive.store SET seen_epoch = ?, seen_term = ? WHERE (seen_term, seen_epoch) < (?, ?)";
+        let params = (asked.epoch, asked.term, asked.term, asked.epoch);
+        session.change("raising the newest epoch", sql, params).await?;
+        held = seen(session).await?;
+    }
+    if must_be_newest && asked < held {
+        Err(Error::Overtaken { held, asked })
+    } else {
+        Ok(())
+    }
+}
+
+/// The newest epoch that was asked for.
+async fn seen(session: &mut Session<'_>) -> Result<Epoch, Error> {
+    let sql = "SELECT seen_term, seen_epoch FROM multiactive.store";
+    let (term, epoch) = session.row("reading the newest epoch", sql, ()).await?;
+    Ok(Epoch::new(term, epoch))
+}
+
+/// All that `table` asks for is done here.
+pub(super) async fn brought(session: &mut Session<'_>, table: Epoch) -> Result<(), Error> {
+    let sql = "UPDATE multiactive.store SET brought_epoch = ?, brought_term = ?
+               WHERE brought_term IS NULL OR (brought_term, brought_epoch) < (?, ?)";
+    let params = (table.epoch, table.term, table.term, table.epoch);
+    session
+        .change("noting the table that was applied", sql, params)
+        .await
+        .map(drop)
+}

@@ -1,0 +1,185 @@
+//! Which tables can be fenced and replicated, and which cannot: the reason and what to do.
+
+use super::MariaDb;
+use super::connect::Session;
+use super::names::{guard, table};
+use crate::driver::{TableFinding, TableSpec};
+use crate::error::Error;
+use mysql_async::{Row, params};
+
+const FACTS: &str = include_str!("tables.sql");
+
+/// Accounts besides ours and those of administrators that may empty or change the table :schema.:name past its triggers, or
+/// write past the log.
+const BYPASSERS: &str = "
+    SELECT DISTINCT p.GRANTEE FROM (
+        SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES
+        UNION ALL SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES WHERE :schema LIKE TABLE_SCHEMA
+        UNION ALL SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.TABLE_PRIVILEGES
+                  WHERE TABLE_SCHEMA = :schema AND TABLE_NAME = :name) p
+    WHERE p.PRIVILEGE_TYPE IN ('DROP', 'ALTER', 'TRIGGER', 'BINLOG ADMIN')
+      AND NOT EXISTS (SELECT 1 FROM information_schema.USER_PRIVILEGES s
+                      WHERE s.GRANTEE = p.GRANTEE AND s.PRIVILEGE_TYPE = 'SUPER')
+      AND p.GRANTEE <> CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')
+    ORDER BY p.GRANTEE";
+
+pub(super) async fn check(db: &MariaDb) -> Result<Vec<TableFinding>, Error> {
+    let mut session = db.server.session().await?;
+    let mut findings = Vec::new();
+    for sharded in &db.spec.tables {
+        let (schema, name) = table(&sharded.name, &db.access.database);
+        let facts: Vec<Row> = session
+            .rows(
+                "checking a table",
+                FACTS,
+                params! {
+                    "schema" => schema,
+                    "name" => name,
+                    "column" => sharded.shard_key.as_deref().unwrap_or_default(),
+                    "insert" => guard("INSERT", schema, name),
+                    "update" => guard("UPDATE", schema, name),
+                    "delete" => guard("DELETE", schema, name),
+                },
+            )
+            .await?;
+        match facts.first() {
+            Some(facts) => {
+                judge(sharded, facts, &mut findings);
+                warn_of_bypassers(&mut session, sharded, schema, name, &mut findings).await?;
+            }
+            None => findings.push(refuse(
+                sharded,
+                "TableMissing",
+                format!("there is no table {schema}.{name}: create it on every member"),
+            )),
+        }
+    }
+    session.keep();
+    Ok(findings)
+}
+
+async fn warn_of_bypassers(
+    session: &mut Session<'_>,
+    sharded: &TableSpec,
+    schema: &str,
+    name: &str,
+    findings: &mut Vec<TableFinding>,
+) -> Result<(), Error> {
+    let accounts: Vec<String> = session
+        .rows(
+            "checking who can get past the fence",
+            BYPASSERS,
+            params! {"schema" => schema, "name" => name},
+        )
+        .await?;
+    if !accounts.is_empty() {
+        findings.push(warn(
+            sharded,
+            "OwnerCanBypass",
+            format!(
+                "{} may DROP, TRUNCATE or ALTER it, change its triggers, or write past the log: leave the application \
+                 SELECT, INSERT, UPDATE and DELETE",
+                accounts.join(", ")
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn refuse(sharded: &TableSpec, reason: &'static str, message: String) -> TableFinding {
+    TableFinding {
+        table: sharded.name.clone(),
+        refused: true,
+        reason,
+        message,
+    }
+}
+
+fn warn(sharded: &TableSpec, reason: &'static str, message: String) -> TableFinding {
+    TableFinding {
+        refused: false,
+        ..refuse(sharded, reason, message)
+    }
+}
+
+/// Adds what is wrong with a table that exists.
+fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
+    let text = |name: &str| facts.get::<String, _>(name).unwrap_or_default();
+    // What could not be read is a reason to refuse.
+    let yes = |name: &str| facts.get::<bool, _>(name) == Some(true);
+    let mut add = |reason, message: String| findings.push(refuse(sharded, reason, message));
+    if text("engine") != "InnoDB" {
+        add(
+            "NotATable",
+            format!(
+                "it is {}: only tables of InnoDB can be fenced and replicated",
+                text("engine")
+            ),
+        );
+        return;
+    }
+    if !yes("primary_key") {
+        add(
+            "NoPrimaryKey",
+            "it has no primary key: replication finds rows by it".to_owned(),
+        );
+    }
+    if let Some(column) = &sharded.shard_key {
+        judge_key(column, facts, &mut add);
+    }
+    let acting = text("acting_keys");
+    if !acting.is_empty() {
+        let message = format!(
+            "foreign key {acting} changes rows by itself (CASCADE, SET NULL), which fires no trigger and so gets past the \
+             fence: use RESTRICT"
+        );
+        add("ForeignKeyActs", message);
+    }
+    let colliding = text("colliding");
+    if !colliding.is_empty() {
+        findings.push(warn(
+            sharded,
+            "SequenceCollides",
+            format!("key column {colliding} counts by ones in every unit: set auto_increment_increment and _offset"),
+        ));
+    }
+}
+
+/// Adds what is wrong with the column that holds the key.
+fn judge_key(column: &str, facts: &Row, add: &mut impl FnMut(&'static str, String)) {
+    let text = |name: &str| facts.get::<String, _>(name).unwrap_or_default();
+    let yes = |name: &str| facts.get::<bool, _>(name) == Some(true);
+    if !yes("has_column") {
+        add(
+            "NoShardKey",
+            format!("it has no column {column}: name the column that holds the key"),
+        );
+        return;
+    }
+    if !yes("not_null") {
+        add(
+            "ShardKeyNullable",
+            format!("column {column} may be null: make it NOT NULL"),
+        );
+    }
+    if yes("generated") {
+        add(
+            "ShardKeyGenerated",
+            format!("column {column} is generated, after the fence has looked: store the key"),
+        );
+    }
+    if !yes("plain_type") {
+        let is = text("column_type");
+        add(
+            "ShardKeyType",
+            format!("the text of a {is} is not always the same: use text, an integer, a uuid or an enum"),
+        );
+    }
+    let later = text("later_triggers");
+    if !later.is_empty() {
+        add(
+            "LaterTrigger",
+            format!("trigger {later} runs after the fence and could change the key: let it PRECEDE the fence's"),
+        );
+    }
+}
