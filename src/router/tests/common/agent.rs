@@ -62,7 +62,7 @@ impl Words {
             Question::CaughtUp { place, .. } => Answer::CaughtUp {
                 caught: if place.is_some() { self.shows } else { self.caught_up },
             },
-            Question::Unknown => panic!("a question of nobody"),
+            Question::Unknown => unreachable!("a question of nobody"),
         }
     }
 }
@@ -106,7 +106,9 @@ impl Agent {
                     while let Ok(Some(line)) = lines.next_line().await {
                         match read_line(line.as_bytes()).unwrap() {
                             RouterToAgent::Ask { id, question } => asks.send((id, question)).unwrap(),
-                            said => heard.lock().unwrap().push(said),
+                            said @ (RouterToAgent::Report(_) | RouterToAgent::Goodbye) => {
+                                heard.lock().unwrap().push(said)
+                            }
                         }
                     }
                 };
