@@ -94,6 +94,8 @@ pub struct Customers {
 pub struct Seen {
     /// Every change that was acknowledged, in the order of its item.
     pub changed: Vec<Item>,
+    /// When the first change that each unit made was acknowledged.
+    pub first: std::collections::BTreeMap<String, jiff::Timestamp>,
     /// What went wrong with a change, and when.
     pub failed_changes: Vec<(jiff::Timestamp, String)>,
     /// How many reads were answered, by the region that was asked and the unit that answered.
@@ -121,6 +123,8 @@ impl Customers {
                     match changed {
                         Ok(item) => {
                             changes.fetch_add(1, Ordering::Relaxed);
+                            let now = jiff::Timestamp::now();
+                            seen.first.entry(item.unit.clone()).or_insert(now);
                             seen.changed.push(item);
                         }
                         Err(error) => seen.failed_changes.push((began, format!("{error:#}"))),

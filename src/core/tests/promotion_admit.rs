@@ -4,6 +4,7 @@
 mod common;
 
 use common::{admitted, at, request, slots, table, unit};
+use multiactive_core::ids::KeyspaceName;
 use multiactive_core::promotion::{Finished, OperationKind, Outcome, Refusal, Request, Step, admit};
 
 type Change = fn(&mut Request);
@@ -105,6 +106,25 @@ fn two_operations_never_share_a_slot_a_name_or_a_uid() {
         let got = got.as_ref().map_or_else(Refusal::reason, |_| "begins");
         assert_eq!(got, want, "{uid} {name} {selected}");
     }
+}
+
+#[test]
+fn a_refusal_about_a_single_writer_names_its_store() {
+    let keyspace = KeyspaceName::of_writer(&"catalog".into());
+    let busy = Refusal::Busy {
+        keyspace: keyspace.clone(),
+        slots: slots("0"),
+        operation: "move".to_owned(),
+        step: Step::Check,
+    };
+    let want = "the writer of DataStore catalog is being moved by move, at Check: wait for its end or abort it";
+    assert_eq!(busy.to_string(), want);
+    let unowned = Refusal::NotServing {
+        keyspace,
+        slots: slots("0"),
+    };
+    let want = "DataStore catalog is not written by any unit yet: wait until it is Ready";
+    assert_eq!(unowned.to_string(), want);
 }
 
 #[test]

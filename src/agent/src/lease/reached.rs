@@ -6,6 +6,7 @@ use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::Progress;
 use multiactive_core::wire::Caught;
 use multiactive_stores::{AnyStore, Driver, Error};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Reached {
     driver: AnyStore,
     place: Shared<Option<String>>,
     waiting: Semaphore,
+    /// Why a question about a unit's log had no answer last: told once.
+    trouble: Mutex<BTreeMap<UnitName, String>>,
 }
 
 impl Reached {
@@ -33,6 +36,7 @@ impl Reached {
             target,
             place: Shared::default(),
             waiting: Semaphore::new(AT_ONCE),
+            trouble: Mutex::default(),
         }
     }
 
@@ -40,7 +44,9 @@ impl Reached {
     pub async fn place(&self) -> Option<String> {
         let ask = async || {
             let place = tokio::time::timeout(PLACE, self.driver.progress()).await.ok()?;
-            self.known(place).map(|place| place.to_string())
+            self.known(&self.target.spec.unit, place)
+                .await
+                .map(|place| place.to_string())
         };
         self.place.get(ask).await
     }
@@ -50,17 +56,33 @@ impl Reached {
         let peer = self.target.peers.iter().find(|peer| peer.unit == *from);
         let asked = async {
             let _one = self.waiting.acquire().await.ok()?;
-            self.known(self.driver.caught_up(from, peer, place, limit).await)
+            self.known(from, self.driver.caught_up(from, peer, place, limit).await)
+                .await
         };
         let answer = tokio::time::timeout(limit, asked).await.ok().flatten();
         answer.unwrap_or(Caught::Late)
     }
 
-    fn known<T>(&self, answer: Result<T, Error>) -> Option<T> {
+    /// The answer; why there is none is told once, for routers ask for every read.
+    async fn known<T>(&self, from: &UnitName, answer: Result<T, Error>) -> Option<T> {
         let store = &self.target.spec.store;
-        answer
-            .inspect_err(|error| tracing::debug!(%store, error = error.explain(), "a router's question has no answer"))
-            .ok()
+        let mut told = self.trouble.lock().await;
+        match answer {
+            Ok(answer) => {
+                if told.remove(from).is_some() {
+                    tracing::info!(%store, %from, "routers' questions are answered again");
+                }
+                Some(answer)
+            }
+            Err(error) => {
+                let error = error.explain();
+                if told.get(from) != Some(&error) {
+                    tracing::warn!(%store, %from, error, "routers' questions have no answer: reads go to the writer");
+                    told.insert(from.clone(), error);
+                }
+                None
+            }
+        }
     }
 }
 

@@ -93,7 +93,7 @@ pub enum Refusal {
         step: Step,
     },
     /// Another operation moves some of the slots.
-    #[error("slots {slots} of {keyspace} are being moved by {operation}, at {step}: {}", way_out(*.step))]
+    #[error("{} being moved by {operation}, at {step}: {}", slots_are(.keyspace, .slots), way_out(*.step))]
     Busy {
         /// The keyspace.
         keyspace: KeyspaceName,
@@ -105,7 +105,7 @@ pub enum Refusal {
         step: Step,
     },
     /// Some slots have no owner to move them from, or their owner has not opened them yet.
-    #[error("slots {slots} of {keyspace} are not served by any unit yet: wait until their ShardRange is Ready")]
+    #[error("{}", not_serving(.keyspace, .slots))]
     NotServing {
         /// The keyspace.
         keyspace: KeyspaceName,
@@ -162,6 +162,23 @@ impl Refusal {
 }
 
 /// What who wants the slots of an operation at `step` can do.
+/// Slots in words, as the begin of a sentence: a store with a single writer has one, of which nobody was told.
+fn slots_are(keyspace: &KeyspaceName, slots: &SlotSet) -> String {
+    match keyspace.writer_of() {
+        Some(store) => format!("the writer of DataStore {store} is"),
+        None => format!("slots {slots} of {keyspace} are"),
+    }
+}
+
+fn not_serving(keyspace: &KeyspaceName, slots: &SlotSet) -> String {
+    match keyspace.writer_of() {
+        Some(store) => format!("DataStore {store} is not written by any unit yet: wait until it is Ready"),
+        None => {
+            format!("slots {slots} of {keyspace} are not served by any unit yet: wait until their ShardRange is Ready")
+        }
+    }
+}
+
 fn way_out(step: Step) -> &'static str {
     if step.may_abort() {
         "wait for its end or abort it"

@@ -10,7 +10,9 @@ use futures::future::join_all;
 use kube::api::ListParams;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Api, Resource, ResourceExt};
-use multiactive_api::{Keyspace, ROUTING_TABLE, RoutingTable as RoutingTableObject, ShardRange, Unit, UnitAssignment};
+use multiactive_api::{
+    DataStore, Keyspace, ROUTING_TABLE, RoutingTable as RoutingTableObject, ShardRange, Unit, UnitAssignment,
+};
 use multiactive_core::ids::UnitName;
 use multiactive_core::recover::{Held, Recovered, recover};
 use multiactive_core::table::RoutingTable;
@@ -89,12 +91,13 @@ fn judge(mut held: Vec<Held>, evidence: Option<&str>, last: Option<&RoutingTable
 ///
 /// What that means where it cannot be read.
 async fn declared(ctx: &Context, namespace: &str) -> Result<Declared, Found> {
-    let (units, keyspaces, ranges) = tokio::try_join!(
+    let (units, keyspaces, ranges, stores) = tokio::try_join!(
         list::<Unit>(ctx, namespace),
         list::<Keyspace>(ctx, namespace),
-        list::<ShardRange>(ctx, namespace)
+        list::<ShardRange>(ctx, namespace),
+        list::<DataStore>(ctx, namespace)
     )?;
-    let evidence = evidence(&units, &keyspaces, &ranges);
+    let evidence = evidence(&units, &keyspaces, &ranges, &stores);
     let units = units
         .into_iter()
         .map(|unit| (unit.name_any().into(), unit.spec.cluster));
@@ -134,7 +137,7 @@ where
 }
 
 /// What only a record can have left behind.
-fn evidence(units: &[Unit], keyspaces: &[Keyspace], ranges: &[ShardRange]) -> Option<String> {
+fn evidence(units: &[Unit], keyspaces: &[Keyspace], ranges: &[ShardRange], stores: &[DataStore]) -> Option<String> {
     let unit = units.iter().find_map(|unit| {
         let name = unit.name_any();
         if unit.finalizers().iter().any(|known| known == UNIT_FINALIZER) {
@@ -157,7 +160,17 @@ fn evidence(units: &[Unit], keyspaces: &[Keyspace], ranges: &[ShardRange]) -> Op
             Some(format!("ShardRange {} was of epoch {epoch}", range.name_any()))
         })
     };
-    unit.or_else(keyspace).or_else(range)
+    let store = || {
+        stores.iter().find_map(|store| {
+            let writer = store.status.as_ref()?.writer.as_ref()?;
+            Some(format!(
+                "the writer of DataStore {} was of epoch {}",
+                store.name_any(),
+                writer.epoch
+            ))
+        })
+    };
+    unit.or_else(keyspace).or_else(range).or_else(store)
 }
 
 /// What the member of a unit holds: the copy of the table, and what the unit's agent says. In the hub the record is its

@@ -163,37 +163,58 @@ fn every_trace_of_a_record_is_evidence_and_nothing_else_is() {
         let spec = json!({"keyspace": "x", "firstSlot": 0, "lastSlot": 1, "homeUnit": "x"});
         vec![from::<ShardRange>("ShardRange", spec, status, json!([]))]
     };
-    let bare = || {
-        (
-            unit(json!({"slots": 0}), json!(["other"])),
-            keyspace(json!({})),
-            range(json!({})),
-        )
+    let store = |status: Value| {
+        let spec = json!({"topology": "SingleWriter", "singleWriter": {"homeUnit": "x", "routes": []}, "tables": [],
+            "engine": {"type": "PostgreSQL", "postgreSQL": {"database": "d"}}, "members": []});
+        vec![from::<DataStore>("DataStore", spec, status, json!([]))]
     };
-    for (why, (units, keyspaces, ranges), want) in [
-        ("declared only", bare(), false),
+    let none = || json!({});
+    for (why, units, keyspaces, ranges, stores, want) in [
+        (
+            "declared only",
+            unit(json!({"slots": 0}), json!(["other"])),
+            none(),
+            none(),
+            none(),
+            false,
+        ),
         (
             "finalizer",
-            (unit(json!({}), json!([UNIT_FINALIZER])), bare().1, bare().2),
+            unit(none(), json!([UNIT_FINALIZER])),
+            none(),
+            none(),
+            none(),
             true,
         ),
         (
             "applied",
-            (unit(json!({"applied": "1.7"}), json!([])), bare().1, bare().2),
+            unit(json!({"applied": "1.7"}), json!([])),
+            none(),
+            none(),
+            none(),
             true,
         ),
         (
             "owned",
-            (unit(json!({"slots": 3}), json!([])), bare().1, bare().2),
+            unit(json!({"slots": 3}), json!([])),
+            none(),
+            none(),
+            none(),
             true,
         ),
+        ("keyspace", vec![], json!({"epoch": "1.7"}), none(), none(), true),
+        ("range", vec![], none(), json!({"epoch": 7}), none(), true),
         (
-            "keyspace",
-            (bare().0, keyspace(json!({"epoch": "1.7"})), bare().2),
+            "writer",
+            vec![],
+            none(),
+            none(),
+            json!({"writer": {"state": "Serving", "epoch": "1.7"}}),
             true,
         ),
-        ("range", (bare().0, bare().1, range(json!({"epoch": 7}))), true),
     ] {
-        assert_eq!(evidence(&units, &keyspaces, &ranges).is_some(), want, "{why}");
+        let (keyspaces, ranges, stores) = (keyspace(keyspaces), range(ranges), store(stores));
+        let found = evidence(&units, &keyspaces, &ranges, &stores);
+        assert_eq!(found.is_some(), want, "{why}");
     }
 }
