@@ -21,6 +21,9 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
+/// How long an API server may take before it serves kinds that were installed.
+const SERVES: Duration = Duration::from_secs(60);
+
 /// How long everything may take to become ready on a slow machine.
 const READY_LIMIT: Duration = Duration::from_secs(180);
 
@@ -170,7 +173,25 @@ impl Install {
             .iter()
             .copied()
             .chain(["--values", &values, "--kubeconfig", kubeconfig]);
-        run(Tool::Helm, args).await.map(drop)
+        run(Tool::Helm, args).await?;
+        self.serves_kinds(region).await
+    }
+
+    /// Waits until the API server tells of the chart's kinds, which is a moment after it has them.
+    async fn serves_kinds(&self, region: &Region) -> Result<()> {
+        let mut tick = tokio::time::interval(Duration::from_millis(200));
+        let asks = async {
+            while let Err(error) = self.kubectl(region, &["get", "memberclusters"]).await {
+                tracing::debug!(region = region.name, %error, "the chart's kinds are not served yet");
+                tick.tick().await;
+            }
+        };
+        tokio::time::timeout(SERVES, asks).await.with_context(|| {
+            format!(
+                "the API server of {} does not serve MemberCluster within {SERVES:?}",
+                region.name
+            )
+        })
     }
 
     /// Applies the shop on the hub, as `kubectl apply -k examples/shop/hub` does.

@@ -29,6 +29,8 @@ struct Database {
     trouble: Option<&'static str>,
     /// Whether it ever took a lease.
     taken: bool,
+    /// Whether it took one in the last round: only then it is known to be the one that it should be.
+    extended: bool,
 }
 
 /// The databases of a unit.
@@ -64,6 +66,7 @@ impl Databases {
                 last: None,
                 trouble: None,
                 taken: false,
+                extended: false,
             };
             self.0.insert(name, database);
         }
@@ -114,10 +117,12 @@ impl Databases {
         join_all(looks).await.into_iter().flatten().collect()
     }
 
-    /// Writes a heartbeat into each that has peers, for at most `limit`. The position that the renewal carries was read before it:
+    /// Writes a heartbeat into each that has peers and has just taken a lease, for at most `limit`: one that went back must not
+    /// write until its log is as long again as its peers know it. The position that the renewal carries was read before it:
     /// who has it has passed that, also where nobody writes. Without it only less is known if the unit is lost.
     pub(super) async fn beat(&self, limit: Duration) {
-        let all = self.0.values().filter(|database| !database.target.peers.is_empty());
+        let all = self.0.values();
+        let all = all.filter(|database| database.extended && !database.target.peers.is_empty());
         join_all(all.map(|database| tokio::time::timeout(limit, database.driver.beat()))).await;
     }
 
@@ -125,6 +130,7 @@ impl Databases {
     pub(super) async fn tell(&mut self, all: All, act: &Act, terms: Terms, limit: Duration, metrics: &Metrics) -> bool {
         let told = self.0.iter_mut().map(async |(name, database)| {
             let before = all.get(name);
+            database.extended = false;
             let call = async {
                 match (act, before) {
                     // What a clock says that was set is no time: whatever it counts is over, whether there is more or not.
@@ -146,6 +152,7 @@ impl Databases {
                 Ok(taken) => {
                     database.trouble = None;
                     database.taken |= taken;
+                    database.extended = taken;
                     taken || !matches!(act, Act::Extend { .. })
                 }
                 Err(error) => {

@@ -91,6 +91,11 @@ fn a_store_with_a_single_writer_says_who_that_is_and_may_become_it() {
             Some("singleWriter is given exactly for topology SingleWriter"),
         ),
         (
+            "/spec/engine",
+            json!({"type": "MariaDB", "mariaDB": {"database": "shop"}}),
+            Some("a store with a single writer needs engine PostgreSQL"),
+        ),
+        (
             "/spec/singleWriter/homeUnit",
             json!("west-1"),
             Some("members has no database in singleWriter.homeUnit"),

@@ -95,6 +95,7 @@ fn owners(before: &World, after: &World, now: Timestamp, changes: &mut Vec<Chang
         };
         for keyspace in &new.keyspaces {
             let had = old.owners_of(&keyspace.name);
+            let store = keyspace.name.writer_of();
             for (unit, slots) in new.owners_of(&keyspace.name) {
                 let nobody = had.values().fold(slots.clone(), |left, had| left.difference(had));
                 let from = had.iter().filter(|(other, _)| **other != unit);
@@ -103,11 +104,15 @@ fn owners(before: &World, after: &World, now: Timestamp, changes: &mut Vec<Chang
                     .chain([("nobody".to_owned(), nobody)])
                     .filter(|(_, moved)| !moved.is_empty())
                 {
+                    let (kind, name, what) = match &store {
+                        Some(store) => ("DataStore", store.as_str(), "the writer".to_owned()),
+                        None => ("Keyspace", keyspace.name.as_str(), format!("slots {moved}")),
+                    };
                     changes.push(Change {
                         at: now.to_string(),
                         what: "Owner",
-                        object: object("Keyspace", namespace.as_deref(), keyspace.name.as_str()),
-                        text: format!("slots {moved}: {other} -> {unit}, table {}", new.epoch),
+                        object: object(kind, namespace.as_deref(), name),
+                        text: format!("{what}: {other} -> {unit}, table {}", new.epoch),
                         tone: Tone::Bold,
                     });
                 }
@@ -158,9 +163,15 @@ mod tests {
 
     #[test]
     fn owners_that_change_and_readiness_that_flips_are_told_once() {
-        let before = world();
-        let mut after = world();
+        let writer = |unit: &str, epoch: i64| {
+            serde_json::from_value(serde_json::json!([
+                {"store": "catalog", "owner": unit, "state": "Serving", "term": 1, "epoch": epoch}]))
+            .unwrap()
+        };
+        let (mut before, mut after) = (world(), world());
+        before.tables[0].spec.writers = writer("east-1", 4);
         after.tables = vec![stored_table(7, "4s0@1.4,12s1@1.6")];
+        after.tables[0].spec.writers = writer("south-1", 7);
         after.units[1] = unit("north-1", "north", "False", "StoreNotReady");
         let told = |before: &World, after: &World| -> Vec<String> {
             let changes = changes(before, after, Timestamp::UNIX_EPOCH);
@@ -172,14 +183,12 @@ mod tests {
         assert_eq!(
             told(&before, &after),
             [
+                "Owner DataStore shop/catalog: the writer: east-1 -> south-1, table 1.7",
                 "Owner Keyspace shop/users: slots 4-7: east-1 -> north-1, table 1.7",
                 "Readiness Unit shop/north-1: not Ready (StoreNotReady): said by the test",
             ]
         );
         assert!(told(&after, &after).is_empty());
-        assert_eq!(
-            told(&after, &world())[1],
-            "Readiness Unit shop/north-1: Ready (Serving)"
-        );
+        assert_eq!(told(&after, &before)[2], "Readiness Unit shop/north-1: Ready (Serving)");
     }
 }

@@ -5,6 +5,7 @@ use crate::operations::OperationView;
 use crate::print::{Cell, Paint, Tone, columns};
 use crate::text::count;
 use multiactive_api::{LeaseMode, PlacedSlots};
+use multiactive_core::ids::KeyspaceName;
 use multiactive_core::slots::SlotSet;
 
 /// How many ranges of a unit are shown.
@@ -239,12 +240,15 @@ fn rest(view: &LostView, operation: &OperationView) -> Vec<String> {
         lines.push(format!("{}\n    {}", needed.why, needed.command));
     }
     let left = operation.placement.iter().flat_map(|placement| &placement.unplaced);
-    lines.extend(left.map(|left| {
-        format!(
-            "slots {} of {} stay with {}: nobody serves them",
-            left.slots, left.keyspace, view.unit
-        )
-    }));
+    lines.extend(
+        left.map(|left| match KeyspaceName::from(left.keyspace.as_str()).writer_of() {
+            Some(store) => format!("{} stays the writer of DataStore {store}: nobody writes", view.unit),
+            None => format!(
+                "slots {} of {} stay with {}: nobody serves them",
+                left.slots, left.keyspace, view.unit
+            ),
+        }),
+    );
     lines.extend(
         operation
             .unsettled

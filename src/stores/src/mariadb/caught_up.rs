@@ -81,8 +81,11 @@ async fn here(db: &MariaDb, place: Option<&Progress>) -> Result<Caught, Error> {
 /// How far the unit's log has come here; `None` where no link was made from it, rows may be missing by it, it is cut off, or
 /// nothing of it came yet.
 async fn reached(session: &mut Session<'_>, from: &UnitName) -> Result<Option<Progress>, Error> {
+    // In this order: a gap is noted before the position passes it.
+    let list = applied::read(session).await?;
     let known = links::known(session).await?;
-    let Some(link) = known.into_iter().find(|link| link.from == *from && !link.has_gap()) else {
+    let sound = |link: &links::Known| link.from == *from && !link.has_gap() && link.anew.is_none();
+    let Some(link) = known.into_iter().find(sound) else {
         return Ok(None);
     };
     if cut::standing(session).await?.contains_key(from) {
@@ -93,7 +96,7 @@ async fn reached(session: &mut Session<'_>, from: &UnitName) -> Result<Option<Pr
         server: 0,
         seq: 0,
     };
-    let at = Gtid::of(&applied::read(session).await?, link.domain).unwrap_or(nothing);
+    let at = Gtid::of(&list, link.domain).unwrap_or(nothing);
     Ok(match applied::is_closed(&at) {
         true => None,
         false => progress(from, Some(&link.born), &at.to_string()),

@@ -3,7 +3,8 @@
 //!
 //! A call that is given up is ended at the server too: else a fence that waits for a lock would go on waiting, with the locks
 //! that it has. MariaDB does not notice by itself that nobody is there any more while a statement waits: so no statement of
-//! ours waits for a row for more than a second, and who has to wait longer asks again.
+//! ours waits for a row for more than a second, and who has to wait longer asks again. Nor does it notice one who says nothing
+//! in the midst of a transaction: so that ends by itself, with the locks that it has, after some seconds.
 
 use crate::access::Access;
 use crate::error::Error;
@@ -25,7 +26,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// What text looks like must not depend on the server's settings: checksums are taken of it. And what we say that we did must
 /// be seen by who asks next.
 const SETUP: &str = "SET SESSION time_zone = '+00:00', autocommit = 1, \
-     innodb_lock_wait_timeout = 1, lock_wait_timeout = 4, max_statement_time = 30, \
+     innodb_lock_wait_timeout = 1, lock_wait_timeout = 4, max_statement_time = 30, idle_transaction_timeout = 10, \
      sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', group_concat_max_len = 1048576, \
      character_set_client = utf8mb4, character_set_results = utf8mb4, character_set_connection = utf8mb4, \
      collation_connection = utf8mb4_bin";

@@ -74,7 +74,9 @@ async fn list(db: &MariaDb, op: &OperationUid, owner: &Peer, slots: &SlotSet, un
     let own = super::position::written(&mut session).await?.domain;
     let got = Gtid::of(&peer::written(&mut there).await?, own);
     let log = behind(db, &mut session, got, until).await?;
-    session.batch("listing what differs", "START TRANSACTION").await?;
+    // The owner may take its time meanwhile.
+    let sql = "SET SESSION idle_transaction_timeout = 600; START TRANSACTION";
+    session.batch("listing what differs", sql).await?;
     let unlisted = match log {
         Log::Gone(why) => Some(format!("what {} did not get of it cannot be listed: {why}", owner.unit)),
         Log::Has(mut changed) => {
@@ -92,9 +94,7 @@ async fn list(db: &MariaDb, op: &OperationUid, owner: &Peer, slots: &SlotSet, un
     let sql = "INSERT IGNORE INTO multiactive.listed (op, owner, unlisted, at) VALUES (?, ?, ?, SYSDATE(6))";
     let params = (op.as_str(), owner.unit.as_str(), unlisted);
     session.change("listing what differs", sql, params).await?;
-    session.batch("listing what differs", "COMMIT").await?;
-    session.keep();
-    Ok(())
+    session.batch("listing what differs", "COMMIT").await
 }
 
 /// How rows of a table are found by what the log says of their keys.

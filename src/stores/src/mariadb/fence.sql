@@ -73,9 +73,11 @@ BEGIN
     DECLARE CONTINUE HANDLER FOR NOT FOUND SET done = TRUE;
     -- 1094: gone meanwhile; 1205: a statement runs for longer than we wait.
     DECLARE CONTINUE HANDLER FOR 1094, 1205 BEGIN END;
-    -- Whoever extends the lease holds the same lock: it is not ended behind his back.
-    SET held = GET_LOCK('multiactive.lease', 1);
-    WHILE held AND tries < 4 AND multiactive.lease_left() = 0 AND NOT @@global.read_only DO
+    -- Whoever extends the lease holds the same lock: it is not ended behind his back. But who holds it and says nothing must not
+    -- keep writers beyond its end: then the lease is looked at alone, and a server that was extended meanwhile is let write by the
+    -- next extension.
+    SET held = GET_LOCK('multiactive.lease', 0.3);
+    WHILE tries < 4 AND multiactive.lease_left() = 0 AND NOT @@global.read_only DO
         IF tries > 0 THEN
             DO SLEEP(0.105);
         END IF;

@@ -14,11 +14,14 @@ pub(super) const SCHEDULER: Setting = (
     "an event ends writers at the end of the write lease",
 );
 
+/// Why nothing may be left out of what links bring.
+const FILTERS: &str = "what is left out counts as applied, and never comes";
+
 /// A setting of the whole server: the name, what it must be, and why.
 type Setting = (&'static str, &'static str, &'static str);
 
 /// All of them.
-const SETTINGS: [Setting; 12] = [
+const SETTINGS: [Setting; 21] = [
     ("log_bin", "ON", "links read the log"),
     ("binlog_format", "ROW", "links bring rows, which fire no trigger"),
     (
@@ -48,6 +51,23 @@ const SETTINGS: [Setting; 12] = [
         "what links bring is not checked by the fence",
     ),
     ("slave_exec_mode", "STRICT", "rows that do not fit must stop a link"),
+    ("slave_skip_errors", "OFF", "rows that do not fit must stop a link"),
+    (
+        "slave_parallel_threads",
+        "0",
+        "what a link brings of several logs must be applied in its order",
+    ),
+    ("replicate_do_db", "", FILTERS),
+    ("replicate_ignore_db", "", FILTERS),
+    ("replicate_do_table", "", FILTERS),
+    ("replicate_ignore_table", "", FILTERS),
+    ("replicate_wild_do_table", "", FILTERS),
+    ("replicate_wild_ignore_table", "", FILTERS),
+    (
+        "innodb_rollback_on_timeout",
+        "OFF",
+        "a fence that waits for a row must stay in its transaction",
+    ),
     SCHEDULER,
     (
         "log_bin_trust_function_creators",

@@ -18,8 +18,9 @@ pub(super) async fn beat(db: &MariaDb) -> Result<(), Error> {
         .await?;
     session.keep();
     let mut session = db.server.session().await?;
-    let sql = "DELETE FROM multiactive.beat WHERE (unit, at) NOT IN (
-                   SELECT unit, newest FROM (SELECT unit, MAX(at) AS newest FROM multiactive.beat GROUP BY unit) n)";
+    // Never one that came since the newest was looked for.
+    let sql = "DELETE b FROM multiactive.beat b
+               JOIN (SELECT unit, MAX(at) AS newest FROM multiactive.beat GROUP BY unit) n ON n.unit = b.unit AND b.at < n.newest";
     session.change("forgetting old heartbeats", sql, ()).await?;
     session.keep();
     Ok(())

@@ -127,18 +127,24 @@ pub(super) async fn set(session: &mut Session<'_>, value: i64) -> Result<(), Err
         .map(drop)
 }
 
-async fn lock(session: &mut Session<'_>) -> Result<(), Error> {
+/// Who holds the lock and says nothing any more loses it after some seconds.
+pub(super) async fn lock(session: &mut Session<'_>) -> Result<(), Error> {
+    session
+        .batch("locking the write lease", "SET SESSION wait_timeout = 5")
+        .await?;
     match session.row::<Option<bool>>("locking the write lease", LOCK, ()).await? {
         Some(true) => Ok(()),
         Some(false) | None => Err(session.late("locking the write lease", PATIENCE)),
     }
 }
 
-async fn unlock(session: &mut Session<'_>) -> Result<(), Error> {
+pub(super) async fn unlock(session: &mut Session<'_>) -> Result<(), Error> {
     session
         .told::<Option<bool>>("unlocking the write lease", UNLOCK)
+        .await?;
+    session
+        .batch("unlocking the write lease", "SET SESSION wait_timeout = DEFAULT")
         .await
-        .map(drop)
 }
 
 #[cfg(test)]

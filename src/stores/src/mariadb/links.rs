@@ -130,15 +130,19 @@ async fn converge(
     before: &[Gtid],
     seen: Result<peer::Seen, Error>,
 ) -> Result<Option<String>, Error> {
+    let copying = is_copying(session).await?;
+    if !copying {
+        // Before a cut link is left alone: where all others run, nobody asks for another one.
+        applied::close_passed(db, session).await?;
+    }
     if cut::standing(session).await?.contains_key(&from.unit) {
         cut::hold(db, session, &from.unit).await?;
         return Ok(None);
     }
-    if is_copying(session).await? {
+    if copying {
         // What came meanwhile would be undone.
         return Ok(None);
     }
-    applied::close_passed(db, session).await?;
     let seen = match seen {
         Ok(seen) => seen,
         Err(Error::NotInstalled { .. }) => {
@@ -257,13 +261,6 @@ async fn begin_anew(
     seen: &peer::Seen,
     compared: bool,
 ) -> Result<(), Error> {
-    let name = names::link(&from.unit);
-    applied::change(db, session, Some(&name), |mut list| {
-        list.retain(|at| at.domain != seen.domain);
-        list.extend(seen.written);
-        list
-    })
-    .await?;
     let unit = from.unit.as_str();
     let gap = (!compared && seen.opened).then(|| {
         format!(
@@ -271,17 +268,24 @@ async fn begin_anew(
              with {unit}'s and repair"
         )
     });
-    // What it wrote since the cut may be missing, and nothing else. A gap that stood before keeps its own beginning.
+    // First, for from then on the position covers what is not here. What it wrote since the cut may be missing, and nothing else.
+    // A gap that stood before keeps its own beginning.
     let sql = "UPDATE multiactive.link l
                SET l.sound = CASE WHEN ? IS NULL OR l.gap IS NOT NULL THEN l.sound
                                   ELSE IFNULL((SELECT CAST(SUBSTRING_INDEX(c.applied, '-', -1) AS UNSIGNED)
                                                FROM multiactive.cut c WHERE c.from_unit = l.from_unit), 0) END,
-                   l.gap = IFNULL(l.gap, ?), l.lacking = NULL, l.anew = NULL
+                   l.gap = IFNULL(l.gap, ?), l.lacking = NULL
                WHERE l.from_unit = ?";
-    session
-        .change("beginning a link anew", sql, (&gap, &gap, unit))
-        .await
-        .map(drop)
+    session.change("beginning a link anew", sql, (&gap, &gap, unit)).await?;
+    let name = names::link(&from.unit);
+    applied::change(db, session, Some(&name), |mut list| {
+        list.retain(|at| at.domain != seen.domain);
+        list.extend(seen.written);
+        list
+    })
+    .await?;
+    let sql = "UPDATE multiactive.link SET anew = NULL WHERE from_unit = ?";
+    session.change("beginning a link anew", sql, (unit,)).await.map(drop)
 }
 
 /// Whether a link reads where it should, and is let in there.
@@ -290,13 +294,15 @@ fn fits(from: &Peer, status: &Status) -> bool {
         && status.port == from.port
         && status.user == from.user
         && status.by_position
+        && status.whole
         && !TURNED_AWAY.contains(&status.io_errno)
 }
 
 async fn make(session: &mut Session<'_>, from: &Peer, name: &str) -> Result<(), Error> {
     let sql = format!(
         "CHANGE MASTER {} TO MASTER_HOST = {}, MASTER_PORT = {}, MASTER_USER = {}, MASTER_PASSWORD = {}, \
-         MASTER_USE_GTID = slave_pos, MASTER_HEARTBEAT_PERIOD = 0.5, MASTER_CONNECT_RETRY = 1",
+         MASTER_USE_GTID = slave_pos, MASTER_HEARTBEAT_PERIOD = 0.5, MASTER_CONNECT_RETRY = 1, DO_DOMAIN_IDS = (), \
+         IGNORE_DOMAIN_IDS = (), MASTER_DELAY = 0",
         literal(name),
         literal(&from.host),
         from.port,

@@ -23,9 +23,10 @@ const PLACE: &str = "
 pub(super) async fn take(session: &mut Session<'_>, limit: Duration) -> Result<(), Error> {
     session.limit(limit);
     let begin = format!(
-        "SET SESSION max_statement_time = {}; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
+        "SET SESSION max_statement_time = {}, idle_transaction_timeout = {}; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
          START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
-        limit.as_secs_f64().max(0.001)
+        limit.as_secs_f64().max(0.001),
+        limit.as_secs() + 1
     );
     session.batch("taking a snapshot", &begin).await
 }

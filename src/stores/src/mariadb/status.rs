@@ -45,6 +45,8 @@ pub(super) struct Status {
     pub(super) user: String,
     /// Whether it goes on where the server's own note of positions says.
     pub(super) by_position: bool,
+    /// Whether it brings all of the log, at once: what a filter leaves out counts as applied.
+    pub(super) whole: bool,
     io: String,
     sql: bool,
     pub(super) io_errno: u32,
@@ -68,6 +70,7 @@ impl Status {
             port: 0,
             user: String::new(),
             by_position: true,
+            whole: true,
             io: "Yes".to_owned(),
             sql: true,
             io_errno: 0,
@@ -93,6 +96,9 @@ impl Status {
             port: text("Master_Port").parse().unwrap_or_default(),
             user: text("Master_User"),
             by_position: text("Using_Gtid") == "Slave_Pos",
+            whole: text("Replicate_Do_Domain_Ids").is_empty()
+                && text("Replicate_Ignore_Domain_Ids").is_empty()
+                && number("SQL_Delay") == 0,
             io: text("Slave_IO_Running"),
             sql: text("Slave_SQL_Running") == "Yes",
             io_errno: number("Last_IO_Errno"),

@@ -1,7 +1,7 @@
 //! The row that says whose server this is, which start of it, and the newest epoch that was asked for.
 
-use super::MariaDb;
 use super::connect::Session;
+use super::{MariaDb, lease};
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
 
@@ -24,26 +24,19 @@ const BEGIN: &str = "
 /// Begins anew where this is another start of the server than the one that was last met, or a copy of it: no slot is open in
 /// it, and no lease valid. Until then it is read-only by its configuration. Tells which start it is.
 pub(super) async fn begin(db: &MariaDb, session: &mut Session<'_>) -> Result<String, Error> {
-    let sql = "SELECT GET_LOCK('multiactive.lease', 4)";
     if let (Some(begun), true) = session
         .row::<(Option<String>, bool)>("looking at the server's start", START, ())
         .await?
     {
         return Ok(begun);
     }
-    if session
-        .row::<Option<bool>>("looking at the server's start", sql, ())
-        .await?
-        != Some(true)
-    {
-        return Err(session.late("looking at the server's start", super::connect::PATIENCE));
-    }
+    lease::lock(session).await?;
     let (known, same): (Option<String>, bool) = session.row("looking at the server's start", START, ()).await?;
     let begun = match (known, same) {
         (Some(begun), true) => begun,
         (Some(_) | None, _) => {
             // In this order: once it counts as begun, everything is closed.
-            super::lease::set(session, 0).await?;
+            lease::set(session, 0).await?;
             session
                 .batch(
                     "closing all slots",
@@ -62,12 +55,7 @@ pub(super) async fn begin(db: &MariaDb, session: &mut Session<'_>) -> Result<Str
             begun
         }
     };
-    session
-        .told::<Option<bool>>(
-            "looking at the server's start",
-            "SELECT RELEASE_LOCK('multiactive.lease')",
-        )
-        .await?;
+    lease::unlock(session).await?;
     Ok(begun)
 }
 

@@ -396,3 +396,43 @@ async fn the_tail_does_not_come_by_way_of_a_member_that_was_away() {
     .await;
     assert!(!has(&mut north_admin, "late").await);
 }
+
+/// All links run but the one that is cut: nobody mends any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_the_new_owner_has_opened_no_survivor_takes_the_tail_from_anybody() {
+    let members = mesh(&["east-1", "north-1", "south-1"]).await;
+    let [east, north, south] = &members[..] else { panic!() };
+    set_all(&east.driver, true, 1).await;
+    tail(east, &["a"]).await;
+    rows_everywhere(&members, 1).await;
+    let uid = op("f");
+    south.driver.cut(&east.unit, &uid, epoch(2)).await.unwrap();
+    let cut = north.driver.cut(&east.unit, &uid, epoch(2)).await.unwrap();
+    let position = multiactive_core::promotion::StorePosition {
+        store: "orders".into(),
+        source: east.unit.clone(),
+        vector: vec![UnitPosition {
+            unit: east.unit.clone(),
+            position: cut.position.clone().unwrap(),
+        }],
+    };
+    let positions = [position];
+    let waited = north.driver.wait_for(&uid, epoch(2), &positions, true, 5 * SECOND);
+    assert_eq!(waited.await.unwrap(), Waited::Reached);
+    let mut grant = open(all(), 3);
+    grant.brought_by = Some(uid.clone());
+    north.driver.apply(epoch(3), &[grant], LIMITS).await.unwrap();
+    let mut writer = app(&north.server).await;
+    insert(&mut writer, "n", "u1").await.unwrap();
+    let mut here = admin(&south.server).await;
+    until("what the new owner wrote", async || match has(&mut here, "n").await {
+        true => Ok(()),
+        false => Err("not yet".to_owned()),
+    })
+    .await;
+    let link = south.driver.link(&peer(east)).await.unwrap();
+    assert!(matches!(link.state, LinkState::Cut(_)), "{link:?}");
+    let noted: Option<String> = here.query_first("SELECT @@global.gtid_slave_pos").await.unwrap();
+    let noted = noted.unwrap();
+    assert!(noted.contains("-4611686018427387904"), "its log is not closed: {noted}");
+}

@@ -75,6 +75,10 @@ async fn a_server_whose_settings_do_not_fit_is_refused_by_name() {
         ("sysdate_is_now", "", "sysdate_is_now"),
         ("event_scheduler", "OFF", "event_scheduler"),
         ("slave_run_triggers_for_rbr", "YES", "slave_run_triggers_for_rbr"),
+        ("slave_parallel_threads", "4", "slave_parallel_threads"),
+        ("slave_skip_errors", "1062", "slave_skip_errors"),
+        ("replicate_ignore_table", "shop.orders", "replicate_ignore_table"),
+        ("innodb_rollback_on_timeout", "ON", "innodb_rollback_on_timeout"),
     ] {
         let server = shop_with(&[(setting, value)]).await;
         let installed = driver(&server, "east-1", &[]).install().await;

@@ -168,9 +168,10 @@ pub struct Unplaced {
 impl fmt::Display for Unplaced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (keyspace, slots) = (&self.keyspace, &self.slots);
-        match &self.range {
-            Some(range) => write!(f, "range {range} (slots {slots} of {keyspace})")?,
-            None => write!(f, "slots {slots} of {keyspace}, which no ShardRange holds")?,
+        match (keyspace.writer_of(), &self.range) {
+            (Some(store), _) => write!(f, "the writer of DataStore {store}")?,
+            (None, Some(range)) => write!(f, "range {range} (slots {slots} of {keyspace})")?,
+            (None, None) => write!(f, "slots {slots} of {keyspace}, which no ShardRange holds")?,
         }
         let skipped: Vec<_> = self
             .skipped
