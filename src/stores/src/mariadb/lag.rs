@@ -19,8 +19,8 @@ pub(super) async fn beat(db: &MariaDb) -> Result<(), Error> {
     session.keep();
     let mut session = db.server.session().await?;
     // Never one that came since the newest was looked for.
-    let sql = "DELETE b FROM multiactive.beat b
-               JOIN (SELECT unit, MAX(at) AS newest FROM multiactive.beat GROUP BY unit) n ON n.unit = b.unit AND b.at < n.newest";
+    let sql = "DELETE FROM multiactive.beat WHERE at < (
+                   SELECT n.newest FROM (SELECT unit AS of, MAX(at) AS newest FROM multiactive.beat GROUP BY unit) n WHERE n.of = unit)";
     session.change("forgetting old heartbeats", sql, ()).await?;
     session.keep();
     Ok(())
