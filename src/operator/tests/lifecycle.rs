@@ -236,6 +236,15 @@ async fn statuses_have_caught_up(world: &World) {
             let unit: api::Unit = world.namespaced().get(unit).await.unwrap();
             unit.status?.applied.filter(|applied| *applied == epoch)?;
         }
+        let links = world
+            .namespaced::<api::ReplicationLink>()
+            .list(&Default::default())
+            .await;
+        for link in links.unwrap() {
+            let conditions = link.status?.conditions;
+            let mut conditions = conditions.iter();
+            conditions.find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
+        }
         let region = Api::<api::Region>::all(world.hub.clone()).get("north").await.unwrap();
         (region.status?.ready_members == 1).then_some(())
     })
