@@ -22,16 +22,26 @@ fn names(packages: &str) -> impl Iterator<Item = &str> {
 
 /// Downloads the packages of MariaDB and unpacks them all into one tree, with `usr` at its top.
 pub(super) fn unpack(tool: Tool, root: &Path, prefix: &str, progress: Progress<'_>) -> Result<()> {
-    need_candidates()?;
     let work = tempfile::Builder::new()
         .prefix(prefix)
         .tempdir_in(root)
         .map_err(Error::io("writing to", root))?;
+    let mut lists = Vec::new();
+    if need_candidates(&lists).is_err() {
+        // A machine may be new, and only root may fetch its lists: these are our own.
+        progress(tool, "fetching the lists of packages");
+        lists = own_lists(work.path())?;
+        let mut update = Command::new("apt-get");
+        update.args(["update", "-o", "APT::Sandbox::User=root"]).args(&lists);
+        run(tool, update, progress)?;
+        need_candidates(&lists)?;
+    }
     progress(tool, "downloading");
     let mut download = Command::new("apt-get");
     // As root it would hand the download to a user of its own, who cannot write here.
     download.args(["download", "-o", "APT::Sandbox::User=root"]);
     download
+        .args(&lists)
         .args(names(MARIADB_PACKAGES).map(package))
         .current_dir(work.path());
     run(tool, download, progress)?;
@@ -55,12 +65,24 @@ fn package(line: &str) -> &str {
     line.split_once('=').map_or(line, |(name, _)| name)
 }
 
-/// Fails where a package cannot be had from the lists that this machine has, or only of another release.
-fn need_candidates() -> Result<()> {
+/// Options by which apt keeps its lists in a folder of ours.
+fn own_lists(work: &Path) -> Result<Vec<String>> {
+    let (lists, cache) = (work.join("lists"), work.join("cache"));
+    for dir in [lists.join("partial"), cache.join("archives/partial")] {
+        std::fs::create_dir_all(&dir).map_err(Error::io("making", &dir))?;
+    }
+    let option = |name: &str, dir: &Path| ["-o".to_owned(), format!("{name}={}", dir.display())];
+    let options = [option("Dir::State::Lists", &lists), option("Dir::Cache", &cache)];
+    Ok(options.into_iter().flatten().collect())
+}
+
+/// Fails where a package cannot be had from these lists, or only of another release.
+fn need_candidates(lists: &[String]) -> Result<()> {
     for line in names(MARIADB_PACKAGES) {
         let (name, release) = (package(line), line.split_once('=').map(|(_, release)| release));
         let asked = Command::new("apt-cache")
             .args(["policy", name])
+            .args(lists)
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .output();
