@@ -4,6 +4,7 @@ use crate::region::{DATABASE, Engine, Region};
 use anyhow::{Context, Result};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use std::collections::BTreeSet;
 use std::path::Path;
 use tokio_postgres::NoTls;
 
@@ -53,6 +54,31 @@ pub async fn prepare(region: &Region, passwords: &Passwords, root: &Path) -> Res
     match region.engine {
         Engine::PostgreSql => prepare_postgres(region, passwords, root).await,
         Engine::MariaDb => prepare_mariadb(region, passwords, root).await,
+    }
+}
+
+/// The orders that a unit which was lost has listed as its own, after it is back.
+///
+/// # Errors
+///
+/// Where its database cannot be read.
+pub async fn listed_orders(region: &Region) -> Result<BTreeSet<String>> {
+    match region.engine {
+        Engine::PostgreSql => {
+            let (client, connection) = region.database().connect(NoTls).await?;
+            let connection = tokio::spawn(connection);
+            let sql = "SELECT key->>'id' FROM multiactive.divergence WHERE tab = 'orders' AND mine IS NOT NULL";
+            let listed = client.query(sql, &[]).await?;
+            drop(client);
+            connection.await??;
+            Ok(listed.iter().map(|row| row.get(0)).collect())
+        }
+        Engine::MariaDb => {
+            let mut client = Conn::new(region.mariadb()).await?;
+            let sql =
+                "SELECT JSON_VALUE(name, '$.id') FROM multiactive.divergence WHERE tab = 'orders' AND mine IS NOT NULL";
+            Ok(client.query::<String, _>(sql).await?.into_iter().collect())
+        }
     }
 }
 

@@ -15,5 +15,6 @@ pub mod processes;
 pub mod promotion;
 pub mod region;
 pub mod stage;
+pub mod story;
 pub mod verification;
 pub mod world;

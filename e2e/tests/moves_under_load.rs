@@ -5,7 +5,7 @@ use kube::Api;
 use multiactive_api::{Keyspace, ShardRange, Unit, UnitWorkload};
 use multiactive_e2e::region::NAMESPACE;
 use multiactive_e2e::stage::{Stage, orders};
-use serde_json::json;
+use multiactive_e2e::story;
 use tokio_postgres::NoTls;
 
 /// Generation of each of the users' objects: it grows with every change of a spec.
@@ -39,33 +39,7 @@ async fn nothing_fails_or_is_lost_and_git_fights_nothing() -> Result<()> {
     let load = stage.load(30)?;
     orders(&load, 200).await;
 
-    let moves = async {
-        for (name, target, select, verify) in [
-            (
-                "range-to-south",
-                "south-1",
-                json!({"type": "Ranges", "ranges": ["users-1"]}),
-                "Full",
-            ),
-            (
-                "slots-to-east",
-                "east-1",
-                json!({"type": "Slots", "slots": {"keyspace": "users", "slots": "341-400,682-700"}}),
-                "None",
-            ),
-            (
-                "empty-east",
-                "north-1",
-                json!({"type": "Unit", "unit": "east-1"}),
-                "None",
-            ),
-        ] {
-            let status = stage.moved(name, target, select, verify).await?;
-            assert!(status.pause.is_some(), "{name}: the pause is shown: {status:?}");
-            orders(&load, 100).await;
-        }
-        anyhow::Ok(())
-    };
+    let moves = story::everything_moves(&stage, &load, "None");
     let git = async {
         loop {
             if let Err(error) = stage.install.shop().await {

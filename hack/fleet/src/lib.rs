@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod error;
 pub mod files;
 pub mod fleet;
+mod held;
 mod janitor;
 pub mod kubeconfig;
 pub mod mariadb;

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::files::{copy, write_private};
+use crate::held::{Held, bring_back};
 use crate::process::{Process, Spec, log_tail};
-use crate::{Error, Result, janitor, ports, process, tools};
+use crate::{Error, Result, janitor, ports, tools};
 
 /// How a server is made.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub struct MariaDb {
     port: u16,
     number: u32,
     options: Options,
-    server: Mutex<Option<Process>>,
+    server: Held,
 }
 
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -83,7 +83,7 @@ impl MariaDb {
             port: options.port.map_or_else(ports::free, Ok)?,
             number: options.number.unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed)),
             options,
-            server: Mutex::new(None),
+            server: Held::default(),
         };
         made.initialise().await?;
         made.launch().await?;
@@ -118,10 +118,7 @@ impl MariaDb {
 
     /// The server's process; `None` while it is stopped.
     pub fn pid(&self) -> Option<i32> {
-        self.server()
-            .as_ref()
-            .filter(|server| server.ended().is_none())
-            .map(Process::pid)
+        self.server.pid()
     }
 
     /// Its log.
@@ -136,18 +133,12 @@ impl MariaDb {
 
     /// Ends the server as a power failure would: it runs no other instruction.
     pub async fn kill_9(&self) {
-        let server = self.server().take();
-        if let Some(server) = server {
-            server.stop(Signal::SIGKILL, Duration::from_secs(30)).await;
-        }
+        self.server.stop(Signal::SIGKILL).await;
     }
 
     /// Ends the server cleanly.
     pub async fn stop(&self) {
-        let server = self.server().take();
-        if let Some(server) = server {
-            server.stop(Signal::SIGTERM, Duration::from_secs(30)).await;
-        }
+        self.server.stop(Signal::SIGTERM).await;
     }
 
     /// Starts it on the same port and data; stops it first where it runs. It is read-only again.
@@ -163,22 +154,12 @@ impl MariaDb {
     /// Stops the server in the midst of what it does, connections and all, until [`MariaDb::thaw`]. Returns when none of its
     /// threads runs any more.
     pub async fn freeze(&self) {
-        self.signal(Signal::SIGSTOP);
-        let started = Instant::now();
-        while self.pid().is_some_and(|pid| !process::is_stopped(pid)) && started.elapsed() < START_LIMIT {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.server.freeze().await;
     }
 
     /// Lets a frozen server go on.
     pub fn thaw(&self) {
-        self.signal(Signal::SIGCONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(server) = self.server().as_ref() {
-            server.signal(signal);
-        }
+        self.server.thaw();
     }
 
     /// Stops it cleanly and copies all its data to `to`, a folder that is not there yet: a state to bring back.
@@ -198,17 +179,11 @@ impl MariaDb {
     /// Where the data cannot be replaced.
     pub async fn bring_back(&self, from: &Path) -> Result<()> {
         self.stop().await;
-        let data = self.data();
-        std::fs::remove_dir_all(&data).map_err(Error::io("removing", &data))?;
-        copy(from, &data).await
+        bring_back(&self.data(), from).await
     }
 
     fn temporary(&self) -> PathBuf {
         self.dir.join("tmp")
-    }
-
-    fn server(&self) -> MutexGuard<'_, Option<Process>> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn initialise(&self) -> Result<()> {
@@ -251,7 +226,7 @@ impl MariaDb {
             let log = std::fs::read(self.log()).unwrap_or_default();
             let new = usize::try_from(said).ok().and_then(|said| log.get(said..));
             if String::from_utf8_lossy(new.unwrap_or_default()).contains(READY) {
-                *self.server() = Some(server);
+                self.server.put(server);
                 return Ok(());
             }
             if let Some(error) = server.exited("mariadbd") {
@@ -343,8 +318,7 @@ impl MariaDb {
 
 impl Drop for MariaDb {
     fn drop(&mut self) {
-        let server = self.server().take();
-        if let Some(server) = server {
+        if let Some(server) = self.server.take() {
             server.stop_blocking(Signal::SIGKILL, Duration::from_secs(3));
         }
         let _ = std::fs::remove_dir_all(&self.dir);

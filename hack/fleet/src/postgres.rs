@@ -8,12 +8,12 @@ mod install;
 pub(crate) use install::free_shared_memory;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::files::copy;
+use crate::held::{Held, bring_back};
 use crate::process::{Process, RunAs, Spec, log_tail};
 use crate::{Error, Result, janitor, ports, tools};
 
@@ -53,7 +53,7 @@ pub struct Postgres {
     port: u16,
     password: String,
     run_as: Option<RunAs>,
-    server: Mutex<Option<Process>>,
+    server: Held,
 }
 
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -81,7 +81,7 @@ impl Postgres {
             port,
             password: options.password.clone(),
             run_as,
-            server: Mutex::new(None),
+            server: Held::default(),
         };
         made.initialise(&options).await?;
         made.launch().await?;
@@ -111,10 +111,7 @@ impl Postgres {
 
     /// The server's process; `None` while it is stopped.
     pub fn pid(&self) -> Option<i32> {
-        self.server()
-            .as_ref()
-            .filter(|server| server.ended().is_none())
-            .map(Process::pid)
+        self.server.pid()
     }
 
     /// Its log.
@@ -129,8 +126,7 @@ impl Postgres {
 
     /// Ends the server as a power failure would: no process of it runs another instruction.
     pub async fn kill_9(&self) {
-        let server = self.server().take();
-        if let Some(server) = server {
+        if let Some(server) = self.server.take() {
             // The parent first: it must not see its children die. Each backend leads a session of its own.
             let children = install::children_of(server.pid());
             server.signal(Signal::SIGKILL);
@@ -143,10 +139,7 @@ impl Postgres {
 
     /// Ends the server cleanly: sessions are ended, nothing is left to recover.
     pub async fn stop(&self) {
-        let server = self.server().take();
-        if let Some(server) = server {
-            server.stop(Signal::SIGINT, Duration::from_secs(30)).await;
-        }
+        self.server.stop(Signal::SIGINT).await;
     }
 
     /// Starts it on the same port and data; stops it first where it runs.
@@ -176,17 +169,11 @@ impl Postgres {
     /// Where the data cannot be replaced.
     pub async fn bring_back(&self, from: &Path) -> Result<()> {
         self.stop().await;
-        let data = self.data();
-        std::fs::remove_dir_all(&data).map_err(Error::io("removing", &data))?;
-        copy(from, &data).await
+        bring_back(&self.data(), from).await
     }
 
     fn data(&self) -> PathBuf {
         self.dir.join("data")
-    }
-
-    fn server(&self) -> MutexGuard<'_, Option<Process>> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn initialise(&self, options: &Options) -> Result<()> {
@@ -247,7 +234,7 @@ impl Postgres {
             };
             match outcome {
                 Ok(()) => {
-                    *self.server() = Some(server);
+                    self.server.put(server);
                     return Ok(());
                 }
                 // Children of a killed server may hold its memory for a moment longer.
@@ -282,8 +269,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let server = self.server().take();
-        if let Some(server) = server {
+        if let Some(server) = self.server.take() {
             server.stop_blocking(Signal::SIGQUIT, Duration::from_secs(3));
         }
         free_shared_memory(&self.data());

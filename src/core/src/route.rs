@@ -3,6 +3,7 @@
 use crate::epoch::Epoch;
 use crate::ids::UnitName;
 use crate::lookup::Entry;
+use crate::promotion::Progress;
 use crate::span::SpanState;
 
 /// Who sent a request.
@@ -136,6 +137,19 @@ fn stores_take_writes(entry: &Entry, agent: AgentSeen) -> bool {
         SpanState::Serving => applied || !agent.connected || agent.late,
         SpanState::Opening => applied,
         SpanState::Unowned | SpanState::Held | SpanState::Fenced => false,
+    }
+}
+
+/// What must be here so that a read at `unit` shows all that was written up to `place`, a client's: the log of which unit, up to
+/// where; without a place, all that it has written. `None` where nobody here can know it.
+///
+/// Who `writes` shows whatever was ever acknowledged, if he still may: what came from a unit that was lost too.
+pub fn to_show(unit: &UnitName, writes: bool, place: Option<&Progress>) -> Option<(UnitName, Option<Progress>)> {
+    let named = place.and_then(|place| Some((place.log.split_once('/')?.0, place)));
+    match named {
+        Some((from, place)) if !writes || from == unit.as_str() => Some((UnitName::from(from), Some(place.clone()))),
+        Some(_) | None if writes => Some((unit.clone(), None)),
+        Some(_) | None => None,
     }
 }
 
@@ -349,6 +363,28 @@ mod tests {
                 let got = decide(&US.into(), Epoch::new(1, 12), &entry, ask(write, ahead), APPLIED);
                 assert_eq!(got, Decision::Hold(Wait::Behind), "{owner:?} {state:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_place_is_asked_for_where_it_was_written_and_the_writer_must_only_be_one_still() {
+        let of = |log: &str| Progress {
+            log: log.to_owned(),
+            at: 7,
+        };
+        let (here, own, other) = (UnitName::from("b"), of("b/1"), of("a/1"));
+        let all = Some((here.clone(), None));
+        for (writes, place, want) in [
+            (false, Some(&other), Some(("a".into(), Some(other.clone())))),
+            (false, Some(&own), Some((here.clone(), Some(own.clone())))),
+            (false, Some(&of("nameless")), None),
+            (false, None, None),
+            (true, Some(&own), Some((here.clone(), Some(own.clone())))),
+            (true, Some(&other), all.clone()),
+            (true, Some(&of("nameless")), all.clone()),
+            (true, None, all),
+        ] {
+            assert_eq!(to_show(&here, writes, place), want, "{writes} {place:?}");
         }
     }
 }

@@ -78,14 +78,17 @@ impl Asking {
     /// Asks for one request; `None` where the agent does not answer within `limit`, or does not answer questions.
     pub async fn ask(&self, question: Question, limit: Duration) -> Option<Answer> {
         let (sender, receiver) = oneshot::channel();
-        {
+        let id = {
             let mut inner = self.lock();
             if !inner.answers {
                 return None;
             }
             let id = inner.note(Pending::Request(sender));
             inner.queue.push((id, question));
-        }
+            id
+        };
+        // However this ends, the client's going away included.
+        let _forgets = Forgets { asking: self, id };
         self.news.notify_one();
         tokio::time::timeout(limit, receiver).await.ok()?.ok()
     }
@@ -167,11 +170,20 @@ impl Asking {
     }
 }
 
+/// Forgets a request's question once nobody waits for its answer.
+struct Forgets<'a> {
+    asking: &'a Asking,
+    id: u64,
+}
+
+impl Drop for Forgets<'_> {
+    fn drop(&mut self) {
+        self.asking.lock().pending.remove(&self.id);
+    }
+}
+
 impl Inner {
     fn note(&mut self, who: Pending) -> u64 {
-        // Who gave up need not be remembered.
-        self.pending
-            .retain(|_, who| !matches!(who, Pending::Request(sender) if sender.is_closed()));
         self.last += 1;
         self.pending.insert(self.last, who);
         self.last

@@ -1,5 +1,7 @@
 //! What a comparison of rows says: which slots differ, and in which rows.
 
+use crate::error::Error;
+use crate::link::Peer;
 use multiactive_core::slots::{Slot, SlotSet};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +38,20 @@ pub enum Side {
     There,
     /// Both have it, with other values.
     Both,
+}
+
+/// Why nothing can be compared with a peer's rows.
+pub(crate) fn refused(from: &Peer, why: String) -> Error {
+    Error::NotCompared {
+        from: from.unit.clone(),
+        why,
+    }
+}
+
+/// Its link did not come in time to where both snapshots are to stand.
+pub(crate) fn too_far_behind(from: &Peer) -> Error {
+    let why = "its link is too far behind: it did not come to where the comparison begins in time; it is tried again";
+    refused(from, why.to_owned())
 }
 
 /// Whatever is not the same here and there, in order, with what it is at each side.

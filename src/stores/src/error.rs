@@ -174,6 +174,32 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the server said, in the words of its client; `None` where it was not asked, or did not answer.
+    pub(crate) fn said_by_server(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
+        match self {
+            Self::Query { source, .. } => Some(source.as_ref()),
+            Self::Connect { .. }
+            | Self::TimedOut { .. }
+            | Self::Overtaken { .. }
+            | Self::NotDrained { .. }
+            | Self::LinksMissing { .. }
+            | Self::FenceBlocked { .. }
+            | Self::TablesRefused(_)
+            | Self::Setting { .. }
+            | Self::DatabaseTaken { .. }
+            | Self::KeyspaceChanged { .. }
+            | Self::NotInstalled { .. }
+            | Self::NotInPlace { .. }
+            | Self::NotBrought { .. }
+            | Self::ClockWentBack { .. }
+            | Self::LeaseLength { .. }
+            | Self::NotCut { .. }
+            | Self::NotCopied { .. }
+            | Self::NotCompared { .. }
+            | Self::Malformed { .. } => None,
+        }
+    }
+
     /// One word for a condition's reason or a metric's label; a closed set.
     pub fn reason(&self) -> &'static str {
         match self {

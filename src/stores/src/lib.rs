@@ -9,6 +9,7 @@ mod compared;
 pub mod driver;
 pub mod error;
 mod fencing;
+mod findings;
 mod lease;
 mod link;
 pub mod mariadb;
@@ -16,6 +17,7 @@ mod names;
 pub mod postgres;
 mod spec;
 mod until;
+mod waiting;
 
 pub use any::{AnyStore, EngineKind};
 pub use driver::Driver;

@@ -101,6 +101,16 @@ pub fn lacks(of: &UnitName, upto: &str) -> String {
     )
 }
 
+/// Why what `from` writes does not come here, and will not by itself; `None` where it does, or may.
+pub(crate) fn hindered(links: &[Link], from: &UnitName) -> Option<String> {
+    match links.iter().find(|link| link.from == *from).map(|link| &link.state) {
+        Some(LinkState::Running | LinkState::Starting(_)) => None,
+        Some(LinkState::Broken(why) | LinkState::Cut(why) | LinkState::Quarantined(why)) => Some(why.clone()),
+        Some(LinkState::Lacks { of, upto }) => Some(lacks(of, upto)),
+        None => Some("there is no link from it".to_owned()),
+    }
+}
+
 /// A lost unit that is cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CutAt {

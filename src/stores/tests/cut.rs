@@ -4,7 +4,7 @@
 
 mod support;
 
-use multiactive_core::promotion::{StorePosition, UnitPosition};
+use multiactive_core::promotion::UnitPosition;
 use multiactive_stores::driver::{LinkState, Peer, Waited};
 use multiactive_stores::{Driver, Error};
 use std::sync::Arc;
@@ -47,18 +47,6 @@ async fn amount(client: &Client, id: &str) -> Option<i32> {
 async fn positions(at: &Member, of: &Member) -> Option<String> {
     let vector = at.driver.position().await.unwrap();
     vector.into_iter().find(|at| at.unit == of.unit).map(|at| at.position)
-}
-
-fn lost(unit: &Member, position: Option<&str>) -> [StorePosition; 1] {
-    let at = |position: &str| UnitPosition {
-        unit: unit.unit.clone(),
-        position: position.to_owned(),
-    };
-    [StorePosition {
-        store: "orders".into(),
-        source: unit.unit.clone(),
-        vector: position.map(at).into_iter().collect(),
-    }]
 }
 
 async fn repair(client: &Client, sql: &str) {
@@ -115,7 +103,7 @@ async fn nothing_of_a_lost_units_tail_is_taken_and_it_takes_nothing_before_it_is
     running(north, south).await;
 
     // Who has received less has reached nothing; who has all of it may open, though there is no fence.
-    let wanted = lost(east, Some(&at_north));
+    let wanted = wanted_of(&east.unit, at_north.as_str());
     let waited = south
         .driver
         .wait_for(&uid, epoch(2), &wanted, true, LONG)
@@ -290,7 +278,7 @@ async fn a_cut_changes_at_a_higher_epoch_only_and_needs_no_link() {
     assert!(matches!(late, Err(Error::Overtaken { .. })), "{late:?}");
     north.driver.cut(&east.unit, &op("q"), epoch(4)).await.unwrap();
     // It wrote nothing that came here: its slots may open, and it is told when it is back.
-    let nothing = lost(east, None);
+    let nothing = wanted_of(&east.unit, None);
     let waited = north
         .driver
         .wait_for(&op("q"), epoch(4), &nothing, true, LONG)

@@ -5,7 +5,6 @@
 mod support;
 
 use multiactive_core::ids::OperationUid;
-use multiactive_core::promotion::{StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
 use multiactive_stores::Driver;
 use multiactive_stores::driver::{Diverged, Peer, Waited};
@@ -44,14 +43,7 @@ async fn back() -> Vec<Member> {
         .unwrap();
     east.server.kill_9().await;
     let at = north.driver.cut(&east.unit, &part(), epoch(2)).await.unwrap();
-    let wanted = [StorePosition {
-        store: "orders".into(),
-        source: east.unit.clone(),
-        vector: vec![UnitPosition {
-            unit: east.unit.clone(),
-            position: at.position.unwrap(),
-        }],
-    }];
+    let wanted = wanted_of(&east.unit, at.position.as_deref().unwrap());
     let waited = north
         .driver
         .wait_for(&part(), epoch(2), &wanted, true, LONG)

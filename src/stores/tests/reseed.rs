@@ -4,7 +4,6 @@
 mod support;
 
 use multiactive_core::ids::OperationUid;
-use multiactive_core::promotion::{StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
 use multiactive_stores::driver::{KeyRange, Lacking, Link, LinkState, TableSpec, Waited};
 use multiactive_stores::{Driver, Error, Postgres};
@@ -95,14 +94,7 @@ async fn bereaved() -> Vec<Member> {
 }
 
 async fn take_over(east: &Member, north: &Member, uid: &OperationUid, at: &str) {
-    let wanted = [StorePosition {
-        store: "orders".into(),
-        source: east.unit.clone(),
-        vector: vec![UnitPosition {
-            unit: east.unit.clone(),
-            position: at.to_owned(),
-        }],
-    }];
+    let wanted = wanted_of(&east.unit, at);
     let waited = north.driver.wait_for(uid, epoch(2), &wanted, true, LONG).await.unwrap();
     assert_eq!(waited, Waited::Reached);
     let mut brought = open(lost(), 3);

@@ -5,8 +5,9 @@ use super::Worker;
 use super::decide::Read;
 use crate::headers::value;
 use http::{HeaderValue, request};
-use multiactive_core::ids::{StoreName, UnitName};
+use multiactive_core::ids::StoreName;
 use multiactive_core::promotion::Progress;
+use multiactive_core::route::to_show;
 use multiactive_core::wire::{Answer, Caught, Question};
 use std::time::Duration;
 
@@ -39,19 +40,13 @@ impl Worker {
         };
         let place = place.to_str().ok().filter(|place| place.len() <= LONGEST);
         let place = place.and_then(|place| place.parse::<Progress>().ok());
-        // Who writes shows whatever was ever acknowledged, if he still may: what came from a unit that was lost too.
-        let (from, place) = match place
-            .as_ref()
-            .and_then(|place| Some((place.log.split_once('/')?.0, place)))
-        {
-            Some((from, place)) if !writes || from == unit.as_str() => (UnitName::from(from), Some(place.to_string())),
-            Some(_) | None if writes => (unit, None),
-            Some(_) | None => return false,
+        let Some((from, place)) = to_show(&unit, writes, place.as_ref()) else {
+            return false;
         };
         let question = Question::CaughtUp {
             store,
             from,
-            place,
+            place: place.map(|place| place.to_string()),
             within_ms: u64::try_from(SHOW.as_millis()).unwrap_or(u64::MAX),
         };
         let answer = self.state.asking.ask(question, SHOW + SHOW / 2).await;

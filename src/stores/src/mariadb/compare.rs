@@ -14,9 +14,10 @@
 use super::connect::Session;
 use super::gtid::Gtid;
 use super::{MariaDb, applied, differing, links, names, peer, placed, snapshot, status};
-use crate::compared::Compared;
-use crate::driver::{LinkState, Peer};
+use crate::compared::{Compared, refused, too_far_behind};
+use crate::driver::Peer;
 use crate::error::Error;
+use crate::link::hindered;
 use crate::until::Until;
 use multiactive_core::slots::SlotSet;
 use std::time::Duration;
@@ -67,13 +68,6 @@ pub(super) async fn compare(db: &MariaDb, from: &Peer, slots: &SlotSet, timeout:
         compared.differing = compared.differing.union(&differ);
     }
     Ok(compared)
-}
-
-fn refused(from: &Peer, why: String) -> Error {
-    Error::NotCompared {
-        from: from.unit.clone(),
-        why,
-    }
 }
 
 /// Takes the snapshots of `ours` and `theirs` at one place in the log of `from`.
@@ -158,9 +152,7 @@ async fn come_to(
     let own = links::own_domain(session).await?;
     while lacks(place, &applied::read(session).await?, own).is_some() {
         if until.left().is_err() {
-            let why =
-                "its link is too far behind: it did not come to where the comparison begins in time; it is tried again";
-            return Err(refused(from, why.to_owned()));
+            return Err(too_far_behind(from));
         }
         may_come(db, from).await?;
         sleep(pause).await;
@@ -171,18 +163,10 @@ async fn come_to(
 
 /// Refuses where the peer's log does not come here, and will not by itself.
 async fn may_come(db: &MariaDb, from: &Peer) -> Result<(), Error> {
-    let known = links::links(db).await?;
-    let why = match known
-        .into_iter()
-        .find(|link| link.from == from.unit)
-        .map(|link| link.state)
-    {
-        Some(LinkState::Running | LinkState::Starting(_)) => return Ok(()),
-        Some(LinkState::Broken(why) | LinkState::Cut(why) | LinkState::Quarantined(why)) => why,
-        Some(LinkState::Lacks { of, upto }) => crate::driver::lacks(&of, &upto),
-        None => "there is no link from it".to_owned(),
-    };
-    Err(refused(from, why))
+    match hindered(&links::links(db).await?, &from.unit) {
+        Some(why) => Err(refused(from, why)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

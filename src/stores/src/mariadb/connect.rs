@@ -341,26 +341,8 @@ fn code(error: &mysql_async::Error) -> Option<u16> {
 
 /// The server's number for a refusal; `None` where the error is none.
 pub(super) fn refusal(error: &Error) -> Option<u16> {
-    match error {
-        Error::Query { source, .. } => source.downcast_ref::<mysql_async::Error>().and_then(code),
-        Error::Connect { .. }
-        | Error::TimedOut { .. }
-        | Error::Overtaken { .. }
-        | Error::NotDrained { .. }
-        | Error::LinksMissing { .. }
-        | Error::FenceBlocked { .. }
-        | Error::TablesRefused(_)
-        | Error::Setting { .. }
-        | Error::DatabaseTaken { .. }
-        | Error::KeyspaceChanged { .. }
-        | Error::NotInstalled { .. }
-        | Error::NotInPlace { .. }
-        | Error::NotBrought { .. }
-        | Error::ClockWentBack { .. }
-        | Error::LeaseLength { .. }
-        | Error::NotCut { .. }
-        | Error::NotCopied { .. }
-        | Error::NotCompared { .. }
-        | Error::Malformed { .. } => None,
-    }
+    error
+        .said_by_server()?
+        .downcast_ref::<mysql_async::Error>()
+        .and_then(code)
 }

@@ -10,6 +10,7 @@ use super::names::{self, fnv, ident, literal, qualified, short, table};
 use super::{MariaDb, inspect, lost, placed, store, tables};
 use crate::driver::{KeyspaceSpec, StoreSpec, TableSpec};
 use crate::error::Error;
+use crate::findings::none_refused;
 use crate::names::definition;
 use multiactive_core::hash::Function;
 
@@ -59,14 +60,7 @@ pub(super) async fn install(db: &MariaDb) -> Result<(), Error> {
         return Ok(());
     }
     session.keep();
-    let refused: Vec<_> = tables::check(db)
-        .await?
-        .into_iter()
-        .filter(|finding| finding.refused)
-        .collect();
-    if !refused.is_empty() {
-        return Err(Error::TablesRefused(refused));
-    }
+    none_refused(tables::check(db).await?)?;
     let mut session = db.server.session().await?;
     // Two agents must not install at once. It goes with the session.
     let sql = "SELECT GET_LOCK('multiactive.install', 4)";

@@ -5,6 +5,7 @@ use super::connect::Session;
 use super::names::{guard, table};
 use crate::driver::{TableFinding, TableSpec};
 use crate::error::Error;
+use crate::findings::KeyColumn;
 use mysql_async::{Row, params};
 
 const FACTS: &str = include_str!("tables.sql");
@@ -47,7 +48,7 @@ pub(super) async fn check(db: &MariaDb) -> Result<Vec<TableFinding>, Error> {
                 judge(sharded, facts, &mut findings);
                 warn_of_bypassers(&mut session, sharded, schema, name, &mut findings).await?;
             }
-            None => findings.push(refuse(
+            None => findings.push(TableFinding::refused(
                 sharded,
                 "TableMissing",
                 format!("there is no table {schema}.{name}: create it on every member"),
@@ -73,7 +74,7 @@ async fn warn_of_bypassers(
         )
         .await?;
     if !accounts.is_empty() {
-        findings.push(warn(
+        findings.push(TableFinding::warned(
             sharded,
             "OwnerCanBypass",
             format!(
@@ -86,28 +87,12 @@ async fn warn_of_bypassers(
     Ok(())
 }
 
-fn refuse(sharded: &TableSpec, reason: &'static str, message: String) -> TableFinding {
-    TableFinding {
-        table: sharded.name.clone(),
-        refused: true,
-        reason,
-        message,
-    }
-}
-
-fn warn(sharded: &TableSpec, reason: &'static str, message: String) -> TableFinding {
-    TableFinding {
-        refused: false,
-        ..refuse(sharded, reason, message)
-    }
-}
-
 /// Adds what is wrong with a table that exists.
 fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
     let text = |name: &str| facts.get::<String, _>(name).unwrap_or_default();
     // What could not be read is a reason to refuse.
     let yes = |name: &str| facts.get::<bool, _>(name) == Some(true);
-    let mut add = |reason, message: String| findings.push(refuse(sharded, reason, message));
+    let mut add = |reason, message: String| findings.push(TableFinding::refused(sharded, reason, message));
     if text("engine") != "InnoDB" {
         add(
             "NotATable",
@@ -125,7 +110,18 @@ fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
         );
     }
     if let Some(column) = &sharded.shard_key {
-        judge_key(column, facts, &mut add);
+        let key = KeyColumn {
+            name: column,
+            exists: yes("has_column"),
+            not_null: yes("not_null"),
+            generated: yes("generated"),
+            plain: yes("plain_type"),
+            type_name: text("column_type"),
+            later_trigger: text("later_triggers"),
+        };
+        for (reason, message) in key.wrong("make it NOT NULL", "let it PRECEDE the fence's") {
+            add(reason, message);
+        }
     }
     let acting = text("acting_keys");
     if !acting.is_empty() {
@@ -137,49 +133,10 @@ fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
     }
     let colliding = text("colliding");
     if !colliding.is_empty() {
-        findings.push(warn(
+        findings.push(TableFinding::warned(
             sharded,
             "SequenceCollides",
             format!("key column {colliding} counts by ones in every unit: set auto_increment_increment and _offset"),
         ));
-    }
-}
-
-/// Adds what is wrong with the column that holds the key.
-fn judge_key(column: &str, facts: &Row, add: &mut impl FnMut(&'static str, String)) {
-    let text = |name: &str| facts.get::<String, _>(name).unwrap_or_default();
-    let yes = |name: &str| facts.get::<bool, _>(name) == Some(true);
-    if !yes("has_column") {
-        add(
-            "NoShardKey",
-            format!("it has no column {column}: name the column that holds the key"),
-        );
-        return;
-    }
-    if !yes("not_null") {
-        add(
-            "ShardKeyNullable",
-            format!("column {column} may be null: make it NOT NULL"),
-        );
-    }
-    if yes("generated") {
-        add(
-            "ShardKeyGenerated",
-            format!("column {column} is generated, after the fence has looked: store the key"),
-        );
-    }
-    if !yes("plain_type") {
-        let is = text("column_type");
-        add(
-            "ShardKeyType",
-            format!("the text of a {is} is not always the same: use text, an integer, a uuid or an enum"),
-        );
-    }
-    let later = text("later_triggers");
-    if !later.is_empty() {
-        add(
-            "LaterTrigger",
-            format!("trigger {later} runs after the fence and could change the key: let it PRECEDE the fence's"),
-        );
     }
 }

@@ -6,18 +6,13 @@ use super::position::parse;
 use super::{MariaDb, cut, links};
 use crate::driver::{LinkState, Waited};
 use crate::error::Error;
+use crate::waiting::{self, ASK_AGAIN, LOOK_AT_LINKS, Trouble, not_come};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::StorePosition;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-
-/// How often the links themselves are looked at, which costs more than their progress.
-const LOOK_AT_LINKS: Duration = Duration::from_millis(250);
-
-/// The longest pause between two questions: writes are held meanwhile.
-const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 pub(super) async fn follow(
     db: &MariaDb,
@@ -40,7 +35,7 @@ pub(super) async fn follow(
             }
             if started.elapsed() >= timeout {
                 session.keep();
-                return Ok(Waited::TimedOut(not_come(unit)));
+                return Ok(Waited::TimedOut(not_come(unit.as_str())));
             }
             sleep(pause).await;
             pause = (pause * 3 / 2).min(ASK_AGAIN);
@@ -56,10 +51,6 @@ pub(super) async fn follow(
     wait_for(db, op, epoch, &positions, left).await
 }
 
-fn not_come(unit: &UnitName) -> String {
-    format!("the fence of {unit} has not come by its link")
-}
-
 pub(super) async fn wait_for(
     db: &MariaDb,
     op: &OperationUid,
@@ -67,7 +58,7 @@ pub(super) async fn wait_for(
     positions: &[StorePosition],
     timeout: Duration,
 ) -> Result<Waited, Error> {
-    let wanted = wanted(&db.spec.unit, positions)?;
+    let wanted = waiting::wanted(&db.spec.unit, positions, Gtid::parse, |at| at.seq)?;
     let mut session = db.server.session().await?;
     let mut sources: Vec<_> = positions.iter().map(|position| &position.source).collect();
     let lost = cut::lost(&mut session, op, epoch, &sources).await?;
@@ -83,14 +74,14 @@ pub(super) async fn wait_for(
             Some((_, words)) => words.clone(),
             // A position alone is a number: what the fence wrote behind it says that it is this log's.
             None => match first_missing(&mut session, op, &sources).await? {
-                Some(unit) => not_come(unit),
+                Some(unit) => not_come(unit.as_str()),
                 None => break,
             },
         };
         if looked.elapsed() >= LOOK_AT_LINKS || started.elapsed() >= timeout {
             looked = Instant::now();
             match trouble(db, &behind).await? {
-                Some(Trouble::Broken(why)) => return Ok(Waited::LinkBroken(why)),
+                Some(Trouble::Gap(why) | Trouble::Broken(why)) => return Ok(Waited::LinkBroken(why)),
                 Some(Trouble::Starting(more)) => why = format!("; {more}"),
                 None => why.clear(),
             }
@@ -108,23 +99,6 @@ pub(super) async fn wait_for(
     record(&mut session, op, epoch, &wanted, &lost).await?;
     session.keep();
     Ok(Waited::Reached)
-}
-
-/// The furthest position of each unit but this one.
-fn wanted(own: &UnitName, positions: &[StorePosition]) -> Result<BTreeMap<UnitName, Gtid>, Error> {
-    let mut wanted = BTreeMap::new();
-    for at in positions
-        .iter()
-        .flat_map(|position| &position.vector)
-        .filter(|at| at.unit != *own)
-    {
-        let gtid = Gtid::parse(&at.position)?;
-        let furthest = wanted.entry(at.unit.clone()).or_insert(gtid);
-        if gtid.seq > furthest.seq {
-            *furthest = gtid;
-        }
-    }
-    Ok(wanted)
 }
 
 /// The units whose position is not reached, each with words for it. What is applied of another domain does not count: it is
@@ -155,46 +129,29 @@ async fn first_missing<'a>(
     Ok(sources.iter().copied().find(|unit| !come.contains(&unit.0)))
 }
 
-/// Why a unit's position is not reached.
-enum Trouble {
-    /// Waiting alone will not help.
-    Broken(String),
-    /// Its link does not bring rows now; it may by itself.
-    Starting(String),
-}
-
 /// What is wrong with the links that are behind: what is broken first. While another link runs, it may bring the rows: each
 /// member passes on what it has applied.
 async fn trouble(db: &MariaDb, behind: &[(UnitName, String)]) -> Result<Option<Trouble>, Error> {
     let known = links::links(db).await?;
     let mut starting = None;
     for (unit, words) in behind {
-        let link = known.iter().find(|link| link.from == *unit);
-        let why = match link.map(|link| (&link.state, &link.gap)) {
-            None => format!("there is no link from {unit}: {words}"),
-            Some((LinkState::Cut(why), _)) => format!("{words}, and it will not come by its link: {why}"),
-            Some((LinkState::Running | LinkState::Starting(_) | LinkState::Lacks { .. }, Some(gap))) => {
-                return Ok(Some(Trouble::Broken(format!("link from {unit}: {gap}"))));
+        let (why, relayed) = match Trouble::of(&known, unit, words) {
+            None => continue,
+            Some(Trouble::Gap(why)) => return Ok(Some(Trouble::Gap(why))),
+            Some(Trouble::Starting(why)) => (why, true),
+            Some(Trouble::Broken(why)) => {
+                let others = known.iter().filter(|link| link.from != *unit);
+                let relayed = others.into_iter().any(|link| link.state == LinkState::Running);
+                (
+                    format!("{why}{}", if relayed { "; another member may pass it on" } else { "" }),
+                    relayed,
+                )
             }
-            Some((LinkState::Broken(why) | LinkState::Quarantined(why), _)) => format!("link from {unit}: {why}"),
-            Some((LinkState::Starting(why), None)) => {
-                starting.get_or_insert_with(|| Trouble::Starting(format!("link from {unit}: {why}")));
-                continue;
-            }
-            Some((LinkState::Lacks { of, upto }, None)) => {
-                let why = crate::driver::lacks(of, upto);
-                starting.get_or_insert_with(|| Trouble::Starting(format!("link from {unit}: {why}")));
-                continue;
-            }
-            Some((LinkState::Running, None)) => continue,
         };
-        if !known
-            .iter()
-            .any(|link| link.from != *unit && link.state == LinkState::Running)
-        {
+        if !relayed {
             return Ok(Some(Trouble::Broken(why)));
         }
-        starting.get_or_insert_with(|| Trouble::Starting(format!("{why}; another member may pass it on")));
+        starting.get_or_insert(Trouble::Starting(why));
     }
     Ok(starting)
 }

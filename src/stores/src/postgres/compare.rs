@@ -16,9 +16,10 @@ use super::connect::{Server, Session};
 use super::reseed::{Table, still_to_come, tables};
 use super::source::{self, Patience, Until};
 use super::{Postgres, checksum, differing, links, names, peer, placed};
-use crate::compared::Compared;
-use crate::driver::{KeyRange, LinkState, Peer};
+use crate::compared::{Compared, refused, too_far_behind};
+use crate::driver::{KeyRange, Peer};
 use crate::error::Error;
+use crate::link::hindered;
 use multiactive_core::slots::SlotSet;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -93,13 +94,6 @@ pub(super) async fn compare(pg: &Postgres, from: &Peer, slots: &SlotSet, timeout
     }
     session.keep();
     Ok(compared)
-}
-
-fn refused(from: &Peer, why: String) -> Error {
-    Error::NotCompared {
-        from: from.unit.clone(),
-        why,
-    }
 }
 
 /// The tables, with the columns that are compared: those that the peer writes. All of them must be here too.
@@ -195,9 +189,7 @@ async fn comes_to(pg: &Postgres, from: &Peer, armed: &Session<'_>, until: &Until
     let mut pause = Duration::from_millis(1);
     while !awaited(armed).await? {
         if until.left().is_err() {
-            let why =
-                "its link is too far behind: it did not come to where the comparison begins in time; it is tried again";
-            return Err(refused(from, why.to_owned()));
+            return Err(too_far_behind(from));
         }
         if looked.elapsed() >= LOOK_AT_LINK {
             looked = Instant::now();
@@ -215,16 +207,8 @@ async fn awaited(armed: &Session<'_>) -> Result<bool, Error> {
 
 /// Refuses where the peer's log does not come here, and will not by itself.
 async fn may_come(pg: &Postgres, from: &Peer) -> Result<(), Error> {
-    let known = links::links(pg).await?;
-    let why = match known
-        .into_iter()
-        .find(|link| link.from == from.unit)
-        .map(|link| link.state)
-    {
-        Some(LinkState::Running | LinkState::Starting(_)) => return Ok(()),
-        Some(LinkState::Broken(why) | LinkState::Cut(why) | LinkState::Quarantined(why)) => why,
-        Some(LinkState::Lacks { of, upto }) => crate::driver::lacks(&of, &upto),
-        None => "there is no link from it".to_owned(),
-    };
-    Err(refused(from, why))
+    match hindered(&links::links(pg).await?, &from.unit) {
+        Some(why) => Err(refused(from, why)),
+        None => Ok(()),
+    }
 }

@@ -9,6 +9,7 @@ use super::placed::{self, Amiss};
 use super::{Postgres, incarnation, inspect, links, source, tables};
 use crate::driver::{KeyspaceSpec, StoreSpec, TableSpec};
 use crate::error::Error;
+use crate::findings::none_refused;
 use crate::names::definition;
 use multiactive_core::hash::Function;
 use tokio_postgres::types::ToSql;
@@ -54,14 +55,7 @@ pub(super) async fn install(pg: &Postgres) -> Result<(), Error> {
         }
     }
     session.keep();
-    let refused: Vec<_> = tables::check(pg)
-        .await?
-        .into_iter()
-        .filter(|finding| finding.refused)
-        .collect();
-    if !refused.is_empty() {
-        return Err(Error::TablesRefused(refused));
-    }
+    none_refused(tables::check(pg).await?)?;
     stop_receiving(pg).await?;
     let session = pg.server.session().await?;
     // The lock keeps two agents from installing at once; its key is no bucket of slots.

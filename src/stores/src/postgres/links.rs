@@ -87,33 +87,10 @@ enum Change {
 
 /// Whether a server said no, or the peer could not be reached: a state of the link, not of our server.
 fn is_refusal(error: &Error) -> bool {
-    match error {
-        Error::Query { source, .. } => {
-            let code = source
-                .downcast_ref::<tokio_postgres::Error>()
-                .and_then(tokio_postgres::Error::code);
-            code.is_some()
-        }
-        Error::Connect { .. }
-        | Error::TimedOut { .. }
-        | Error::Overtaken { .. }
-        | Error::NotDrained { .. }
-        | Error::LinksMissing { .. }
-        | Error::FenceBlocked { .. }
-        | Error::TablesRefused(_)
-        | Error::Setting { .. }
-        | Error::DatabaseTaken { .. }
-        | Error::KeyspaceChanged { .. }
-        | Error::NotInstalled { .. }
-        | Error::NotInPlace { .. }
-        | Error::NotBrought { .. }
-        | Error::ClockWentBack { .. }
-        | Error::LeaseLength { .. }
-        | Error::NotCut { .. }
-        | Error::NotCopied { .. }
-        | Error::NotCompared { .. }
-        | Error::Malformed { .. } => false,
-    }
+    let said = error
+        .said_by_server()
+        .and_then(|said| said.downcast_ref::<tokio_postgres::Error>());
+    said.is_some_and(|said| said.code().is_some())
 }
 
 /// Makes a link that does not exist. `lost` says why an earlier one had to go.

@@ -4,6 +4,7 @@ use super::Postgres;
 use super::names::table;
 use crate::driver::{TableFinding, TableSpec};
 use crate::error::Error;
+use crate::findings::KeyColumn;
 use tokio_postgres::Row;
 
 const FACTS: &str = include_str!("tables.sql");
@@ -40,7 +41,7 @@ pub(super) async fn check(pg: &Postgres) -> Result<Vec<TableFinding>, Error> {
             .await?;
         match facts.first() {
             Some(facts) => judge(sharded, facts, &mut findings),
-            None => findings.push(refuse(
+            None => findings.push(TableFinding::refused(
                 sharded,
                 "TableMissing",
                 format!("there is no table {schema}.{name}: create it on every member"),
@@ -63,60 +64,12 @@ pub(super) async fn check(pg: &Postgres) -> Result<Vec<TableFinding>, Error> {
     Ok(findings)
 }
 
-fn refuse(sharded: &TableSpec, reason: &'static str, message: String) -> TableFinding {
-    TableFinding {
-        table: sharded.name.clone(),
-        refused: true,
-        reason,
-        message,
-    }
-}
-
-/// Adds what is wrong with the column that holds the key.
-fn judge_key(column: &str, facts: &Row, add: &mut impl FnMut(&'static str, String)) {
-    let yes = |name: &str| facts.get::<_, bool>(name);
-    if !yes("has_column") {
-        add(
-            "NoShardKey",
-            format!("it has no column {column}: name the column that holds the key"),
-        );
-        return;
-    }
-    if !yes("not_null") {
-        add(
-            "ShardKeyNullable",
-            format!("column {column} may be null: ALTER TABLE … ALTER {column} SET NOT NULL"),
-        );
-    }
-    if yes("generated") {
-        add(
-            "ShardKeyGenerated",
-            format!("column {column} is generated, after the fence has looked: store the key"),
-        );
-    }
-    if !yes("plain_type") {
-        let is: Option<String> = facts.get("column_type");
-        let is = is.unwrap_or_default();
-        add(
-            "ShardKeyType",
-            format!("the text of a {is} is not always the same: use text, an integer, a uuid or an enum"),
-        );
-    }
-    let later = facts.get::<_, Vec<String>>("later_triggers").join(", ");
-    if !later.is_empty() {
-        add(
-            "LaterTrigger",
-            format!("trigger {later} runs after the fence and could change the key: rename it"),
-        );
-    }
-}
-
 /// Adds what is wrong with a table that exists.
 fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
     let text = |name: &str| facts.get::<_, Option<String>>(name).unwrap_or_default();
     let list = |name: &str| facts.get::<_, Vec<String>>(name).join(", ");
     let yes = |name: &str| facts.get::<_, bool>(name);
-    let mut add = |reason, message: String| findings.push(refuse(sharded, reason, message));
+    let mut add = |reason, message: String| findings.push(TableFinding::refused(sharded, reason, message));
     if text("relkind") != "r" {
         let what = match text("relkind").as_str() {
             "p" => "a partitioned table",
@@ -155,7 +108,19 @@ fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
         );
     }
     if let Some(column) = &sharded.shard_key {
-        judge_key(column, facts, &mut add);
+        let key = KeyColumn {
+            name: column,
+            exists: yes("has_column"),
+            not_null: yes("not_null"),
+            generated: yes("generated"),
+            plain: yes("plain_type"),
+            type_name: text("column_type"),
+            later_trigger: list("later_triggers"),
+        };
+        let not_null = format!("ALTER TABLE … ALTER {column} SET NOT NULL");
+        for (reason, message) in key.wrong(&not_null, "rename it") {
+            add(reason, message);
+        }
     }
     let acting = list("acting_keys");
     if !acting.is_empty() {
@@ -172,14 +137,7 @@ fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
             format!("our user has not the rights of its owner: GRANT {owner} TO it (see roles.sql)"),
         );
     }
-    let mut warn = |reason, message| {
-        findings.push(TableFinding {
-            table: sharded.name.clone(),
-            refused: false,
-            reason,
-            message,
-        });
-    };
+    let mut warn = |reason, message| findings.push(TableFinding::warned(sharded, reason, message));
     let bypassers = list("bypassers");
     if !bypassers.is_empty() {
         warn(

@@ -7,8 +7,9 @@ use super::connect::Session;
 use super::inspect::numbers;
 use super::position::progress;
 use super::{Postgres, links, names};
-use crate::driver::{LinkState, Waited, lacks};
+use crate::driver::Waited;
 use crate::error::Error;
+use crate::waiting::{self, ASK_AGAIN, LOOK_AT_LINKS, Trouble, not_come};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{StorePosition, UnitPosition};
@@ -16,12 +17,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
-
-/// How often the links themselves are looked at, which costs more than their progress.
-const LOOK_AT_LINKS: Duration = Duration::from_millis(250);
-
-/// The longest pause between two questions: writes are held meanwhile.
-const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The positions that fences for an operation wrote: $1 the operation, $2 and $3 the epoch, $4 the units.
 const FENCES: &str = "SELECT unit, units, positions FROM multiactive.fenced
@@ -89,10 +84,6 @@ fn names_of(units: &[UnitName]) -> Vec<&str> {
     units.iter().map(UnitName::as_str).collect()
 }
 
-fn not_come(unit: &str) -> String {
-    format!("the fence of {unit} has not come by its link")
-}
-
 pub(super) async fn wait_for(
     pg: &Postgres,
     op: &OperationUid,
@@ -101,7 +92,7 @@ pub(super) async fn wait_for(
     takes_over: bool,
     timeout: Duration,
 ) -> Result<Waited, Error> {
-    let wanted = wanted(&pg.spec.unit, positions)?;
+    let wanted = waiting::wanted(&pg.spec.unit, positions, lsn, |at| *at)?;
     let (term, number) = numbers(epoch);
     let mut sources: Vec<_> = positions.iter().map(|position| position.source.as_str()).collect();
     let mut why = String::new();
@@ -135,7 +126,7 @@ pub(super) async fn wait_for(
         if looked.elapsed() >= LOOK_AT_LINKS || started.elapsed() >= timeout {
             looked = Instant::now();
             match trouble(pg, &behind).await? {
-                Some(Trouble::Broken(why)) => return Ok(Waited::LinkBroken(why)),
+                Some(Trouble::Gap(why) | Trouble::Broken(why)) => return Ok(Waited::LinkBroken(why)),
                 Some(Trouble::Starting(more)) => why = format!("; {more}"),
                 None => why.clear(),
             }
@@ -153,21 +144,6 @@ pub(super) async fn wait_for(
     record(&session, op, epoch, &wanted, &lost).await?;
     session.keep();
     Ok(Waited::Reached)
-}
-
-/// The furthest position of each unit but this one, as numbers.
-fn wanted(own: &UnitName, positions: &[StorePosition]) -> Result<BTreeMap<UnitName, u64>, Error> {
-    let mut wanted = BTreeMap::new();
-    for at in positions
-        .iter()
-        .flat_map(|position| &position.vector)
-        .filter(|at| at.unit != *own)
-    {
-        let number = lsn(&at.position)?;
-        let furthest = wanted.entry(at.unit.clone()).or_insert(number);
-        *furthest = number.max(*furthest);
-    }
-    Ok(wanted)
 }
 
 /// A position in the log as a number.
@@ -207,40 +183,17 @@ fn behind(
     Ok(behind)
 }
 
-/// Why a unit's position is not reached.
-enum Trouble {
-    /// Waiting alone will not help.
-    Broken(String),
-    /// Its link does not bring rows now; it may by itself.
-    Starting(String),
-}
-
 /// What is wrong with the links that are behind: what is broken first.
 async fn trouble(pg: &Postgres, behind: &[(UnitName, String)]) -> Result<Option<Trouble>, Error> {
     let known = links::links(pg).await?;
     let mut starting = None;
     for (unit, words) in behind {
-        let Some(link) = known.iter().find(|link| link.from == *unit) else {
-            return Ok(Some(Trouble::Broken(format!("there is no link from {unit}: {words}"))));
-        };
-        match (&link.state, &link.gap) {
-            (LinkState::Cut(why), _) => {
-                return Ok(Some(Trouble::Broken(format!(
-                    "{words}, and it will not come by its link: {why}"
-                ))));
+        match Trouble::of(&known, unit, words) {
+            None => {}
+            Some(Trouble::Starting(why)) => {
+                starting.get_or_insert(Trouble::Starting(why));
             }
-            (LinkState::Broken(why) | LinkState::Quarantined(why), _)
-            | (LinkState::Running | LinkState::Starting(_) | LinkState::Lacks { .. }, Some(why)) => {
-                return Ok(Some(Trouble::Broken(format!("link from {unit}: {why}"))));
-            }
-            (LinkState::Starting(why), None) => {
-                starting.get_or_insert_with(|| Trouble::Starting(format!("link from {unit}: {why}")));
-            }
-            (LinkState::Lacks { of, upto }, None) => {
-                let why = lacks(of, upto);
-                starting.get_or_insert_with(|| Trouble::Starting(format!("link from {unit}: {why}")));
-            }
-            (LinkState::Running, None) => {}
+            Some(Trouble::Gap(why) | Trouble::Broken(why)) => return Ok(Some(Trouble::Broken(why))),
         }
     }
     Ok(starting)

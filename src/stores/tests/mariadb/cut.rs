@@ -125,14 +125,7 @@ async fn a_lost_unit_that_is_back_takes_nothing_before_its_rows_were_compared() 
     let mut positions = Vec::new();
     for member in [north, south] {
         let cut = member.driver.cut(&east.unit, &uid, epoch(2)).await.unwrap();
-        positions = vec![multiactive_core::promotion::StorePosition {
-            store: "orders".into(),
-            source: east.unit.clone(),
-            vector: vec![UnitPosition {
-                unit: east.unit.clone(),
-                position: cut.position.unwrap(),
-            }],
-        }];
+        positions = wanted_of(&east.unit, cut.position.as_deref().unwrap()).to_vec();
     }
     tail(east, &["late"]).await;
     // North takes over. What is beyond its position comes only by a repair.
@@ -319,17 +312,10 @@ async fn the_tail_does_not_come_by_way_of_a_member_that_was_away() {
     })
     .await;
     let uid = op("f");
-    let position = multiactive_core::promotion::StorePosition {
-        store: "orders".into(),
-        source: east.unit.clone(),
-        vector: vec![UnitPosition {
-            unit: east.unit.clone(),
-            position: cut.position.clone().unwrap(),
-        }],
-    };
+    let wanted = wanted_of(&east.unit, cut.position.as_deref().unwrap());
     let waited = north
         .driver
-        .wait_for(&uid, epoch(2), &[position], true, 5 * SECOND)
+        .wait_for(&uid, epoch(2), &wanted, true, 5 * SECOND)
         .await
         .unwrap();
     assert_eq!(waited, Waited::Reached);
@@ -408,16 +394,8 @@ async fn once_the_new_owner_has_opened_no_survivor_takes_the_tail_from_anybody()
     let uid = op("f");
     south.driver.cut(&east.unit, &uid, epoch(2)).await.unwrap();
     let cut = north.driver.cut(&east.unit, &uid, epoch(2)).await.unwrap();
-    let position = multiactive_core::promotion::StorePosition {
-        store: "orders".into(),
-        source: east.unit.clone(),
-        vector: vec![UnitPosition {
-            unit: east.unit.clone(),
-            position: cut.position.clone().unwrap(),
-        }],
-    };
-    let positions = [position];
-    let waited = north.driver.wait_for(&uid, epoch(2), &positions, true, 5 * SECOND);
+    let wanted = wanted_of(&east.unit, cut.position.as_deref().unwrap());
+    let waited = north.driver.wait_for(&uid, epoch(2), &wanted, true, 5 * SECOND);
     assert_eq!(waited.await.unwrap(), Waited::Reached);
     let mut grant = open(all(), 3);
     grant.brought_by = Some(uid.clone());

@@ -4,7 +4,6 @@
 use super::support::*;
 use super::writers::*;
 use multiactive_core::ids::OperationUid;
-use multiactive_core::promotion::{StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
 use multiactive_stores::Driver;
 use multiactive_stores::driver::{Diverged, Peer, Waited};
@@ -47,14 +46,7 @@ async fn back() -> Vec<Member> {
     }
     east.server.kill_9().await;
     let at = north.driver.cut(&east.unit, &part(), epoch(2)).await.unwrap();
-    let wanted = [StorePosition {
-        store: "orders".into(),
-        source: east.unit.clone(),
-        vector: vec![UnitPosition {
-            unit: east.unit.clone(),
-            position: at.position.unwrap(),
-        }],
-    }];
+    let wanted = wanted_of(&east.unit, at.position.as_deref().unwrap());
     let driver = &north.driver;
     let waited = driver.wait_for(&part(), epoch(2), &wanted, true, LONG).await;
     assert_eq!(waited.unwrap(), Waited::Reached);
@@ -182,14 +174,7 @@ async fn what_the_new_owner_and_the_lost_unit_both_wrote_stops_no_link_for_good(
     let mut wanted = Vec::new();
     for member in [north, south] {
         let at = member.driver.cut(&east.unit, &part(), epoch(2)).await.unwrap();
-        wanted = vec![StorePosition {
-            store: "orders".into(),
-            source: east.unit.clone(),
-            vector: vec![UnitPosition {
-                unit: east.unit.clone(),
-                position: at.position.unwrap(),
-            }],
-        }];
+        wanted = wanted_of(&east.unit, at.position.as_deref().unwrap()).to_vec();
     }
     insert(&mut writer, "clash", &key_of(2, 0)).await.unwrap();
     let driver = &north.driver;

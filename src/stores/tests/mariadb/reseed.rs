@@ -2,7 +2,6 @@
 
 use super::support::*;
 use super::writers::*;
-use multiactive_core::promotion::{StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
 use multiactive_stores::driver::{KeyRange, Lacking, Link, LinkState, TableSpec, Waited};
 use multiactive_stores::{Driver, Error, MariaDb};
@@ -412,14 +411,7 @@ async fn who_had_received_more_than_the_new_owner_has_not_passed_before_the_surp
     east.server.kill_9().await;
     let uid = [op("failover")];
     let at = north.driver.cut(&east.unit, &uid[0], epoch(2)).await.unwrap();
-    let wanted = [StorePosition {
-        store: "orders".into(),
-        source: east.unit.clone(),
-        vector: vec![UnitPosition {
-            unit: east.unit.clone(),
-            position: at.position.unwrap(),
-        }],
-    }];
+    let wanted = wanted_of(&east.unit, at.position.as_deref().unwrap());
     let waited = north.driver.wait_for(&uid[0], epoch(2), &wanted, true, LONG).await;
     assert_eq!(waited.unwrap(), Waited::Reached);
     let mut brought = open(easts(), 3);

@@ -4,23 +4,17 @@
 
 pub mod writers;
 
-use multiactive_core::epoch::Epoch;
+#[path = "../common/mod.rs"]
+mod common;
+pub use common::*;
 use multiactive_core::hash::Function;
-use multiactive_core::ids::{OperationUid, UnitName};
-use multiactive_core::slots::SlotSet;
+use multiactive_core::ids::UnitName;
 use multiactive_fleet::postgres::{Options, Postgres as Server};
-use multiactive_stores::driver::{
-    FenceLimits, Grant, HeldLease, KeyspaceSpec, Link, LinkState, Peer, StoreLease, StoreSpec, TableSpec,
-};
+use multiactive_stores::driver::{KeyspaceSpec, Link, LinkState, Peer, StoreSpec, TableSpec};
 use multiactive_stores::postgres::Access;
 use multiactive_stores::{Driver, Postgres};
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
-
-/// Slots of the tests' keyspace: more than the 64 buckets.
-pub const SLOTS: u32 = 256;
 
 const ROLES: &str = include_str!("../../src/postgres/roles.sql");
 
@@ -187,96 +181,6 @@ pub async fn running(to: &Member, from: &Member) -> Link {
         }
     })
     .await
-}
-
-/// Asks until the answer is yes, for at most 30 s.
-pub async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let started = Instant::now();
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(last) => assert!(
-                started.elapsed() < Duration::from_secs(30),
-                "waiting for {what}: {last}"
-            ),
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-pub fn epoch(number: u64) -> Epoch {
-    Epoch::new(1, number)
-}
-
-pub fn op(name: &str) -> OperationUid {
-    name.into()
-}
-
-pub fn all() -> SlotSet {
-    SlotSet::range(0, (SLOTS - 1) as u16)
-}
-
-pub fn open(slots: SlotSet, at: u64) -> Grant {
-    Grant {
-        slots,
-        open: true,
-        epoch: epoch(at),
-        brought_by: None,
-    }
-}
-
-pub fn closed(slots: SlotSet, at: u64) -> Grant {
-    Grant {
-        slots,
-        open: false,
-        epoch: epoch(at),
-        brought_by: None,
-    }
-}
-
-pub const LIMITS: FenceLimits = FenceLimits {
-    deadline: Duration::from_secs(5),
-    grace: Duration::from_millis(500),
-};
-
-/// Brings a new or restarted server to no table and extends its lease for half an hour.
-pub async fn lease(driver: &Postgres) {
-    let seen = driver.inspect().await.unwrap().seen;
-    driver.apply(seen, &[], LIMITS).await.unwrap();
-    extend(driver, Duration::from_secs(1800)).await.expect("a lease");
-}
-
-/// Extends the lease from now on.
-pub async fn extend(driver: &Postgres, length: Duration) -> Option<HeldLease> {
-    let lease = StoreLease {
-        from: driver.clock().await.unwrap(),
-        length,
-        granted: Epoch::NEVER,
-    };
-    driver.extend(lease).await.unwrap()
-}
-
-/// Opens or closes all slots at a table's epoch.
-pub async fn set_all(driver: &Postgres, is_open: bool, at: u64) {
-    let grant = if is_open { open(all(), at) } else { closed(all(), at) };
-    driver.apply(epoch(at), &[grant], LIMITS).await.unwrap();
-}
-
-/// The slot of a key, by core's own function.
-pub fn slot_of(key: &str) -> u16 {
-    if key == "vip-1" {
-        7
-    } else {
-        Function::Crc32.slot(key.as_bytes(), SLOTS)
-    }
-}
-
-/// A key of `slot`, one of many.
-pub fn key_of(slot: u16, number: usize) -> String {
-    (0..)
-        .map(|i| format!("u{number}-{i}"))
-        .find(|key| slot_of(key) == slot)
-        .unwrap()
 }
 
 pub async fn insert(client: &Client, id: &str, key: &str) -> Result<u64, tokio_postgres::Error> {

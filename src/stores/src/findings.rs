@@ -1,0 +1,81 @@
+//! What is found of tables and of the column that holds the key, in words that every engine says alike. Pure.
+
+use crate::error::Error;
+use crate::spec::{TableFinding, TableSpec};
+
+impl TableFinding {
+    /// Why the store is refused for a table.
+    pub(crate) fn refused(sharded: &TableSpec, reason: &'static str, message: String) -> Self {
+        Self {
+            table: sharded.name.clone(),
+            refused: true,
+            reason,
+            message,
+        }
+    }
+
+    /// What a person must know of a table.
+    pub(crate) fn warned(sharded: &TableSpec, reason: &'static str, message: String) -> Self {
+        Self {
+            refused: false,
+            ..Self::refused(sharded, reason, message)
+        }
+    }
+}
+
+/// Fails where the store is refused for one of its tables.
+pub(crate) fn none_refused(findings: Vec<TableFinding>) -> Result<(), Error> {
+    let refused: Vec<_> = findings.into_iter().filter(|finding| finding.refused).collect();
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(Error::TablesRefused(refused)),
+    }
+}
+
+/// The column that holds the key, as the server tells of it.
+pub(crate) struct KeyColumn<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) exists: bool,
+    pub(crate) not_null: bool,
+    pub(crate) generated: bool,
+    /// Whether its text is always the same.
+    pub(crate) plain: bool,
+    pub(crate) type_name: String,
+    /// A trigger that runs after the fence; empty where there is none.
+    pub(crate) later_trigger: String,
+}
+
+impl KeyColumn<'_> {
+    /// What is wrong with it: a reason, and what to do. `not_null` and `first` are what a person does about a column that may be
+    /// null, and about a trigger that comes later.
+    pub(crate) fn wrong(&self, not_null: &str, first: &str) -> Vec<(&'static str, String)> {
+        let Self { name, .. } = self;
+        if !self.exists {
+            let message = format!("it has no column {name}: name the column that holds the key");
+            return vec![("NoShardKey", message)];
+        }
+        let mut wrong = Vec::new();
+        if !self.not_null {
+            wrong.push(("ShardKeyNullable", format!("column {name} may be null: {not_null}")));
+        }
+        if self.generated {
+            let message = format!("column {name} is generated, after the fence has looked: store the key");
+            wrong.push(("ShardKeyGenerated", message));
+        }
+        if !self.plain {
+            let message = format!(
+                "the text of a {} is not always the same: use text, an integer, a uuid or an enum",
+                self.type_name
+            );
+            wrong.push(("ShardKeyType", message));
+        }
+        if !self.later_trigger.is_empty() {
+            let message = format!(
+                "trigger {} runs after the fence and could change the key: {first}",
+                self.later_trigger
+            );
+            wrong.push(("LaterTrigger", message));
+        }
+        wrong
+    }
+}
