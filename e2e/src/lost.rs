@@ -10,7 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use multiactive_api::{
-    DecisionType, Failover, FailoverStatus, NeededDecision, QuarantineReport, QuarantineState, Unit,
+    DecisionType, Failover, FailoverStatus, NeededDecision, QuarantineReport, QuarantineState, ROUTING_TABLE,
+    RoutingTable, Unit,
 };
 use serde_json::json;
 use shop::check::Findings;
@@ -20,11 +21,12 @@ use std::time::Duration;
 /// The write lease of a unit that is lost on purpose.
 pub const LEASE: &str = "5s";
 
-/// Lets a unit stop within its lease, and waits until it renews it so: what was renewed with a longer one is over then.
+/// Lets a unit stop within its lease, and waits until it renews it so and the record says it: what was renewed with a longer
+/// one is over then, and an operator that begins after the loss knows it, too.
 ///
 /// # Errors
 ///
-/// Where it does not renew it within `limit`.
+/// Where that is not so within `limit`.
 pub async fn stops_within_its_lease(hub: &Client, unit: &str, limit: Duration) -> Result<()> {
     let units: Api<Unit> = Api::namespaced(hub.clone(), NAMESPACE);
     let fence = json!({"spec": {"onLeaseLoss": "Fence", "leaseDuration": LEASE}});
@@ -36,6 +38,12 @@ pub async fn stops_within_its_lease(hub: &Client, unit: &str, limit: Duration) -
         let spec = lease.spec.as_ref()?;
         let renewed = spec.lease_duration_seconds == Some(5) && spec.renew_time.is_some();
         renewed.then_some(())
+    })
+    .await?;
+    let tables: Api<RoutingTable> = Api::namespaced(hub.clone(), NAMESPACE);
+    wait_for(&tables, ROUTING_TABLE, limit, |table| {
+        let mut known = table.spec.fencing.iter();
+        known.any(|known| known.unit == unit).then_some(())
     })
     .await
 }

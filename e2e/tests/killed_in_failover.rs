@@ -32,8 +32,7 @@ struct Round {
 
 fn rounds() -> Vec<Round> {
     let times = |point: &'static str, count: usize| vec![point; count];
-    // Each time one commit later. An operator that begins once the unit is lost has not seen by which mode it renewed its lease,
-    // and asks a person; so not before the first.
+    // Each time one commit later.
     let before = || times("step-before-commit:2", 6);
     vec![
         Round {
