@@ -49,6 +49,10 @@ fleet-down: ## Remove them
 test: build tools ## Run the whole test suite
 	@cargo test --workspace --no-fail-fast
 
+.PHONY: test-tls
+test-tls: tools ## The tests with encrypted sessions and links of PostgreSQL, which need npm
+	@cargo test --workspace --test encrypted -- --ignored
+
 .PHONY: generate
 generate: prerequisites ## Write crds/ and the chart's copies from src/api
 	@$(CARGO_BUILD) --bin crdgen

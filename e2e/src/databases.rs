@@ -98,6 +98,11 @@ async fn prepare_mariadb(region: &Region, passwords: &Passwords, root: &Path) ->
         .await?;
     let roles = roles(root, "src/stores/src/mariadb/roles.sql", passwords)?;
     server.query_drop(roles).await.context("the documented roles")?;
+    if region.ca_file.is_some() {
+        for user in ["multiactive_agent", "multiactive_replication"] {
+            server.query_drop(format!("ALTER USER {user}@'%' REQUIRE SSL")).await?;
+        }
+    }
     let path = "examples/shop/sql/mariadb.sql";
     let schema = std::fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"))?;
     server.query_drop(format!("USE {DATABASE}")).await?;

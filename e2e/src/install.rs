@@ -84,12 +84,14 @@ impl Install {
             self.kubectl(region, &["apply", "-k", path(&root.join("examples/shop/member"))?])
                 .await?;
             let client = region.client().await?;
-            let agent = [
+            let mut agent = vec![
                 ("username", "multiactive_agent"),
                 ("password", passwords.agent.as_str()),
                 ("replicationUsername", "multiactive_replication"),
                 ("replicationPassword", passwords.replication.as_str()),
             ];
+            let ca = region.ca_file.as_ref().map(std::fs::read_to_string).transpose()?;
+            agent.extend(ca.as_deref().map(|ca| ("ca.crt", ca)));
             apply_secret(&client, NAMESPACE, "shop-db", &agent).await?;
             let app = [("username", "shop_app"), ("password", passwords.app.as_str())];
             apply_secret(&client, NAMESPACE, "shop-app", &app).await?;
@@ -224,10 +226,13 @@ impl Install {
             for (index, region) in self.regions.iter().enumerate() {
                 text = text.replace(&format!(":{}", 15_411 + index), &format!(":{}", region.database_port));
             }
-            if self.hub()?.engine == Engine::MariaDb {
+            let hub = self.hub()?;
+            if hub.engine == Engine::MariaDb {
+                let ca_file = hub.ca_file.as_deref().map(path).transpose()?;
+                let tls = ca_file.map_or(String::new(), |file| format!("\n  tls: {{caFile: {file}}}"));
                 text = text.replace(
                     "{type: PostgreSQL, postgreSQL: {database: shop}}",
-                    "{type: MariaDB, mariaDB: {database: shop}}",
+                    &format!("{{type: MariaDB, mariaDB: {{database: shop}}}}{tls}"),
                 );
                 let name = "            - {name: DB_NAME, value: shop}";
                 text = text.replace(

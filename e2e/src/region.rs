@@ -32,6 +32,9 @@ pub struct Region {
     /// The engine of its database.
     #[serde(default)]
     pub engine: Engine,
+    /// Where sessions of the agents and links are encrypted: the file with the authority of the databases' certificates.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The engine of every database of a fleet.

@@ -4,9 +4,11 @@ use crate::databases::password;
 use crate::region::{Engine, Region};
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
+use multiactive_fleet::certs::Authority;
 use multiactive_fleet::{Cluster, MariaDb, Postgres, cluster, mariadb, postgres};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// What runs a fleet: its clusters and its databases, in the order of the regions.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct World {
     pub databases: Vec<Postgres>,
     /// and where they are of MariaDB.
     pub mariadbs: Vec<MariaDb>,
+    /// Where the certificate is kept of who signed those of the databases.
+    _trust: Option<TempDir>,
 }
 
 /// What may differ from world to world.
@@ -111,6 +115,16 @@ pub fn programs() -> Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
+/// The file with the certificate of who signed those of the databases.
+const CA_FILE: &str = "ca.crt";
+
+/// An authority for the databases of a world, and the folder of its certificate.
+fn trusted() -> Result<(Authority, TempDir)> {
+    let (authority, dir) = (Authority::new("databases")?, tempfile::tempdir()?);
+    std::fs::write(dir.path().join(CA_FILE), authority.cert())?;
+    Ok((authority, dir))
+}
+
 impl World {
     /// Starts a cluster and a database for each name, all at once. With `dir`, everything is kept below it.
     ///
@@ -159,8 +173,11 @@ impl World {
                 fsync,
                 port,
                 settings,
+                ..postgres::Options::default()
             })
         });
+        // Those of MariaDB speak in secret. The wheel's PostgreSQL was built without TLS.
+        let trust = (engine == Engine::MariaDb).then(trusted).transpose()?;
         let mariadb = names.iter().enumerate().filter(|_| engine == Engine::MariaDb);
         let mariadbs = mariadb.map(|(index, name)| {
             let address = network.address(index);
@@ -168,14 +185,18 @@ impl World {
                 ("bind_address".to_owned(), format!("127.0.0.1,{address}")),
                 ("max_connections".to_owned(), "200".to_owned()),
             ];
-            MariaDb::start(mariadb::Options {
+            let (address, trust) = (address.to_string(), trust.as_ref());
+            let proof = trust.map(|(authority, _)| authority.server(name, &[&address]));
+            let options = proof.transpose().map(|proof| mariadb::Options {
                 dir: dir.map(|dir| dir.join(format!("{name}-mariadb"))),
                 password: password.clone(),
                 fsync,
                 port: network.database_port(index),
                 number: Some(index as u32 + 1),
                 settings: settings.to_vec(),
-            })
+                proof,
+            });
+            async move { MariaDb::start(options?).await }
         });
         let mariadbs = async { try_join_all(mariadbs).await.context("starting the databases") };
         let clusters = async { try_join_all(clusters).await.context("starting the clusters") };
@@ -192,6 +213,7 @@ impl World {
             database_port: server(index).0,
             database_password: server(index).1.to_owned(),
             engine,
+            ca_file: trust.as_ref().map(|(_, dir)| dir.path().join(CA_FILE)),
         };
         let regions = names.iter().enumerate().map(region).collect();
         Ok(Self {
@@ -199,6 +221,7 @@ impl World {
             clusters,
             databases,
             mariadbs,
+            _trust: trust.map(|(_, dir)| dir),
         })
     }
 

@@ -152,6 +152,7 @@ mod tests {
             database_port: 1,
             database_password: String::new(),
             engine: crate::region::Engine::PostgreSql,
+            ca_file: None,
         };
         let regions: Vec<Region> = REGIONS.iter().enumerate().map(region).collect();
         let install = super::super::install_of(regions.clone(), Network::EXAMPLES, "/tmp".as_ref());

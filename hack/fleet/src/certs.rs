@@ -4,7 +4,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
+use crate::files::write_private;
 use crate::{Error, Result};
+use std::path::Path;
 use std::time::SystemTime;
 
 /// A certificate with its key, both PEM.
@@ -14,6 +16,21 @@ pub struct Pair {
     pub cert: String,
     /// The private key.
     pub key: String,
+}
+
+/// The files of a database server's pair, in its folder.
+pub(crate) const FILES: [&str; 2] = ["server.crt", "server.key"];
+
+impl Pair {
+    /// Writes both into a database server's folder; `own` gives a file to the server's user.
+    pub(crate) fn write(&self, dir: &Path, own: impl Fn(&Path) -> Result<()>) -> Result<()> {
+        for (name, text) in FILES.iter().zip([&self.cert, &self.key]) {
+            let path = dir.join(name);
+            write_private(&path, text)?;
+            own(&path)?;
+        }
+        Ok(())
+    }
 }
 
 /// An authority.
@@ -60,8 +77,20 @@ impl Authority {
     ///
     /// As [`Authority::new`].
     pub fn server(&self, name: &str, reached_by: &[&str]) -> Result<Pair> {
+        self.server_until(name, reached_by, None)
+    }
+
+    /// As [`Authority::server`], good only until then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authority::new`].
+    pub fn server_until(&self, name: &str, reached_by: &[&str], until: Option<SystemTime>) -> Result<Pair> {
         let make = || {
             let mut params = CertificateParams::new(reached_by.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())?;
+            if let Some(until) = until {
+                params.not_after = until.into();
+            }
             params.distinguished_name.push(DnType::CommonName, name);
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
             self.sign(params)

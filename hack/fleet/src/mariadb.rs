@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::certs::{self, Pair};
 use crate::files::{copy, write_private};
 use crate::held::{Held, bring_back};
 use crate::process::{Process, Spec, log_tail};
@@ -26,6 +27,8 @@ pub struct Options {
     /// Its `server_id`, `gtid_domain_id` and `auto_increment_offset`, which no two members may share; the next number of
     /// this process when `None`.
     pub number: Option<u32>,
+    /// By what it proves who it is, to whoever wants to speak with it in secret; without it nobody can.
+    pub proof: Option<Pair>,
     /// More settings, which win over ours; one without a value is `""`.
     pub settings: Vec<(String, String)>,
 }
@@ -38,6 +41,7 @@ impl Default for Options {
             fsync: false,
             port: None,
             number: None,
+            proof: None,
             settings: Vec::new(),
         }
     }
@@ -85,6 +89,9 @@ impl MariaDb {
             options,
             server: Held::default(),
         };
+        if let Some(proof) = &made.options.proof {
+            made.proves(proof)?;
+        }
         made.initialise().await?;
         made.launch().await?;
         Ok(made)
@@ -129,6 +136,15 @@ impl MariaDb {
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")
+    }
+
+    /// Gives it another certificate, which it takes upon `FLUSH SSL`.
+    ///
+    /// # Errors
+    ///
+    /// Where the files cannot be written.
+    pub fn proves(&self, proof: &Pair) -> Result<()> {
+        proof.write(&self.dir, |_| Ok(()))
     }
 
     /// Ends the server as a power failure would: it runs no other instruction.
@@ -283,6 +299,9 @@ impl MariaDb {
             args.extend(["--debug-no-sync".into(), "--innodb-flush-method=nosync".into()]);
         }
         args.extend(ours.iter().map(|(name, value)| format!("--{name}={value}")));
+        let proof = ["ssl_cert", "ssl_key"].into_iter().zip(certs::FILES);
+        let proof = proof.map(|(name, file)| format!("--{name}={}", self.dir.join(file).display()));
+        args.extend(proof.filter(|_| self.options.proof.is_some()));
         let more = self.options.settings.iter();
         args.extend(more.map(|(name, value)| match value.as_str() {
             "" => format!("--{name}"),

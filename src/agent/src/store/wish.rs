@@ -1,7 +1,7 @@
 //! What a unit asks of one of its stores, worked out from the assignment, the Secret and the table. Pure.
 
 use super::verify::Question;
-use crate::credentials::{Credentials, Login};
+use crate::credentials::{CA, Credentials, Login};
 use crate::facts::Problem;
 use crate::plan::{Ask, Duty};
 use multiactive_api::{AssignedStore, EngineType, KeyOverride, UnitAssignmentSpec};
@@ -9,7 +9,7 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName};
 use multiactive_core::keyspace::Keyspace;
 use multiactive_core::table::RoutingTable;
-use multiactive_stores::access::Access;
+use multiactive_stores::access::{Access, Tls};
 use multiactive_stores::driver::{KeyspaceSpec, Peer, StoreSpec, TableSpec};
 use multiactive_stores::{AnyStore, EngineKind};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct Target {
     pub database: String,
     /// The agent's login.
     pub login: Login,
+    /// How the servers prove who they are.
+    pub tls: Option<Tls>,
     /// From where it receives.
     pub peers: Vec<Peer>,
 }
@@ -47,6 +49,7 @@ impl Target {
             database: self.database.clone(),
             user: self.login.username.clone(),
             password: self.login.password.clone(),
+            tls: self.tls.clone(),
         }
     }
 }
@@ -172,8 +175,28 @@ pub fn target(
         port,
         database,
         login: credentials.own.clone(),
+        tls: tls(store, credentials)?,
         peers: store.peers.iter().map(peer).collect::<Result<_, Problem>>()?,
     })
+}
+
+/// How the servers prove who they are, where the store wants that.
+fn tls(store: &AssignedStore, credentials: &Credentials) -> Result<Option<Tls>, Problem> {
+    let Some(declared) = &store.tls else {
+        return Ok(None);
+    };
+    let secret = &store.local.credentials;
+    let Some(ca) = &credentials.ca else {
+        let why = format!("Secret {secret} has no key {CA}, which spec.tls of the DataStore needs: add it");
+        return Err(Problem::new("CredentialsKeyMissing", why));
+    };
+    let unfit = |error| {
+        Problem::new(
+            "CredentialsNoCertificate",
+            format!("key {CA} of Secret {secret}: {error}"),
+        )
+    };
+    Tls::new(ca, &declared.ca_file).map(Some).map_err(unfit)
 }
 
 fn fenced_by(name: &str, checked: &Keyspace, overrides: &[KeyOverride]) -> KeyspaceSpec {
@@ -202,6 +225,45 @@ fn host_and_port(address: &str) -> Result<(String, u16), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_that_wants_encryption_needs_certificates_that_can_be_read() {
+        let member = |unit: &str| multiactive_api::StoreMember {
+            unit: unit.to_owned(),
+            address: "db:5432".to_owned(),
+            credentials: "shop-db".to_owned(),
+        };
+        let mut store = AssignedStore {
+            name: "orders".to_owned(),
+            keyspace: "users".to_owned(),
+            single_writer: None,
+            engine: multiactive_api::Engine::postgre_sql("shop"),
+            tls: None,
+            tables: Vec::new(),
+            local: member("east-1"),
+            peers: Vec::new(),
+        };
+        let login = || Login {
+            username: String::new(),
+            password: String::new(),
+        };
+        let mut found = Credentials {
+            own: login(),
+            peers: std::collections::BTreeMap::new(),
+            ca: None,
+        };
+        let said = |store: &AssignedStore, found: &Credentials| tls(store, found).map_err(|problem| problem.reason);
+        assert_eq!(said(&store, &found), Ok(None), "a store that wants none");
+        store.tls = Some(multiactive_api::StoreTls {
+            ca_file: "/ca.crt".to_owned(),
+        });
+        assert_eq!(said(&store, &found), Err("CredentialsKeyMissing".to_owned()));
+        found.ca = Some("no certificate".to_owned());
+        assert_eq!(said(&store, &found), Err("CredentialsNoCertificate".to_owned()));
+        let ca = multiactive_fleet::certs::Authority::new("databases").unwrap();
+        found.ca = Some(ca.cert().to_owned());
+        assert_eq!(said(&store, &found), Ok(Tls::new(ca.cert(), "/ca.crt").ok()));
+    }
 
     #[test]
     fn an_address_is_host_and_port() {

@@ -63,6 +63,7 @@ pub fn assignment(unit: &Unit, inputs: &Inputs, table: &RoutingTable) -> UnitAss
             keyspace: store.keyspace_name().to_string(),
             single_writer: store.spec.single_writer.clone(),
             engine: store.spec.engine.clone(),
+            tls: store.spec.tls.clone(),
             tables: store.spec.tables.clone(),
             local: local.clone(),
             peers,

@@ -155,6 +155,7 @@ fn restored(held: &AssignedStore) -> Arc<DataStore> {
         keyspace: held.single_writer.is_none().then(|| held.keyspace.clone()),
         single_writer: held.single_writer.clone(),
         engine: held.engine.clone(),
+        tls: held.tls.clone(),
         tables: held.tables.clone(),
         members,
     };

@@ -9,7 +9,7 @@
 use crate::access::Access;
 use crate::error::Error;
 use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, Opts, OptsBuilder, Params, Value};
+use mysql_async::{Conn, Opts, OptsBuilder, Params, SslOpts, Value};
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -55,6 +55,12 @@ impl Server {
             .user(Some(&access.user))
             .pass(Some(&access.password))
             .prefer_socket(false)
+            .ssl_opts(access.tls.as_ref().map(|tls| {
+                let ca = tls.ca.clone().into_bytes();
+                SslOpts::default()
+                    .with_root_certs(vec![ca.into()])
+                    .with_disable_built_in_roots(true)
+            }))
             .tcp_keepalive(Some(Duration::from_secs(10)))
             .setup(vec![SETUP, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"]);
         Self {

@@ -169,12 +169,12 @@ async fn converge(
         begin_anew(db, session, from, &seen, compared).await?;
     }
     match status {
-        Some(status) if fits(from, &status) => go_on(session, &name, &status).await?,
+        Some(status) if fits(db, from, &status) => go_on(session, &name, &status).await?,
         Some(_) => {
             status::stop(session, &name).await?;
-            make(session, from, &name).await?;
+            make(db, session, from, &name).await?;
         }
-        None => make(session, from, &name).await?,
+        None => make(db, session, from, &name).await?,
     }
     Ok(None)
 }
@@ -289,25 +289,32 @@ async fn begin_anew(
 }
 
 /// Whether a link reads where it should, and is let in there.
-fn fits(from: &Peer, status: &Status) -> bool {
+fn fits(db: &MariaDb, from: &Peer, status: &Status) -> bool {
     status.host == from.host
         && status.port == from.port
         && status.user == from.user
         && status.by_position
         && status.whole
+        && status.ca_file.as_ref() == db.access.tls.as_ref().map(|tls| &tls.ca_file)
         && !TURNED_AWAY.contains(&status.io_errno)
 }
 
-async fn make(session: &mut Session<'_>, from: &Peer, name: &str) -> Result<(), Error> {
+async fn make(db: &MariaDb, session: &mut Session<'_>, from: &Peer, name: &str) -> Result<(), Error> {
+    let (demanded, ca_file) = match &db.access.tls {
+        Some(tls) => (1, tls.ca_file.as_str()),
+        None => (0, ""),
+    };
     let sql = format!(
         "CHANGE MASTER {} TO MASTER_HOST = {}, MASTER_PORT = {}, MASTER_USER = {}, MASTER_PASSWORD = {}, \
          MASTER_USE_GTID = slave_pos, MASTER_HEARTBEAT_PERIOD = 0.5, MASTER_CONNECT_RETRY = 1, DO_DOMAIN_IDS = (), \
-         IGNORE_DOMAIN_IDS = (), MASTER_DELAY = 0",
+         IGNORE_DOMAIN_IDS = (), MASTER_DELAY = 0, \
+         MASTER_SSL = {demanded}, MASTER_SSL_VERIFY_SERVER_CERT = {demanded}, MASTER_SSL_CA = {}",
         literal(name),
         literal(&from.host),
         from.port,
         literal(&from.user),
-        literal(&from.password)
+        literal(&from.password),
+        literal(ca_file)
     );
     session.batch("making a link", &sql).await?;
     tracing::info!(from = %from.unit, "link made");

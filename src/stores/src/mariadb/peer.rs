@@ -34,6 +34,7 @@ pub(super) fn server(db: &MariaDb, peer: &Peer) -> Server {
         database: db.access.database.clone(),
         user: peer.user.clone(),
         password: peer.password.clone(),
+        tls: db.access.tls.clone(),
     })
 }
 

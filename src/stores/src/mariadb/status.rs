@@ -47,6 +47,8 @@ pub(super) struct Status {
     pub(super) by_position: bool,
     /// Whether it brings all of the log, at once: what a filter leaves out counts as applied.
     pub(super) whole: bool,
+    /// Where it demands a certificate of the peer: the file with the CA certificates.
+    pub(super) ca_file: Option<String>,
     io: String,
     sql: bool,
     pub(super) io_errno: u32,
@@ -71,6 +73,7 @@ impl Status {
             user: String::new(),
             by_position: true,
             whole: true,
+            ca_file: None,
             io: "Yes".to_owned(),
             sql: true,
             io_errno: 0,
@@ -99,6 +102,8 @@ impl Status {
             whole: text("Replicate_Do_Domain_Ids").is_empty()
                 && text("Replicate_Ignore_Domain_Ids").is_empty()
                 && number("SQL_Delay") == 0,
+            ca_file: (text("Master_SSL_Allowed") == "Yes" && text("Master_SSL_Verify_Server_Cert") == "Yes")
+                .then(|| text("Master_SSL_CA_File")),
             io: text("Slave_IO_Running"),
             sql: text("Slave_SQL_Running") == "Yes",
             io_errno: number("Last_IO_Errno"),

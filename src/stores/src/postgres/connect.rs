@@ -12,9 +12,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{CancelToken, Client, Config, Connection, NoTls, Row, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How many sessions are kept for the next verb.
 const KEPT: usize = 4;
@@ -29,6 +32,7 @@ pub(super) const ADDING: &str = "adding tables to a link";
 /// A server, and the sessions that are kept with it.
 pub(super) struct Server {
     config: Config,
+    tls: Option<MakeRustlsConnect>,
     pub(super) at: String,
     kept: Mutex<Vec<Open>>,
 }
@@ -36,6 +40,7 @@ pub(super) struct Server {
 /// A connection and the statements that were prepared in it: preparing costs a round trip of its own.
 struct Open {
     client: Client,
+    tls: Option<MakeRustlsConnect>,
     prepared: Mutex<HashMap<String, Statement>>,
     /// Whether a call has begun and not ended.
     busy: AtomicBool,
@@ -47,11 +52,11 @@ impl Drop for Open {
         if !self.busy.load(Ordering::Relaxed) {
             return;
         }
-        let token = self.client.cancel_token();
+        let (token, tls) = (self.client.cancel_token(), self.tls.clone());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 // A server that does not answer sees to it by itself, once it notices that nobody is connected.
-                let _ = timeout(PATIENCE, token.cancel_query(NoTls)).await;
+                let _ = timeout(PATIENCE, cancel(token, tls)).await;
             });
         }
     }
@@ -67,6 +72,10 @@ impl Server {
             .user(&access.user)
             .password(&access.password)
             .application_name("multiactive")
+            .ssl_mode(match access.tls {
+                Some(_) => SslMode::Require,
+                None => SslMode::Disable,
+            })
             .connect_timeout(PATIENCE)
             .keepalives_idle(Duration::from_secs(10))
             .tcp_user_timeout(PATIENCE * 2)
@@ -85,6 +94,7 @@ impl Server {
         let at = format!("{}:{}/{}", access.host, access.port, access.database);
         Self {
             config,
+            tls: access.tls.as_ref().map(|tls| MakeRustlsConnect::new(tls.client())),
             at,
             kept: Mutex::new(Vec::new()),
         }
@@ -102,6 +112,7 @@ impl Server {
             Some(open) => open,
             None => Open {
                 client: self.connect().await?,
+                tls: self.tls.clone(),
                 prepared: Mutex::default(),
                 busy: AtomicBool::new(false),
             },
@@ -118,17 +129,37 @@ impl Server {
             at: self.at.clone(),
             source,
         };
-        let (client, connection) = timeout(PATIENCE, self.config.connect(NoTls))
+        let connect = async {
+            match &self.tls {
+                None => self.config.connect(NoTls).await.map(run),
+                Some(tls) => self.config.connect(tls.clone()).await.map(run),
+            }
+        };
+        timeout(PATIENCE, connect)
             .await
             .map_err(|late| failed(Box::new(late)))?
-            .map_err(|source| failed(Box::new(source)))?;
-        // It ends when the client is dropped; what breaks it shows in the client's next call.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "session with a store ended");
-            }
-        });
-        Ok(client)
+            .map_err(|source| failed(Box::new(source)))
+    }
+}
+
+/// Lets a connection go on by itself: it ends when the client is dropped; what breaks it shows in the client's next call.
+fn run<S, T>((client, connection): (Client, Connection<S, T>)) -> Client
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "session with a store ended");
+        }
+    });
+    client
+}
+
+async fn cancel(token: CancelToken, tls: Option<MakeRustlsConnect>) -> Result<(), tokio_postgres::Error> {
+    match tls {
+        None => token.cancel_query(NoTls).await,
+        Some(tls) => token.cancel_query(tls).await,
     }
 }
 

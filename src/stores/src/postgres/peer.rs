@@ -42,15 +42,20 @@ pub(super) fn server(pg: &Postgres, peer: &Peer) -> Server {
         database: pg.access.database.clone(),
         user: peer.user.clone(),
         password: peer.password.clone(),
+        tls: pg.access.tls.clone(),
     })
 }
 
 /// The connection string of the link from a peer. The options make the peer notice a dead reader within seconds.
 pub(super) fn conninfo(pg: &Postgres, peer: &Peer) -> String {
     let value = names::conninfo_value;
+    let tls = match &pg.access.tls {
+        Some(tls) => format!(" sslmode=verify-full sslrootcert={}", value(&tls.ca_file)),
+        None => String::new(),
+    };
     format!(
         "host={} port={} dbname={} user={} password={} connect_timeout=5 keepalives_idle=5 keepalives_interval=2 \
-         keepalives_count=3 options='-c wal_sender_timeout=10s'",
+         keepalives_count=3 options='-c wal_sender_timeout=10s'{tls}",
         value(&peer.host),
         peer.port,
         value(&pg.access.database),

@@ -6,6 +6,7 @@ mod compare;
 mod crashes;
 mod cut;
 mod diverged;
+mod encrypted;
 mod fence;
 mod lease;
 mod links;

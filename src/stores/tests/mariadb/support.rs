@@ -6,7 +6,7 @@ pub use common::*;
 use multiactive_core::hash::Function;
 use multiactive_core::ids::UnitName;
 pub use multiactive_fleet::MariaDb as Server;
-use multiactive_fleet::mariadb::Options;
+pub use multiactive_fleet::mariadb::Options;
 use multiactive_stores::access::Access;
 use multiactive_stores::driver::{KeyspaceSpec, Link, LinkState, Peer, StoreSpec, TableSpec};
 use multiactive_stores::{Driver, MariaDb};
@@ -37,11 +37,16 @@ pub async fn shop() -> Server {
 /// The same with more settings.
 pub async fn shop_with(settings: &[(&str, &str)]) -> Server {
     let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-    let server = Server::start(Options {
+    shop_of(Options {
         settings: settings.collect(),
         ..Options::default()
-    });
-    let server = server.await.unwrap();
+    })
+    .await
+}
+
+/// The same made otherwise.
+pub async fn shop_of(options: Options) -> Server {
+    let server = Server::start(options).await.unwrap();
     let mut admin = admin(&server).await;
     for sql in [ROLES, SHOP] {
         admin
@@ -98,6 +103,7 @@ pub fn access(server: &Server) -> Access {
         database: "shop".to_owned(),
         user: "multiactive_agent".to_owned(),
         password: server.password().to_owned(),
+        tls: None,
     }
 }
 

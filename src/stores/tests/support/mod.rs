@@ -41,7 +41,7 @@ pub async fn shop() -> Server {
     shop_with(Options::default()).await
 }
 
-async fn shop_with(options: Options) -> Server {
+pub async fn shop_with(options: Options) -> Server {
     let server = Server::start(options).await.unwrap();
     let client = client(&server, "postgres", "postgres").await;
     client.batch_execute("CREATE DATABASE shop").await.unwrap();
@@ -99,6 +99,7 @@ pub fn access(server: &Server) -> Access {
         database: "shop".to_owned(),
         user: "multiactive_agent".to_owned(),
         password: server.password().to_owned(),
+        tls: None,
     }
 }
 
