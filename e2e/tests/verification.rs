@@ -2,6 +2,7 @@
 //! and repaired from the owner without replicating back. No order fails by any of it.
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use kube::Api;
 use multiactive_api::{LinkState, UnitAssignment, VerificationStatus, VerifiedPair};
 use multiactive_e2e::kube_ext::wait_for;
@@ -31,6 +32,35 @@ async fn verified(stage: &Stage, name: &str, spec: Value) -> Result<Verification
 fn ended(status: &VerificationStatus) -> (&str, &str) {
     let (outcome, reason) = (status.outcome.as_deref(), status.reason.as_deref());
     (outcome.unwrap_or_default(), reason.unwrap_or_default())
+}
+
+/// Whether all slots of all pairs were compared.
+fn all_slots(status: &VerificationStatus) -> bool {
+    let (done, all) = status
+        .compared_slots
+        .as_deref()
+        .and_then(|slots| slots.split_once('/'))
+        .unzip();
+    done.is_some() && done == all
+}
+
+/// One that is held back takes its time.
+async fn at_a_pace(stage: &Stage) -> Result<()> {
+    let spec = json!({"units": ["north-1"], "maxRowsPerSecond": 100});
+    let status = verified(stage, "paced", spec).await?;
+    ensure!(
+        ended(&status) == ("Succeeded", "Equal") && all_slots(&status),
+        "{status:?}"
+    );
+    let at = |time: &Option<String>| -> Result<Timestamp> { Ok(time.as_ref().context("a time")?.parse()?) };
+    let took = at(&status.ended_at)?.duration_since(at(&status.started_at)?);
+    let rows = status.rows.context("rows")?;
+    println!("{rows} rows at 100 a second: {took:?}");
+    ensure!(
+        took.as_secs_f64() >= rows as f64 / 100.0 * 0.9,
+        "{rows} rows in {took:?}"
+    );
+    Ok(())
 }
 
 /// The one pair that differs, or did.
@@ -93,7 +123,9 @@ async fn rows_are_compared_and_repaired_under_load() -> Result<()> {
         let status = verified(&stage, &format!("equal-{round}"), json!({})).await?;
         ensure!(ended(&status) == ("Succeeded", "Equal"), "{status:?}");
         ensure!(status.pairs.len() == 6 && status.rows > Some(100), "{status:?}");
+        ensure!(all_slots(&status), "{status:?}");
     }
+    at_a_pace(&stage).await?;
 
     let users = planted(&stage).await?;
     let status = verified(&stage, "planted", json!({"stores": ["orders"], "units": ["north-1"]})).await?;

@@ -102,6 +102,8 @@ integers! {
     grows "int64" 0 ..= 9_007_199_254_740_991_i64
     /// A term; 0 before the first.
     term "int64" 0 ..= 4_294_967_295_i64
+    /// How many rows a second.
+    pace "int64" 100 ..= 9_007_199_254_740_991_i64
     /// How many, as 32 bits.
     count "int32" 0 ..= 2_147_483_647
     /// How many, as 64 bits, and times in milliseconds.

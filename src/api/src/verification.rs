@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
     doc = "A comparison of the units' rows with those of the slots' owners, with or without repair. One-shot: the spec is immutable.",
     printcolumn(name = "REPAIR", type_ = "string", json_path = ".spec.repair"),
     printcolumn(name = "DONE", type_ = "string", json_path = ".status.done"),
+    printcolumn(name = "SLOTS", type_ = "string", json_path = ".status.comparedSlots"),
     printcolumn(name = "ROWS", type_ = "integer", json_path = ".status.rows"),
     printcolumn(name = "DIFFERING-SLOTS", type_ = "integer", json_path = ".status.differingSlots"),
     printcolumn(name = "OUTCOME", type_ = "string", json_path = ".status.outcome"),
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(
-    validation = Rule::new("has(self.stores) == has(oldSelf.stores) && (!has(self.stores) || self.stores == oldSelf.stores) && has(self.units) == has(oldSelf.units) && (!has(self.units) || self.units == oldSelf.units) && self.repair == oldSelf.repair")
+    validation = Rule::new("has(self.stores) == has(oldSelf.stores) && (!has(self.stores) || self.stores == oldSelf.stores) && has(self.units) == has(oldSelf.units) && (!has(self.units) || self.units == oldSelf.units) && self.repair == oldSelf.repair && has(self.maxRowsPerSecond) == has(oldSelf.maxRowsPerSecond) && (!has(self.maxRowsPerSecond) || self.maxRowsPerSecond == oldSelf.maxRowsPerSecond)")
         .message("the spec is immutable: create a new Verification")
 )]
 #[serde(rename_all = "camelCase")]
@@ -44,6 +45,11 @@ pub struct VerificationSpec {
     /// What becomes of rows that differ.
     #[serde(default = "default_repair")]
     pub repair: RepairMode,
+    /// How many rows a second are read of any one database of a store, at most, on an average: between chunks it rests. Without
+    /// it, as fast as they are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::pace")]
+    pub max_rows_per_second: Option<i64>,
 }
 
 /// The default of `spec.repair`.
@@ -92,6 +98,10 @@ pub struct VerificationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::word")]
     pub done: Option<String>,
+    /// How many slots of how many were compared, of all comparisons together, such as 512/2048.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
+    pub compared_slots: Option<String>,
     /// How many rows of owners were compared, each once for every unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count_long")]
@@ -141,6 +151,10 @@ pub struct AssignedVerification {
     pub stores: Vec<String>,
     /// What becomes of rows that differ.
     pub repair: RepairMode,
+    /// How many rows a second this unit may compare, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count_long")]
+    pub max_rows_per_second: Option<i64>,
 }
 
 /// What an agent says of a Verification.
@@ -167,7 +181,8 @@ pub struct StorePair {
     pub found: PairReport,
 }
 
-/// The rows that one unit owns, as another holds them: both as they were at one place in the owner's log.
+/// The rows that one unit owns, as another holds them. They are compared in chunks of slots: of each both are as they were at one
+/// place in the owner's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PairReport {
@@ -180,7 +195,12 @@ pub struct PairReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::slots")]
     pub slots: Option<String>,
-    /// How many rows the owner has in them.
+    /// Those of them that were compared so far, and are not compared again; while what differed is replaced, those that are
+    /// equal by now. Absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::slots")]
+    pub compared: Option<String>,
+    /// How many rows the owner has in them, as far as they were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count_long")]
     pub rows: Option<i64>,
@@ -205,6 +225,7 @@ impl PairReport {
             owner: owner.to_owned(),
             state: PairState::Comparing,
             slots: None,
+            compared: None,
             rows: None,
             differing: None,
             examples: Vec::new(),

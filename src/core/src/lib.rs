@@ -4,6 +4,7 @@
 //! Nothing here reads a clock, draws a random number or does I/O: time enters as an argument, what is unknown is
 //! `None`, and the same functions run in the operator, the agent, the router and the model checker.
 
+pub mod chunks;
 pub mod diff;
 pub mod epoch;
 pub mod hash;

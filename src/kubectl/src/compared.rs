@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Compared {
     /// How many of the comparisons have ended, such as 4/6.
     pub done: Option<String>,
+    /// How many slots of how many were compared, of all comparisons together, such as 512/2048.
+    pub compared_slots: Option<String>,
     /// How many rows of owners were compared, each once for every unit.
     pub rows: Option<i64>,
     /// In how many slots of all units rows differed.

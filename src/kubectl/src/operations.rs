@@ -87,6 +87,8 @@ pub struct Spec {
     pub units: Option<Vec<String>>,
     /// What becomes of rows that differ, of a Verification.
     pub repair: Option<RepairMode>,
+    /// How many rows a second are read, at most, of a Verification.
+    pub max_rows_per_second: Option<i64>,
     /// What people decided, as it stands there.
     pub decisions: Vec<Value>,
 }

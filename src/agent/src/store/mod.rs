@@ -1,7 +1,8 @@
 //! One store of a unit in hand: its tasks. A store that is broken holds up no other.
 //!
 //! `keeper` brings it to the newest table, `links` keeps the streams from its peers, `answers` does what takes its time
-//! for an operation, `copies` gets rows that no link will bring, `verify` compares them with the owners'. All are driven by the wish and write what they know on the board.
+//! for an operation, `copies` gets rows that no link will bring, `verify` compares them with the owners',
+//! one owner after the other (`verify_pair`). All are driven by the wish and write what they know on the board.
 
 mod answers;
 mod copies;
@@ -12,6 +13,7 @@ mod lacking;
 mod links;
 mod returning;
 mod verify;
+mod verify_pair;
 mod waiting;
 mod wish;
 

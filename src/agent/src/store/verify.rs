@@ -1,27 +1,24 @@
 //! What a Verification asks of a store: its rows are compared with those of each owner of other slots, one after the other, and
-//! where that is wanted made equal to them. What was found stays in the status, so that another agent goes on from there.
+//! where that is wanted made equal to them (see `verify_pair`). What was found stays in the status, so that another agent goes on
+//! from there.
 
-use super::copies::Copied;
+use super::Store;
+use super::verify_pair::pair;
 use super::waiting::until_not;
 use super::wish::{Target, Wish};
-use super::{Store, answers, timed};
 use crate::backoff::Backoff;
 use crate::facts::VerificationFact;
-use multiactive_api::{PairReport, PairState, RepairMode, UnitAssignmentSpec};
+use multiactive_api::{PairReport, RepairMode, UnitAssignmentSpec};
 use multiactive_core::ids::{StoreName, UnitName};
 use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
 use multiactive_core::verification;
-use multiactive_stores::driver::{Compared, Peer};
-use multiactive_stores::{Driver, Error};
+use multiactive_stores::Driver;
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// The longest pause after a round in which something could not be compared.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// How many rows that differ are told of one owner's.
-const TOLD: usize = 20;
 
 /// What is to be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +27,8 @@ pub struct Question {
     pub uid: String,
     /// What becomes of rows that differ.
     pub repair: RepairMode,
+    /// How many rows a second may be compared, at most.
+    pub pace: Option<u64>,
     /// The owners of slots that this unit does not own, each with its slots.
     pub owners: Vec<(UnitName, SlotSet)>,
 }
@@ -45,6 +44,7 @@ pub fn question(spec: &UnitAssignmentSpec, store: &StoreName, table: &RoutingTab
     Some(Question {
         uid: asked.uid.clone(),
         repair: asked.repair,
+        pace: asked.max_rows_per_second.and_then(|pace| u64::try_from(pace).ok()),
         owners: verification::owners(table, &known.keyspace.as_str().into(), &unit, &peers),
     })
 }
@@ -60,9 +60,8 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
                 () = until_not(wish.clone(), still) => continue,
                 () = work(store, target, question) => {}
             }
-        } else {
-            store.board.change(|facts| facts.verification = None);
         }
+        // Where none is asked for any more the last one may only be paused: what is known of it stays.
         let changed = store.token.run_until_cancelled(wish.changed()).await;
         if changed.is_none_or(|seen| seen.is_err()) {
             return;
@@ -77,6 +76,7 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question)
     // The sender lives as long as the store.
     let _ = store.judged.subscribe().wait_for(|judged| *judged).await;
     let mut backoff = Backoff::new(LONGEST_PAUSE);
+    let mut failures = vec![0_u32; question.owners.len()];
     loop {
         note(store, &fact);
         let mut left = false;
@@ -90,10 +90,16 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question)
                 told.pairs[index] = found.clone();
                 note(store, &told);
             };
-            match pair(store, target, question, (owner, slots), before, tell).await {
+            match pair(store, target, question, (owner, slots), before, failures[index], tell).await {
                 Ok(found) => fact.pairs[index] = found,
                 Err((mut found, why)) => {
                     tracing::warn!(%owner, why, "rows are not compared yet");
+                    // What was compared meanwhile is no failure.
+                    let got_on = found.compared != fact.pairs[index].compared;
+                    failures[index] = if got_on { 1 } else { failures[index] + 1 };
+                    if got_on {
+                        backoff.reset();
+                    }
                     found.message = Some(why);
                     fact.pairs[index] = found;
                     left = true;
@@ -128,100 +134,10 @@ fn note<D: Driver>(store: &Store<D>, fact: &VerificationFact) {
     store.board.change(|facts| facts.verification = Some(fact.clone()));
 }
 
-/// Compares with one owner, and repairs; where that was not possible, what was known and why. `before` is what was found last: what
-/// was being repaired then may be equal by now.
-async fn pair<D: Driver>(
-    store: &Store<D>,
-    target: &Target,
-    question: &Question,
-    (owner, slots): (&UnitName, &SlotSet),
-    before: PairReport,
-    tell: impl Fn(&PairReport),
-) -> Result<PairReport, (PairReport, String)> {
-    let mut peers = target.peers.iter();
-    let Some(peer) = peers.find(|peer| peer.unit == *owner) else {
-        return Err((before, format!("{owner} is no member of the store")));
-    };
-    let first = match compare(store, peer, slots).await {
-        Ok(first) => first,
-        Err(error) => return Err((before, error.explain())),
-    };
-    let repairing = before.state == PairState::Repairing;
-    if first.differing.is_empty() {
-        return Ok(match repairing {
-            true => repaired(before, &first),
-            false => report(store, owner, slots, &first),
-        });
-    }
-    let mut found = report(store, owner, slots, &first);
-    match question.repair {
-        RepairMode::FromOwner => {}
-        RepairMode::None => return Ok(found),
-    }
-    found.state = PairState::Repairing;
-    found.message = Some("being replaced, once no slot of the keyspace moves".to_owned());
-    tell(&found);
-    let done = match store.copies.repair(owner).await {
-        Copied::Done(words) => words,
-        Copied::Failed(why) => return Err((found, format!("what differs was not replaced: {why}"))),
-        Copied::UnderWay(_) => return Err((found, "what differs was not replaced yet".to_owned())),
-    };
-    found.message = Some(done.clone());
-    tell(&found);
-    // The proof, and not the copy's own word.
-    match compare(store, peer, slots).await {
-        Ok(second) if second.differing.is_empty() => Ok(repaired(found, &second)),
-        Ok(second) => {
-            let mut found = report(store, owner, slots, &second);
-            found.message = Some(format!("{done}, and rows differ still"));
-            Ok(found)
-        }
-        Err(error) => Err((found, error.explain())),
-    }
-}
-
-/// What differed is equal now; what differed stays told.
-fn repaired(found: PairReport, compared: &Compared) -> PairReport {
-    PairReport {
-        state: PairState::Repaired,
-        rows: Some(rows(compared)),
-        ..found
-    }
-}
-
-async fn compare<D: Driver>(store: &Store<D>, peer: &Peer, slots: &SlotSet) -> Result<Compared, Error> {
-    let verb = store.driver.compare(peer, slots, answers::COMPARE);
-    timed(&store.metrics, "compare", verb).await
-}
-
-fn rows(compared: &Compared) -> i64 {
-    i64::try_from(compared.rows).unwrap_or(i64::MAX)
-}
-
-fn report<D: Driver>(store: &Store<D>, owner: &UnitName, slots: &SlotSet, compared: &Compared) -> PairReport {
-    let Compared {
-        rows: _,
-        differing,
-        examples,
-    } = compared;
-    let told = examples.iter().take(TOLD);
-    PairReport {
-        owner: owner.to_string(),
-        state: match differing.is_empty() {
-            true => PairState::Equal,
-            false => PairState::Differs,
-        },
-        slots: Some(slots.to_string()),
-        rows: Some(rows(compared)),
-        differing: (!differing.is_empty()).then(|| differing.to_string()),
-        examples: told.map(|row| answers::words(row, &store.spec.unit, owner)).collect(),
-        message: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use multiactive_api::PairState;
 
     fn found(owner: &str, state: PairState, slots: &str) -> PairReport {
         PairReport {
@@ -236,6 +152,7 @@ mod tests {
         let question = Question {
             uid: "v".to_owned(),
             repair: RepairMode::None,
+            pace: None,
             owners: vec![
                 ("east".into(), SlotSet::range(0, 7)),
                 ("west".into(), SlotSet::range(8, 9)),

@@ -70,6 +70,12 @@ fn a_verification_says_it_once_and_names_what_it_names_by_their_names() {
         ("/spec/repair", json!("Both"), Some("Unsupported value")),
         ("/spec/units", json!(["North_1"]), Some("should match")),
         ("/spec/units", json!(["north-1", "north-1"]), Some("Duplicate value")),
+        ("/spec/maxRowsPerSecond", json!(100), None),
+        (
+            "/spec/maxRowsPerSecond",
+            json!(99),
+            Some("should be greater than or equal to 100"),
+        ),
     ];
     on_create(good::verification("rules"), rows);
     let once = Some("the spec is immutable: create a new Verification");
@@ -78,8 +84,15 @@ fn a_verification_says_it_once_and_names_what_it_names_by_their_names() {
         ("/spec/stores", Value::Null, once),
         ("/spec/units", json!(["south-1"]), once),
         ("/spec/repair", json!("None"), once),
+        ("/spec/maxRowsPerSecond", json!(1000), once),
     ];
     on_update(good::verification("once"), rows);
+    let paced = with(&good::verification("once-paced"), "/spec/maxRowsPerSecond", json!(1000));
+    let rows = vec![
+        ("/spec/maxRowsPerSecond", Value::Null, once),
+        ("/spec/maxRowsPerSecond", json!(2000), once),
+    ];
+    on_update(paced, rows);
 }
 
 #[test]

@@ -196,6 +196,9 @@ pub struct VerifyArgs {
     /// Replace rows that differ by the owners', and remove those that the owner has not.
     #[arg(long)]
     pub repair: bool,
+    /// How many rows a second are read of any one database, at most; without it, as fast as they are given.
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(i64).range(100..))]
+    pub max_rows_per_second: Option<i64>,
     /// The name of the Verification; one that was never used by default.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,

@@ -68,6 +68,7 @@ fn existing(args: &VerifyArgs) -> Result<Option<String>> {
         ("another name", args.stores.len() > 1),
         ("--unit", !args.units.is_empty()),
         ("--repair", args.repair),
+        ("--max-rows-per-second", args.max_rows_per_second.is_some()),
         ("--name", args.name.is_some()),
         ("--no-wait", args.no_wait),
         ("--dry-run", args.dry_run.is_some()),
@@ -103,6 +104,7 @@ async fn planned(global: &Global, session: &Session, args: &VerifyArgs) -> Resul
         stores: args.stores.clone(),
         units: args.units.clone(),
         repair: args.repair,
+        max_rows_per_second: args.max_rows_per_second,
     };
     let mut lost = Vec::new();
     let stores: Vec<DataStore> = fetch::sort(fetch::objects::<DataStore>(session, Some(namespace)).await?, &mut lost);

@@ -1,7 +1,7 @@
 //! The tables of `status`: the tree, the owners, operations, links.
 
-use super::Readiness;
 use super::shapes::{ClusterView, RangeView, RegionView, StatusView, UnitView, WriterView};
+use super::{Readiness, verify_steps};
 use crate::operations::OperationView;
 use crate::print::{Cell, Paint, Tone, columns};
 use crate::text::word;
@@ -206,11 +206,10 @@ pub(super) fn writers(writers: &[WriterView], paint: Paint, wide: bool, many: bo
     columns(paint, &header, &rows)
 }
 
-/// Where it stands; of a Verification how many comparisons have ended.
+/// Where it stands; of a Verification how far it is.
 fn step(operation: &OperationView) -> String {
-    let done = operation.compared.as_ref().and_then(|compared| compared.done.as_ref());
-    let done = done.map(|done| format!("{done} compared"));
-    operation.step.clone().or(done).unwrap_or_else(|| "Pending".to_owned())
+    let far = operation.compared.as_ref().and_then(verify_steps::far);
+    operation.step.clone().or(far).unwrap_or_else(|| "Pending".to_owned())
 }
 
 /// Operations, as a table.

@@ -15,6 +15,8 @@ pub struct Asked {
     pub units: Vec<String>,
     /// Whether what differs is replaced.
     pub repair: bool,
+    /// How many rows a second are read, at most.
+    pub max_rows_per_second: Option<i64>,
 }
 
 /// A store that is compared, and the units at which.
@@ -110,6 +112,7 @@ pub fn object(namespace: &str, name: &str, asked: &Asked) -> Verification {
             true => RepairMode::FromOwner,
             false => RepairMode::None,
         },
+        max_rows_per_second: asked.max_rows_per_second,
     };
     let mut object = Verification::new(name, spec);
     object.metadata.namespace = Some(namespace.to_owned());

@@ -18,20 +18,37 @@ pub fn asked(spec: &Spec) -> String {
         Some(RepairMode::FromOwner) => ", rows that differ are replaced by the owners'",
         Some(RepairMode::None) | None => "",
     };
-    format!("{}{}{repair}", named("of", &spec.stores), named("at", &spec.units))
+    let pace = spec.max_rows_per_second;
+    let pace = pace.map(|pace| format!(", at most {pace} rows a second"));
+    let (stores, units) = (named("of", &spec.stores), named("at", &spec.units));
+    format!("{stores}{units}{repair}{}", pace.unwrap_or_default())
 }
 
-/// What is new: pairs whose rows differ, are being replaced or were, then how many comparisons have ended. That rows of a pair
-/// are equal is told by their number alone.
+/// What is new: pairs whose rows differ, are being replaced or were, then how far it is: with each comparison that ends, and each
+/// tenth of the slots. That rows of a pair are equal is told by their number alone.
 pub fn progress(before: Option<&Compared>, after: &Compared) -> Vec<(&'static str, String, Tone)> {
     let known = |pair: &VerifiedPair| Some(before?.same(pair)?.found.state);
     let news = after.pairs.iter().filter(|pair| known(pair) != Some(pair.found.state));
     let mut told: Vec<_> = news.filter_map(news_of).collect();
-    let known = before.and_then(|before| before.done.as_ref());
-    if let Some(done) = after.done.as_ref().filter(|done| known != Some(*done)) {
-        told.push(("Progress", format!("{done} compared"), Tone::Plain));
+    let key = |compared: &Compared| (compared.done.clone(), tenth(compared));
+    if let Some(text) = far(after).filter(|_| before.map(key) != Some(key(after))) {
+        told.push(("Progress", text, Tone::Plain));
     }
     told
+}
+
+/// How far it is.
+pub fn far(compared: &Compared) -> Option<String> {
+    let slots = compared.compared_slots.as_ref().map(|slots| format!(", {slots} slots"));
+    let done = compared.done.as_ref()?;
+    Some(format!("{done} compared{}", slots.unwrap_or_default()))
+}
+
+/// How many tenths of the slots were compared.
+fn tenth(compared: &Compared) -> Option<u64> {
+    let (done, all) = compared.compared_slots.as_ref()?.split_once('/')?;
+    let (done, all): (u64, u64) = (done.parse().ok()?, all.parse().ok()?);
+    (10 * done).checked_div(all)
 }
 
 fn news_of(pair: &VerifiedPair) -> Option<(&'static str, String, Tone)> {

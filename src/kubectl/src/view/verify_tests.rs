@@ -28,6 +28,7 @@ fn asked(stores: &[&str], units: &[&str]) -> Asked {
         stores: owned(stores),
         units: owned(units),
         repair: false,
+        max_rows_per_second: None,
     }
 }
 
@@ -253,16 +254,49 @@ fn how_far_it_is_and_each_pair_that_differs_is_told_once() {
 }
 
 #[test]
+fn each_tenth_of_the_slots_is_told_and_a_pair_says_how_many_of_its_own_were_compared() {
+    let of = |slots: &str| {
+        let part = pair(
+            "north-1",
+            "east-1",
+            "Comparing",
+            json!({"slots": "0-7", "compared": "0-2,5", "rows": 5}),
+        );
+        let status = json!({"done": "0/1", "comparedSlots": slots, "rows": 5, "pairs": [part]});
+        verification("nightly", json!({"repair": "None", "maxRowsPerSecond": 500}), status)
+    };
+    let told = |before: Option<&Operation>, after: &Operation| -> Vec<String> {
+        let changes = steps::operation(before, after, Timestamp::UNIX_EPOCH).into_iter();
+        changes.map(|change| change.text).collect()
+    };
+    assert_eq!(
+        told(None, &of("3/100")),
+        ["created, at most 500 rows a second", "0/1 compared, 3/100 slots"]
+    );
+    for (before, after, want) in [
+        ("3/100", "9/100", None),
+        ("9/100", "10/100", Some("0/1 compared, 10/100 slots")),
+        ("10/100", "55/100", Some("0/1 compared, 55/100 slots")),
+        ("0/0", "0/0", None),
+    ] {
+        let got = told(Some(&of(before)), &of(after));
+        assert_eq!(got.first().map(String::as_str), want, "{before} {after}");
+    }
+    let text = verify_text::found(&of("4/8").view(Timestamp::UNIX_EPOCH), Paint::OFF, false);
+    assert!(text.contains("5      ?           4/8 slots compared\n"), "{text}");
+}
+
+#[test]
 fn the_status_shows_how_far_one_is_that_runs_and_takes_it_for_no_move() {
     let mut world = world();
-    let waits = json!({"done": "1/4", "waitingFor": "orders at east-1 with north-1"});
+    let waits = json!({"done": "1/4", "comparedSlots": "9/32", "waitingFor": "orders at east-1 with north-1"});
     world.operations = vec![verification("nightly", json!({}), waits)];
     // That slots move is no problem while something moves them.
     world.ranges[0] = super::fixtures::range_that("users-0", 0, 7, "east-1", "east-1", "False", "Moving");
     let view = status::status(&world, &[], Timestamp::UNIX_EPOCH);
     let text = status_text::text(&view, Paint::OFF, false);
     assert!(
-        text.contains("1/4 compared") && text.contains("orders at east-1 with north-1\n"),
+        text.contains("1/4 compared, 9/32 slots") && text.contains("orders at east-1 with north-1\n"),
         "{text}"
     );
     assert!(

@@ -7,6 +7,7 @@ use crate::operations::OperationView;
 use crate::print::{Cell, Paint, Tone, columns};
 use crate::text::{count, word};
 use multiactive_api::{PairState, VerifiedPair};
+use multiactive_core::slots::SlotSet;
 use std::collections::BTreeSet;
 
 /// Up to how many pairs are all shown; of more, those whose rows are not simply equal.
@@ -133,7 +134,7 @@ fn row(pair: &VerifiedPair, wide: bool) -> Vec<Cell> {
     ]
 }
 
-/// The slots that differ, or did, and what was said of them.
+/// How far it is, the slots that differ, or did, and what was said of them.
 fn what(pair: &VerifiedPair, wide: bool) -> String {
     let slots = pair.found.differing.as_deref().map(|slots| {
         let short: String = slots.chars().take(SLOTS).collect();
@@ -142,6 +143,11 @@ fn what(pair: &VerifiedPair, wide: bool) -> String {
             false => format!("slots {short}…"),
         }
     });
-    let parts = [slots, pair.found.message.clone()];
+    let far = pair.found.compared.as_deref().map(|compared| {
+        let len = |slots: &str| slots.parse().map_or(0, |slots: SlotSet| slots.len());
+        let all = pair.found.slots.as_deref().map(len).unwrap_or_default();
+        format!("{}/{all} slots compared", len(compared))
+    });
+    let parts = [far, slots, pair.found.message.clone()];
     parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }

@@ -103,15 +103,28 @@ fn what_was_found_is_shown_pair_by_pair_and_differing_rows_have_an_exit_code_of_
 
         // What could not be compared is no answer.
         let refused = json!({"outcome": "Refused", "reason": "NothingToCompare", "message": "nothing there"});
-        let args = ["verify", "--name", "mine", "-n", "compared"];
+        let args = [
+            "verify",
+            "--name",
+            "mine",
+            "--max-rows-per-second",
+            "500",
+            "-n",
+            "compared",
+        ];
         let (run, object) = tokio::join!(kubectl(&args), plays("compared", refused));
         run.exits(4).shows("Refused/NothingToCompare: nothing there");
-        assert_eq!(object.name_any(), "mine");
+        assert_eq!(
+            (object.name_any().as_str(), object.spec.max_rows_per_second),
+            ("mine", Some(500))
+        );
         kubectl(&args)
             .await
             .exits(1)
             .says("already exists")
             .says("A name is used once");
+        let slow = ["verify", "--max-rows-per-second", "99", "-n", "compared"];
+        kubectl(&slow).await.exits(2).says("99 is not in 100..");
     });
 }
 

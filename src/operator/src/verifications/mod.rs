@@ -11,6 +11,7 @@ use crate::status::is_paused;
 use crate::tables::Inputs;
 use kube::ResourceExt;
 use multiactive_api::{AssignedVerification, DataStore, PairReport, RepairMode, Verification};
+use multiactive_core::chunks;
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::MovingStore;
 use multiactive_core::slots::SlotSet;
@@ -113,9 +114,32 @@ pub fn assigned(unit: &str, inputs: &Inputs, table: &RoutingTable) -> Option<Ass
     stores.sort();
     (!stores.is_empty()).then(|| AssignedVerification {
         uid: object.uid().unwrap_or_default(),
+        max_rows_per_second: pace(object, inputs),
         stores,
         repair: object.spec.repair,
     })
+}
+
+/// How many rows a second each unit may compare. It does not grow as units end: one that is asked for something else breaks off
+/// the chunk that is under way.
+fn pace(object: &Verification, inputs: &Inputs) -> Option<i64> {
+    let pace = u64::try_from(object.spec.max_rows_per_second?).ok()?;
+    let side_by_side = match object.spec.repair {
+        RepairMode::FromOwner => 1,
+        RepairMode::None => {
+            let stores = inputs.stores.iter().filter(|store| selects(object, store));
+            let units = |store: &Arc<DataStore>| {
+                let units = store
+                    .spec
+                    .members
+                    .iter()
+                    .filter(|member| concerns(object, &member.unit));
+                units.count()
+            };
+            stores.map(units).max().unwrap_or_default()
+        }
+    };
+    i64::try_from(chunks::share(pace, side_by_side)).ok()
 }
 
 /// What the status says of a comparison, where it has ended and the owner has the same slots.

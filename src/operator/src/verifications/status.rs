@@ -52,11 +52,19 @@ fn stands(status: &mut VerificationStatus, object: &Verification, view: &View, n
     let found = || status.pairs.iter().map(|pair| &pair.found);
     let ended = found().filter(|found| found.state.has_ended()).count();
     status.done = Some(format!("{ended}/{}", wanted.len()));
+    let of_all: usize = wanted.iter().map(|wanted| wanted.slots.len()).sum();
+    let compared = wanted
+        .iter()
+        .zip(found())
+        .map(|(wanted, found)| compared(wanted, found));
+    status.compared_slots = Some(format!("{}/{of_all}", compared.sum::<usize>()));
     status.rows = Some(found().filter_map(|found| found.rows).sum());
     let differing = found().filter_map(|found| found.differing.as_deref()).map(slots);
     status.differing_slots = i64::try_from(differing.map(|slots| slots.len()).sum::<usize>()).ok();
     if ended < wanted.len() {
-        let message = awaited(&status.pairs);
+        let at_most = object.spec.max_rows_per_second;
+        let at_most = at_most.map(|pace| format!(", at most {pace} rows a second of a database"));
+        let message = format!("{}{}", awaited(&status.pairs), at_most.unwrap_or_default());
         return waits(status, "Comparing", message);
     }
     status.waiting_for = None;
@@ -66,6 +74,14 @@ fn stands(status: &mut VerificationStatus, object: &Verification, view: &View, n
 
 fn slots(text: &str) -> SlotSet {
     text.parse().unwrap_or_default()
+}
+
+/// How many slots were compared.
+fn compared(wanted: &Pair, found: &PairReport) -> usize {
+    match found.state.has_ended() {
+        true => wanted.slots.len(),
+        false => found.compared.as_deref().map(slots).unwrap_or_default().len(),
+    }
 }
 
 /// What is known of one comparison: what the unit reports, or what was told before of a unit that is not asked any more. What was

@@ -167,6 +167,49 @@ fn it_waits_for_each_unit_with_each_owner_and_says_what_stands_in_the_way() {
 }
 
 #[test]
+fn how_far_it_is_is_told_in_slots_and_rows_before_a_pair_has_ended() {
+    let mut inputs = inputs(vec![verification("v", 1, json!({"maxRowsPerSecond": 900}))]);
+    assert_eq!(said(&inputs, "v").compared_slots.as_deref(), Some("0/32"));
+    let part = json!({"compared": "8-10", "rows": 7});
+    reports(
+        &mut inputs,
+        "south",
+        &[("east", "Equal", json!({})), ("north", "Comparing", part)],
+    );
+    let status = said(&inputs, "v");
+    assert_eq!(
+        (status.done.as_deref(), status.compared_slots.as_deref(), status.rows),
+        (Some("1/4"), Some("11/32"), Some(12))
+    );
+    let waits = "orders at east with north; orders at north with east; orders at south with north, \
+                 at most 900 rows a second of a database";
+    assert_eq!(status.waiting_for.as_deref(), Some(waits));
+    // What was compared with what the owner had then counts no more.
+    let other = json!({"compared": "8-10", "slots": "8-12"});
+    reports(&mut inputs, "south", &[("north", "Comparing", other)]);
+    assert_eq!(said(&inputs, "v").compared_slots.as_deref(), Some("0/32"));
+}
+
+#[test]
+fn units_that_compare_side_by_side_share_the_pace_and_one_alone_has_all_of_it() {
+    for (spec, want) in [
+        (json!({}), None),
+        (json!({"maxRowsPerSecond": 900}), Some(300)),
+        (json!({"maxRowsPerSecond": 900, "units": ["south", "north"]}), Some(450)),
+        (json!({"maxRowsPerSecond": 900, "units": ["south"]}), Some(900)),
+    ] {
+        let inputs = inputs(vec![verification("v", 1, spec.clone())]);
+        let asked = assigned("south", &inputs, &table()).unwrap();
+        assert_eq!(asked.max_rows_per_second, want, "{spec}");
+    }
+    // One after the other is repaired.
+    let spec = json!({"maxRowsPerSecond": 900, "repair": "FromOwner"});
+    let inputs = inputs(vec![verification("v", 1, spec)]);
+    let asked = assigned("east", &inputs, &table()).unwrap();
+    assert_eq!(asked.max_rows_per_second, Some(900));
+}
+
+#[test]
 fn one_that_only_waits_for_who_is_away_lets_others_pass() {
     let of = |name, second, unit: &str| verification(name, second, json!({"units": [unit]}));
     let mut inputs = inputs(vec![of("v", 1, "north"), of("w", 2, "south")]);

@@ -1,0 +1,144 @@
+//! A Verification whose agent dies in the midst: the next one goes on behind what was compared, and rows are read at the pace
+//! that was asked for.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+mod support;
+
+use kube::api::{Patch, PatchParams};
+use multiactive_api::{PairReport, PairState};
+use multiactive_core::hash::Function;
+use multiactive_core::slots::{Slot, SlotSet};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use support::world::{SLOTS, World};
+use support::{admin, session, shared_cluster, until};
+
+/// How many rows east has.
+const ROWS: i64 = 2000;
+
+/// Asks north to compare, at this pace.
+async fn asked(world: &World, pace: Option<i64>) {
+    let asked = json!({"uid": "v", "stores": ["orders"], "repair": "None", "maxRowsPerSecond": pace});
+    let patch = Patch::Merge(json!({"spec": {"verification": asked}}));
+    let api = world.assignments();
+    api.patch("north-1", &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// Asks north for nothing any more, and waits until it says nothing.
+async fn stopped(world: &World) {
+    let patch = Patch::Merge(json!({"spec": {"verification": null}}));
+    let api = world.assignments();
+    api.patch("north-1", &PatchParams::default(), &patch).await.unwrap();
+    let silent = |status: &multiactive_api::UnitAssignmentStatus| status.verification.is_none().then_some(());
+    world.reported("north-1", "no Verification", silent).await;
+}
+
+/// Waits for what north says of east's rows.
+async fn said(world: &World, what: &str, says: impl Fn(&PairReport) -> bool) -> PairReport {
+    let said = |status: &multiactive_api::UnitAssignmentStatus| {
+        let found = &status.verification.as_ref()?.pairs.first()?.found;
+        says(found).then(|| found.clone())
+    };
+    world.reported("north-1", what, said).await
+}
+
+fn compared(found: &PairReport) -> SlotSet {
+    found
+        .compared
+        .as_deref()
+        .unwrap_or_default()
+        .parse()
+        .unwrap_or_default()
+}
+
+/// Rows of users of many slots, at east and at north.
+async fn filled(world: &World) {
+    let app = session(world.database("east-1"), "shop_app", "shop").await.unwrap();
+    let sql = "INSERT INTO orders (id, user_id) SELECT 'order-' || n, 'user-' || n FROM generate_series(1, $1::int8) n";
+    app.execute(sql, &[&ROWS]).await.unwrap();
+    let north = admin(world.database("north-1")).await;
+    until("the rows at north", || async {
+        let rows: i64 = north
+            .query_one("SELECT count(*) FROM orders", &[])
+            .await
+            .unwrap()
+            .get(0);
+        if rows == ROWS { Ok(()) } else { Err(rows) }
+    })
+    .await;
+}
+
+/// Removes a row of each of these slots at north, and nowhere else.
+async fn planted(world: &World, slots: &[Slot]) {
+    let north = admin(world.database("north-1")).await;
+    let sql = "SET session_replication_role = replica; SELECT pg_replication_origin_create('planted');
+               SELECT pg_replication_origin_session_setup('planted')";
+    north.batch_execute(sql).await.unwrap();
+    for slot in slots {
+        let mut users = (1..=ROWS).map(|number| format!("user-{number}"));
+        let user = users
+            .find(|user| Function::Crc32.slot(user.as_bytes(), SLOTS) == *slot)
+            .unwrap();
+        let gone = north
+            .execute("DELETE FROM orders WHERE user_id = $1", &[&user])
+            .await
+            .unwrap();
+        assert_eq!(gone, 1, "{user} of slot {slot}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_dies_while_comparing_is_followed_by_one_who_goes_on_behind_what_was_compared() {
+    let (world, [east, north]) = World::pair(shared_cluster().await, "verifying").await;
+    filled(&world).await;
+    let began = Instant::now();
+    asked(&world, Some(40)).await;
+    let found = said(&world, "a chunk", |found| !compared(found).is_empty()).await;
+    let (first, rows) = (compared(&found), found.rows.unwrap());
+    println!("{} of {SLOTS} slots, {rows} rows in the first chunk", first.len());
+    assert_eq!(
+        (first.len(), found.state, found.slots.as_deref()),
+        (16, PairState::Comparing, Some("0-255"))
+    );
+    let found = said(&world, "two chunks", |found| compared(found).len() > first.len()).await;
+    let rest = Duration::from_secs_f64(rows as f64 / 40.0);
+    println!("the second chunk after {:?}, {rest:?} at that pace", began.elapsed());
+    assert!(
+        began.elapsed() >= rest.mul_f64(0.9),
+        "{:?} instead of {rest:?}",
+        began.elapsed()
+    );
+    // As one that is paused, and goes on.
+    let done = compared(&found);
+    stopped(&world).await;
+    asked(&world, Some(40)).await;
+    let found = said(&world, "it again", |_| true).await;
+    assert!(done.difference(&compared(&found)).is_empty(), "{found:?} after {done}");
+    north.abort().await;
+    let found = said(&world, "what the dead one said last", |_| true).await;
+    let (done, rows) = (compared(&found), found.rows.unwrap());
+    assert!(done.len() < 200, "{done}");
+
+    // What was compared is not looked at again; all that was not is: the first of them, the last, and one of each chunk.
+    let left: Vec<Slot> = SlotSet::range(0, 255).difference(&done).iter().collect();
+    let slots: BTreeSet<Slot> = left.iter().copied().step_by(7).chain(left.last().copied()).collect();
+    let before: Vec<Slot> = vec![0, done.iter().last().unwrap()];
+    planted(&world, &[before, slots.iter().copied().collect()].concat()).await;
+    asked(&world, None).await;
+    let north = world.agent("north-1").await;
+    let ended = said(&world, "the end", |found| {
+        assert!(found.rows.is_some_and(|seen| seen >= rows), "it began again: {found:?}");
+        found.state.has_ended()
+    })
+    .await;
+    assert_eq!(ended.state, PairState::Differs, "{ended:?}");
+    let want: SlotSet = slots.iter().copied().collect();
+    assert_eq!(ended.differing, Some(want.to_string()), "compared before: {done}");
+    // Each row once, whoever read it.
+    assert_eq!((ended.rows, ended.compared), (Some(ROWS), None));
+    for agent in [east, north] {
+        agent.stop().await;
+    }
+}
