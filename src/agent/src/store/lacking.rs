@@ -103,6 +103,7 @@ pub(super) mod tests {
             port: 1,
             database: String::new(),
             login: login(),
+            secret: String::new(),
             peers: UNITS.map(peer).to_vec(),
         };
         let mut keyspace = KeyspaceTable::unowned("users".into(), 16);

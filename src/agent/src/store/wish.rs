@@ -29,6 +29,8 @@ pub struct Target {
     pub database: String,
     /// The agent's login.
     pub login: Login,
+    /// The Secret that it is from.
+    pub secret: String,
     /// From where it receives.
     pub peers: Vec<Peer>,
 }
@@ -172,6 +174,7 @@ pub fn target(
         port,
         database,
         login: credentials.own.clone(),
+        secret: store.local.credentials.clone(),
         peers: store.peers.iter().map(peer).collect::<Result<_, Problem>>()?,
     })
 }
