@@ -19,4 +19,5 @@ pub mod region;
 pub mod stage;
 pub mod story;
 pub mod verification;
+pub mod wire;
 pub mod world;
