@@ -13,9 +13,10 @@ use multiactive_api::{
     DecisionType, Failover, FailoverStatus, NeededDecision, QuarantineReport, QuarantineState, ROUTING_TABLE,
     RoutingTable, Unit,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use shop::check::Findings;
 use shop::load::{Attempt, Record};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The write lease of a unit that is lost on purpose.
@@ -60,18 +61,61 @@ pub async fn fail_over(
     max_data_loss: &str,
     limit: Duration,
 ) -> Result<FailoverStatus> {
+    begin(hub, name, json!({"lostUnit": unit, "maxDataLoss": max_data_loss})).await?;
+    how_it_ended(hub, name, limit).await
+}
+
+/// Creates a Failover with this spec, and the epoch of now.
+///
+/// # Errors
+///
+/// Where the hub refuses it.
+pub async fn begin(hub: &Client, name: &str, mut spec: Value) -> Result<()> {
+    spec["expectedEpoch"] = json!(epoch(hub).await?);
     let failover = serde_json::from_value(json!({
         "apiVersion": "multiactive.io/v1alpha1",
         "kind": "Failover",
         "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"lostUnit": unit, "expectedEpoch": epoch(hub).await?, "maxDataLoss": max_data_loss},
+        "spec": spec,
     }))?;
-    let failovers: Api<Failover> = Api::namespaced(hub.clone(), NAMESPACE);
-    failovers.create(&PostParams::default(), &failover).await?;
-    wait_for(&failovers, name, limit, |failover| {
+    failovers(hub).create(&PostParams::default(), &failover).await?;
+    Ok(())
+}
+
+fn failovers(hub: &Client) -> Api<Failover> {
+    Api::namespaced(hub.clone(), NAMESPACE)
+}
+
+/// Waits until a Failover has ended, and gives its status.
+///
+/// # Errors
+///
+/// Where it does not end within `limit`.
+pub async fn how_it_ended(hub: &Client, name: &str, limit: Duration) -> Result<FailoverStatus> {
+    wait_for(&failovers(hub), name, limit, |failover| {
         failover.status.clone().filter(|status| status.outcome.is_some())
     })
     .await
+}
+
+/// Waits until a Failover is Blocked for want of a decision of this type, and gives what it says.
+///
+/// # Errors
+///
+/// Where that is not so within `limit`, or it is not said alike in all places.
+pub async fn blocked(hub: &Client, name: &str, kind: DecisionType, limit: Duration) -> Result<NeededDecision> {
+    let (needed, message) = wait_for(&failovers(hub), name, limit, |failover| {
+        let status = failover.status.as_ref()?;
+        let needed = status.needed.iter().find(|needed| needed.kind == kind)?;
+        let blocked = status.reason.as_deref() == Some("Blocked");
+        blocked.then(|| (needed.clone(), status.message.clone().unwrap_or_default()))
+    })
+    .await?;
+    ensure!(
+        message.contains(&needed.why) && message.contains(&needed.command),
+        "the message says neither why nor what to do: {message}"
+    );
+    Ok(needed)
 }
 
 /// What only a unit holds that is back, and the decision that gives it up.
@@ -91,8 +135,7 @@ pub struct Listed {
 ///
 /// Where that is not so within `limit`.
 pub async fn listed(hub: &Client, failover: &str, limit: Duration) -> Result<Listed> {
-    let failovers: Api<Failover> = Api::namespaced(hub.clone(), NAMESPACE);
-    wait_for(&failovers, failover, limit, |failover| {
+    wait_for(&failovers(hub), failover, limit, |failover| {
         let status = failover.status.as_ref()?;
         let report = status.quarantine.clone()?;
         let mut needed = status.needed.iter();
@@ -142,6 +185,17 @@ pub fn failures<'a>(record: &'a Record, users: &[String]) -> (Vec<&'a Attempt>, 
     failed.partition(|attempt| users.contains(&attempt.user))
 }
 
+/// What may be lost of a unit: what it took less than `bound` before `until`.
+#[derive(Clone, Copy, Debug)]
+pub struct MayBeLost<'a> {
+    /// The unit.
+    pub unit: &'a str,
+    /// When it took its last order, or was killed.
+    pub until: Timestamp,
+    /// The bound that was told.
+    pub bound: SignedDuration,
+}
+
 /// Every order that is lost was taken by the lost unit, less than `bound` before it was killed.
 ///
 /// # Errors
@@ -154,16 +208,42 @@ pub fn within_bound(
     killed: Timestamp,
     bound: SignedDuration,
 ) -> Result<()> {
+    let (unit, until) = (lost, killed);
+    within_bounds(findings, record, &[MayBeLost { unit, until, bound }])
+}
+
+/// Every order that is lost was taken by one of these units, within its bound.
+///
+/// # Errors
+///
+/// The first that was not.
+pub fn within_bounds(findings: &Findings, record: &Record, may_be: &[MayBeLost<'_>]) -> Result<()> {
     for id in &findings.lost {
         let of_id = |attempt: &&Attempt| attempt.order.as_ref().is_some_and(|order| order.id == *id);
         let attempt = record.attempts.iter().find(of_id);
         let attempt = attempt.context("a lost order was acknowledged")?;
         let unit = attempt.order.as_ref().map(|order| order.unit.as_str());
-        ensure!(unit == Some(lost), "an order of {unit:?} is lost: {attempt:?}");
+        let may_be = may_be.iter().find(|may_be| Some(may_be.unit) == unit);
+        let MayBeLost { until, bound, .. } =
+            may_be.with_context(|| format!("an order of {unit:?} is lost: {attempt:?}"))?;
         ensure!(
-            killed.duration_since(ended(attempt)) < bound,
+            until.duration_since(ended(attempt)) < *bound,
             "lost, and older than the bound of {bound:#}: {attempt:?}"
         );
     }
     Ok(())
+}
+
+/// The attempts of which the orders were acknowledged by `unit`.
+pub fn taken_by<'a>(record: &'a Record, unit: &'a str) -> impl Iterator<Item = &'a Attempt> {
+    let attempts = record.attempts.iter();
+    attempts.filter(move |attempt| attempt.order.as_ref().is_some_and(|order| order.unit == unit))
+}
+
+/// Those of them that were sent once: where an answer was withheld, the order may have been taken long before the next attempt is
+/// told so.
+pub fn taken_at_once_by<'a>(record: &'a Record, unit: &'a str) -> impl Iterator<Item = &'a Attempt> {
+    let failed = record.attempts.iter().filter(|attempt| attempt.order.is_none());
+    let failed: BTreeSet<(&str, i64)> = failed.map(|attempt| (attempt.user.as_str(), attempt.seq)).collect();
+    taken_by(record, unit).filter(move |attempt| !failed.contains(&(attempt.user.as_str(), attempt.seq)))
 }

@@ -18,6 +18,7 @@ use shop::load::{Load, LoadOptions, Record};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, interval};
 
 /// The regions of every stage; the first is the hub.
@@ -56,7 +57,12 @@ pub struct Stage {
     pub scratch: tempfile::TempDir,
     /// How many loads there were.
     loads: AtomicU32,
+    /// Given back last.
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// Stages of one process stand one after the other: they would have the same addresses.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 impl Stage {
     /// Starts everything and waits until all of it is Ready.
@@ -79,6 +85,7 @@ impl Stage {
     ///
     /// As [`Stage::up`].
     pub async fn up_with(options: Options) -> Result<Self> {
+        let turn = TURN.lock().await;
         let network = Network::of_this_process();
         let scratch = tempfile::tempdir()?;
         let audit = options.audit.then(|| Audit::new(scratch.path())).transpose()?;
@@ -107,6 +114,7 @@ impl Stage {
             audit,
             scratch,
             loads: AtomicU32::default(),
+            _turn: turn,
         })
     }
 

@@ -1,7 +1,9 @@
 //! What every engine of databases must withstand, told once: slots move under load, and a region is lost and comes home.
 
 use crate::databases::listed_orders;
-use crate::lost::{Listed, fail_over, failures, first_at, listed, stops_within_its_lease, until_unit, within_bound};
+use crate::lost::{
+    Listed, MayBeLost, fail_over, failures, first_at, listed, stops_within_its_lease, until_unit, within_bounds,
+};
 use crate::region::{NAMESPACE, Region, SYSTEM};
 use crate::stage::{LIMIT, Stage, acknowledges, examine, orders};
 use anyhow::{Context, Result, ensure};
@@ -48,27 +50,93 @@ pub async fn everything_moves(stage: &Stage, load: &Load, verify_of_unit: &str) 
     Ok(())
 }
 
-/// What is lost.
-const LOST: &str = "south-1";
+/// A region that is lost, and how its part is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Lost {
+    /// The region.
+    pub region: &'static str,
+    /// Its unit.
+    pub unit: &'static str,
+    /// The range that is at home there.
+    pub range: &'static str,
+    /// The Failover by which it is replaced.
+    pub failover: &'static str,
+}
+
+impl Lost {
+    /// The region north.
+    pub const NORTH: Self = Self {
+        region: "north",
+        unit: "north-1",
+        range: "users-1",
+        failover: "lost-north",
+    };
+
+    /// The region south.
+    pub const SOUTH: Self = Self {
+        region: "south",
+        unit: "south-1",
+        range: "users-2",
+        failover: "lost-south",
+    };
+
+    /// The same, by a Failover of this name.
+    pub const fn by(self, failover: &'static str) -> Self {
+        Self { failover, ..self }
+    }
+}
+
+/// What is told about a Failover that has succeeded.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Who took over.
+    pub target: String,
+    /// How much may be lost.
+    pub bound: SignedDuration,
+}
+
+/// A Failover has succeeded by this proof of the fence: who took over, and what may be lost.
+///
+/// # Errors
+///
+/// Where it has not, or does not say so.
+pub fn served(status: &FailoverStatus, fenced_by: &str) -> Result<Served> {
+    println!(
+        "{:?} to {:?}: pause {:?}, {:?}",
+        status.outcome, status.to, status.pause, status.loss
+    );
+    ensure!(status.outcome.as_deref() == Some("Succeeded"), "{status:?}");
+    let loss = status.loss.as_ref().context("a loss is told")?;
+    ensure!(loss.fenced_by.as_deref() == Some(fenced_by), "{loss:?}");
+    let bound = loss.bound.as_ref().context("a bound is told")?;
+    Ok(Served {
+        target: status.to.clone().context("a target is told")?,
+        bound: parse_duration("bound", bound)?,
+    })
+}
 
 /// Applies a Failover of the lost unit and waits for its end.
-async fn failed_over(stage: &Stage) -> Result<FailoverStatus> {
-    let ended = fail_over(&stage.hub, "lost-south", LOST, "15s", LIMIT).await;
+async fn failed_over(stage: &Stage, lost: &Lost) -> Result<FailoverStatus> {
+    let ended = fail_over(&stage.hub, lost.failover, lost.unit, "15s", LIMIT).await;
     if ended.is_err() {
         let leases: Api<Lease> = Api::namespaced(stage.hub.clone(), SYSTEM);
-        let lease = leases.get(&format!("{NAMESPACE}.{LOST}")).await?;
+        let lease = leases.get(&format!("{NAMESPACE}.{}", lost.unit)).await?;
         println!("its lease: {}", serde_json::to_string(&lease)?);
     }
     ended
 }
 
-/// Only users of the lost unit saw an error, nothing was taken by two units, and what is lost is within the bound.
-async fn judge(
+/// Only users of lost units saw an error, nothing was taken by two units, and what the survivors lack is within the bounds.
+///
+/// # Errors
+///
+/// What was not so.
+pub async fn judge(
     stage: &Stage,
+    survivors: &[&str],
     record: &Record,
     of_lost: &[String],
-    killed: Timestamp,
-    bound: SignedDuration,
+    may_be: &[MayBeLost<'_>],
 ) -> Result<Findings> {
     let (_, strangers) = failures(record, of_lost);
     ensure!(
@@ -77,28 +145,28 @@ async fn judge(
         strangers.len(),
         strangers.first()
     );
-    let survivors: Vec<Region> = ["east", "north"]
+    let survivors: Vec<Region> = survivors
         .iter()
         .map(|name| stage.region(name).cloned())
         .collect::<Result<_>>()?;
     let findings = examine(&survivors, &stage.table().await?, record).await?;
     ensure!(findings.taken_twice.is_empty(), "{findings:?}");
     println!(
-        "{} orders acknowledged, {} of them lost, the bound is {bound:#}",
+        "{} orders acknowledged, {} of them lost, {may_be:?}",
         findings.acknowledged,
         findings.lost.len()
     );
-    within_bound(&findings, record, LOST, killed, bound)?;
+    within_bounds(&findings, record, may_be)?;
     Ok(findings)
 }
 
 /// The region is back: its unit says that it is in quarantine, takes no order, and its router sends all users on.
-async fn is_kept_apart(stage: &Stage, users: &[String], owner: &str) -> Result<()> {
+async fn is_kept_apart(stage: &Stage, lost: &Lost, users: &[String], owner: &str) -> Result<()> {
     let since = Timestamp::now();
-    stage.world.revive("south").await?;
-    stage.until_member("south", true).await?;
-    until_unit(&stage.hub, LOST, LIMIT, |ready| ready.reason == "Quarantined").await?;
-    let load = stage.load_through(&["south"], users)?;
+    stage.world.revive(lost.region).await?;
+    stage.until_member(lost.region, true).await?;
+    until_unit(&stage.hub, lost.unit, LIMIT, |ready| ready.reason == "Quarantined").await?;
+    let load = stage.load_through(&[lost.region], users)?;
     acknowledges(&load, owner, since).await?;
     orders(&load, 50).await;
     let record = load.stop().await;
@@ -108,27 +176,45 @@ async fn is_kept_apart(stage: &Stage, users: &[String], owner: &str) -> Result<(
     Ok(())
 }
 
-/// What it holds alone is listed, with every order that was acknowledged and is lost; a person accepts that by the command that
-/// the status prints, and it is one like any other again: its rows are those of the others, and it gets its slots back.
-async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<()> {
-    let Listed { report, needed, found } = listed(&stage.hub, "lost-south", LIMIT).await?;
-    println!("it is back: {report:?}, {found}");
+/// What a unit that is back holds alone is listed, with every order that was acknowledged and is lost; a person accepts that by
+/// the command that the status prints, and it is one like any other again.
+///
+/// # Errors
+///
+/// What was not so.
+pub async fn rejoins(stage: &Stage, lost: &Lost, orders: &[String]) -> Result<()> {
+    let Listed { report, needed, found } = listed(&stage.hub, lost.failover, LIMIT).await?;
+    println!("{} is back: {report:?}, {found}", lost.unit);
     let rows = usize::try_from(report.rows.context("how much is known")?)?;
-    ensure!(rows >= lost.len(), "{rows} rows differ, {} orders are lost", lost.len());
-    let listed = listed_orders(stage.region("south")?).await?;
-    let unlisted: Vec<_> = lost.iter().filter(|id| !listed.contains(*id)).collect();
+    ensure!(
+        rows >= orders.len(),
+        "{rows} rows differ, {} orders are lost",
+        orders.len()
+    );
+    let listed = listed_orders(stage.region(lost.region)?).await?;
+    let unlisted: Vec<_> = orders.iter().filter(|id| !listed.contains(*id)).collect();
     ensure!(unlisted.is_empty(), "lost and not listed: {unlisted:?}");
 
     let decided = stage.install.as_printed(stage.install.hub()?, &needed.command).await?;
     println!("{}: {decided}", needed.command);
-    until_unit(&stage.hub, LOST, LIMIT, |ready| ready.status == "True").await?;
-    // Home again, as a planned move, while everybody orders.
+    until_unit(&stage.hub, lost.unit, LIMIT, |ready| ready.status == "True").await
+}
+
+/// Units that have rejoined get the slots back that are at home there, as planned moves, while everybody orders: nobody sees an
+/// error, and all databases hold the same.
+///
+/// # Errors
+///
+/// What was not so.
+pub async fn goes_home(stage: &Stage, all: &[&Lost], users: &[String]) -> Result<()> {
     let load = stage.load_through(&["east", "north", "south"], users)?;
     orders(&load, 50).await;
-    stage
-        .moved("home", LOST, json!({"type": "Ranges", "ranges": ["users-2"]}), "Full")
-        .await?;
-    acknowledges(&load, LOST, Timestamp::now()).await?;
+    for lost in all {
+        let (name, range) = (format!("home-{}", lost.failover), json!([lost.range]));
+        let select = json!({"type": "Ranges", "ranges": range});
+        stage.moved(&name, lost.unit, select, "Full").await?;
+        acknowledges(&load, lost.unit, Timestamp::now()).await?;
+    }
     let record = load.stop().await;
     println!("{}", record.summary());
     ensure!(record.failures() == 0, "{} orders failed", record.failures());
@@ -148,28 +234,21 @@ async fn comes_home(stage: &Stage, lost: &[String], users: &[String]) -> Result<
 ///
 /// What was not so.
 pub async fn a_region_is_lost(stage: &Stage) -> Result<()> {
-    stops_within_its_lease(&stage.hub, LOST, LIMIT).await?;
+    let lost = Lost::SOUTH;
+    stops_within_its_lease(&stage.hub, lost.unit, LIMIT).await?;
     let users = shop::load::users(24, "lost");
-    let of_lost = stage.users_of(&users, LOST).await?;
+    let of_lost = stage.users_of(&users, lost.unit).await?;
     // Of slots of the lost unit too, with orders of their own.
-    let later = stage.users_of(&shop::load::users(24, "back"), LOST).await?;
+    let later = stage.users_of(&shop::load::users(24, "back"), lost.unit).await?;
     let load = stage.load_through(&["east", "north"], &users)?;
     orders(&load, 200).await;
 
     let killed = Timestamp::now();
-    stage.world.kill("south").await?;
-    let status = failed_over(stage).await?;
-    println!(
-        "{:?} to {:?}: pause {:?}, {:?}",
-        status.outcome, status.to, status.pause, status.loss
-    );
-    ensure!(status.outcome.as_deref() == Some("Succeeded"), "{status:?}");
+    stage.world.kill(lost.region).await?;
+    let status = failed_over(stage, &lost).await?;
+    let Served { target, bound } = served(&status, "Lease")?;
     // Who received most takes over, the first of the range's failover units where both have the same.
-    let target = status.to.clone().context("a target is told")?;
     ensure!(["east-1", "north-1"].contains(&target.as_str()), "{status:?}");
-    let loss = status.loss.context("a loss is told")?;
-    ensure!(loss.fenced_by.as_deref() == Some("Lease"), "{loss:?}");
-    let bound = parse_duration("bound", &loss.bound.context("a bound is told")?)?;
     acknowledges(&load, &target, Timestamp::now()).await?;
     orders(&load, 100).await;
     let record = load.stop().await;
@@ -177,7 +256,9 @@ pub async fn a_region_is_lost(stage: &Stage) -> Result<()> {
     let first = first_at(&record, &of_lost, &target);
     let first = first.context("an order of the lost unit's users at the target")?;
     println!("served elsewhere {:#} after the kill", first.duration_since(killed));
-    let findings = judge(stage, &record, &of_lost, killed, bound).await?;
+    let (unit, until) = (lost.unit, killed);
+    let may_be = [MayBeLost { unit, until, bound }];
+    let findings = judge(stage, &["east", "north"], &record, &of_lost, &may_be).await?;
     // Who was behind has got by now what the new owner had beyond it.
     ensure!(
         findings.differing.is_empty(),
@@ -185,6 +266,8 @@ pub async fn a_region_is_lost(stage: &Stage) -> Result<()> {
         status.behind
     );
 
-    is_kept_apart(stage, &later, &target).await?;
-    comes_home(stage, &findings.lost, &later).await
+    is_kept_apart(stage, &lost, &later, &target).await?;
+    // Its rows are those of the others, and it gets its slots back.
+    rejoins(stage, &lost, &findings.lost).await?;
+    goes_home(stage, &[&lost], &later).await
 }

@@ -6,59 +6,12 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use multiactive_api::{Promotion, ROUTING_TABLE, RoutingTable};
 use multiactive_core::table::KeyspaceTable;
+use multiactive_e2e::held_up::{begin, session, stuck_at_the_fence, user_of_range};
 use multiactive_e2e::kube_ext::wait_for;
-use multiactive_e2e::promotion::{create, ended, myself};
+use multiactive_e2e::promotion::{ended, myself};
 use multiactive_e2e::region::NAMESPACE;
 use multiactive_e2e::stage::{LIMIT, Stage, orders};
 use serde_json::json;
-use tokio_postgres::{Client, NoTls};
-
-/// A session of a region's database, as its administrator.
-async fn session(stage: &Stage, region: &str) -> Result<Client> {
-    let (client, connection) = stage.region(region)?.database().connect(NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
-}
-
-/// A user with an order whose slot is in users-0.
-async fn user_of_range(stage: &Stage, session: &Client) -> Result<String> {
-    let slots = keyspace(stage).await?.slots;
-    let users = session
-        .query("SELECT DISTINCT user_id FROM orders ORDER BY 1", &[])
-        .await?;
-    let mut users = users.iter().map(|row| row.get::<_, String>(0));
-    users
-        .find(|user| multiactive_core::hash::Function::Crc32.slot(user.as_bytes(), slots) <= 340)
-        .context("an order in users-0")
-}
-
-async fn begin(stage: &Stage, name: &str, verify: &str) -> Result<()> {
-    let range = json!({"type": "Ranges", "ranges": ["users-0"]});
-    create(&stage.hub, name, "north-1", range, verify).await.map(drop)
-}
-
-/// Begins a Promotion whose Fence cannot end, since an administrator's transaction, which the agent may not end, has
-/// written to one of the slots; runs `then` while it waits there with writes held. Rolls the transaction back.
-async fn stuck_at_the_fence(stage: &Stage, name: &str, then: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
-    let session = session(stage, "east").await?;
-    let user = user_of_range(stage, &session).await?;
-    session.batch_execute("BEGIN").await?;
-    let touch = "UPDATE orders SET taken_at = taken_at WHERE user_id = $1 AND seq = 1";
-    ensure!(session.execute(touch, &[&user]).await? == 1, "an order of {user}");
-    begin(stage, name, "None").await?;
-    let tables: Api<RoutingTable> = Api::namespaced(stage.hub.clone(), NAMESPACE);
-    wait_for(&tables, ROUTING_TABLE, LIMIT, |table| {
-        let mut operations = table.spec.operations.iter();
-        operations
-            .find(|operation| operation.name == name && operation.step == "Fence")
-            .map(drop)
-    })
-    .await
-    .with_context(|| format!("{name} reaches Fence"))?;
-    then().await?;
-    session.batch_execute("ROLLBACK").await?;
-    Ok(())
-}
 
 async fn keyspace(stage: &Stage) -> Result<KeyspaceTable> {
     let table = stage.table().await?;

@@ -68,7 +68,11 @@ async fn wrong_credentials_are_told_and_heal_when_the_secret_changes() {
         }
     };
     world
-        .store_says("east-1", "a wrong password", told("Unreachable", "password"))
+        .store_says(
+            "east-1",
+            "a wrong password",
+            told("Unreachable", "now into Secret east-1-db"),
+        )
         .await;
     world.credentials("east-1", world.database("east-1").password()).await;
     world.applied("east-1").await;

@@ -5,6 +5,7 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::reasons;
 use std::time::Duration;
+use tokio_postgres::error::SqlState;
 
 /// A verb of a driver failed. Every verb may be repeated.
 #[derive(Debug, thiserror::Error)]
@@ -198,6 +199,24 @@ impl Error {
             | Self::NotCompared { .. }
             | Self::Malformed { .. } => None,
         }
+    }
+
+    /// Whether the server answered and did not take user and password: only a person changes that.
+    pub fn is_login_refused(&self) -> bool {
+        let Self::Connect { source, .. } = self else {
+            return false;
+        };
+        // ER_ACCESS_DENIED_ERROR.
+        const DENIED: u16 = 1045;
+        let postgres = source.downcast_ref::<tokio_postgres::Error>();
+        let code = postgres.and_then(tokio_postgres::Error::code);
+        let refused = [
+            SqlState::INVALID_PASSWORD,
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        ];
+        let mariadb = source.downcast_ref::<mysql_async::Error>();
+        let denied = matches!(mariadb, Some(mysql_async::Error::Server(said)) if said.code == DENIED);
+        denied || code.is_some_and(|code| refused.contains(code))
     }
 
     /// One word for a condition's reason or a metric's label; a closed set.

@@ -97,7 +97,7 @@ pub(super) async fn keep<D: Driver>(
 
 fn report<D: Driver>(store: &Store<D>, target: &Target, trouble: Trouble) {
     let problem = match trouble {
-        Trouble::Failed(error) => Problem::new(error.reason(), error.explain()),
+        Trouble::Failed(error) => Problem::new(error.reason(), what_to_do(target, &error)),
         Trouble::Another(problem) => {
             // What the others have of it, and it of them, is not to be counted on: promotions see that by the links.
             store.board.change(|facts| facts.mistaken = Some(problem.clone()));
@@ -113,6 +113,15 @@ fn report<D: Driver>(store: &Store<D>, target: &Target, trouble: Trouble) {
         tracing::warn!(store = %name, %unit, reason = problem.reason, error = problem.message, "store is not in hand");
     }
     store.board.change(|facts| facts.problem = Some(problem));
+}
+
+/// What went wrong, and where a person has to change something, what.
+fn what_to_do(target: &Target, error: &Error) -> String {
+    let (said, secret) = (error.explain(), &target.secret);
+    match error.is_login_refused() {
+        true => format!("{said}; put the username and password that the server takes now into Secret {secret}"),
+        false => said,
+    }
 }
 
 /// One look at the wish: installs where nothing is known, then brings the store to the table.

@@ -104,6 +104,7 @@ pub(super) mod tests {
             database: String::new(),
             login: login(),
             tls: None,
+            secret: String::new(),
             peers: UNITS.map(peer).to_vec(),
         };
         let mut keyspace = KeyspaceTable::unowned("users".into(), 16);

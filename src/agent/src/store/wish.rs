@@ -31,6 +31,8 @@ pub struct Target {
     pub login: Login,
     /// How the servers prove who they are.
     pub tls: Option<Tls>,
+    /// The Secret that it is from.
+    pub secret: String,
     /// From where it receives.
     pub peers: Vec<Peer>,
 }
@@ -176,6 +178,7 @@ pub fn target(
         database,
         login: credentials.own.clone(),
         tls: tls(store, credentials)?,
+        secret: store.local.credentials.clone(),
         peers: store.peers.iter().map(peer).collect::<Result<_, Problem>>()?,
     })
 }

@@ -22,6 +22,9 @@ use multiactive_core::table::RoutingTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// A bound that nobody knows.
+const UNKNOWN: &str = "unknown";
+
 /// What this process saw of running operations, and the record does not remember of those that ended.
 #[derive(Clone, Debug, Default)]
 pub struct Witnessed(BTreeMap<OperationUid, Witness>);
@@ -360,8 +363,7 @@ fn ended(status: &mut FailoverStatus, finished: &[&Finished]) -> Readiness {
             .max()
             .map(|epoch| epoch.to_string());
     }
-    let lost = status.loss.as_ref().and_then(|loss| loss.bound.as_deref());
-    let lost = lost.map(|bound| format!("what the lost unit wrote in its last {bound} may be lost"));
+    let lost = status.loss.as_ref().and_then(what_may_be_lost);
     let behind = (!status.behind.is_empty()).then(|| format!("behind: {}", status.behind.join(", ")));
     match message {
         None => {
@@ -381,6 +383,18 @@ fn ended(status: &mut FailoverStatus, finished: &[&Finished]) -> Readiness {
             stalled(outcome, format!("{}: {message}", reason.unwrap_or_default()))
         }
     }
+}
+
+/// What the bound means, and upon whose word it rests.
+fn what_may_be_lost(loss: &FailoverLoss) -> Option<String> {
+    let told = match loss.bound.as_deref()? {
+        UNKNOWN => "what the lost unit wrote last may be lost, nobody knows how much".to_owned(),
+        bound => format!("what the lost unit wrote in its last {bound} may be lost"),
+    };
+    Some(match &loss.confirmed_by {
+        None => told,
+        Some(by) => format!("{told}, and all that it has written since if it was not fenced as {by} confirmed"),
+    })
 }
 
 fn parts(outcome: &Outcome) -> (&'static str, Option<&str>, Option<&str>) {
@@ -406,7 +420,7 @@ fn pause(history: &[StepRecord]) -> Option<SignedDuration> {
 /// A bound is rounded up to the millisecond: what is told is never less than what was measured.
 fn show_bound(bound: Option<SignedDuration>) -> String {
     let Some(bound) = bound else {
-        return "unknown".to_owned();
+        return UNKNOWN.to_owned();
     };
     let whole = SignedDuration::from_millis(i64::try_from(bound.as_millis()).unwrap_or(i64::MAX));
     let rest = SignedDuration::from_millis(i64::from(bound > whole));

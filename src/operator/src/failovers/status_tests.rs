@@ -153,6 +153,32 @@ fn the_worst_bound_is_shown_and_an_unknown_one_is_worse_than_any() {
 }
 
 #[test]
+fn what_is_told_of_the_loss_says_upon_whose_word_it_rests() {
+    let confirmed = || FencedBy::Confirmed {
+        by: "alice".to_owned(),
+        reason: "switched off".to_owned(),
+    };
+    let second = Some(SignedDuration::from_secs(1));
+    for (fenced_by, bound, want) in [
+        (FencedBy::Lease, second, "in its last 1s may be lost"),
+        (FencedBy::Lease, None, "nobody knows how much"),
+        (
+            confirmed(),
+            second,
+            "in its last 1s may be lost, and all that it has written since if it was not fenced as alice confirmed",
+        ),
+    ] {
+        let loss = Loss {
+            fenced_by,
+            ..loss(bound)
+        };
+        let shown = told(&view(Vec::new(), vec![done(1, Outcome::Succeeded, Some(loss))]));
+        let message = shown.message.unwrap();
+        assert!(message.ends_with(want), "{message}");
+    }
+}
+
+#[test]
 fn a_refused_one_says_so_and_says_who_was_asked() {
     let mut view = view(Vec::new(), Vec::new());
     let refused = crate::promotions::request::Refused::new("NoTarget", "nobody");

@@ -155,10 +155,7 @@ pub async fn pass(shared: &Shared, job: &Job, judged: &Judged, untried: &Untried
             .map(|desired| hand.settle(desired, scaled.as_deref()))
             .collect();
         let of_wave: Vec<Found> = futures::stream::iter(work).buffered(AT_ONCE).collect().await;
-        blocked = of_wave
-            .iter()
-            .find(|found| found.blocks(wave))
-            .map(|found| Id::from(&found.object));
+        blocked = of_wave.iter().find(|found| found.blocks(wave)).cloned();
         found.extend(of_wave);
     }
     found.extend(leave(&hand, job, blocked.as_ref()).await);
@@ -176,7 +173,7 @@ pub async fn pass(shared: &Shared, job: &Job, judged: &Judged, untried: &Untried
 }
 
 /// Removes what is recorded and not wanted, last wave first; nothing goes while something that is wanted is not there.
-async fn leave(hand: &Hand<'_>, job: &Job, blocked: Option<&Id>) -> Vec<Found> {
+async fn leave(hand: &Hand<'_>, job: &Job, blocked: Option<&Found>) -> Vec<Found> {
     let recorded = job.prior.iter().flat_map(|unit| &unit.objects);
     let unwanted = |object: &&WorkloadObject| {
         !job.desired
@@ -202,8 +199,12 @@ async fn leave(hand: &Hand<'_>, job: &Job, blocked: Option<&Id>) -> Vec<Found> {
     found
 }
 
-fn waiting(job: &Job, id: &Id, blocker: &Id) -> Found {
-    let trouble = Trouble::new(Cause::Progressing, format!("waits for {blocker}"));
+/// Waits for what comes before it, and says why that is not there: else nobody would know that only a member is away.
+fn waiting(job: &Job, id: &Id, blocker: &Found) -> Found {
+    let why = blocker.object.message.as_ref();
+    let why = why.map_or_else(String::new, |why| format!(": {why}"));
+    let blocker = Id::from(&blocker.object);
+    let trouble = Trouble::new(Cause::Progressing, format!("waits for {blocker}{why}"));
     Found::troubled(id, recorded_uid(job, id), &trouble)
 }
 

@@ -169,8 +169,8 @@ fn gate(
         let limit = failover.max_data_loss;
         let why = match given_up.first() {
             Some(unit) => format!(
-                "{unit} has received more of {} than {} and is not usable as its target; what it has beyond would be given \
-                 up (loss in all: {known})",
+                "{unit} has received more of {} than {}, and by this Failover it does not take over: what it has beyond would \
+                 be given up (loss in all: {known}); to keep that, abort, and name {unit} by a new Failover",
                 failover.lost, op.target
             ),
             None => format!(

@@ -172,11 +172,12 @@ pub(super) fn give_way(op: &Operation, failover: &Failover, seen: &Seen, reason:
         );
         return aborted(reason, message);
     }
+    let (target, lost) = (&op.target, &failover.lost);
     let why = format!(
-        "{why}, and no other unit may take the slots; an abort gives them back to {}",
-        failover.lost
+        "{why}, and by this Failover no other unit may take the slots: bring {target} back, and it goes on by itself; or \
+         abort, which gives them back to {lost}, and name another unit by a new Failover"
     );
-    Move::Wait(decision(DecisionKind::Abort, failover.lost.as_str(), why))
+    Move::Wait(decision(DecisionKind::Abort, lost.as_str(), why))
 }
 
 /// Whether the lost unit has reported the fence of this operation.
