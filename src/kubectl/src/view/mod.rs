@@ -12,6 +12,7 @@ mod failover_tests;
 pub mod failover_text;
 #[cfg(test)]
 pub mod fixtures;
+pub mod gone;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;

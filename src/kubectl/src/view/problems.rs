@@ -37,6 +37,7 @@ impl Problem {
 pub fn problems(world: &World) -> Vec<Problem> {
     let mut found = Vec::new();
     unreadable(world, &mut found);
+    found.extend(super::gone::gone(world));
     for cluster in &world.clusters {
         let readiness = of(cluster.status.as_ref().map(|status| &status.conditions));
         push(

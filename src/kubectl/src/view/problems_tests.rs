@@ -2,7 +2,9 @@
 
 use super::problems::*;
 use crate::fetch::World;
-use crate::view::fixtures::{cluster, link, object as made, operation, range_that, region, stored_table, unit, world};
+use crate::view::fixtures::{
+    cluster, link, object as made, operation, range_that, region, single_writer, stored_table, unit, world,
+};
 use serde_json::json;
 
 /// `object reason` of each, with the cause.
@@ -93,4 +95,41 @@ fn what_was_never_reported_or_cannot_be_read_is_a_problem_and_not_taken_for_well
         }];
     });
     assert_eq!(unreadable, ["Unit shop/new-1 Unreadable"]);
+}
+
+#[test]
+fn what_is_in_force_and_was_deleted_is_told_and_nothing_is_called_deleted_that_could_not_be_seen() {
+    let of = |change: fn(&mut World)| {
+        of_world(|world| {
+            let writer = world.tables[0].spec.keyspaces[0].clone();
+            world.tables[0].spec.keyspaces.push(multiactive_api::TableKeyspace {
+                name: "catalog.writer".to_owned(),
+                slots: 1,
+                spans: "1s1@1.6".to_owned(),
+                ..writer
+            });
+            change(world);
+        })
+    };
+    assert_eq!(of(|_| {}), ["DataStore shop/catalog Deleted"]);
+    let both = ["DataStore shop/catalog Deleted", "Keyspace shop/users Deleted"];
+    assert_eq!(of(|world| world.keyspaces.clear()), both);
+    let of_another = |world: &mut World| {
+        world.stores.push(single_writer("catalog", "east-1"));
+        world.stores[1].metadata.namespace = Some("bank".to_owned());
+    };
+    assert!(of(of_another).contains(&both[0].to_owned()));
+    let seen = of(|world| world.stores.push(single_writer("catalog", "east-1")));
+    assert_eq!(seen, ["DataStore shop/catalog NotReported"]);
+    let unread = of(|world| {
+        world.unreadable = vec![crate::fetch::Unreadable {
+            kind: "DataStore".to_owned(),
+            namespace: Some("shop".to_owned()),
+            name: "catalog".to_owned(),
+            error: "unknown field".to_owned(),
+        }];
+    });
+    assert_eq!(unread, ["DataStore shop/catalog Unreadable"]);
+    let forbidden = of(|world| world.unknown = vec!["datastores: forbidden".to_owned()]);
+    assert!(forbidden.is_empty(), "{forbidden:?}");
 }
