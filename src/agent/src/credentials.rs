@@ -32,7 +32,7 @@ pub struct Credentials {
     pub own: Login,
     /// With which the local database reads from each peer, by the peer's unit.
     pub peers: BTreeMap<String, Login>,
-    /// The CA certificates of the members' servers, where there are any.
+    /// The CA certificates of the members' servers, where the store wants them.
     pub ca: Option<String>,
 }
 
@@ -71,7 +71,8 @@ impl CredentialsError {
     }
 }
 
-/// The logins in a Secret, for a store that receives from these units; the login for one peer wins over the common one.
+/// The logins in a Secret, for a store that receives from these units; the login for one peer wins over the common one. With the
+/// CA certificates where the store wants them.
 ///
 /// # Errors
 ///
@@ -80,6 +81,7 @@ pub fn credentials<'a>(
     name: &str,
     secret: Option<&Secret>,
     peers: impl IntoIterator<Item = &'a str>,
+    with_ca: bool,
 ) -> Result<Credentials, CredentialsError> {
     let secret = secret.ok_or_else(|| CredentialsError::NoSecret(name.to_owned()))?;
     let read = |key: &str| text(name, secret, key);
@@ -105,7 +107,7 @@ pub fn credentials<'a>(
         };
         logins.insert(peer.to_owned(), found);
     }
-    let ca = read(CA)?;
+    let ca = if with_ca { Some(must(CA)?) } else { None };
     Ok(Credentials { own, peers: logins, ca })
 }
 
@@ -138,22 +140,33 @@ mod tests {
 
     const FULL: [(&str, &[u8]); 4] = [
         ("username", b"agent"),
-        ("password", b"one"),
+        ("password", b"own-secret"),
         ("replicationUsername", b"repl"),
-        ("replicationPassword", b"two"),
+        ("replicationPassword", b"repl-secret"),
     ];
 
     #[test]
     fn each_key_that_is_needed_and_missing_is_named() {
-        for (without, peers, want) in [
-            ("username", vec![], Err("username")),
-            ("password", vec![], Err("password")),
-            ("replicationUsername", vec!["north-1"], Err("replicationUsername")),
-            ("replicationPassword", vec!["north-1"], Err("replicationPassword")),
-            ("replicationPassword", vec![], Ok(())),
+        for (without, peers, with_ca, want) in [
+            ("username", vec![], false, Err("username")),
+            ("password", vec![], false, Err("password")),
+            (
+                "replicationUsername",
+                vec!["north-1"],
+                false,
+                Err("replicationUsername"),
+            ),
+            (
+                "replicationPassword",
+                vec!["north-1"],
+                false,
+                Err("replicationPassword"),
+            ),
+            ("replicationPassword", vec![], false, Ok(())),
+            ("nothing", vec![], true, Err(CA)),
         ] {
             let pairs: Vec<_> = FULL.into_iter().filter(|(key, _)| *key != without).collect();
-            let got = credentials("db", Some(&secret(&pairs)), peers.clone());
+            let got = credentials("db", Some(&secret(&pairs)), peers.clone(), with_ca);
             let want = want.map_err(|key: &str| CredentialsError::MissingKey {
                 secret: "db".into(),
                 key: key.into(),
@@ -167,7 +180,7 @@ mod tests {
         let mut pairs = FULL.to_vec();
         pairs.push(("north-1.replicationUsername", b"special"));
         pairs.push(("north-1.replicationPassword", b"three"));
-        let got = credentials("db", Some(&secret(&pairs)), ["north-1", "south-1"]).unwrap();
+        let got = credentials("db", Some(&secret(&pairs)), ["north-1", "south-1"], false).unwrap();
         let users: Vec<_> = got
             .peers
             .iter()
@@ -178,16 +191,16 @@ mod tests {
 
     #[test]
     fn no_secret_and_no_text_are_reasons_of_their_own_and_a_password_is_never_shown() {
-        assert_eq!(credentials("db", None, []).unwrap_err().reason(), "CredentialsNotFound");
+        assert_eq!(
+            credentials("db", None, [], false).unwrap_err().reason(),
+            "CredentialsNotFound"
+        );
         let bad = secret(&[("username", b"agent"), ("password", &[0xff])]);
         assert_eq!(
-            credentials("db", Some(&bad), []).unwrap_err().reason(),
+            credentials("db", Some(&bad), [], false).unwrap_err().reason(),
             "CredentialsNotText"
         );
-        let shown = format!("{:?}", credentials("db", Some(&secret(&FULL)), ["a"]).unwrap());
-        assert!(
-            shown.contains("agent") && !shown.contains("one") && !shown.contains("two"),
-            "{shown}"
-        );
+        let shown = format!("{:?}", credentials("db", Some(&secret(&FULL)), ["a"], false).unwrap());
+        assert!(shown.contains("agent") && !shown.contains("secret"), "{shown}");
     }
 }

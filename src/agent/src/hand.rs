@@ -227,7 +227,7 @@ impl Hand {
                     Some(task) => task.wish.borrow().target.clone(),
                     None => continue,
                 },
-                SecretSeen::Known(found) => credentials(secret, found.as_ref().as_ref(), peers)
+                SecretSeen::Known(found) => credentials(secret, found.as_ref().as_ref(), peers, store.tls.is_some())
                     .map_err(|error| Problem::new(error.reason(), error.to_string()))
                     .and_then(|logins| store::target(&self.key.namespace, spec, store, &logins))
                     .map(Arc::new),

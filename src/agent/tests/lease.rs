@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use support::router::Router;
 use support::slow::Slow;
 use support::world::{Running, World};
-use support::{admin, shared_cluster, until};
+use support::{admin, secret, shared_cluster, until};
 
 const LENGTH: SignedDuration = SignedDuration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(5);
@@ -161,6 +161,41 @@ async fn who_cannot_renew_stops_within_the_lease_and_goes_on_when_it_can() {
     agent.hub.send_replace(leased.hub());
     leased.answers(Ok(())).await;
     leased.says(LeaseState::Held).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_becomes_wrong_takes_no_lease_away() {
+    let leased = Leased::new("lease-secret", "Fence", "5s").await;
+    let (world, agent) = (&leased.world, leased.world.replica("east-1", true, leased.hub()).await);
+    leased.serves().await;
+    leased.says(LeaseState::Held).await;
+    let superuser = admin(world.database("east-1")).await;
+    let deadline = async || -> i64 {
+        let sql = "SELECT last_value >> 21 FROM multiactive.lease";
+        superuser.query_one(sql, &[]).await.unwrap().get(0)
+    };
+    let (right, name) = (world.database("east-1").password(), "east-1-db");
+    for wrong in [
+        vec![("username", "multiactive_agent"), ("password", "wrong")],
+        vec![("username", "multiactive_agent")],
+        vec![],
+    ] {
+        secret(&world.client, &world.namespace, name, &wrong).await;
+        world.store_says("east-1", "what is wrong", |store| !store.ready).await;
+        // Whatever was extended before is over by then.
+        let over = deadline().await + 2 * i64::try_from(LENGTH.as_millis()).unwrap();
+        until("the lease to be extended", || async {
+            let now = deadline().await;
+            if now > over { Ok(()) } else { Err(over - now) }
+        })
+        .await;
+        assert_eq!(world.accepts("east-1", "u").await, Ok(()), "{wrong:?}");
+        world.credentials("east-1", right).await;
+        world
+            .store_says("east-1", "that it is in hand", |store| store.ready)
+            .await;
+    }
     agent.stop().await;
 }
 

@@ -55,7 +55,7 @@ texts! {
     /// The name of a table, with or without a schema.
     table {"minLength": 1, "maxLength": 127}
     /// The path of a file.
-    file {"minLength": 2, "maxLength": 512, "pattern": "^/[^\\x00-\\x1f]+$"}
+    file {"minLength": 2, "maxLength": 255, "pattern": "^/[!-~]+$"}
     /// The name of a column.
     column {"minLength": 1, "maxLength": 63}
     /// A uid.

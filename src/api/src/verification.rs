@@ -195,6 +195,11 @@ pub struct PairReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::slots")]
     pub slots: Option<String>,
+    /// Upon what it was compared: the newest change of the owner's slots, the tables, and the unit's own database. Where that is
+    /// another, it begins anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
+    pub basis: Option<String>,
     /// Those of them that were compared so far, and are not compared again; while what differed is replaced, those that are
     /// equal by now. Absent at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -225,6 +230,7 @@ impl PairReport {
             owner: owner.to_owned(),
             state: PairState::Comparing,
             slots: None,
+            basis: None,
             compared: None,
             rows: None,
             differing: None,

@@ -17,8 +17,11 @@ const READ_OF_FIND: f64 = 0.5;
 /// Where rows are read at a pace, a chunk has what may be read in so many seconds: then they rest.
 const BURST: f64 = 10.0;
 
-/// The first chunk has this part of the slots: nothing is known of them yet.
-const FIRST: usize = 16;
+/// The first chunk has so many slots: nothing is known of them yet, and the next one may be much larger.
+const FIRST: usize = 1;
+
+/// The second chunk has so many times its slots: only chunks of different sizes tell what finding costs, and what reading.
+const SECOND: f64 = 4.0;
 
 /// A chunk has at most so many times the slots of the last one.
 const GROWS: f64 = 16.0;
@@ -37,20 +40,23 @@ pub struct Chunk {
     pub took: Duration,
 }
 
-/// The next chunk of the slots that are left, of so many in all. `failures` in a row make it smaller: what is too much for the
+/// The next chunk of the slots that are left. `failures` in a row make it smaller: what is too much for the
 /// limit of time is tried with less.
-pub fn next(seen: &[Chunk], all: usize, left: &SlotSet, pace: Option<u64>, failures: u32) -> SlotSet {
-    let size = size(seen, all, pace) >> failures.min(8);
+pub fn next(seen: &[Chunk], left: &SlotSet, pace: Option<u64>, failures: u32) -> SlotSet {
+    let size = size(seen, pace) >> failures.min(16);
     left.iter().take(size.max(1)).collect()
 }
 
-fn size(seen: &[Chunk], all: usize, pace: Option<u64>) -> usize {
+fn size(seen: &[Chunk], pace: Option<u64>) -> usize {
     let Some(last) = seen.last() else {
-        return all / FIRST;
+        return FIRST;
     };
     let Cost { find, row } = cost(seen);
     let burst = pace.map_or(f64::INFINITY, |pace| number(pace) * BURST);
-    let rows = ((TARGET - find) / row).min(burst).max(find * READ_OF_FIND / row);
+    let rows = match seen.len() {
+        1 => (number(last.rows.max(1)) * SECOND).min(burst),
+        _ => ((TARGET - find) / row).min(burst).max(find * READ_OF_FIND / row),
+    };
     let slots = number(last.slots as u64);
     // As many rows in each slot as the last chunk had; without rows there is no end to them.
     let size = rows * slots / number(last.rows);
@@ -140,7 +146,7 @@ mod tests {
             let mut left = SlotSet::range(0, 1023);
             let mut seen = Vec::new();
             while !left.is_empty() {
-                let chunk = next(&seen, 1024, &left, pace, 0);
+                let chunk = next(&seen, &left, pace, 0);
                 seen.push(self.compare(chunk.len()));
                 left = left.difference(&chunk);
             }
@@ -156,12 +162,12 @@ mod tests {
     fn chunks_take_seconds_and_finding_their_rows_does_not_eat_the_time() {
         for (name, find, row, rows, most, longest, chunks) in [
             // All at once takes …, and chunks at most so many times that, none of them longer than …
-            ("nothing there", 0.05, 1e-6, 0, 3.0, 1.0, 2..=2),
-            ("a small table", 0.05, 1e-6, 100, 2.0, 5.0, 2..=3),
+            ("nothing there", 0.05, 1e-6, 0, 4.1, 1.0, 4..=4),
+            ("a small table", 0.05, 1e-6, 100, 2.5, 5.0, 4..=5),
             ("a large one with an index", 0.05, 1e-6, 100_000, 1.3, 8.0, 10..=40),
-            ("a large one without", 10.0, 1e-6, 20_000, 4.0, 40.0, 2..=8),
-            ("a huge one without", 1000.0, 1e-6, 2_000_000, 4.0, 2000.0, 3..=10),
-            ("few rows among many of others", 60.0, 1e-6, 10, 4.0, 70.0, 2..=4),
+            ("a large one without", 10.0, 1e-6, 20_000, 5.0, 40.0, 4..=10),
+            ("a huge one without", 1000.0, 1e-6, 2_000_000, 5.0, 2000.0, 4..=12),
+            ("few rows among many of others", 60.0, 1e-6, 10, 5.0, 70.0, 4..=5),
         ] {
             let database = Database { find, row, rows };
             let seen = database.through(None);
@@ -182,7 +188,7 @@ mod tests {
             rows: 1000,
         };
         let seen = database.through(Some(10_000));
-        for chunk in &seen[4..] {
+        for chunk in &seen {
             assert!(chunk.rows <= 100_000, "{seen:?}");
         }
         let rests: Duration = seen
@@ -221,15 +227,14 @@ mod tests {
         }];
         let left = SlotSet::range(100, 199);
         for (seen, failures, want) in [
-            (&[][..], 0, SlotSet::range(100, 163)),
-            (&[], 1, SlotSet::range(100, 131)),
-            (&[], 30, SlotSet::range(100, 100)),
+            (&[][..], 0, SlotSet::range(100, 100)),
             (&seen[..], 0, left.clone()),
+            (&seen, 4, SlotSet::range(100, 163)),
+            (&seen, 30, SlotSet::range(100, 100)),
         ] {
-            assert_eq!(next(seen, 1024, &left, None, failures), want, "{seen:?} {failures}");
+            assert_eq!(next(seen, &left, None, failures), want, "{seen:?} {failures}");
         }
-        assert_eq!(next(&[], 3, &left, None, 0).len(), 1);
-        assert!(next(&[], 3, &SlotSet::default(), None, 0).is_empty());
+        assert!(next(&[], &SlotSet::default(), None, 0).is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Verification: what is compared with what, which one runs, whose turn it is where rows are repaired, and how it ends.
 
+use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, StoreName, UnitName};
 use crate::promotion::MovingStore;
 use crate::slots::SlotSet;
@@ -28,6 +29,13 @@ pub fn owners(
     let owners = table.owners_of(keyspace).into_iter();
     let others = owners.filter(|(owner, _)| *owner != unit && members.contains(owner));
     others.map(|(owner, slots)| (owner.clone(), slots)).collect()
+}
+
+/// When what a unit owns of a keyspace changed last.
+pub fn changed(table: &RoutingTable, keyspace: &KeyspaceName, owner: &UnitName) -> Epoch {
+    let spans = table.keyspace(keyspace).into_iter().flat_map(|known| &known.spans);
+    let owned = spans.filter(|span| span.is_owned_by(owner));
+    owned.map(|span| span.epoch).max().unwrap_or(Epoch::NEVER)
 }
 
 /// All comparisons of these stores, at these units or at all members, in order of store, unit and owner.

@@ -107,7 +107,7 @@ fn terms(assignment: &UnitAssignment) -> (Mode, Terms) {
 }
 
 impl Keeper {
-    /// Which databases the unit has; one whose Secret is not known yet is as it was.
+    /// Which databases the unit has; one whose Secret is not known yet, or does not hold what it must any more, is as it was.
     fn find(&mut self, assignment: &UnitAssignment, secrets: &mut Secrets) {
         let spec = &assignment.spec;
         secrets.want(
@@ -124,10 +124,11 @@ impl Keeper {
             let target = match secrets.get(secret) {
                 SecretSeen::Unknown => self.databases.target(&name),
                 SecretSeen::Known(found) => {
-                    let logins = credentials(secret, found.as_ref().as_ref(), peers).ok();
+                    let logins = credentials(secret, found.as_ref().as_ref(), peers, assigned.tls.is_some()).ok();
                     let target =
                         logins.and_then(|logins| store::target(&self.key.namespace, spec, assigned, &logins).ok());
-                    target.map(Arc::new)
+                    // A Secret that lost a key says nothing of the database, which is in force: the hand tells it.
+                    target.map(Arc::new).or_else(|| self.databases.target(&name))
                 }
             };
             targets.extend(target.map(|target| (name, target)));

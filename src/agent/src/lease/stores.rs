@@ -16,11 +16,14 @@ use multiactive_stores::{AnyStore, Driver, Error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::error::Elapsed;
 
 /// One database.
 struct Database {
     target: Arc<Target>,
     driver: AnyStore,
+    /// Another way to the same database, until that is let in: a password or a certificate that is wrong takes no lease away.
+    next: Option<(Arc<Target>, AnyStore)>,
     /// For what routers ask: nothing of that stands in the way of the lease.
     reached: Arc<Reached>,
     /// The last reading of its clock.
@@ -54,14 +57,26 @@ impl Databases {
     pub(super) fn are(&mut self, targets: BTreeMap<StoreName, Arc<Target>>) {
         self.0.retain(|name, _| targets.contains_key(name));
         for (name, target) in targets {
-            if self.0.get(&name).is_some_and(|known| known.target == target) {
-                continue;
+            let reached = || Arc::new(Reached::new(Arc::clone(&target)));
+            match self.0.get_mut(&name) {
+                Some(known) if known.target == target => {
+                    known.next = None;
+                    continue;
+                }
+                Some(known) if known.target.is_same_database(&target) => {
+                    if known.next.as_ref().is_none_or(|(next, _)| *next != target) {
+                        known.reached = reached();
+                        known.next = Some((Arc::clone(&target), target.driver()));
+                    }
+                    continue;
+                }
+                Some(_) | None => {}
             }
-            let driver = target.driver();
-            let reached = Arc::new(Reached::new(Arc::clone(&target)));
+            let (driver, reached) = (target.driver(), reached());
             let database = Database {
                 target,
                 driver,
+                next: None,
                 reached,
                 last: None,
                 trouble: None,
@@ -93,8 +108,7 @@ impl Databases {
     /// Reads clock and position of each, for at most `limit`; one that does not answer is missing.
     pub(super) async fn read(&mut self, limit: Duration) -> All {
         let looks = self.0.iter_mut().map(async |(name, database)| {
-            let look = tokio::time::timeout(limit, look(&database.driver)).await;
-            let (clock, progress, reading) = match look {
+            let (clock, progress, reading) = match database.look(limit).await {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => {
                     database.tell(name, &error);
@@ -165,8 +179,11 @@ impl Databases {
     }
 }
 
+/// Clock and position of a database, and when its clock was read.
+type Look = (StoreClock, Progress, Option<Reading>);
+
 /// The clock comes first: what is written between the two readings is counted as written before neither.
-async fn look(driver: &AnyStore) -> Result<(StoreClock, Progress, Option<Reading>), Error> {
+async fn look(driver: &AnyStore) -> Result<Look, Error> {
     let asked = boottime();
     let clock = driver.clock().await?;
     let reading = asked.zip(boottime()).map(|(asked, answered)| Reading {
@@ -189,6 +206,24 @@ async fn extend(driver: &AnyStore, before: &Before, granted: Epoch, terms: Terms
 }
 
 impl Database {
+    /// Looks for at most `limit`, by the way in that it was given last and by the one that is known to be let in: as soon as the
+    /// new one is, it takes its place.
+    async fn look(&mut self, limit: Duration) -> Result<Result<Look, Error>, Elapsed> {
+        let within = |driver| tokio::time::timeout(limit, look(driver));
+        let by_next = async {
+            let (_, driver) = self.next.as_ref()?;
+            within(driver).await.ok()?.ok()
+        };
+        let (now, by_next) = tokio::join!(within(&self.driver), by_next);
+        let Some(found) = by_next else {
+            return now;
+        };
+        if let Some((target, driver)) = self.next.take() {
+            (self.target, self.driver) = (target, driver);
+        }
+        Ok(Ok(found))
+    }
+
     /// Said once for each kind of trouble. What the hand says anyway, or is about to put right, is no news.
     fn tell(&mut self, name: &StoreName, error: &Error) {
         let reason = error.reason();

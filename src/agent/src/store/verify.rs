@@ -31,6 +31,8 @@ pub struct Question {
     pub pace: Option<u64>,
     /// The owners of slots that this unit does not own, each with its slots.
     pub owners: Vec<(UnitName, SlotSet)>,
+    /// Upon what each is compared: the newest change of these slots, and how many tables there are.
+    pub bases: Vec<String>,
 }
 
 /// What the assignment asks of a store, by the owners of now.
@@ -41,11 +43,19 @@ pub fn question(spec: &UnitAssignmentSpec, store: &StoreName, table: &RoutingTab
     let known = spec.stores.iter().find(|known| known.name == store.as_str())?;
     let peers: Vec<UnitName> = known.peers.iter().map(|peer| peer.unit.as_str().into()).collect();
     let unit = spec.unit.as_str().into();
+    let keyspace = known.keyspace.as_str().into();
+    let owners = verification::owners(table, &keyspace, &unit, &peers);
+    // Tables are only ever added.
+    let basis = |(owner, _): &(UnitName, SlotSet)| {
+        let changed = verification::changed(table, &keyspace, owner);
+        format!("{changed}/{}", known.tables.len())
+    };
     Some(Question {
+        bases: owners.iter().map(basis).collect(),
+        owners,
         uid: asked.uid.clone(),
         repair: asked.repair,
         pace: asked.max_rows_per_second.and_then(|pace| u64::try_from(pace).ok()),
-        owners: verification::owners(table, &known.keyspace.as_str().into(), &unit, &peers),
     })
 }
 
@@ -71,10 +81,10 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
 
 /// Compares with each owner until all is told.
 async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question) {
-    let known = store.board.facts().verification;
-    let mut fact = begin(question, known.as_ref());
-    // The sender lives as long as the store.
+    // The sender lives as long as the store. Before that it is not known which database it is.
     let _ = store.judged.subscribe().wait_for(|judged| *judged).await;
+    let facts = store.board.facts();
+    let mut fact = begin(question, facts.incarnation.as_deref(), facts.verification.as_ref());
     let mut backoff = Backoff::new(LONGEST_PAUSE);
     let mut failures = vec![0_u32; question.owners.len()];
     loop {
@@ -114,19 +124,25 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question)
     }
 }
 
-/// Where it goes on: what was found of the same owner's same slots stays, what is being repaired too.
-fn begin(question: &Question, known: Option<&VerificationFact>) -> VerificationFact {
+/// Where it goes on: what was found of the same owner's same slots, tables and database stays, what is being repaired too.
+fn begin(question: &Question, own: Option<&str>, known: Option<&VerificationFact>) -> VerificationFact {
     let known = known.filter(|known| known.uid == question.uid);
-    let of = |(owner, slots): &(UnitName, SlotSet)| {
+    let of = |((owner, slots), basis): (&(UnitName, SlotSet), &String)| {
         let mut found = known.into_iter().flat_map(|known| &known.pairs);
-        let words = slots.to_string();
-        let same = |found: &&PairReport| found.owner == owner.as_str() && found.slots.as_ref() == Some(&words);
+        let (slots, basis) = (
+            Some(slots.to_string()),
+            Some(format!("{basis}/{}", own.unwrap_or_default())),
+        );
+        let same = |found: &&PairReport| found.owner == owner.as_str() && found.slots == slots && found.basis == basis;
         let found = found.find(same).cloned();
-        found.unwrap_or_else(|| PairReport::begun(owner.as_str(), None))
+        found.unwrap_or_else(|| PairReport {
+            basis,
+            ..PairReport::begun(owner.as_str(), None)
+        })
     };
     VerificationFact {
         uid: question.uid.clone(),
-        pairs: question.owners.iter().map(of).collect(),
+        pairs: question.owners.iter().zip(&question.bases).map(of).collect(),
     }
 }
 
@@ -139,9 +155,10 @@ mod tests {
     use super::*;
     use multiactive_api::PairState;
 
-    fn found(owner: &str, state: PairState, slots: &str) -> PairReport {
+    fn found(owner: &str, state: PairState, slots: &str, basis: &str) -> PairReport {
         PairReport {
             state,
+            basis: Some(basis.to_owned()),
             slots: Some(slots.to_owned()),
             ..PairReport::begun(owner, None)
         }
@@ -157,27 +174,39 @@ mod tests {
                 ("east".into(), SlotSet::range(0, 7)),
                 ("west".into(), SlotSet::range(8, 9)),
             ],
+            bases: vec!["1.4/2".to_owned(), "1.1/2".to_owned()],
         };
-        for (uid, east, want) in [
-            ("v", found("east", PairState::Equal, "0-7"), PairState::Equal),
-            ("v", found("east", PairState::Differs, "0-7"), PairState::Differs),
-            // The owner has other slots now, or it was another Verification.
-            ("v", found("east", PairState::Equal, "0-3"), PairState::Comparing),
-            ("v", found("east", PairState::Repairing, "0-7"), PairState::Repairing),
-            ("u", found("east", PairState::Equal, "0-7"), PairState::Comparing),
-            ("v", found("north", PairState::Equal, "0-7"), PairState::Comparing),
+        for (uid, owner, slots, basis, was, want) in [
+            ("v", "east", "0-7", "1.4/2/d", PairState::Equal, PairState::Equal),
+            ("v", "east", "0-7", "1.4/2/d", PairState::Differs, PairState::Differs),
+            (
+                "v",
+                "east",
+                "0-7",
+                "1.4/2/d",
+                PairState::Repairing,
+                PairState::Repairing,
+            ),
+            // The owner has other slots now, has got them anew, there are more tables, it is another database, …
+            ("v", "east", "0-3", "1.4/2/d", PairState::Equal, PairState::Comparing),
+            ("v", "east", "0-7", "1.3/2/d", PairState::Equal, PairState::Comparing),
+            ("v", "east", "0-7", "1.4/1/d", PairState::Equal, PairState::Comparing),
+            ("v", "east", "0-7", "1.4/2/c", PairState::Equal, PairState::Comparing),
+            // … or it was another Verification, or another owner.
+            ("u", "east", "0-7", "1.4/2/d", PairState::Equal, PairState::Comparing),
+            ("v", "north", "0-7", "1.4/2/d", PairState::Equal, PairState::Comparing),
         ] {
             let known = VerificationFact {
                 uid: uid.to_owned(),
-                pairs: vec![east.clone()],
+                pairs: vec![found(owner, was, slots, basis)],
             };
-            let states: Vec<_> = begin(&question, Some(&known))
+            let states: Vec<_> = begin(&question, Some("d"), Some(&known))
                 .pairs
                 .iter()
                 .map(|pair| pair.state)
                 .collect();
-            assert_eq!(states, [want, PairState::Comparing], "{uid} {east:?}");
+            assert_eq!(states, [want, PairState::Comparing], "{uid} {owner} {slots} {basis}");
         }
-        assert_eq!(begin(&question, None).pairs.len(), 2);
+        assert_eq!(begin(&question, None, None).pairs.len(), 2);
     }
 }

@@ -17,7 +17,7 @@ use multiactive_stores::{Driver, Error};
 use std::time::{Duration, Instant};
 
 /// How long a chunk may take. It is meant to take seconds; more, where finding its rows in a large table does.
-const LIMIT: Duration = Duration::from_secs(2 * 3600);
+const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// How many rows that differ are told of one owner's.
 const TOLD: usize = 20;
@@ -82,7 +82,7 @@ impl<D: Driver, T: Fn(&PairReport)> Job<'_, D, T> {
         loop {
             let left = self.slots.difference(&compared(found)).difference(&differ.slots);
             let failures = if seen.is_empty() { self.failures } else { 0 };
-            let chunk = chunks::next(&seen, self.slots.len(), &left, self.pace, failures);
+            let chunk = chunks::next(&seen, &left, self.pace, failures);
             if chunk.is_empty() {
                 return Ok(differ);
             }
@@ -184,8 +184,8 @@ fn ended(found: &PairReport, differ: &Found, repair: RepairMode, copied: Option<
         (PairState::Comparing, RepairMode::None) => Some(ends(PairState::Differs, None)),
         (PairState::Comparing, RepairMode::FromOwner) => None,
         (PairState::Repairing, _) if differ.slots.is_empty() => {
-            let another = || format!("another agent had them copied from {}", found.owner);
-            Some(ends(PairState::Repaired, Some(copied.cloned().unwrap_or_else(another))))
+            let by_now = || "what differed is equal by now".to_owned();
+            Some(ends(PairState::Repaired, Some(copied.cloned().unwrap_or_else(by_now))))
         }
         (PairState::Repairing, _) => copied.map(|copied| PairReport {
             differing: text(&differ.slots),

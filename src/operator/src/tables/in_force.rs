@@ -5,7 +5,7 @@ use crate::status::is_given_up;
 use kube::ResourceExt;
 use multiactive_api::convert::{self, ConvertError};
 use multiactive_api::{
-    AssignedKeyspace, AssignedStore, DataStore, DataStoreSpec, Keyspace, KeyspaceSpec, StoreMember, Topology,
+    AssignedKeyspace, AssignedStore, DataStore, DataStoreSpec, Keyspace, KeyspaceSpec, StoreMember, StoreTls, Topology,
     UnitAssignment,
 };
 use multiactive_core::ids::{KeyspaceName, UnitName};
@@ -110,7 +110,7 @@ pub fn stores(declared: &[Arc<DataStore>], reports: &Reports, table: Option<&Rou
     let known = |name: &str| declared.iter().any(|store| store.name_any() == name);
     let lost = held(reports).filter(|(_, store)| !known(&store.name) && is_owned(store, table));
     let lost: BTreeMap<_, _> = lost.map(|(_, store)| (&store.name, store)).collect();
-    let lost = lost.into_values().map(restored);
+    let lost = lost.into_values().map(|held| restored(held, reports));
     for store in followed.into_iter().chain(lost) {
         let (store, altered) = as_in_force(store, reports, table);
         if let Some(what) = altered {
@@ -144,7 +144,7 @@ fn is_owned(store: &AssignedStore, table: &RoutingTable) -> bool {
 }
 
 /// A store that is not declared, as a unit holds it.
-fn restored(held: &AssignedStore) -> Arc<DataStore> {
+fn restored(held: &AssignedStore, reports: &Reports) -> Arc<DataStore> {
     let mut members: Vec<_> = [&held.local].into_iter().chain(&held.peers).cloned().collect();
     members.sort_by(|a, b| a.unit.cmp(&b.unit));
     let spec = DataStoreSpec {
@@ -155,11 +155,17 @@ fn restored(held: &AssignedStore) -> Arc<DataStore> {
         keyspace: held.single_writer.is_none().then(|| held.keyspace.clone()),
         single_writer: held.single_writer.clone(),
         engine: held.engine.clone(),
-        tls: held.tls.clone(),
+        tls: tls_held(&held.name, reports),
         tables: held.tables.clone(),
         members,
     };
     Arc::new(DataStore::new(&held.name, spec))
+}
+
+/// How a store is encrypted whose own object does not say it: as any unit holds it, for one that was away may not have heard of it,
+/// and nothing goes back into the open by that.
+fn tls_held(name: &str, reports: &Reports) -> Option<StoreTls> {
+    held_as(name, reports).find_map(|(_, store)| store.tls.clone())
 }
 
 /// The store as declared, or, where it was created again as another while slots are owned, with what was in force.
@@ -172,11 +178,12 @@ fn as_in_force(store: Arc<DataStore>, reports: &Reports, table: &RoutingTable) -
         return (store, None);
     };
     let mut kept = DataStore::clone(&store);
-    let was = restored(first);
+    let was = restored(first, reports);
     kept.spec.topology = was.spec.topology;
     kept.spec.keyspace = was.spec.keyspace.clone();
     kept.spec.single_writer = was.spec.single_writer.clone();
     kept.spec.engine = first.engine.clone();
+    kept.spec.tls = kept.spec.tls.or(was.spec.tls.clone());
     kept.spec.tables = first.tables.clone();
     (Arc::new(kept), Some(what))
 }

@@ -121,6 +121,27 @@ fn the_address_of_a_kept_member_is_known_while_one_unit_holds_it() {
 }
 
 #[test]
+fn a_store_whose_object_is_gone_stays_encrypted_though_a_unit_has_not_heard_of_that() {
+    let tls = || {
+        Some(multiactive_api::StoreTls {
+            ca_file: "/ca.crt".to_owned(),
+        })
+    };
+    for holder in ["a", "b"] {
+        let mut held = reports(json!([]));
+        let mut told = UnitAssignment::clone(&held[&UnitName::from(holder)]);
+        told.spec.stores[0].tls = tls();
+        held.insert(holder.into(), Arc::new(told));
+        let gone = stores(&[], &held, Some(&table()));
+        assert_eq!(gone.all[0].spec.tls, tls(), "{holder}");
+        let another = stores(&[store(&["a", "b"], "id")], &held, Some(&table()));
+        assert_eq!(another.all[0].spec.tls, tls(), "{holder}");
+        let taken_away = stores(&[store(&["a", "b"], "user_id")], &held, Some(&table()));
+        assert_eq!(taken_away.all[0].spec.tls, None, "{holder}: its own object says so");
+    }
+}
+
+#[test]
 fn a_store_that_is_gone_or_comes_again_as_another_is_in_force_as_it_was_while_slots_are_owned() {
     let held = reports(json!([]));
     let gone = stores(&[], &held, Some(&table()));

@@ -171,7 +171,8 @@ async fn converge(
     match status {
         Some(status) if fits(db, from, &status) => go_on(session, &name, &status).await?,
         Some(_) => {
-            status::stop(session, &name).await?;
+            // What was received is applied before: the change throws it away.
+            cut::stand_still(session, &name).await?;
             make(db, session, from, &name).await?;
         }
         None => make(db, session, from, &name).await?,

@@ -195,6 +195,23 @@ pub(super) fn subscribe(pg: &Postgres, from: &Peer, name: &str) -> String {
     )
 }
 
+/// Has the server connect to the peer as a link would, and leaves nothing of it.
+async fn try_way(pg: &Postgres, session: &Session<'_>, conninfo: &str) -> Result<(), Error> {
+    let sql = format!(
+        "BEGIN;
+         CREATE SUBSCRIPTION multiactive_try CONNECTION {} PUBLICATION {}
+         WITH (create_slot = false, enabled = false, copy_data = false, slot_name = NONE);
+         ROLLBACK",
+        literal(conninfo),
+        ident(&names::publication(&pg.spec)),
+    );
+    let tried = session.batch("trying a link's new way", &sql).await;
+    if tried.is_err() {
+        session.batch("trying a link's new way", "ROLLBACK").await?;
+    }
+    tried
+}
+
 /// Moves a slot that is adopted to where the earlier link had come.
 async fn advance(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str) -> Result<(), Error> {
     let sql = "SELECT progress FROM multiactive.applied WHERE name = $1";
@@ -224,6 +241,10 @@ async fn mend(pg: &Postgres, session: &Session<'_>, from: &Peer, name: &str, kno
     let mut alter = Vec::new();
     let conninfo = peer::conninfo(pg, from);
     if known.conninfo != conninfo {
+        // A link that runs goes on as it was until its own server has been there by the new way.
+        if let Err(error) = try_way(pg, session, &conninfo).await {
+            return Ok(Change::Waits(error.explain()));
+        }
         alter.push(format!("CONNECTION {}", literal(&conninfo)));
     }
     if known.slot.as_deref() != Some(name) {

@@ -50,7 +50,11 @@ pub(super) fn server(pg: &Postgres, peer: &Peer) -> Server {
 pub(super) fn conninfo(pg: &Postgres, peer: &Peer) -> String {
     let value = names::conninfo_value;
     let tls = match &pg.access.tls {
-        Some(tls) => format!(" sslmode=verify-full sslrootcert={}", value(&tls.ca_file)),
+        // GSS would take the place of the certificate.
+        Some(tls) => format!(
+            " sslmode=verify-full sslrootcert={} gssencmode=disable",
+            value(&tls.ca_file)
+        ),
         None => String::new(),
     };
     format!(
