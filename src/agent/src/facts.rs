@@ -135,6 +135,8 @@ pub struct StoreFacts {
     pub server: Option<String>,
     /// Which database it was when it was in hand last, maybe by an earlier agent.
     pub incarnation: Option<String>,
+    /// Whether the sessions with it are encrypted.
+    pub encrypted: bool,
     /// The highest epoch that it held then.
     pub seen: Option<Epoch>,
     /// What a person should know though it keeps nothing from working, and its reason.

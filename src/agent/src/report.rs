@@ -50,6 +50,7 @@ pub fn status(known: Known<'_>, before: &[Condition], now: Timestamp) -> UnitAss
         message: told(facts).map(|(_, message)| message),
         server: facts.server.clone(),
         incarnation: facts.incarnation.clone(),
+        encrypted: facts.encrypted,
         seen: facts.seen.map(table_of),
     };
     let router = |(name, router): (&str, &crate::routers::Router)| RouterStatus {

@@ -329,6 +329,9 @@ pub struct AssignedStoreStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::short")]
     pub incarnation: Option<String>,
+    /// Whether the agent's sessions with it are encrypted, and its links are made so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
     /// The highest table that it held then: one that holds a lower table was restored from an older state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<AppliedTable>,

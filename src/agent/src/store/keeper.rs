@@ -243,6 +243,7 @@ async fn look<D: Driver>(store: &Store<D>, target: &Target, before: Option<Stand
         facts.mistaken = None;
         facts.server = Some(server.clone());
         facts.incarnation = Some(incarnation);
+        facts.encrypted = target.tls.is_some();
         facts.seen = Some(epoch);
         facts.warnings = warnings;
     });

@@ -13,7 +13,7 @@ use crate::status::{GIVE_UP, is_given_up};
 use crate::tables::{View, is_held};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use multiactive_api::{DataStore, DataStoreStatus, StoreMemberStatus};
+use multiactive_api::{AssignedStoreStatus, DataStore, DataStoreStatus, StoreMemberStatus};
 use multiactive_core::ids::UnitName;
 
 /// Holds a DataStore while slots of its keyspace have owners.
@@ -45,13 +45,25 @@ fn member(store: &DataStore, unit: &str, view: &View) -> StoreMemberStatus {
             ("Unknown", Some("its member cluster does not answer".to_owned()))
         }
         (Some(_), None) => ("Unknown", Some("its agent has not reported it yet".to_owned())),
-        (Some(_), Some(known)) if known.ready => ("Ready", None),
-        (Some(_), Some(known)) => ("NotReady", known.message.clone().or_else(|| known.reason.clone())),
+        (Some(_), Some(known)) => said(known, store.spec.tls.is_some()),
     };
     StoreMemberStatus {
         unit: unit.to_owned(),
         state: state.to_owned(),
         message,
+    }
+}
+
+/// How a member is by what its agent says. An agent that does not know of encryption says nothing of it, and goes on in the open.
+fn said(known: &AssignedStoreStatus, encrypt: bool) -> (&'static str, Option<String>) {
+    match (known.ready, encrypt && !known.encrypted) {
+        (true, false) => ("Ready", None),
+        (true, true) => {
+            let why = "its agent does not encrypt yet: where that stays so, the agent, or the CRDs of its cluster, are of a \
+                       version that does not know spec.tls; update them";
+            ("NotReady", Some(why.to_owned()))
+        }
+        (false, _) => ("NotReady", known.message.clone().or_else(|| known.reason.clone())),
     }
 }
 
@@ -215,5 +227,31 @@ fn readiness(store: &DataStore, members: &[StoreMemberStatus], view: &View, unse
             },
             message: format!("{}: {}", member.unit, member.message.as_deref().unwrap_or("not ready")),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_whose_agent_goes_on_in_the_open_is_not_ready_where_encryption_is_wanted() {
+        for (ready, encrypted, wanted, want, word) in [
+            (true, true, true, "Ready", None),
+            (true, true, false, "Ready", None),
+            (true, false, false, "Ready", None),
+            (true, false, true, "NotReady", Some("spec.tls")),
+            (false, false, true, "NotReady", Some("no answer")),
+            (false, true, true, "NotReady", Some("no answer")),
+        ] {
+            let known: AssignedStoreStatus =
+                serde_json::from_value(serde_json::json!({"name": "orders", "ready": ready,
+                "encrypted": encrypted, "reason": "Unreachable", "message": "no answer"}))
+                .unwrap();
+            let (state, message) = said(&known, wanted);
+            assert_eq!(state, want, "{ready} {encrypted} {wanted}");
+            assert_eq!(message.is_some(), word.is_some());
+            assert!(message.unwrap_or_default().contains(word.unwrap_or_default()));
+        }
     }
 }
