@@ -172,3 +172,60 @@ pub(super) async fn progress_of(pg: &Postgres, peer: &Peer, name: &str) -> Resul
     let session = server.session().await?;
     noted::applied(&session, name).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Tls;
+    use crate::driver::{KeyspaceSpec, StoreSpec};
+    use multiactive_core::hash::Function;
+    use std::collections::BTreeMap;
+
+    fn at(tls: Option<Tls>) -> Postgres {
+        let spec = StoreSpec {
+            namespace: "shop".to_owned(),
+            store: "orders".into(),
+            unit: "east-1".into(),
+            keyspace: KeyspaceSpec {
+                name: "users".into(),
+                slots: 8,
+                function: Function::Crc32,
+                overrides: BTreeMap::new(),
+            },
+            tables: Vec::new(),
+            peers: vec!["north-1".into()],
+        };
+        let text = || String::from("x");
+        let access = Access {
+            host: text(),
+            port: 1,
+            database: text(),
+            user: text(),
+            password: text(),
+            tls,
+        };
+        Postgres::new(spec, access)
+    }
+
+    #[test]
+    fn a_link_demands_a_certificate_for_the_peers_name_where_the_store_is_encrypted() {
+        let peer = Peer {
+            unit: "north-1".into(),
+            host: "north".to_owned(),
+            port: 5432,
+            user: "r".to_owned(),
+            password: "it's".to_owned(),
+        };
+        let open = conninfo(&at(None), &peer);
+        assert!(
+            open.starts_with(r"host='north' port=5432 dbname='x' user='r' password='it\'s' "),
+            "{open}"
+        );
+        assert!(!open.contains("ssl"), "{open}");
+        let ca = multiactive_fleet::certs::Authority::new("databases").unwrap();
+        let tls = Tls::new(ca.cert(), "/etc/it's.crt").unwrap();
+        let encrypted = conninfo(&at(Some(tls)), &peer);
+        let demands = r" sslmode=verify-full sslrootcert='/etc/it\'s.crt' gssencmode=disable";
+        assert_eq!(encrypted.strip_prefix(open.as_str()), Some(demands));
+    }
+}
