@@ -55,12 +55,11 @@ pub(super) async fn kill_databases(stage: &Stage, mover: &mut Mover<'_>) -> Resu
                     Step::Check | Step::Prepare | Step::Verify | Step::Hold => None,
                     Step::Cut | Step::Commit | Step::Open | Step::Settle => None,
                 };
-                let name = mover.begin(target, "None").await?;
-                let stood = entered(stage, &name, step).await?;
+                let (name, stood) = begun(stage, mover, target, step).await?;
                 database.kill_9().await;
                 ensure!(
                     in_the_way.is_none() || stood == step.to_string(),
-                    "{step}: the promotion stood at {stood}"
+                    "{step}: {name} stood at {stood}"
                 );
                 // With its session the transaction ends.
                 drop(in_the_way);
@@ -89,6 +88,30 @@ pub(super) async fn kill_databases(stage: &Stage, mover: &mut Mover<'_>) -> Resu
     Ok(load.stop().await)
 }
 
+/// Begins a promotion, and waits until it has entered the step. One that is refused is begun anew: whose database was started again
+/// a moment ago may be found not to be ready after all.
+async fn begun(stage: &Stage, mover: &mut Mover<'_>, target: &str, step: Step) -> Result<(String, String)> {
+    let mut refused = String::new();
+    for _ in 0..5 {
+        let name = mover.begin(target, "None").await?;
+        let stood = entered(stage, &name, step).await?;
+        let status = match stood.as_str() {
+            ENDED => mover.end(&name, "nothing").await?,
+            _ => return Ok((name, stood)),
+        };
+        if status.outcome.as_deref() != Some("Refused") {
+            return Ok((name, format!("the end: {status:?}")));
+        }
+        refused = status.message.unwrap_or_default();
+        println!("{name} is refused: {refused}");
+        stage.install.ready(|_| {}).await?;
+    }
+    anyhow::bail!("{step}: refused again and again: {refused}")
+}
+
+/// Where a promotion stands that has ended.
+const ENDED: &str = "the end";
+
 /// Waits until the record of this promotion has entered the step, and says where it stands then: steps that end at once
 /// are recorded together with those that follow.
 pub(super) async fn entered(stage: &Stage, name: &str, step: Step) -> Result<String> {
@@ -100,7 +123,7 @@ pub(super) async fn entered(stage: &Stage, name: &str, step: Step) -> Result<Str
             return entered.then(|| operation.step.clone());
         }
         let ended = table.spec.finished.iter().any(|done| done.name == name);
-        ended.then(|| "the end".to_owned())
+        ended.then(|| ENDED.to_owned())
     };
     wait_for(&tables, ROUTING_TABLE, LIMIT, stands)
         .await

@@ -129,12 +129,13 @@ impl Server {
             at: self.at.clone(),
             source,
         };
-        let connect = async {
+        // On the heap: a handshake is large, and would be a part of every verb's future, and of the stack of whoever polls it.
+        let connect = Box::pin(async {
             match &self.tls {
                 None => self.config.connect(NoTls).await.map(run),
                 Some(tls) => self.config.connect(tls.clone()).await.map(run),
             }
-        };
+        });
         timeout(PATIENCE, connect)
             .await
             .map_err(|late| failed(Box::new(late)))?
