@@ -68,7 +68,11 @@ fn main() -> anyhow::Result<()> {
             .map(|cluster| ("member", cluster.clone()))
             .collect(),
     );
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Its verbs nest deep, and unoptimised their frames are large; what a stack does not use it does not take.
+        .thread_stack_size(8 << 20)
+        .enable_all()
+        .build()?;
     runtime.block_on(run(flags))
 }
 

@@ -51,10 +51,16 @@ pub(super) async fn cut(pg: &Postgres, from: &UnitName, op: &OperationUid, epoch
     if noted == 0 {
         return Err(overtaken(&session, from, epoch).await);
     }
+    // In the same transaction: whoever sees the cut sees that it is disabled, or that somebody has enabled it since, whenever this
+    // program dies.
+    let name = names::link(&pg.spec, from, &pg.spec.unit);
+    let exists = links::exists(&session, &name).await?;
+    if exists {
+        links::disable(&session, &name).await?;
+    }
     session.batch("cutting a unit off", "COMMIT").await?;
     // From here on nobody enables it; what runs has to end.
-    let name = names::link(&pg.spec, from, &pg.spec.unit);
-    if links::exists(&session, &name).await? {
+    if exists {
         links::stop(&session, &name).await?;
     }
     let row = session

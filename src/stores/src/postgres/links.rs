@@ -37,8 +37,10 @@ const OPTIONS: &str = "origin = none, synchronous_commit = 'on', disable_on_erro
 pub(super) async fn link(pg: &Postgres, peer: &Peer) -> Result<Link, Error> {
     let name = names::link(&pg.spec, &peer.unit, &pg.spec.unit);
     let session = pg.server.session().await?;
+    // In this order: a link that was cut in between is seen as it is by then.
+    let is_cut = cut::standing(&session).await?.contains_key(&peer.unit);
     let known = look(pg, &session, &name).await?;
-    if cut::standing(&session).await?.contains_key(&peer.unit) {
+    if is_cut {
         if known.is_some_and(|known| known.enabled) {
             cut::hold(pg, &session, &peer.unit, &name).await?;
         }
@@ -360,11 +362,16 @@ pub(super) async fn remove(session: &Session<'_>, name: &str) -> Result<(), Erro
     Ok(())
 }
 
+/// Nothing is started for a subscription any more.
+pub(super) async fn disable(session: &Session<'_>, name: &str) -> Result<(), Error> {
+    let disable = format!("ALTER SUBSCRIPTION {} DISABLE", ident(name));
+    session.batch("stopping a link", &disable).await
+}
+
 /// Disables a subscription and waits until nothing applies for it, ending what does not end by itself: what is read of its
 /// progress afterwards stays true.
 pub(super) async fn stop(session: &Session<'_>, name: &str) -> Result<(), Error> {
-    let disable = format!("ALTER SUBSCRIPTION {} DISABLE", ident(name));
-    session.batch("stopping a link", &disable).await?;
+    disable(session, name).await?;
     let started = Instant::now();
     let sql = "SELECT pid FROM pg_stat_subscription WHERE subname = $1::text::name AND pid IS NOT NULL";
     while !session
