@@ -13,7 +13,7 @@ use multiactive_e2e::lost::{
     MayBeLost, begin, blocked, ended, fail_over, first_at, how_it_ended, stops_within_its_lease, taken_at_once_by,
     until_unit,
 };
-use multiactive_e2e::open_slots::OpenSlots;
+use multiactive_e2e::open_slots::{Looked, OpenSlots};
 use multiactive_e2e::promotion::myself;
 use multiactive_e2e::region::NAMESPACE;
 use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, orders};
@@ -63,14 +63,37 @@ fn both_took(record: &Record, users: &[String], lost: &Lost, target: &str) -> Re
     Ok(last.context("no order at the lost unit")?.duration_since(first))
 }
 
+/// What came of a cut, once it is over.
+struct Outcome {
+    record: Record,
+    of_lost: Vec<String>,
+    /// For how long both units took orders; not positive where one had stopped before the other began.
+    both: SignedDuration,
+    /// What was seen open.
+    seen: Looked,
+}
+
 /// The wire is mended: the unit is kept apart, and the orders that come to it are served elsewhere.
-async fn is_back(stage: &Stage, wire: &Wire, lost: &Lost, there: &Load, target: &str) -> Result<()> {
+async fn is_back(
+    stage: &Stage,
+    wire: &Wire,
+    lost: &Lost,
+    customers: Customers,
+    (open, target): (OpenSlots, &str),
+) -> Result<Outcome> {
     wire.mend();
     until_unit(&stage.hub, lost.unit, LIMIT, |ready| ready.reason == "Quarantined").await?;
     // Those of the lost unit's users, too.
-    acknowledges(there, target, Timestamp::now()).await?;
-    orders(there, 100).await;
-    Ok(())
+    acknowledges(&customers.there, target, Timestamp::now()).await?;
+    orders(&customers.there, 100).await;
+    let of_lost = customers.of_lost.clone();
+    let record = customers.stop().await;
+    Ok(Outcome {
+        both: both_took(&record, &of_lost, lost, target)?,
+        seen: open.stop().await?,
+        record,
+        of_lost,
+    })
 }
 
 /// The word, by whom, and why: in the Failover and in the record.
@@ -123,11 +146,13 @@ async fn a_persons_wrong_word(stage: &Stage, wire: &Wire) -> Result<()> {
     acknowledges(&customers.there, lost.unit, taken_over).await?;
     orders(&customers.there, 100).await;
 
-    is_back(stage, wire, &lost, &customers.there, &target).await?;
-    let of_lost = customers.of_lost.clone();
-    let record = customers.stop().await;
-    let both = both_took(&record, &of_lost, &lost, &target)?;
-    let seen = open.stop().await?;
+    let outcome = is_back(stage, wire, &lost, customers, (open, &target)).await?;
+    let Outcome {
+        record,
+        of_lost,
+        both,
+        seen,
+    } = outcome;
     println!(
         "both took orders for {both:#}, {} slots were open in both",
         seen.twice.len()
@@ -165,11 +190,13 @@ async fn stops_by_itself(stage: &Stage, wire: &Wire) -> Result<()> {
     // Still cut off: whoever orders there is told so, and no order is taken.
     orders(&customers.there, 50).await;
 
-    is_back(stage, wire, &lost, &customers.there, &target).await?;
-    let of_lost = customers.of_lost.clone();
-    let record = customers.stop().await;
-    let both = both_took(&record, &of_lost, &lost, &target)?;
-    let seen = open.stop().await?;
+    let outcome = is_back(stage, wire, &lost, customers, (open, &target)).await?;
+    let Outcome {
+        record,
+        of_lost,
+        both,
+        seen,
+    } = outcome;
     ensure!(both.is_negative(), "both took orders for {both:#}");
     ensure!(seen.times > 0 && seen.twice.is_empty(), "{seen:?}");
     let last = taken_at_once_by(&record, lost.unit)

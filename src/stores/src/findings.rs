@@ -34,18 +34,36 @@ pub(crate) fn none_refused(findings: Vec<TableFinding>) -> Result<(), Error> {
 
 /// The column that holds the key, as the server tells of it.
 pub(crate) struct KeyColumn<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) exists: bool,
-    pub(crate) not_null: bool,
-    pub(crate) generated: bool,
+    name: &'a str,
+    exists: bool,
+    not_null: bool,
+    generated: bool,
     /// Whether its text is always the same.
-    pub(crate) plain: bool,
-    pub(crate) type_name: String,
+    plain: bool,
+    type_name: String,
     /// A trigger that runs after the fence; empty where there is none.
-    pub(crate) later_trigger: String,
+    later_trigger: String,
 }
 
-impl KeyColumn<'_> {
+impl<'a> KeyColumn<'a> {
+    /// As the server tells of it: `yes` reads the facts that both engines' queries give by the same names.
+    pub(crate) fn read(
+        name: &'a str,
+        yes: impl Fn(&'static str) -> bool,
+        type_name: String,
+        later_trigger: String,
+    ) -> Self {
+        Self {
+            name,
+            exists: yes("has_column"),
+            not_null: yes("not_null"),
+            generated: yes("generated"),
+            plain: yes("plain_type"),
+            type_name,
+            later_trigger,
+        }
+    }
+
     /// What is wrong with it: a reason, and what to do. `not_null` and `first` are what a person does about a column that may be
     /// null, and about a trigger that comes later.
     pub(crate) fn wrong(&self, not_null: &str, first: &str) -> Vec<(&'static str, String)> {

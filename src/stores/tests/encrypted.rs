@@ -7,24 +7,18 @@ mod support;
 
 use multiactive_fleet::certs::Pair;
 use multiactive_fleet::postgres::{Options, Postgres as Server};
-use multiactive_stores::access::{Access, Tls};
-use multiactive_stores::driver::LinkState;
 use multiactive_stores::{Driver, Postgres};
-use secret::{Ca, log_from};
+use secret::{Ca, Log, UNITS, is_broken_by_certificate, is_refused};
 use support::*;
 
-fn encrypted(server: &Server, unit: &str, peer: &str, tls: Tls) -> Postgres {
-    let access = Access {
-        tls: Some(tls),
-        ..access(server)
-    };
-    Postgres::new(spec(unit, &[peer]), access)
+fn encrypted(server: &Server, (unit, peer): (&str, &str), ca: &Ca) -> Postgres {
+    Postgres::new(spec(unit, &[peer]), ca.demanded(access(server)))
 }
 
 /// Two units whose servers prove who they are, linked each way; their drivers demand nothing yet.
 async fn two(ca: &Ca) -> Vec<Member> {
     let mut members = Vec::new();
-    for (unit, peer) in [("east-1", "north-1"), ("north-1", "east-1")] {
+    for (unit, peer) in UNITS {
         let options = Options {
             proof: Some(ca.good()),
             ..Options::default()
@@ -69,9 +63,8 @@ async fn links_that_run_are_encrypted_once_that_is_wanted_and_miss_nothing() {
     let (all, secret) = sessions(&members[0].server).await;
     assert!(secret < all, "nobody asked for it yet");
 
-    for (index, peer) in [(0, "north-1"), (1, "east-1")] {
-        let member = &mut members[index];
-        member.driver = encrypted(&member.server, member.unit.as_str(), peer, ca.tls());
+    for (member, units) in members.iter_mut().zip(UNITS) {
+        member.driver = encrypted(&member.server, units, &ca);
         member.driver.install().await.unwrap();
     }
     link_all(&members).await;
@@ -95,33 +88,21 @@ async fn links_that_run_are_encrypted_once_that_is_wanted_and_miss_nothing() {
 async fn a_server_that_does_not_prove_who_it_is_gets_nothing_until_it_does() {
     let ca = Ca::new();
     let mut members = two(&ca).await;
-    for (index, peer) in [(0, "north-1"), (1, "east-1")] {
-        let member = &mut members[index];
-        member.driver = encrypted(&member.server, member.unit.as_str(), peer, ca.tls());
+    for (member, units) in members.iter_mut().zip(UNITS) {
+        member.driver = encrypted(&member.server, units, &ca);
     }
     link_all(&members).await;
     let [east, north] = &members[..] else { unreachable!() };
     set_all(&east.driver, true, 1).await;
     let writer = app(&east.server).await;
     for (rows, (what, pair)) in (1..).zip(ca.bad()) {
-        let said = log_from(&north.server.log(), 0).len();
+        let log = Log::of(north.server.log());
         proves(&east.server, &pair).await;
-        let stranger = encrypted(&east.server, "east-1", "north-1", ca.tls());
-        let told = stranger.inspect().await.unwrap_err();
-        assert!(told.explain().contains("certificate"), "{what}: {}", told.explain());
+        is_refused(&encrypted(&east.server, UNITS[0], &ca), what).await;
         insert(&writer, what, "u1").await.unwrap();
-        until("the link to say what is wrong", async || {
-            let state = north.driver.link(&peer(east)).await.unwrap().state;
-            let told = matches!(&state, LinkState::Broken(why) if why.contains("certificate"));
-            told.then_some(()).ok_or_else(|| format!("{what}: {state:?}"))
-        })
-        .await;
+        linked(north, east, is_broken_by_certificate).await;
         // Its server tries by itself, too, and takes nothing.
-        until("the link's own server to say it", async || {
-            let said = log_from(&north.server.log(), said);
-            said.contains("certificate").then_some(()).ok_or(said)
-        })
-        .await;
+        log.says("certificate").await;
         assert_eq!(count(&admin(&north.server).await).await, rows - 1, "{what}");
         proves(&east.server, &ca.good()).await;
         assert_eq!(running(north, east).await.gap, None, "{what}");

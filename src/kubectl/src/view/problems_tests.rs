@@ -1,7 +1,7 @@
 //! Tests of `problems`.
 
 use super::problems::*;
-use crate::fetch::World;
+use crate::fetch::{Unreadable, World};
 use crate::view::fixtures::{
     cluster, link, object as made, operation, range_that, region, single_writer, stored_table, unit, world,
 };
@@ -16,6 +16,16 @@ fn of_world(change: impl Fn(&mut World)) -> Vec<String> {
         Some(because) => format!("{} {} <- {because}", problem.object, problem.reason),
     };
     problems(&world).into_iter().map(text).collect()
+}
+
+/// An object of a newer version.
+fn unreadable(kind: &str, name: &str) -> Unreadable {
+    Unreadable {
+        kind: kind.to_owned(),
+        namespace: Some("shop".to_owned()),
+        name: name.to_owned(),
+        error: "unknown variant `Center`".to_owned(),
+    }
 }
 
 #[test]
@@ -86,15 +96,10 @@ fn what_was_never_reported_or_cannot_be_read_is_a_problem_and_not_taken_for_well
     assert_eq!(silent, ["Unit shop/east-1 NotReported"]);
     let broken = of_world(|world| world.tables = vec![stored_table(6, "8s0@1.4,8s7@1.6")]);
     assert_eq!(broken, ["RoutingTable shop/routing Unreadable"]);
-    let unreadable = of_world(|world| {
-        world.unreadable = vec![crate::fetch::Unreadable {
-            kind: "Unit".to_owned(),
-            namespace: Some("shop".to_owned()),
-            name: "new-1".to_owned(),
-            error: "unknown variant `Center`".to_owned(),
-        }];
+    let unread = of_world(|world| {
+        world.unreadable = vec![unreadable("Unit", "new-1")];
     });
-    assert_eq!(unreadable, ["Unit shop/new-1 Unreadable"]);
+    assert_eq!(unread, ["Unit shop/new-1 Unreadable"]);
 }
 
 #[test]
@@ -122,12 +127,7 @@ fn what_is_in_force_and_was_deleted_is_told_and_nothing_is_called_deleted_that_c
     let seen = of(|world| world.stores.push(single_writer("catalog", "east-1")));
     assert_eq!(seen, ["DataStore shop/catalog NotReported"]);
     let unread = of(|world| {
-        world.unreadable = vec![crate::fetch::Unreadable {
-            kind: "DataStore".to_owned(),
-            namespace: Some("shop".to_owned()),
-            name: "catalog".to_owned(),
-            error: "unknown field".to_owned(),
-        }];
+        world.unreadable = vec![unreadable("DataStore", "catalog")];
     });
     assert_eq!(unread, ["DataStore shop/catalog Unreadable"]);
     let forbidden = of(|world| world.unknown = vec!["datastores: forbidden".to_owned()]);

@@ -110,15 +110,7 @@ fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
         );
     }
     if let Some(column) = &sharded.shard_key {
-        let key = KeyColumn {
-            name: column,
-            exists: yes("has_column"),
-            not_null: yes("not_null"),
-            generated: yes("generated"),
-            plain: yes("plain_type"),
-            type_name: text("column_type"),
-            later_trigger: text("later_triggers"),
-        };
+        let key = KeyColumn::read(column, yes, text("column_type"), text("later_triggers"));
         for (reason, message) in key.wrong("make it NOT NULL", "let it PRECEDE the fence's") {
             add(reason, message);
         }

@@ -61,7 +61,7 @@ pub(super) async fn cut(pg: &Postgres, from: &UnitName, op: &OperationUid, epoch
     session.batch("cutting a unit off", "COMMIT").await?;
     // From here on nobody enables it; what runs has to end.
     if exists {
-        links::stop(&session, &name).await?;
+        links::until_still(&session, &name).await?;
     }
     let row = session
         .row(

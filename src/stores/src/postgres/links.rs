@@ -368,10 +368,15 @@ pub(super) async fn disable(session: &Session<'_>, name: &str) -> Result<(), Err
     session.batch("stopping a link", &disable).await
 }
 
-/// Disables a subscription and waits until nothing applies for it, ending what does not end by itself: what is read of its
-/// progress afterwards stays true.
+/// Disables a subscription and waits until nothing applies for it.
 pub(super) async fn stop(session: &Session<'_>, name: &str) -> Result<(), Error> {
     disable(session, name).await?;
+    until_still(session, name).await
+}
+
+/// Waits until nothing applies for a subscription that is disabled, ending what does not end by itself: what is read of its
+/// progress afterwards stays true.
+pub(super) async fn until_still(session: &Session<'_>, name: &str) -> Result<(), Error> {
     let started = Instant::now();
     let sql = "SELECT pid FROM pg_stat_subscription WHERE subname = $1::text::name AND pid IS NOT NULL";
     while !session

@@ -108,15 +108,7 @@ fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
         );
     }
     if let Some(column) = &sharded.shard_key {
-        let key = KeyColumn {
-            name: column,
-            exists: yes("has_column"),
-            not_null: yes("not_null"),
-            generated: yes("generated"),
-            plain: yes("plain_type"),
-            type_name: text("column_type"),
-            later_trigger: list("later_triggers"),
-        };
+        let key = KeyColumn::read(column, yes, text("column_type"), list("later_triggers"));
         let not_null = format!("ALTER TABLE … ALTER {column} SET NOT NULL");
         for (reason, message) in key.wrong(&not_null, "rename it") {
             add(reason, message);

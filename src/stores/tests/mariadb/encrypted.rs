@@ -5,20 +5,12 @@ mod secret;
 
 use super::support::*;
 use multiactive_fleet::certs::Pair;
-use multiactive_stores::access::{Access, Tls};
-use multiactive_stores::driver::LinkState;
 use multiactive_stores::{Driver, MariaDb};
 use mysql_async::prelude::Queryable;
-use secret::{Ca, log_from};
+use secret::{Ca, Log, UNITS, is_broken_by_certificate, is_refused};
 
-const UNITS: [(&str, &str); 2] = [("east-1", "north-1"), ("north-1", "east-1")];
-
-fn encrypted(server: &Server, unit: &str, peer: &str, tls: Tls) -> MariaDb {
-    let access = Access {
-        tls: Some(tls),
-        ..access(server)
-    };
-    MariaDb::new(spec(unit, &[peer]), access)
+fn encrypted(server: &Server, (unit, peer): (&str, &str), ca: &Ca) -> MariaDb {
+    MariaDb::new(spec(unit, &[peer]), ca.demanded(access(server)))
 }
 
 /// Two units whose servers prove who they are, linked each way; their drivers demand nothing yet.
@@ -37,7 +29,7 @@ async fn two(ca: &Ca) -> Vec<Member> {
 
 /// Now they demand it, and the servers let nobody of ours in who speaks in the open.
 async fn demanded(members: &mut [Member], ca: &Ca) {
-    for (member, (unit, peer)) in members.iter_mut().zip(UNITS) {
+    for (member, units) in members.iter_mut().zip(UNITS) {
         let mut admin = admin(&member.server).await;
         for user in ["multiactive_agent", "multiactive_replication"] {
             admin
@@ -46,7 +38,7 @@ async fn demanded(members: &mut [Member], ca: &Ca) {
                 .unwrap();
         }
         end_ours(&member.server).await;
-        member.driver = encrypted(&member.server, unit, peer, ca.tls());
+        member.driver = encrypted(&member.server, units, ca);
     }
     link_all(members).await;
 }
@@ -96,24 +88,13 @@ async fn a_server_that_does_not_prove_who_it_is_gets_nothing_until_it_does() {
     set_all(&east.driver, true, 1).await;
     let mut writer = app(&east.server).await;
     for (rows, (what, pair)) in (1..).zip(ca.bad()) {
-        let said = log_from(&north.server.log(), 0).len();
+        let log = Log::of(north.server.log());
         proves(&east.server, &pair).await;
-        let stranger = encrypted(&east.server, "east-1", "north-1", ca.tls());
-        let told = stranger.inspect().await.unwrap_err();
-        assert!(told.explain().contains("certificate"), "{what}: {}", told.explain());
+        is_refused(&encrypted(&east.server, UNITS[0], &ca), what).await;
         insert(&mut writer, what, "u1").await.unwrap();
-        linked(
-            north,
-            east,
-            |link| matches!(&link.state, LinkState::Broken(why) if why.contains("certificate")),
-        )
-        .await;
+        linked(north, east, is_broken_by_certificate).await;
         // Its server tries by itself, too, and takes nothing.
-        until("the link's own server to say it", async || {
-            let said = log_from(&north.server.log(), said);
-            said.contains("SSL connection error").then_some(()).ok_or(said)
-        })
-        .await;
+        log.says("SSL connection error").await;
         assert_eq!(count(&mut admin(&north.server).await).await, rows - 1, "{what}");
         proves(&east.server, &ca.good()).await;
         assert_eq!(running(north, east).await.gap, None, "{what}");

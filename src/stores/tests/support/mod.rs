@@ -172,10 +172,15 @@ pub fn peer(member: &Member) -> Peer {
 
 /// Calls `link` until the link runs.
 pub async fn running(to: &Member, from: &Member) -> Link {
+    linked(to, from, |link| link.state == LinkState::Running).await
+}
+
+/// Calls `link` until it is as wanted.
+pub async fn linked(to: &Member, from: &Member, wanted: impl Fn(&Link) -> bool) -> Link {
     let peer = peer(from);
     until(&format!("the link {} to {}", from.unit, to.unit), async || {
         let link = to.driver.link(&peer).await.unwrap();
-        if link.state == LinkState::Running {
+        if wanted(&link) {
             Ok(link)
         } else {
             Err(format!("{link:?}"))
