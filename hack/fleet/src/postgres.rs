@@ -32,6 +32,8 @@ pub struct Options {
     pub port: Option<u16>,
     /// By what it proves who it is, to whoever wants to speak with it in secret; without it nobody can.
     pub proof: Option<Pair>,
+    /// Whether its clock can be set while it runs: [`Postgres::set_clock`].
+    pub clock: bool,
     /// More settings, which win over ours.
     pub settings: Vec<(String, String)>,
 }
@@ -44,6 +46,7 @@ impl Default for Options {
             fsync: false,
             port: None,
             proof: None,
+            clock: false,
             settings: Vec::new(),
         }
     }
@@ -57,8 +60,13 @@ pub struct Postgres {
     port: u16,
     password: String,
     run_as: Option<RunAs>,
+    /// Whether its clock can be set.
+    clock: bool,
     server: Held,
 }
+
+/// In its folder: the library that reads its clock, and by how much that is wrong.
+const CLOCK: [&str; 2] = ["libfaketime.so", "clock"];
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -89,10 +97,14 @@ impl Postgres {
             port,
             password: options.password.clone(),
             run_as,
+            clock: options.clock,
             server: Held::default(),
         };
         if let Some(proof) = &options.proof {
             made.proves(proof)?;
+        }
+        if made.clock {
+            made.furnish_clock().await?;
         }
         made.initialise(&options).await?;
         made.launch().await?;
@@ -196,6 +208,42 @@ impl Postgres {
         self.dir.join("data")
     }
 
+    async fn furnish_clock(&self) -> Result<()> {
+        let library = tokio::task::spawn_blocking(|| tools::ensure(tools::Tool::Faketime))
+            .await
+            .map_err(|error| Error::Refused(format!("preparing libfaketime was interrupted: {error}")))??;
+        let copy = self.dir.join(CLOCK[0]);
+        std::fs::copy(&library, &copy).map_err(Error::io("writing", &copy))?;
+        self.set_clock(0)
+    }
+
+    /// Sets its clock, at once and for all that it does: so many seconds before or behind the machine's.
+    ///
+    /// # Errors
+    ///
+    /// Where that cannot be written; it must have been made with [`Options::clock`].
+    pub fn set_clock(&self, seconds: i64) -> Result<()> {
+        let path = self.dir.join(CLOCK[1]);
+        // Never half a number.
+        let new = self.dir.join("clock.new");
+        std::fs::write(&new, format!("{seconds:+}\n")).map_err(Error::io("writing", &new))?;
+        std::fs::rename(&new, &path).map_err(Error::io("writing", &path))
+    }
+
+    /// A program that reads our clock in the place of the machine's: whoever else is started before it, to change its user, does not.
+    fn by_its_clock(&self, program: &Path, args: Vec<String>) -> (PathBuf, Vec<String>) {
+        let at = |name: &str| self.dir.join(name).display().to_string();
+        let set = [
+            format!("LD_PRELOAD={}", at(CLOCK[0])),
+            format!("FAKETIME_TIMESTAMP_FILE={}", at(CLOCK[1])),
+            // Each reading looks into the file; time that only passes is as it was.
+            "FAKETIME_NO_CACHE=1".to_owned(),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+            program.display().to_string(),
+        ];
+        ("/usr/bin/env".into(), set.into_iter().chain(args).collect())
+    }
+
     async fn initialise(&self, options: &Options) -> Result<()> {
         let password_file = self.dir.join("password");
         install::write_for(&password_file, &options.password, self.run_as)?;
@@ -270,8 +318,13 @@ impl Postgres {
 
     fn spec(&self, program: &str, args: Vec<String>) -> Spec {
         let env = [("PATH", "/usr/bin:/bin"), ("LC_ALL", "C"), ("TZ", "UTC")];
+        let program = self.bin.join(program);
+        let (program, args) = match self.clock {
+            true => self.by_its_clock(&program, args),
+            false => (program, args),
+        };
         Spec {
-            program: self.bin.join(program),
+            program,
             args,
             env: Some(
                 env.iter()
@@ -291,6 +344,9 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
             server.stop_blocking(Signal::SIGQUIT, Duration::from_secs(3));
+            if self.clock {
+                install::free_clock(server.pid());
+            }
         }
         free_shared_memory(&self.data());
         let _ = std::fs::remove_dir_all(&self.dir);

@@ -249,7 +249,7 @@ pub fn parent_of(pid: i32) -> Option<i32> {
 }
 
 /// Whether every thread of a process is stopped by a signal: it takes effect in one after the other.
-pub(crate) fn is_stopped(pid: i32) -> bool {
+pub fn is_stopped(pid: i32) -> bool {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return false;
     };

