@@ -293,16 +293,25 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
 
 /// One unknown lag makes the whole unknown; without a store there is nothing to lag.
 fn lag_ms(answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<i64> {
-    let lags: Option<Vec<_>> = answers.iter().map(|(_, answer)| answer.as_ref()?.lag).collect();
-    let lag = lags?.into_iter().max().unwrap_or_default();
+    let known = answers
+        .iter()
+        .map(|(_, answer)| answer.as_ref()?.lag.as_ref()?.as_ref().ok());
+    let lags: Option<Vec<_>> = known.collect();
+    let lag = lags?.into_iter().copied().max().unwrap_or_default();
     Some(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Why stores that shall compare have not, for those who wait for it.
+/// Why stores have not compared their rows, or do not know how far behind they are, for those who wait for it.
 fn problems(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<AnswerProblem> {
-    let asked = answers.iter().filter(|(asked, _)| matches!(asked.ask, Ask::Compare(_)));
-    let failed = asked.filter_map(|(asked, answer)| {
-        let message = answer.as_ref()?.problem.clone()?;
+    let failed = answers.iter().filter_map(|(asked, answer)| {
+        let answer = answer.as_ref()?;
+        let message = match &asked.ask {
+            Ask::Compare(_) => answer.problem.clone()?,
+            Ask::Lag(_) => answer.lag.as_ref()?.as_ref().err()?.clone(),
+            Ask::Nothing | Ask::Beat | Ask::Fence { .. } | Ask::Cut(_) | Ask::Follow { .. } | Ask::Reach { .. } => {
+                return None;
+            }
+        };
         let store = asked.store.to_string();
         Some(AnswerProblem { store, message })
     });

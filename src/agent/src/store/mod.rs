@@ -10,6 +10,7 @@ mod handed_on;
 mod identity;
 mod keeper;
 mod lacking;
+mod lag;
 mod links;
 mod returning;
 mod verify;

@@ -6,7 +6,7 @@
 
 use super::MariaDb;
 use super::position::applied;
-use crate::driver::Lag;
+use crate::driver::{Heartbeat, Lag};
 use crate::error::Error;
 use std::time::Duration;
 
@@ -28,17 +28,20 @@ pub(super) async fn beat(db: &MariaDb) -> Result<(), Error> {
 
 pub(super) async fn lag(db: &MariaDb) -> Result<Vec<Lag>, Error> {
     let mut session = db.server.session().await?;
-    let sql = "SELECT unit, multiactive.clock() - MAX(at) FROM multiactive.beat GROUP BY unit";
-    let beats: Vec<(String, i64)> = session.rows("reading heartbeats", sql, ()).await?;
+    let sql = "SELECT unit, MAX(at), multiactive.clock() - MAX(at) FROM multiactive.beat GROUP BY unit";
+    let beats: Vec<(String, i64, i64)> = session.rows("reading heartbeats", sql, ()).await?;
     let links = applied(&mut session).await?;
     session.keep();
     let lag = db.spec.peers.iter().map(|peer| {
-        let beat = beats.iter().find(|(unit, _)| unit == peer.as_str());
+        let beat = beats.iter().find(|(unit, _, _)| unit == peer.as_str());
         let position = links.iter().find(|(from, _)| from == peer).and_then(|(_, at)| *at);
         Lag {
             from: peer.clone(),
             // A clock that is ahead of ours makes an age below zero: as far as we can tell, none.
-            heartbeat: beat.map(|(_, age)| Duration::from_micros(u64::try_from(*age).unwrap_or_default())),
+            heartbeat: beat.map(|(_, number, age)| Heartbeat {
+                number: *number,
+                age: Duration::from_micros(u64::try_from(*age).unwrap_or_default()),
+            }),
             position: position.map(|at| at.to_string()),
         }
     });

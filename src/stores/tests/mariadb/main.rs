@@ -8,6 +8,7 @@ mod cut;
 mod diverged;
 mod encrypted;
 mod fence;
+mod full_disk;
 mod lease;
 mod links;
 mod reseed;
