@@ -4,15 +4,14 @@ use super::{MISDIRECTED, Worker};
 use crate::answer::Answer;
 use crate::flight::InFlight;
 use crate::headers::Stamp;
-use crate::hold::HeldFor;
+use crate::hold::{HeldFor, LineOf};
 use crate::resolve::{Refusal, resolve};
-use crate::view::{Compiled, DeclaredKeyspace, Route};
+use crate::view::{Compiled, Route};
 use http::uri::Authority;
 use http::{HeaderValue, StatusCode, request};
 use multiactive_core::ids::{StoreName, UnitName};
 use multiactive_core::path::decode;
 use multiactive_core::route::{Asked, Decision, decide};
-use multiactive_core::slots::Slot;
 use std::sync::Arc;
 
 /// Why a write waits that came while earlier ones of its slot were on their way.
@@ -31,8 +30,10 @@ pub(super) enum Next {
         unit: UnitName,
         name: Authority,
         stamp: Stamp,
-        /// Of a write.
-        slot: Option<(Arc<DeclaredKeyspace>, Slot)>,
+        /// Whose it is: a slot of a keyspace,
+        slot: LineOf,
+        /// and whether it is to be written.
+        write: bool,
     },
     Hold {
         /// One word.
@@ -102,8 +103,9 @@ impl Worker {
                     serve(resolved.route, stamp(compiled.declared.unit_header()), in_flight, store)
                 }
                 Decision::Forward(owner) => {
-                    let slot = asked.write.then(|| (resolved.keyspace.clone(), slot));
-                    forward(compiled, owner, stamp(compiled.declared.unit_header()), slot)
+                    let slot = (resolved.keyspace.name.clone(), slot);
+                    let stamp = stamp(compiled.declared.unit_header());
+                    forward(compiled, owner, stamp, slot, asked.write)
                 }
                 Decision::Hold(wait) => held(wait.reason()),
                 Decision::Misdirected { .. } => {
@@ -173,13 +175,14 @@ fn serve(route: &Route, stamp: Stamp, in_flight: Option<InFlight>, store: Option
     }
 }
 
-fn forward(compiled: &Compiled, owner: &UnitName, stamp: Stamp, slot: Option<(Arc<DeclaredKeyspace>, Slot)>) -> Next {
+fn forward(compiled: &Compiled, owner: &UnitName, stamp: Stamp, slot: LineOf, write: bool) -> Next {
     match compiled.peer(owner) {
         Some(peer) => Next::Forward {
             unit: owner.clone(),
             name: peer.name.clone(),
             stamp,
             slot,
+            write,
         },
         None => {
             let message = format!("the table says no usable router of unit {owner}");

@@ -7,16 +7,15 @@ use crate::answer::Answer;
 use crate::body::{Answered, Received, Sent};
 use crate::flight::InFlight;
 use crate::headers::{self, HOP, REASON, REFUSED, Stamp, strip_hop_by_hop, strip_ours};
-use crate::hold::{HeldFor, Place};
+use crate::hold::{HeldFor, LineOf, Place};
 use crate::kept::{Budget, Kept};
-use crate::view::DeclaredKeyspace;
+use crate::state::State;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderValue, Request, Response, StatusCode, request};
 use hyper_util::client::legacy::Error as ClientError;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{StoreName, UnitName};
 use multiactive_core::route::{Asked, Shows, Wait};
-use multiactive_core::slots::Slot;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +55,8 @@ enum Failed {
     Unknown(ClientError),
     /// It did not answer in time.
     Late,
+    /// It did not answer, and by now its unit is lost and another one owns the slot.
+    OwnerLost,
 }
 
 impl<'w> Exchange<'w> {
@@ -103,8 +104,9 @@ impl<'w> Exchange<'w> {
                     name,
                     stamp,
                     slot,
+                    write,
                 } => {
-                    if let Some(response) = self.forward(&unit, name, &stamp, slot).await? {
+                    if let Some(response) = self.forward(&unit, name, &stamp, (slot, write)).await? {
                         return Ok(response);
                     }
                 }
@@ -209,16 +211,22 @@ impl<'w> Exchange<'w> {
         unit: &UnitName,
         name: Authority,
         stamp: &Stamp,
-        slot: Option<(Arc<DeclaredKeyspace>, Slot)>,
+        (slot, write): (LineOf, bool),
     ) -> Result<Option<Response<Answered>>, Answer> {
         self.worker.state.metrics.forwarded.inc();
-        match self.attempt(name, stamp).await {
+        let state = Arc::clone(&self.worker.state);
+        let ended = tokio::select! {
+            biased;
+            ended = self.attempt(name, stamp) => ended,
+            () = taken_from(&state, unit, &slot) => Err(Failed::OwnerLost),
+        };
+        match ended {
             Ok(response) => Ok(Some(response)),
             Err(Failed::Misdirected(epoch)) => {
                 self.may_resend(unit)?;
                 self.worker.state.metrics.resent.inc();
                 let epoch = epoch.unwrap_or(Epoch::NEVER);
-                let line = slot.map(|(keyspace, slot)| (keyspace.name.clone(), slot));
+                let line = write.then_some(slot);
                 self.hold(Wait::Behind.reason(), HeldFor::Epoch { epoch, line }).await?;
                 Ok(None)
             }
@@ -242,6 +250,14 @@ impl<'w> Exchange<'w> {
                     return Ok(None);
                 }
                 Err(unknown("the owner's router"))
+            }
+            Err(Failed::OwnerLost) => {
+                tracing::info!(%unit, "a request is under way to a unit that was lost");
+                if !write && self.body.is_whole() && self.resends == 0 {
+                    self.resends += 1;
+                    return Ok(None);
+                }
+                Err(owner_lost(unit))
             }
             Err(Failed::Late) => Err(late("the owner's router")),
         }
@@ -380,6 +396,29 @@ fn without_lease() -> Answer {
 fn late(who: &str) -> Answer {
     let message = format!("{who} did not answer in time: whether the request was carried out is not known");
     Answer::new(StatusCode::GATEWAY_TIMEOUT, "AnswerTime", message)
+}
+
+fn owner_lost(unit: &UnitName) -> Answer {
+    let message = format!("unit {unit} was lost before it answered: whether the request was carried out is not known");
+    Answer::new(StatusCode::GATEWAY_TIMEOUT, "OwnerLost", message)
+}
+
+/// Waits until a slot was taken from a unit that was lost, by this router's table.
+async fn taken_from(state: &State, unit: &UnitName, slot: &LineOf) {
+    let mut changes = state.changes();
+    loop {
+        changes.mark_unchanged();
+        let view = state.view.load_full();
+        if view
+            .compiled
+            .as_ref()
+            .is_some_and(|compiled| compiled.was_taken_from(unit, slot))
+        {
+            return;
+        }
+        // The sender lives in the state.
+        let _ = changes.changed().await;
+    }
 }
 
 /// The same path and query at another place.

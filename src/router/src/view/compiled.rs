@@ -4,6 +4,7 @@ use super::ViewError;
 use super::declared::{Declared, DeclaredKeyspace, Route};
 use crate::flight::Count;
 use crate::headers::value;
+use crate::hold::LineOf;
 use http::HeaderValue;
 use http::uri::{Authority, Uri};
 use multiactive_core::epoch::Epoch;
@@ -14,7 +15,7 @@ use multiactive_core::quarantine;
 use multiactive_core::slots::{Slot, SlotSet};
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
 use multiactive_runtime::certs::router_name;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -28,8 +29,8 @@ pub struct Compiled {
     lookups: Vec<Owners>,
     peers: HashMap<UnitName, Peer>,
     held: Vec<HeldOperation>,
-    /// Whether this unit was lost, by the table.
-    lost: bool,
+    /// The units that were lost, by the table.
+    lost: BTreeSet<UnitName>,
 }
 
 /// Another unit's routers.
@@ -119,7 +120,7 @@ impl Compiled {
             .filter_map(|operation| held_of(&declared, operation, before, now));
         Ok(Self {
             epoch: table.epoch,
-            lost: quarantine::lost(table).contains(&declared.unit),
+            lost: quarantine::lost(table).into_iter().collect(),
             lookups: lookups.collect::<Result<_, _>>()?,
             peers: peers.collect(),
             held: held.collect(),
@@ -130,7 +131,16 @@ impl Compiled {
     /// Whether reads of a keyspace that come to this unit may be answered by it, whoever writes. One that was lost answers
     /// nothing by itself before it has rejoined.
     pub fn reads_locally(&self, keyspace: &DeclaredKeyspace) -> bool {
-        keyspace.may_read_here() && !self.lost
+        keyspace.may_read_here() && !self.lost.contains(&self.declared.unit)
+    }
+
+    /// Whether a slot was taken from a unit that was lost: nothing that was asked of it is worth waiting for.
+    pub fn was_taken_from(&self, unit: &UnitName, (keyspace, slot): &LineOf) -> bool {
+        let found = self
+            .keyspace_named(keyspace)
+            .and_then(|keyspace| self.entry(keyspace, *slot));
+        let owner = found.and_then(|found| found.entry.owner.as_ref());
+        self.lost.contains(unit) && owner.is_some_and(|owner| owner != unit)
     }
 
     /// The route of a path: the longest prefix of whole segments.
