@@ -1,7 +1,7 @@
-//! How long writes of a range wait while it moves: promotions to and fro under load, against the switchover that a
-//! careful person makes with SQL on the same servers, in turns.
+//! How long writes wait while a range moves, then while a unit is emptied: promotions to and fro under load. With PostgreSQL those
+//! of a range are in turns with the switchover that a careful person makes with SQL on the same servers.
 //!
-//! `cargo bench -p multiactive-e2e --bench pause -- [rounds=50] [logs=FOLDER]`, after the programs that pods run:
+//! `cargo bench -p multiactive-e2e --bench pause -- [rounds=50] [engine=MariaDB] [logs=FOLDER]`, after the programs that pods run:
 //! `cargo build --release -p multiactive-operator -p multiactive-agent -p multiactive-router -p shop --bins`. With
 //! `logs` the programs log at debug (or as `RUST_LOG` says) and their logs are kept: each commit, publication, verb and
 //! report with its time.
@@ -14,9 +14,10 @@ use multiactive_e2e::bench::figures::{Sample, fact, ratio};
 use multiactive_e2e::bench::writers::{Writers, Written};
 use multiactive_e2e::bench::{Arguments, run};
 use multiactive_e2e::promotion::{create, ended};
+use multiactive_e2e::region::Engine;
 use multiactive_e2e::stage::{Options, Stage, examine, orders};
 use multiactive_e2e::world::root;
-use serde_json::json;
+use serde_json::{Value, json};
 use shop::load::Record;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -57,43 +58,98 @@ async fn measure(arguments: Arguments) -> Result<()> {
     let options = Options {
         logs: arguments.filter(),
         fsync: true,
+        engine: arguments.engine,
         ..Options::default()
     };
     let stage = Stage::up_with(options).await?;
-    let schema = std::fs::read_to_string(root().join("examples/shop/sql/schema.sql"))?;
-    // The range lives in north-1 and goes to south-1 and back.
-    let mut by_hand = ByHand::prepare([stage.region("north")?, stage.region("south")?], &schema).await?;
-    let writers = Writers::start(&by_hand, WRITERS, THINK).await?;
+    let mut by_hand = match arguments.engine {
+        Engine::PostgreSql => Some(Hand::begin(&stage).await?),
+        Engine::MariaDb => None,
+    };
     let load = stage.load(USERS)?;
     orders(&load, 500).await;
-    let (mut moves, mut switches) = (Vec::new(), Vec::new());
+    let (mut ranges, mut units) = (Vec::new(), Vec::new());
     let began = Instant::now();
     for round in 0..rounds {
-        moves.push(promote(&stage, round).await?);
+        // The range lives in north-1 and goes to south-1 and back.
+        let target = if round.is_multiple_of(2) { "south-1" } else { "north-1" };
+        let select = json!({"type": "Ranges", "ranges": [RANGE]});
+        ranges.push(promote(&stage, &format!("to-and-fro-{round}"), target, select).await?);
         orders(&load, 50).await;
-        let from = Instant::now();
-        let parts = by_hand.switch().await?;
-        switches.push(Switched {
-            parts,
-            from,
-            to: Instant::now(),
-        });
-        orders(&load, 50).await;
+        if let Some(hand) = &mut by_hand {
+            hand.switch().await?;
+            orders(&load, 50).await;
+        }
     }
     let measured = began.elapsed();
-    let (record, written) = (load.stop().await, writers.stop().await?);
+    let by_hand = match by_hand {
+        Some(hand) => Some(hand.end().await?),
+        None => None,
+    };
+    for round in 0..rounds {
+        // Whatever north-1 and south-1 own is with the one or the other.
+        let [unit, target] = if round.is_multiple_of(2) {
+            ["north-1", "south-1"]
+        } else {
+            ["south-1", "north-1"]
+        };
+        let select = json!({"type": "Unit", "unit": unit});
+        units.push(promote(&stage, &format!("emptied-{round}"), target, select).await?);
+        orders(&load, 50).await;
+    }
+    let record = load.stop().await;
     arguments.keep_logs(&stage)?;
-    report(&moves, &switches, &record, &written, measured)?;
-    judge(&stage, &by_hand, &record, &written).await
+    report(&ranges, by_hand.as_ref(), &record, measured)?;
+    report_units(&units)?;
+    judge(&stage, by_hand.as_ref(), &record).await
 }
 
-async fn promote(stage: &Stage, round: usize) -> Result<Moved> {
-    let target = if round.is_multiple_of(2) { "south-1" } else { "north-1" };
-    let name = format!("to-and-fro-{round}");
-    let select = json!({"type": "Ranges", "ranges": [RANGE]});
+/// The range of a database of its own that is switched by hand, in turns with promotions.
+struct Hand {
+    by_hand: ByHand,
+    writers: Writers,
+    switches: Vec<Switched>,
+}
+
+/// What came of it.
+struct Handled {
+    by_hand: ByHand,
+    written: Written,
+    switches: Vec<Switched>,
+}
+
+impl Hand {
+    async fn begin(stage: &Stage) -> Result<Self> {
+        let schema = std::fs::read_to_string(root().join("examples/shop/sql/schema.sql"))?;
+        let by_hand = ByHand::prepare([stage.region("north")?, stage.region("south")?], &schema).await?;
+        Ok(Self {
+            writers: Writers::start(&by_hand, WRITERS, THINK).await?,
+            by_hand,
+            switches: Vec::new(),
+        })
+    }
+
+    async fn switch(&mut self) -> Result<()> {
+        let from = Instant::now();
+        let parts = self.by_hand.switch().await?;
+        let to = Instant::now();
+        self.switches.push(Switched { parts, from, to });
+        Ok(())
+    }
+
+    async fn end(self) -> Result<Handled> {
+        Ok(Handled {
+            written: self.writers.stop().await?,
+            by_hand: self.by_hand,
+            switches: self.switches,
+        })
+    }
+}
+
+async fn promote(stage: &Stage, name: &str, target: &str, select: Value) -> Result<Moved> {
     let created = Timestamp::now();
-    create(&stage.hub, &name, target, select, "None").await?;
-    let status = ended(&stage.hub, &name, LIMIT).await?;
+    create(&stage.hub, name, target, select, "None").await?;
+    let status = ended(&stage.hub, name, LIMIT).await?;
     ensure!(status.outcome.as_deref() == Some("Succeeded"), "{name}: {status:?}");
     Ok(Moved {
         status,
@@ -102,51 +158,63 @@ async fn promote(stage: &Stage, round: usize) -> Result<Moved> {
     })
 }
 
-fn report(
-    moves: &[Moved],
-    switches: &[Switched],
-    record: &Record,
-    written: &Written,
-    measured: Duration,
-) -> Result<()> {
+fn report(moves: &[Moved], by_hand: Option<&Handled>, record: &Record, measured: Duration) -> Result<()> {
     let rate = record.attempts.len() as f64 / measured.as_secs_f64();
     println!(
-        "{} promotions of {RANGE} between north-1 and south-1, and as many switchovers by hand, in turns, in {:.0} s.",
+        "{} promotions of {RANGE} between north-1 and south-1 in {:.0} s, in turns with {} switchovers by hand; then as many that \
+         empty a unit.",
         moves.len(),
-        measured.as_secs_f64()
+        measured.as_secs_f64(),
+        by_hand.map_or(0, |hand| hand.switches.len()),
     );
     println!(
         "Load all the time: {USERS} users of the shop with a pause of {THINK:?} after each order, {rate:.0} orders/s, a third \
          of them in the range;\nand {WRITERS} writers of the range by hand with the same pause. Durable commits."
     );
-    let pauses = moves.iter().map(|moved| between(&moved.status, "Hold", "Settle"));
-    let pauses: Sample = pauses.collect::<Option<_>>().context("a promotion without a pause")?;
-    let by_hand: Sample = switches.iter().map(|switched| switched.parts.pause()).collect();
+    let pauses = pauses(moves)?;
     Sample::head("time in which no write of the range commits");
     pauses.line("promotion, from Hold to Settle (its pause)", "target p99 < 100");
-    by_hand.line("by hand, from the fence to the opening", "");
-    println!(
-        "  ratio {:>49} {:>8} {:>8}",
-        ratio(pauses.quantile(0.5), by_hand.quantile(0.5)),
-        ratio(pauses.quantile(0.99), by_hand.quantile(0.99)),
-        ratio(pauses.quantile(1.0), by_hand.quantile(1.0)),
-    );
+    if let Some(hand) = by_hand {
+        let by_hand: Sample = hand.switches.iter().map(|switched| switched.parts.pause()).collect();
+        by_hand.line("by hand, from the fence to the opening", "");
+        println!(
+            "  ratio {:>49} {:>8} {:>8}",
+            ratio(pauses.quantile(0.5), by_hand.quantile(0.5)),
+            ratio(pauses.quantile(0.99), by_hand.quantile(0.99)),
+            ratio(pauses.quantile(1.0), by_hand.quantile(1.0)),
+        );
+    }
 
     Sample::head("the longest request of a client during each");
     longest(moves, record).line("promotion: held, then served", "");
-    let waits = switches
-        .iter()
-        .map(|switched| written.longest(switched.from, switched.to));
-    let waits: Sample = waits.flatten().collect();
-    waits.line("by hand: refused, then sent again", "");
     let all: Sample = record
         .attempts
         .iter()
         .map(|a| Duration::from_secs_f64(a.took_ms / 1e3))
         .collect();
     all.line("all orders of the shop", "");
-    written.times().line("all orders by hand", "");
+    by_step(moves);
+    if let Some(hand) = by_hand {
+        report_by_hand(hand);
+    }
+    fact("promotion: requests that failed", record.failures(), "must be 0");
+    Ok(())
+}
 
+/// The pauses of these promotions.
+fn pauses(moves: &[Moved]) -> Result<Sample> {
+    let pauses = moves.iter().map(|moved| between(&moved.status, "Hold", "Settle"));
+    pauses.collect::<Option<_>>().context("a promotion without a pause")
+}
+
+fn report_units(moves: &[Moved]) -> Result<()> {
+    Sample::head("time in which no write of a unit's slots commits");
+    pauses(moves)?.line("a unit is emptied, from Hold to Settle", "target p99 < 100");
+    by_step(moves);
+    Ok(())
+}
+
+fn by_step(moves: &[Moved]) {
     Sample::head("a promotion, by step: from its entry to the next");
     for (index, step) in STEPS.iter().enumerate() {
         let next = STEPS.get(index + 1);
@@ -161,6 +229,18 @@ fn report(
     }
     let whole: Sample = moves.iter().map(|moved| span(moved.created, moved.ended)).collect();
     whole.line("from its creation to the end in its status", "");
+    println!();
+}
+
+fn report_by_hand(hand: &Handled) {
+    let Handled { written, switches, .. } = hand;
+    let waits = switches
+        .iter()
+        .map(|switched| written.longest(switched.from, switched.to));
+    let waits: Sample = waits.flatten().collect();
+    Sample::head("writes by hand");
+    waits.line("the longest of each switchover: refused, sent again", "");
+    written.times().line("all orders by hand", "");
     Sample::head("a switchover by hand, by part");
     for (name, part) in [
         ("fence", (|s| s.fence) as fn(Switchover) -> Duration),
@@ -174,13 +254,11 @@ fn report(
             .line(name, "");
     }
     println!();
-    fact("promotion: requests that failed", record.failures(), "must be 0");
     fact(
         "by hand: writes that were refused",
         written.refusals(),
         "a client would see them",
     );
-    Ok(())
 }
 
 /// The longest attempt of the shop's users during each promotion.
@@ -214,7 +292,7 @@ fn span(from: Timestamp, to: Timestamp) -> Duration {
 }
 
 /// What must hold for the figures to mean anything.
-async fn judge(stage: &Stage, by_hand: &ByHand, record: &Record, written: &Written) -> Result<()> {
+async fn judge(stage: &Stage, by_hand: Option<&Handled>, record: &Record) -> Result<()> {
     let failed = record.attempts.iter().find(|attempt| attempt.order.is_none());
     ensure!(
         failed.is_none(),
@@ -224,8 +302,9 @@ async fn judge(stage: &Stage, by_hand: &ByHand, record: &Record, written: &Writt
     let findings = examine(&stage.world.regions, &stage.table().await?, record).await?;
     fact("acknowledged orders that were lost", findings.lost.len(), "must be 0");
     ensure!(findings.clean(), "{findings:?}");
-    let held = by_hand.orders().await?;
-    let taken = i64::try_from(written.len())?;
+    let Some(hand) = by_hand else { return Ok(()) };
+    let held = hand.by_hand.orders().await?;
+    let taken = i64::try_from(hand.written.len())?;
     ensure!(
         held.contains(&taken),
         "by hand, {taken} orders were taken, {held:?} are there"

@@ -141,6 +141,46 @@ async fn prepare_postgres(region: &Region, passwords: &Passwords, root: &Path) -
     run(&database, "GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO shop_app").await
 }
 
+/// Runs a statement in a region's database, as its administrator, in the log.
+///
+/// # Errors
+///
+/// Where the server is not reached or refuses.
+pub async fn execute(region: &Region, sql: &str) -> Result<()> {
+    match region.engine {
+        Engine::PostgreSql => run(&region.database(), sql).await,
+        Engine::MariaDb => {
+            let mut client = Conn::new(region.mariadb().db_name(Some(DATABASE))).await?;
+            client.query_drop(sql).await?;
+            Ok(client.disconnect().await?)
+        }
+    }
+}
+
+/// The one number that a query in a region's database gives.
+///
+/// # Errors
+///
+/// Where the server is not reached or refuses, or gives none.
+pub async fn number(region: &Region, sql: &str) -> Result<i64> {
+    match region.engine {
+        Engine::PostgreSql => {
+            let (client, connection) = region.database().connect(NoTls).await?;
+            let connection = tokio::spawn(connection);
+            let number = client.query_one(sql, &[]).await?.get(0);
+            drop(client);
+            connection.await??;
+            Ok(number)
+        }
+        Engine::MariaDb => {
+            let mut client = Conn::new(region.mariadb().db_name(Some(DATABASE))).await?;
+            let number = client.query_first(sql).await?.context("a number")?;
+            client.disconnect().await?;
+            Ok(number)
+        }
+    }
+}
+
 /// Runs statements in a session of their own.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod catalog;
+pub mod database_wire;
 pub mod databases;
 pub mod demo;
 pub mod held_up;
@@ -16,7 +17,9 @@ pub mod open_slots;
 pub mod processes;
 pub mod promotion;
 pub mod region;
+pub mod relay;
 pub mod stage;
+pub mod stops;
 pub mod story;
 pub mod verification;
 pub mod wire;

@@ -41,6 +41,10 @@ pub struct Options {
     pub fsync: bool,
     /// The engine of all databases.
     pub engine: Engine,
+    /// Whether the way to each database can be lost.
+    pub wired: bool,
+    /// Whether the clock of each database can be set.
+    pub clocks: bool,
 }
 
 /// A fleet of this process with the shop on it. Dropping it ends everything.
@@ -93,6 +97,8 @@ impl Stage {
         let databases = Databases {
             engine: options.engine,
             fsync: options.fsync,
+            wired: options.wired,
+            clocks: options.clocks,
         };
         let world = World::start_with(&REGIONS, network, None, databases, args).await?;
         let install = Install {

@@ -1,11 +1,11 @@
 //! What every engine of databases must withstand, told once: slots move under load, and a region is lost and comes home.
 
 use crate::databases::listed_orders;
-use crate::lost::{
-    Listed, MayBeLost, fail_over, failures, first_at, listed, stops_within_its_lease, until_unit, within_bounds,
-};
+use crate::lost::{Listed, MayBeLost, fail_over, failures, listed, stops_within_its_lease, until_unit, within_bounds};
+use crate::processes::Frozen;
 use crate::region::{NAMESPACE, Region, SYSTEM};
 use crate::stage::{LIMIT, Stage, acknowledges, examine, orders};
+use crate::stops::serves;
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -86,6 +86,43 @@ impl Lost {
     }
 }
 
+/// How a region is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// As by `kill -9` of all of it. It begins anew, with what is on its disks.
+    Killed,
+    /// All of it stands still, as a machine does that is suspended, for longer than its lease. It goes on where it was.
+    Frozen,
+}
+
+/// A region that is lost, until it is back.
+enum Away {
+    Killed,
+    Frozen(Frozen),
+}
+
+impl Away {
+    async fn begins(stage: &Stage, region: &str, loss: Loss) -> Result<Self> {
+        Ok(match loss {
+            Loss::Killed => {
+                stage.world.kill(region).await?;
+                Self::Killed
+            }
+            Loss::Frozen => Self::Frozen(stage.world.freeze(region).await?),
+        })
+    }
+
+    async fn ends(self, stage: &Stage, region: &str) -> Result<()> {
+        match self {
+            Self::Killed => stage.world.revive(region).await,
+            Self::Frozen(frozen) => {
+                drop(frozen);
+                Ok(())
+            }
+        }
+    }
+}
+
 /// What is told about a Failover that has succeeded.
 #[derive(Clone, Debug)]
 pub struct Served {
@@ -161,9 +198,9 @@ pub async fn judge(
 }
 
 /// The region is back: its unit says that it is in quarantine, takes no order, and its router sends all users on.
-async fn is_kept_apart(stage: &Stage, lost: &Lost, users: &[String], owner: &str) -> Result<()> {
+async fn is_kept_apart(stage: &Stage, away: Away, lost: &Lost, users: &[String], owner: &str) -> Result<()> {
     let since = Timestamp::now();
-    stage.world.revive(lost.region).await?;
+    away.ends(stage, lost.region).await?;
     stage.until_member(lost.region, true).await?;
     until_unit(&stage.hub, lost.unit, LIMIT, |ready| ready.reason == "Quarantined").await?;
     let load = stage.load_through(&[lost.region], users)?;
@@ -194,6 +231,10 @@ pub async fn rejoins(stage: &Stage, lost: &Lost, orders: &[String]) -> Result<()
     let listed = listed_orders(stage.region(lost.region)?).await?;
     let unlisted: Vec<_> = orders.iter().filter(|id| !listed.contains(*id)).collect();
     ensure!(unlisted.is_empty(), "lost and not listed: {unlisted:?}");
+    if let Some(exported) = stage.world.exported(lost.region, stage.scratch.path()).await? {
+        let missing: Vec<_> = orders.iter().filter(|id| !exported.contains(*id)).collect();
+        ensure!(missing.is_empty(), "lost and not exported: {missing:?} in {exported}");
+    }
 
     let decided = stage.install.as_printed(stage.install.hub()?, &needed.command).await?;
     println!("{}: {decided}", needed.command);
@@ -233,7 +274,7 @@ pub async fn goes_home(stage: &Stage, all: &[&Lost], users: &[String]) -> Result
 /// # Errors
 ///
 /// What was not so.
-pub async fn a_region_is_lost(stage: &Stage) -> Result<()> {
+pub async fn a_region_is_lost(stage: &Stage, loss: Loss) -> Result<()> {
     let lost = Lost::SOUTH;
     stops_within_its_lease(&stage.hub, lost.unit, LIMIT).await?;
     let users = shop::load::users(24, "lost");
@@ -244,18 +285,19 @@ pub async fn a_region_is_lost(stage: &Stage) -> Result<()> {
     orders(&load, 200).await;
 
     let killed = Timestamp::now();
-    stage.world.kill(lost.region).await?;
+    let away = Away::begins(stage, lost.region, loss).await?;
     let status = failed_over(stage, &lost).await?;
     let Served { target, bound } = served(&status, "Lease")?;
     // Who received most takes over, the first of the range's failover units where both have the same.
     ensure!(["east-1", "north-1"].contains(&target.as_str()), "{status:?}");
-    acknowledges(&load, &target, Timestamp::now()).await?;
+    let first = serves(&load, &of_lost, &target).await?;
     orders(&load, 100).await;
     let record = load.stop().await;
     println!("{}", record.summary());
-    let first = first_at(&record, &of_lost, &target);
-    let first = first.context("an order of the lost unit's users at the target")?;
-    println!("served elsewhere {:#} after the kill", first.duration_since(killed));
+    println!(
+        "{loss:?}: served elsewhere {:#} after that",
+        first.duration_since(killed)
+    );
     let (unit, until) = (lost.unit, killed);
     let may_be = [MayBeLost { unit, until, bound }];
     let findings = judge(stage, &["east", "north"], &record, &of_lost, &may_be).await?;
@@ -266,7 +308,7 @@ pub async fn a_region_is_lost(stage: &Stage) -> Result<()> {
         status.behind
     );
 
-    is_kept_apart(stage, &lost, &later, &target).await?;
+    is_kept_apart(stage, away, &lost, &later, &target).await?;
     // Its rows are those of the others, and it gets its slots back.
     rejoins(stage, &lost, &findings.lost).await?;
     goes_home(stage, &[&lost], &later).await

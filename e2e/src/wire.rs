@@ -3,6 +3,7 @@
 
 use crate::kube_ext::wait_for;
 use crate::region::SYSTEM;
+use crate::relay::{Pass, open, pass_on};
 use crate::stage::{LIMIT, Stage};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
@@ -10,15 +11,13 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use multiactive_api::{HUB_ACCESS_KEY, HUB_ACCESS_SECRET};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 /// A wire. It has to live as long as the stage: without it neither side finds the other again.
 pub struct Wire {
-    whole: watch::Sender<bool>,
+    pass: watch::Sender<Pass>,
     /// To the member, and to the hub.
     relays: [Relay; 2],
 }
@@ -43,13 +42,13 @@ impl Wire {
         let member = clusters
             .find(|cluster| cluster.name() == region)
             .context("the member")?;
-        let whole = watch::Sender::new(true);
+        let pass = watch::Sender::new(Pass::AtOnce);
         let wire = Self {
             relays: [
-                Relay::to(&member.server(), whole.subscribe()).await?,
-                Relay::to(&hub.server(), whole.subscribe()).await?,
+                Relay::to(&member.server(), pass.subscribe()).await?,
+                Relay::to(&hub.server(), pass.subscribe()).await?,
             ],
-            whole,
+            pass,
         };
         let there = stage.region(region)?.client().await?;
         let [to_member, to_hub] = &wire.relays;
@@ -66,12 +65,12 @@ impl Wire {
 
     /// From now on nothing arrives any more, and nobody is told: connections stay open, new ones too.
     pub fn cut(&self) {
-        self.whole.send_replace(false);
+        self.pass.send_replace(Pass::Nothing);
     }
 
     /// All goes on, and what was on its way arrives late.
     pub fn mend(&self) {
-        self.whole.send_replace(true);
+        self.pass.send_replace(Pass::AtOnce);
     }
 }
 
@@ -91,7 +90,7 @@ async fn leads(client: &Client, secret: &str, key: &str, (from, to): (&str, &str
 
 impl Relay {
     /// A relay on loopback to the server at `url`.
-    async fn to(url: &str, whole: watch::Receiver<bool>) -> Result<Self> {
+    async fn to(url: &str, pass: watch::Receiver<Pass>) -> Result<Self> {
         let server = url.strip_prefix("https://").context("a URL of a server")?.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("https://{}", listener.local_addr()?);
@@ -99,7 +98,7 @@ impl Relay {
         let task = tokio::spawn(async move {
             while let Ok((here, _)) = listener.accept().await {
                 taken.send_modify(|taken| *taken += 1);
-                tokio::spawn(pass_on(here, server.clone(), whole.clone()));
+                tokio::spawn(connection(here, server.clone(), pass.clone()));
             }
         });
         Ok(Self {
@@ -110,27 +109,7 @@ impl Relay {
     }
 }
 
-async fn pass_on(here: TcpStream, server: String, mut whole: watch::Receiver<bool>) -> Result<()> {
-    whole.wait_for(|whole| *whole).await?;
-    let there = TcpStream::connect(server).await?;
-    let (from_here, to_here) = here.into_split();
-    let (from_there, to_there) = there.into_split();
-    tokio::try_join!(
-        pump(from_here, to_there, whole.clone()),
-        pump(from_there, to_here, whole)
-    )?;
-    Ok(())
-}
-
-/// Passes bytes on while the wire is whole, and keeps them while it is not.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut whole: watch::Receiver<bool>) -> Result<()> {
-    let mut bytes = [0_u8; 16 * 1024];
-    loop {
-        let read = from.read(&mut bytes).await?;
-        whole.wait_for(|whole| *whole).await?;
-        if read == 0 {
-            return Ok(to.shutdown().await?);
-        }
-        to.write_all(&bytes[..read]).await?;
-    }
+async fn connection(here: TcpStream, server: String, mut pass: watch::Receiver<Pass>) -> Result<()> {
+    open(&mut pass).await?;
+    pass_on(here, TcpStream::connect(server).await?, &[], pass).await
 }

@@ -1,12 +1,14 @@
 //! Three clusters and three databases, started by this process and ended with it.
 
+use crate::database_wire::DatabaseWire;
 use crate::databases::password;
-use crate::region::{Engine, Region};
-use anyhow::{Context, Result};
+use crate::processes::Frozen;
+use crate::region::{DATABASE, Engine, Region};
+use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use multiactive_fleet::certs::Authority;
 use multiactive_fleet::{Cluster, MariaDb, Postgres, cluster, mariadb, postgres};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -21,6 +23,8 @@ pub struct World {
     pub databases: Vec<Postgres>,
     /// and where they are of MariaDB.
     pub mariadbs: Vec<MariaDb>,
+    /// The wires to its databases, where they can be lost.
+    pub wires: Vec<DatabaseWire>,
     /// Where the certificate is kept of who signed those of the databases.
     _trust: Option<TempDir>,
 }
@@ -32,6 +36,10 @@ pub struct Databases {
     pub engine: Engine,
     /// Whether they flush to the disk, which the death of a process does not need.
     pub fsync: bool,
+    /// Whether the way to each can be lost: those of PostgreSQL only, since what is secret cannot be told apart.
+    pub wired: bool,
+    /// Whether the clock of each can be set: those of PostgreSQL.
+    pub clocks: bool,
 }
 
 /// The loopback network of a world: worlds side by side take different ones.
@@ -105,7 +113,7 @@ pub fn programs() -> Result<PathBuf> {
         "shop",
     ] {
         let path = folder.join(program);
-        anyhow::ensure!(
+        ensure!(
             path.exists(),
             "{} is missing: run `cargo build{} --workspace --bins` first",
             path.display(),
@@ -135,6 +143,8 @@ impl World {
         let databases = Databases {
             engine: Engine::PostgreSql,
             fsync: true,
+            wired: false,
+            clocks: false,
         };
         Self::start_with(names, network, dir, databases, |_| Vec::new()).await
     }
@@ -148,10 +158,20 @@ impl World {
         names: &[&str],
         network: Network,
         dir: Option<&Path>,
-        Databases { engine, fsync }: Databases,
+        Databases {
+            engine,
+            fsync,
+            wired,
+            clocks,
+        }: Databases,
         api_server_args: impl Fn(&str) -> Vec<String>,
     ) -> Result<Self> {
         let programs = programs()?;
+        let only = (wired || clocks) && engine != Engine::PostgreSql;
+        ensure!(
+            !only,
+            "there are neither wires to {engine:?} nor clocks that can be set"
+        );
         // The superuser may run programs: other users of this machine reach the port, too.
         let password = password()?;
         let clusters = names.iter().map(|name| {
@@ -163,7 +183,12 @@ impl World {
         let postgres = names.iter().enumerate().filter(|_| engine == Engine::PostgreSql);
         let databases = postgres.map(|(index, name)| {
             let address = network.address(index);
-            let mut settings = vec![("listen_addresses".to_owned(), format!("127.0.0.1,{address}"))];
+            let listens = if wired {
+                "127.0.0.1".to_owned()
+            } else {
+                format!("127.0.0.1,{address}")
+            };
+            let mut settings = vec![("listen_addresses".to_owned(), listens)];
             settings.push(("max_connections".to_owned(), "200".to_owned()));
             let dir = dir.map(|dir| dir.join(format!("{name}-postgres")));
             let port = network.database_port(index);
@@ -172,6 +197,7 @@ impl World {
                 password: password.clone(),
                 fsync,
                 port,
+                clock: clocks,
                 settings,
                 ..postgres::Options::default()
             })
@@ -215,8 +241,13 @@ impl World {
             engine,
             ca_file: trust.as_ref().map(|(_, dir)| dir.path().join(CA_FILE)),
         };
-        let regions = names.iter().enumerate().map(region).collect();
+        let regions: Vec<_> = names.iter().enumerate().map(region).collect();
+        let wires = regions.iter().filter(|_| wired).map(|region| {
+            let at = |address: Ipv4Addr| SocketAddr::from((address, region.database_port));
+            DatabaseWire::to(at(region.address), at(Ipv4Addr::LOCALHOST))
+        });
         Ok(Self {
+            wires: try_join_all(wires).await?,
             regions,
             clusters,
             databases,
@@ -254,6 +285,76 @@ impl World {
             Engine::MariaDb => self.mariadbs[index].restart().await?,
         }
         Ok(self.clusters[index].restart().await?)
+    }
+
+    /// Stops all of a region in the midst of what it does, its database too, until what is returned is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such region, or it does not stand still.
+    pub async fn freeze(&self, region: &str) -> Result<Frozen> {
+        let index = self.index(region)?;
+        let parts = self.clusters[index].running().into_iter().map(|(_, pid)| pid);
+        Frozen::all_below(parts.chain(self.database_pid(index)?)).await
+    }
+
+    /// As [`World::freeze`], the database alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::freeze`].
+    pub async fn freeze_database(&self, region: &str) -> Result<Frozen> {
+        Frozen::all_below(self.database_pid(self.index(region)?)?).await
+    }
+
+    fn database_pid(&self, index: usize) -> Result<[i32; 1]> {
+        let pid = match self.regions[index].engine {
+            Engine::PostgreSql => self.databases[index].pid(),
+            Engine::MariaDb => self.mariadbs[index].pid(),
+        };
+        Ok([pid.context("the database does not run")?])
+    }
+
+    /// What only a unit holds that was lost, as the documented command exports it from its database: `None` where that is not
+    /// PostgreSQL.
+    ///
+    /// # Errors
+    ///
+    /// Where psql fails; the text is what it said.
+    pub async fn exported(&self, region: &str, dir: &Path) -> Result<Option<String>> {
+        let index = self.index(region)?;
+        let Some(server) = self.databases.get(index) else {
+            return Ok(None);
+        };
+        let file = format!("lost-{region}.csv");
+        let copy = format!("\\copy (SELECT * FROM multiactive.divergence) TO '{file}' CSV HEADER");
+        let psql = tokio::process::Command::new(server.bin().join("psql"))
+            .args([&server.url("postgres", DATABASE), "-c", &copy])
+            .current_dir(dir)
+            .output()
+            .await
+            .context("running psql")?;
+        ensure!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
+        Ok(Some(std::fs::read_to_string(dir.join(file))?))
+    }
+
+    /// Sets the clock of a region's database, in seconds before or behind the machine's.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such region, or the clock cannot be set.
+    pub fn set_clock(&self, region: &str, seconds: i64) -> Result<()> {
+        let database = self.databases.get(self.index(region)?).context("no PostgreSQL")?;
+        Ok(database.set_clock(seconds)?)
+    }
+
+    /// The wire to a region's database.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such region, or its world has no wires.
+    pub fn wire(&self, region: &str) -> Result<&DatabaseWire> {
+        self.wires.get(self.index(region)?).context("a world without wires")
     }
 
     fn index(&self, region: &str) -> Result<usize> {

@@ -11,13 +11,12 @@ use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::processes;
 use multiactive_e2e::region::{NAMESPACE, SYSTEM};
 use multiactive_e2e::stage::{LIMIT, Stage, acknowledges, orders};
+use multiactive_e2e::stops::{last_acknowledged, refuses};
 use multiactive_fleet::cluster::Part;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use shop::load::{Load, Record};
-use std::time::Duration;
-use tokio::time::{Instant, interval};
+use shop::load::Load;
 
 const LEASE: SignedDuration = SignedDuration::from_secs(5);
 
@@ -30,33 +29,6 @@ async fn stands(stage: &Stage, unit: &str, mode: LeaseMode, state: LeaseState) -
     })
     .await
     .with_context(|| format!("the lease of {unit} is {mode:?} and {state:?}"))
-}
-
-/// The latest moment before `until` at which an order of this unit was acknowledged.
-fn last_acknowledged(record: &Record, unit: &str, until: Timestamp) -> Option<Timestamp> {
-    let attempts = record.attempts.iter();
-    let of_unit = attempts.filter(|attempt| attempt.order.as_ref().is_some_and(|order| order.unit == unit));
-    let took = |took_ms: f64| SignedDuration::from_micros((took_ms * 1000.0) as i64);
-    let ended = of_unit.map(|attempt| attempt.began + took(attempt.took_ms));
-    ended.filter(|ended| *ended < until).max()
-}
-
-/// Waits until a unit has refused an order that was begun after `since`.
-async fn refuses(load: &Load, users: &[String], since: Timestamp) -> Result<Timestamp> {
-    let deadline = Instant::now() + LIMIT;
-    let mut tick = interval(Duration::from_millis(50));
-    loop {
-        let record = load.record().await;
-        let refused = record
-            .attempts
-            .iter()
-            .find(|attempt| attempt.began > since && attempt.order.is_none() && users.contains(&attempt.user));
-        if let Some(attempt) = refused {
-            return Ok(attempt.began);
-        }
-        ensure!(Instant::now() < deadline, "nobody was refused since {since}");
-        tick.tick().await;
-    }
 }
 
 /// The hub is gone: who asked for Fence stops in time, the others go on.

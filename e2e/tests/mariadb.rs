@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use multiactive_e2e::region::Engine;
 use multiactive_e2e::stage::{Options, Stage, orders};
-use multiactive_e2e::story;
+use multiactive_e2e::story::{self, Loss};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -34,5 +34,5 @@ async fn ranges_and_units_move_under_load_and_nothing_fails_or_is_lost() -> Resu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_is_killed_taken_over_and_comes_home() -> Result<()> {
-    story::a_region_is_lost(&up().await?).await
+    story::a_region_is_lost(&up().await?, Loss::Killed).await
 }

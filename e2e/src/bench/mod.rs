@@ -10,16 +10,19 @@ pub mod relay;
 pub mod usage;
 pub mod writers;
 
+use crate::region::Engine;
 use crate::stage::Stage;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// How a bench was asked to run: `cargo bench -p multiactive-e2e --bench NAME -- [rounds=N] [logs=FOLDER]`.
+/// How a bench was asked to run: `cargo bench -p multiactive-e2e --bench NAME -- [rounds=N] [engine=E] [logs=FOLDER]`.
 #[derive(Clone, Debug, Default)]
 pub struct Arguments {
     /// How many rounds to measure, where the bench's own number does not fit.
     pub rounds: Option<usize>,
+    /// The databases' engine, `PostgreSQL` or `MariaDB`.
+    pub engine: Engine,
     /// Where to copy the logs of all pods, which are then those of `RUST_LOG`, or of the level `debug`.
     pub logs: Option<PathBuf>,
 }
@@ -32,8 +35,12 @@ impl Arguments {
             match word.split_once('=') {
                 None if word == "--bench" => measure = true,
                 Some(("rounds", number)) => arguments.rounds = Some(number.parse().context("rounds=NUMBER")?),
+                Some(("engine", "PostgreSQL")) => arguments.engine = Engine::PostgreSql,
+                Some(("engine", "MariaDB")) => arguments.engine = Engine::MariaDb,
                 Some(("logs", folder)) => arguments.logs = Some(folder.into()),
-                None | Some((_, _)) => anyhow::bail!("{word}: only rounds=NUMBER and logs=FOLDER are known"),
+                None | Some((_, _)) => anyhow::bail!(
+                    "{word}: only rounds=NUMBER, engine=PostgreSQL, engine=MariaDB and logs=FOLDER are known"
+                ),
             }
         }
         Ok(measure.then_some(arguments))

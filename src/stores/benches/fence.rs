@@ -1,20 +1,19 @@
-//! What the fence costs a writer: the same rows into a table with it and into its twin without, in turns, on one real
+//! What the fence and the lease cost a writer: the same rows into a table with it and into its twin without, in turns, on one real
 //! server with durable commits. Ratios of one run count, not the times. And how long closing and opening take.
 //!
 //! `cargo bench -p multiactive-stores --bench fence`
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench")]
 
+mod common;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use common::{KINDS, Kind, ROUNDS, TABLES};
 use multiactive_core::slots::SlotSet;
 use multiactive_stores::Driver;
 use std::time::{Duration, Instant};
-use support::{LIMITS, Member, admin, alone_durable, app, epoch, op, open, set_all};
+use support::{LIMITS, Member, admin, alone_durable, app, epoch, lease, op, open, set_all};
 use tokio_postgres::Client;
-
-const ROUNDS: usize = 15;
-const TABLES: [&str; 2] = ["orders_plain", "orders"];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -26,22 +25,15 @@ async fn main() {
         owner.batch_execute(statement).await.unwrap();
     }
     owner.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    lease(&member.driver).await;
     set_all(&member.driver, true, 1).await;
     let client = app(&member.server).await;
 
-    println!(
-        "{:<34} {:>12} {:>12} {:>8}",
-        "rows written by one client", "plain µs", "fenced µs", "ratio"
-    );
-    for (name, rows, kind) in [
-        ("single rows, durable commits", 200, Kind::Single),
-        ("batches of 100", 2_000, Kind::Batch),
-        ("INSERT … SELECT of 20,000", 20_000, Kind::Bulk),
-    ] {
+    common::head();
+    for (name, rows, kind) in KINDS {
         let mut times = [Vec::new(), Vec::new()];
         for round in 0..ROUNDS {
-            // Who goes first changes, so that neither always finds the warmer cache.
-            for turn in [round % 2, (round + 1) % 2] {
+            for turn in common::turns(round) {
                 times[turn].push(write(&client, TABLES[turn], kind, rows, round).await / u32::try_from(rows).unwrap());
             }
             owner
@@ -52,26 +44,9 @@ async fn main() {
                 owner.batch_execute(&format!("VACUUM {table}")).await.unwrap();
             }
         }
-        let mut ratios: Vec<f64> = times[0]
-            .iter()
-            .zip(&times[1])
-            .map(|(plain, fenced)| fenced.as_secs_f64() / plain.as_secs_f64())
-            .collect();
-        ratios.sort_by(f64::total_cmp);
-        let [plain, fenced] = times.map(median).map(|time| time.as_secs_f64() * 1e6);
-        println!(
-            "{name:<34} {plain:>12.1} {fenced:>12.1} {:>8.2}",
-            ratios[ratios.len() / 2]
-        );
+        common::line(name, times);
     }
     verbs(&member).await;
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Single,
-    Batch,
-    Bulk,
 }
 
 async fn write(client: &Client, table: &str, kind: Kind, rows: usize, round: usize) -> Duration {
@@ -128,12 +103,7 @@ async fn verbs(member: &Member) {
     }
     println!(
         "fence with position: p50 {:.1?}; open: p50 {:.1?}",
-        median(fences),
-        median(opens)
+        common::median(fences),
+        common::median(opens)
     );
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }

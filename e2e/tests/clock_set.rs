@@ -1,0 +1,101 @@
+//! The clock of a unit's database is set while its customers order: by an hour back, where its write lease would last for an hour
+//! more, and by an hour forward, where it is over at once. The unit goes on by a new lease; cut off from the hub in that very
+//! moment, it stops as it must. What moves meanwhile moves, and nothing is lost.
+
+use anyhow::{Context, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
+use multiactive_e2e::held_up::stuck_at_the_fence;
+use multiactive_e2e::lost::{failures, stops_within_its_lease};
+use multiactive_e2e::promotion::{create, ended};
+use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, orders};
+use multiactive_e2e::stops::{last_acknowledged, refuses};
+use multiactive_e2e::wire::Wire;
+use serde_json::json;
+
+const LEASE: SignedDuration = SignedDuration::from_secs(5);
+const HOUR: i64 = 3600;
+
+/// Sets the clock of south's database, cuts the unit off from the hub in the same moment, and joins it again once it has stopped.
+async fn is_set_and_cut_off(stage: &Stage, wire: &Wire, name: &str, seconds: i64) -> Result<()> {
+    let users = shop::load::users(24, name);
+    let of_south = stage.users_of(&users, "south-1").await?;
+    let load = stage.load_of(users)?;
+    orders(&load, 100).await;
+    let since = Timestamp::now();
+    stage.world.set_clock("south", seconds)?;
+    wire.cut();
+    refuses(&load, &of_south, since).await?;
+    // Long enough for an order that a lease of an hour would let in.
+    orders(&load, 200).await;
+    let back = Timestamp::now();
+    wire.mend();
+    acknowledges(&load, "south-1", back).await?;
+    let record = load.stop().await;
+    println!("{name}: {}", record.summary());
+    let last = last_acknowledged(&record, "south-1", back).context("south-1 took orders before")?;
+    println!(
+        "{name}: the last order {:#} after the clock was set",
+        last.duration_since(since)
+    );
+    ensure!(last.duration_since(since) < LEASE, "it went on");
+    let (_, strangers) = failures(&record, &of_south);
+    ensure!(strangers.is_empty(), "{:?}", strangers.first());
+    stage.examine(&record).await
+}
+
+/// Sets the clock of east's database while its range moves away and writes are held; it is right again when the range comes home.
+async fn is_set_while_slots_move(stage: &Stage, name: &str, seconds: i64) -> Result<()> {
+    let load = stage.load(24)?;
+    orders(&load, 100).await;
+    let set = async || stage.world.set_clock("east", seconds);
+    stuck_at_the_fence(stage, name, set).await?;
+    let status = ended(&stage.hub, name, LIMIT).await?;
+    ensure!(status.outcome.as_deref() == Some("Succeeded"), "{status:?}");
+    orders(&load, 100).await;
+    stage.world.set_clock("east", 0)?;
+    let home = format!("{name}-home");
+    let status = stage
+        .moved(
+            &home,
+            "east-1",
+            json!({"type": "Ranges", "ranges": ["users-0"]}),
+            "Full",
+        )
+        .await?;
+    println!("{home}: pause {:?}", status.pause);
+    stage.judge(load).await.map(drop)
+}
+
+/// Whoever has a wrong clock seems to be behind: the promotion says by what it goes, and holds nothing.
+async fn seems_to_be_behind(stage: &Stage) -> Result<()> {
+    let load = stage.load(24)?;
+    orders(&load, 50).await;
+    stage.world.set_clock("south", -HOUR)?;
+    let range = json!({"type": "Ranges", "ranges": ["users-2"]});
+    create(&stage.hub, "behind-by-its-clock", "north-1", range, "None").await?;
+    let status = ended(&stage.hub, "behind-by-its-clock", LIMIT).await?;
+    let message = status.message.as_deref().unwrap_or_default();
+    ensure!(status.reason.as_deref() == Some("LagTooLarge"), "{status:?}");
+    ensure!(
+        message.contains("as far as the clocks of the two servers agree"),
+        "{message}"
+    );
+    stage.world.set_clock("south", 0)?;
+    stage.judge(load).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_lease_lasts_longer_for_a_clock_that_was_set() -> Result<()> {
+    let stage = Stage::up_with(Options {
+        clocks: true,
+        ..Options::default()
+    })
+    .await?;
+    stops_within_its_lease(&stage.hub, "south-1", LIMIT).await?;
+    is_set_while_slots_move(&stage, "set-back", -HOUR).await?;
+    is_set_while_slots_move(&stage, "set-forward", HOUR).await?;
+    seems_to_be_behind(&stage).await?;
+    let wire = Wire::to(&stage, "south").await?;
+    is_set_and_cut_off(&stage, &wire, "back", -HOUR).await?;
+    is_set_and_cut_off(&stage, &wire, "forward", HOUR).await
+}
