@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Writes src/core/vectors/crc32.json: keys and their slots by Python's zlib, a CRC-32 that is not ours.
+"""Writes src/core/vectors: keys and their slots by Python's zlib and hashlib, which are not ours.
 
 Run from the root of the checkout: python3 hack/vectors.py
 """
 
+import hashlib
 import json
 import pathlib
 import uuid
@@ -28,18 +29,30 @@ KEYS = [
 ] + [str(uuid.uuid5(uuid.NAMESPACE_DNS, f"user-{n}.example")) for n in range(8)]
 
 
+def crc32(key: bytes) -> int:
+    return zlib.crc32(key)
+
+
+def md5(key: bytes) -> int:
+    return int.from_bytes(hashlib.md5(key).digest()[:4], "big")
+
+
 def main() -> None:
-    assert zlib.crc32(b"MySQL") == 3259397556
-    assert zlib.crc32(b"123456789") == 0xCBF43926
-    rows = [
-        {"key": key, "function": "Crc32", "slots": slots, "slot": zlib.crc32(key.encode()) % slots}
-        for key in KEYS
-        for slots in SLOTS
-    ]
-    path = pathlib.Path(__file__).parent.parent / "src" / "core" / "vectors" / "crc32.json"
-    lines = ",\n".join("  " + json.dumps(row) for row in rows)
-    path.write_text(f"[\n{lines}\n]\n")
-    print(f"{len(rows)} rows")
+    assert crc32(b"MySQL") == 3259397556
+    assert crc32(b"123456789") == 0xCBF43926
+    # RFC 1321: d41d8cd98f00b204e9800998ecf8427e of nothing, f96b697d7cb7938d525a2f31aaf161d0 of "message digest".
+    assert md5(b"") == 0xD41D8CD9
+    assert md5(b"message digest") == 0xF96B697D
+    for name, function in [("Crc32", crc32), ("Md5", md5)]:
+        rows = [
+            {"key": key, "function": name, "slots": slots, "slot": function(key.encode()) % slots}
+            for key in KEYS
+            for slots in SLOTS
+        ]
+        path = pathlib.Path(__file__).parent.parent / "src" / "core" / "vectors" / f"{name.lower()}.json"
+        lines = ",\n".join("  " + json.dumps(row) for row in rows)
+        path.write_text(f"[\n{lines}\n]\n")
+        print(f"{name}: {len(rows)} rows")
 
 
 if __name__ == "__main__":

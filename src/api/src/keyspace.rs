@@ -163,8 +163,11 @@ pub struct Function {
 /// The functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum FunctionType {
-    /// CRC-32 (IEEE 802.3, as in zlib) of the key's UTF-8 bytes, modulo the number of slots.
+    /// CRC-32 (IEEE 802.3, as in zlib) of the key's UTF-8 bytes, modulo the number of slots. PostgreSQL has it from 18 on.
     Crc32,
+    /// The first four bytes of the MD5 of the key's UTF-8 bytes, as one number whose highest byte is the first, modulo the
+    /// number of slots. Every database has it.
+    Md5,
 }
 
 /// Keys that go to a fixed slot.

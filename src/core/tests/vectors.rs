@@ -14,24 +14,38 @@ struct Row {
     slot: u16,
 }
 
+fn rows(text: &str) -> Vec<Row> {
+    serde_json::from_str(text).unwrap()
+}
+
 #[test]
 fn every_published_vector_gives_its_slot() {
-    let rows: Vec<Row> = serde_json::from_str(include_str!("../vectors/crc32.json")).unwrap();
-    assert!(rows.len() >= 150, "{} rows", rows.len());
-    let sizes: BTreeSet<u32> = rows.iter().map(|row| row.slots).collect();
-    assert_eq!(sizes, BTreeSet::from([1, 3, 16, 1000, 1024, 16_384]));
-    for row in rows {
-        assert_eq!(row.function, Function::Crc32.to_string());
-        let slot = Function::Crc32.slot(row.key.as_bytes(), row.slots);
-        assert_eq!(slot, row.slot, "{:?} of {} slots", row.key, row.slots);
+    for (function, text) in [
+        (Function::Crc32, include_str!("../vectors/crc32.json")),
+        (Function::Md5, include_str!("../vectors/md5.json")),
+    ] {
+        let rows = rows(text);
+        assert!(rows.len() >= 150, "{} rows", rows.len());
+        let sizes: BTreeSet<u32> = rows.iter().map(|row| row.slots).collect();
+        assert_eq!(sizes, BTreeSet::from([1, 3, 16, 1000, 1024, 16_384]));
+        for row in rows {
+            assert_eq!(row.function, function.to_string());
+            let slot = function.slot(row.key.as_bytes(), row.slots);
+            assert_eq!(slot, row.slot, "{:?} of {} slots by {function}", row.key, row.slots);
+        }
     }
 }
 
 #[test]
-fn the_published_check_value_holds() {
-    // 3259397556, published as the CRC-32 of `MySQL`.
+fn the_published_check_values_hold() {
+    // 3259397556, published as the CRC-32 of `MySQL`; f96b697d7cb7938d525a2f31aaf161d0, as the MD5 of `message digest`.
     for slots in [1_u32, 7, 1024, 16_384] {
-        let want = u16::try_from(3_259_397_556 % slots).unwrap();
-        assert_eq!(Function::Crc32.slot(b"MySQL", slots), want, "{slots} slots");
+        for (function, key, hash) in [
+            (Function::Crc32, "MySQL", 3_259_397_556_u32),
+            (Function::Md5, "message digest", 0xf96b_697d),
+        ] {
+            let want = u16::try_from(hash % slots).unwrap();
+            assert_eq!(function.slot(key.as_bytes(), slots), want, "{function}, {slots} slots");
+        }
     }
 }

@@ -10,6 +10,7 @@ impl From<FunctionType> for Function {
     fn from(kind: FunctionType) -> Self {
         match kind {
             FunctionType::Crc32 => Self::Crc32,
+            FunctionType::Md5 => Self::Md5,
         }
     }
 }

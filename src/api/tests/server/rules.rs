@@ -256,9 +256,10 @@ fn a_keyspace_is_whole_in_itself() {
         ("/spec/key/onMissing", json!("Any"), None),
         (
             "/spec/function",
-            json!({"type": "Md5"}),
-            Some("Unsupported value: \"Md5\""),
+            json!({"type": "Xxh3"}),
+            Some("Unsupported value: \"Xxh3\""),
         ),
+        ("/spec/function", json!({"type": "Md5"}), None),
         ("/spec/routes/0/pathPrefix", json!("orders"), Some("should match")),
         ("/spec/routes/0/pathPrefix", json!("/orders?x"), Some("should match")),
         (
@@ -276,6 +277,7 @@ fn a_keyspace_keeps_slots_function_and_overrides() {
     let overrides = Some("overrides are immutable");
     let rows = vec![
         ("/spec/slots", json!(2048), Some("slots is immutable")),
+        ("/spec/function/type", json!("Md5"), Some("function is immutable")),
         ("/spec/overrides", Value::Null, overrides),
         ("/spec/overrides", json!([]), overrides),
         ("/spec/overrides/0/slot", json!(9), overrides),

@@ -38,6 +38,10 @@ pub(super) fn slot_function(keyspace: &KeyspaceSpec) -> String {
 pub(super) fn slot_expression(keyspace: &KeyspaceSpec, key: &str) -> String {
     let hash = match keyspace.function {
         Function::Crc32 => format!("CRC32({key}) % {}", keyspace.slots),
+        Function::Md5 => format!(
+            "CAST(CONV(LEFT(MD5({key}), 8), 16, 10) AS UNSIGNED) % {}",
+            keyspace.slots
+        ),
         Function::SingleWriter => "0".to_owned(),
     };
     if keyspace.overrides.is_empty() {

@@ -214,6 +214,10 @@ fn script(spec: &StoreSpec) -> String {
     let hash = match keyspace.function {
         Function::SingleWriter => "0".to_owned(),
         Function::Crc32 => format!("(crc32(convert_to(key, 'UTF8')) % {})::integer", keyspace.slots),
+        Function::Md5 => format!(
+            "(('x' || left(md5(convert_to(key, 'UTF8')), 8))::bit(32)::bigint % {})::integer",
+            keyspace.slots
+        ),
     };
     // One look into a constant object, however many overrides there are.
     let expression = if keyspace.overrides.is_empty() {

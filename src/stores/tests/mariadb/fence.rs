@@ -18,36 +18,36 @@ async fn slots_in_sql_are_those_of_the_published_vectors_and_of_any_text() {
         slots: u32,
         slot: u16,
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/vectors/crc32.json");
-    let mut vectors: Vec<Vector> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    assert!(vectors.len() >= 150, "only {} vectors", vectors.len());
-    // And keys of every kind of character, by core's own function.
-    let mut state = 7_u64;
-    for number in 0..500 {
-        let letter = |state: &mut u64| {
-            *state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            char::from_u32((*state >> 43) as u32 % 0x1_0fff).unwrap_or('\'')
-        };
-        let key: String = (0..number % 40).map(|_| letter(&mut state)).collect();
-        let slot = Function::Crc32.slot(key.as_bytes(), 16_384);
-        vectors.push(Vector {
-            key,
-            slots: 16_384,
-            slot,
-        });
-    }
-    let mut by_slots: BTreeMap<u32, Vec<&Vector>> = BTreeMap::new();
-    for vector in &vectors {
-        by_slots.entry(vector.slots).or_default().push(vector);
+    let mut by_slots: BTreeMap<(u32, &str), (Function, Vec<Vector>)> = BTreeMap::new();
+    for (function, name) in [(Function::Crc32, "crc32"), (Function::Md5, "md5")] {
+        let path = format!("{}/../core/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let mut vectors: Vec<Vector> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert!(vectors.len() >= 150, "only {} vectors", vectors.len());
+        // And keys of every kind of character, by core's own function.
+        let mut state = 7_u64;
+        for number in 0..500 {
+            let letter = |state: &mut u64| {
+                *state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                char::from_u32((*state >> 43) as u32 % 0x1_0fff).unwrap_or('\'')
+            };
+            let key: String = (0..number % 40).map(|_| letter(&mut state)).collect();
+            let (slots, slot) = (16_384, function.slot(key.as_bytes(), 16_384));
+            vectors.push(Vector { key, slots, slot });
+        }
+        for vector in vectors {
+            let of_size = by_slots.entry((vector.slots, name)).or_insert((function, Vec::new()));
+            of_size.1.push(vector);
+        }
     }
     let server = shop().await;
     let mut admin = admin(&server).await;
-    for (slots, vectors) in by_slots {
+    for ((slots, _), (function, vectors)) in by_slots {
         let mut spec = spec("east-1", &[]);
         spec.keyspace = KeyspaceSpec {
             slots,
+            function,
             overrides: BTreeMap::new(),
             ..spec.keyspace
         };
@@ -57,7 +57,7 @@ async fn slots_in_sql_are_those_of_the_published_vectors_and_of_any_text() {
         for Vector { key, slot, .. } in vectors {
             let sql = format!("SELECT multiactive.{name}(?)");
             let got: u16 = admin.exec_first(sql, (key,)).await.unwrap().unwrap();
-            assert_eq!(got, *slot, "key {key:?} in {slots} slots");
+            assert_eq!(got, slot, "key {key:?} in {slots} slots by {function}");
         }
         admin.query_drop("DROP DATABASE multiactive").await.unwrap();
     }
