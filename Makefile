@@ -53,6 +53,10 @@ test: build tools ## Run the whole test suite
 test-tls: tools ## The tests with encrypted sessions and links of PostgreSQL, which need npm
 	@cargo test --workspace --test encrypted -- --ignored
 
+.PHONY: test-versions
+test-versions: tools ## The databases' tests on PostgreSQL 16 and 17, which need npm
+	@hack/test-versions.sh
+
 .PHONY: generate
 generate: prerequisites ## Write crds/ and the chart's copies from src/api
 	@$(CARGO_BUILD) --bin crdgen

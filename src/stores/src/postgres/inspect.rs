@@ -1,9 +1,11 @@
 //! What a server says of itself, and the settings without which it can be no member.
 
+use super::connect::Session;
 use super::{Postgres, lease, placed, tables};
 use crate::driver::Inspected;
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
+use multiactive_core::hash::Function;
 use multiactive_core::slots::Slot;
 
 pub(super) async fn inspect(pg: &Postgres) -> Result<Inspected, Error> {
@@ -68,24 +70,61 @@ pub(super) fn numbers(epoch: Epoch) -> (i32, i64) {
     )
 }
 
+/// The oldest release that may be a member.
+const OLDEST: i32 = 16;
+
+/// Refuses a server that cannot compute the keyspace's slots by a function of its own: one in PL/pgSQL would take a hundred times
+/// as long for each row.
+async fn function(pg: &Postgres, session: &Session<'_>, version: i32, told: String) -> Result<(), Error> {
+    let Postgres { spec, server, .. } = pg;
+    let function = spec.keyspace.function;
+    let since = match function {
+        Function::Crc32 => 18,
+        Function::Md5 => {
+            // A server whose TLS library is in FIPS mode has it, and refuses to compute it.
+            session
+                .row(
+                    "computing an MD5, which the keyspace's function needs",
+                    "SELECT md5('')",
+                    &[],
+                )
+                .await?;
+            OLDEST
+        }
+        Function::SingleWriter => OLDEST,
+    };
+    if version >= since {
+        return Ok(());
+    }
+    Err(Error::FunctionMissing {
+        store: spec.store.clone(),
+        unit: spec.unit.clone(),
+        keyspace: spec.keyspace.name.clone(),
+        function,
+        server: format!("PostgreSQL {told} at {}", server.at),
+        since: format!("PostgreSQL {since}"),
+    })
+}
+
 /// Refuses a server on which the fence or the links could not hold.
 pub(super) async fn settings(pg: &Postgres) -> Result<(), Error> {
     let session = pg.server.session().await?;
     let sql = "SELECT current_setting('server_version_num')::int / 10000, current_setting('wal_level'),
                       current_setting('max_prepared_transactions'), current_setting('server_encoding'),
-                      current_setting('session_replication_role')";
+                      current_setting('session_replication_role'), current_setting('server_version')";
     let row = session.row("reading the server's settings", sql, &[]).await?;
-    session.keep();
     let version: i32 = row.get(0);
     let wrong = |name, is, wanted, why| Err(Error::Setting { name, is, wanted, why });
-    if version < 18 {
+    if version < OLDEST {
         return wrong(
             "server_version",
-            version.to_string(),
-            "18 or newer",
-            "crc32() came with 18",
+            row.get(5),
+            "16 or newer",
+            "links that send on nothing of what they received (origin = none) came with 16",
         );
     }
+    function(pg, &session, version, row.get(5)).await?;
+    session.keep();
     for (column, name, wanted, why) in [
         (1, "wal_level", "logical", "links are logical replication"),
         (

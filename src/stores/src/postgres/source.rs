@@ -25,6 +25,12 @@ const LONGEST: Duration = Duration::from_millis(400);
 /// For how long, in milliseconds, the peer's writers wait at most while a place in the log and a snapshot are taken.
 const HELD: u32 = 2000;
 
+/// Since which release a whole transaction may have a limit of time.
+const TRANSACTION_TIMEOUT: u32 = 17;
+
+/// Since which release a message in the log may be flushed with it.
+const MESSAGE_FLUSHED: u32 = 17;
+
 /// For how long the peer's writers may be kept waiting before we hold them: whoever does not get the locks in that time lets
 /// them go on for longer than they waited, and tries again with more.
 pub(super) struct Patience(Duration);
@@ -38,8 +44,13 @@ impl Default for Patience {
 impl Patience {
     /// Has `holder` take the locks of `hold`, for 2 s at most: the peer ends it by itself where we vanish while its writers wait.
     pub(super) async fn hold(&self, holder: &Session<'_>, hold: &str) -> Result<(), Error> {
+        // Where a whole transaction has no limit, each statement of it has, and each time between two.
+        let limit = match holder.is_since(TRANSACTION_TIMEOUT) {
+            true => "transaction_timeout",
+            false => "idle_in_transaction_session_timeout",
+        };
         let hold = format!(
-            "BEGIN; SET LOCAL transaction_timeout = {HELD}; SET LOCAL lock_timeout = {0}; SET LOCAL statement_timeout = {0};
+            "BEGIN; SET LOCAL {limit} = {HELD}; SET LOCAL lock_timeout = {0}; SET LOCAL statement_timeout = {0};
              {hold}; SET LOCAL statement_timeout = {HELD}",
             self.0.as_millis()
         );
@@ -63,9 +74,14 @@ impl Patience {
 /// first: a snapshot sees a table that is rewritten after it as empty. It may be open for long, and waits for the other side.
 pub(super) async fn prepare_snapshot(pg: &Postgres, session: &Session<'_>, until: &Until) -> Result<(), Error> {
     let tables: Vec<_> = pg.spec.tables.iter().map(|table| qualified(&table.name)).collect();
+    // To ask whether there is such a setting would take the snapshot.
+    let unlimited = match session.is_since(TRANSACTION_TIMEOUT) {
+        true => "SET LOCAL transaction_timeout = 0;",
+        false => "",
+    };
     let begin = format!(
         "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {};
-         SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL transaction_timeout = 0;
+         SET LOCAL idle_in_transaction_session_timeout = 0; {unlimited}
          LOCK TABLE {} IN ACCESS SHARE MODE",
         until.left()?.as_millis().max(1),
         tables.join(", ")
@@ -100,10 +116,10 @@ const SEEN: &str = "
 const HOLD: &str = "SELECT pg_advisory_xact_lock(27969, 1003); SELECT pg_advisory_xact_lock_shared(27969, 1000);
                     SELECT pg_advisory_xact_lock(27969, b) FROM generate_series(0, 63) b";
 
-/// A place in the log, flushed up to it; how far this server had applied the units $2 by then, whose links are $3; and the
+/// A place in the log, flushed up to it where $flush$ may say so; how far this server had applied the units $2 by then, whose links are $3; and the
 /// heartbeat of this unit, $1, as it stood before that place.
 const PLACE: &str = "
-    SELECT pg_logical_emit_message(false, 'multiactive', '', true)::text,
+    SELECT pg_logical_emit_message(false, 'multiactive', ''$flush$)::text,
            ARRAY(SELECT coalesce(greatest(pg_replication_origin_progress('pg_' || s.oid, true), c.applied, c.repaired), '0/0')::text
                  FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS w(unit, link, number)
                  LEFT JOIN pg_subscription s ON s.subname = w.link::name
@@ -245,7 +261,9 @@ async fn here_and_now(
     until: &Until,
 ) -> Result<Row, Error> {
     let holder = there.session().await?;
-    holder.prepare("reading a place in the log", PLACE).await?;
+    let flushes = holder.is_since(MESSAGE_FLUSHED);
+    let place = PLACE.replace("$flush$", if flushes { ", true" } else { "" });
+    holder.prepare("reading a place in the log", &place).await?;
     prepare_snapshot(pg, snapshot, until).await?;
     patience.hold(&holder, HOLD).await?;
     let links: Vec<_> = cuts.iter().map(|cut| names::link(&pg.spec, cut, &from.unit)).collect();
@@ -253,13 +271,18 @@ async fn here_and_now(
     let row = holder
         .row(
             "reading a place in the log",
-            PLACE,
+            &place,
             &[&from.unit.as_str(), &units, &links],
         )
         .await?;
     // A snapshot that comes too late is taken after the peer let its writers go on: then ending this transaction fails.
     take_snapshot(snapshot).await?;
     holder.batch("letting the peer's writers go on", "ROLLBACK").await?;
+    if !flushes {
+        // A commit is flushed, and all before it: else a crash of the peer could give out the place once more.
+        let sql = "SELECT pg_logical_emit_message(true, 'multiactive', '')";
+        holder.batch("flushing the log up to a place", sql).await?;
+    }
     Ok(row)
 }
 

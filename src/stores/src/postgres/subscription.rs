@@ -32,9 +32,9 @@ const LOOK: &str = "
            w.pid IS NOT NULL AND (w.last_msg_receipt_time IS NOT NULL
                OR EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = w.pid AND a.wait_event = 'LogicalApplyMain')),
            coalesce(e.apply_error_count, 0),
-           concat_ws(', ', CASE WHEN e.confl_insert_exists > 0 THEN 'a row to insert exists' END,
-                           CASE WHEN e.confl_update_exists > 0 THEN 'an updated key exists' END,
-                           CASE WHEN e.confl_multiple_unique_conflicts > 0 THEN 'several unique keys exist' END),
+           concat_ws(', ', CASE WHEN (j.counted ->> 'confl_insert_exists')::bigint > 0 THEN 'a row to insert exists' END,
+                           CASE WHEN (j.counted ->> 'confl_update_exists')::bigint > 0 THEN 'an updated key exists' END,
+                           CASE WHEN (j.counted ->> 'confl_multiple_unique_conflicts')::bigint > 0 THEN 'several unique keys exist' END),
            l.gap,
            (SELECT count(*) = cardinality($4::text[]) FROM pg_subscription_rel r
             WHERE r.srsubid = s.oid AND r.srrelid = ANY (SELECT to_regclass('multiactive.' || t) FROM unnest($4::text[]) t)),
@@ -43,8 +43,11 @@ const LOOK: &str = "
            k.seconds, k.words, w.pid, l.gap IS NOT NULL AND l.sound IS NOT NULL, l.lacking::text
     FROM pg_subscription s
     JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()
-    LEFT JOIN pg_stat_subscription w ON w.subid = s.oid AND w.worker_type = 'apply'
+    -- The worker that applies, as 16 knows it too: none that copies a table, and nobody's helper.
+    LEFT JOIN pg_stat_subscription w ON w.subid = s.oid AND w.relid IS NULL AND w.leader_pid IS NULL
     LEFT JOIN pg_stat_subscription_stats e ON e.subid = s.oid
+    -- Conflicts are counted from 18 on.
+    LEFT JOIN LATERAL (SELECT to_jsonb(e) AS counted) j ON true
     LEFT JOIN multiactive.link l ON l.name = s.subname::text
     LEFT JOIN pg_stat_activity a ON a.pid = w.pid
     LEFT JOIN LATERAL (

@@ -3,7 +3,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 pub use common::*;
-use multiactive_core::hash::Function;
 use multiactive_core::ids::UnitName;
 pub use multiactive_fleet::MariaDb as Server;
 pub use multiactive_fleet::mariadb::Options;
@@ -85,7 +84,7 @@ pub fn spec(unit: &str, peers: &[&str]) -> StoreSpec {
         keyspace: KeyspaceSpec {
             name: "users".into(),
             slots: SLOTS,
-            function: Function::Crc32,
+            function: function(),
             overrides: BTreeMap::from([("vip-1".to_owned(), 7)]),
         },
         tables: vec![TableSpec {

@@ -204,7 +204,12 @@ async fn a_row_that_cannot_be_applied_breaks_the_link_by_name_and_mends_when_it_
         }
     })
     .await;
-    assert!(why.contains("a row to insert exists"), "{why}");
+    // What stands in its way is counted from 18 on.
+    let said = match release() {
+        Release::Newest => "a row to insert exists",
+        Release::Seventeen | Release::Sixteen => "what comes cannot be applied",
+    };
+    assert!(why.contains(said), "{why}");
     here.batch_execute("DELETE FROM orders").await.unwrap();
     running(north, east).await;
     rows_everywhere(&members, 1).await;

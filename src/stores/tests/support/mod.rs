@@ -1,5 +1,5 @@
-//! A real PostgreSQL 18 for each member, with the roles of `roles.sql` and no right more: what works here works with
-//! those.
+//! A real PostgreSQL for each member, with the roles of `roles.sql` and no right more: what works here works with those. It is
+//! 18, or what `$MULTIACTIVE_POSTGRES` says, 16 or 17: the same tests hold there, with a function that these have.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod writers;
@@ -7,8 +7,8 @@ pub mod writers;
 #[path = "../common/mod.rs"]
 mod common;
 pub use common::*;
-use multiactive_core::hash::Function;
 use multiactive_core::ids::UnitName;
+pub use multiactive_fleet::postgres::Release;
 use multiactive_fleet::postgres::{Options, Postgres as Server};
 use multiactive_stores::driver::{KeyspaceSpec, Link, LinkState, Peer, StoreSpec, TableSpec};
 use multiactive_stores::postgres::Access;
@@ -41,7 +41,26 @@ pub async fn shop() -> Server {
     shop_with(Options::default()).await
 }
 
+/// The release that the tests run on.
+pub fn release() -> Release {
+    match std::env::var("MULTIACTIVE_POSTGRES").as_deref() {
+        Err(_) | Ok("18") => Release::Newest,
+        Ok("17") => Release::Seventeen,
+        Ok("16") => Release::Sixteen,
+        Ok(other) => panic!("MULTIACTIVE_POSTGRES is {other}, and may be 16, 17 or 18"),
+    }
+}
+
 pub async fn shop_with(options: Options) -> Server {
+    shop_of(Options {
+        release: release(),
+        ..options
+    })
+    .await
+}
+
+/// As [`shop_with`], of the release that the options name.
+pub async fn shop_of(options: Options) -> Server {
     let server = Server::start(options).await.unwrap();
     let client = client(&server, "postgres", "postgres").await;
     client.batch_execute("CREATE DATABASE shop").await.unwrap();
@@ -81,7 +100,7 @@ pub fn spec(unit: &str, peers: &[&str]) -> StoreSpec {
         keyspace: KeyspaceSpec {
             name: "users".into(),
             slots: SLOTS,
-            function: Function::Crc32,
+            function: function(),
             overrides: BTreeMap::from([("vip-1".to_owned(), 7)]),
         },
         tables: vec![TableSpec {
