@@ -49,7 +49,7 @@ fn went_to_and_fro(record: &shop::load::Record) -> Result<()> {
 const LATE: Duration = Duration::from_secs(10);
 
 /// What is passed in failovers only: `killed_in_failover` strikes there.
-const OF_FAILOVERS: [&str; 4] = ["lease-", "cut-", "copy-", "rejoin-"];
+const OF_FAILOVERS: [&str; 5] = ["lease-", "hook-", "cut-", "copy-", "rejoin-"];
 
 /// The failpoints that a program lists, but for those of failovers.
 fn failpoints(program: &str) -> Result<Vec<String>> {

@@ -110,6 +110,9 @@ pub struct FailoverStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_64::<NeededDecision>")]
     pub needed: Vec<NeededDecision>,
+    /// What the lost unit's fencing hook said last, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fencing_hook: Option<HookAnswer>,
     /// What may be lost, the worst of its targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<FailoverLoss>,
@@ -170,6 +173,37 @@ pub struct NeededDecision {
     pub command: String,
 }
 
+/// What a fencing hook said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HookAnswer {
+    /// Which hook: its host and port.
+    #[schemars(schema_with = "schema::user")]
+    pub by: String,
+    /// What it said.
+    pub said: HookWord,
+    /// In its words, or why there is no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
+    pub message: Option<String>,
+    /// Since when it says that.
+    #[schemars(schema_with = "schema::instant")]
+    pub since: String,
+}
+
+/// What a fencing hook may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HookWord {
+    /// Nothing yet: it is being asked for the first time.
+    Asked,
+    /// The unit is fenced.
+    Fenced,
+    /// The unit is not fenced.
+    NotFenced,
+    /// Nothing that counts: it cannot be reached, takes too long, or answers what cannot be understood.
+    NoAnswer,
+}
+
 /// What may be lost, and what was found later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -183,11 +217,11 @@ pub struct FailoverLoss {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::word")]
     pub allowed: Option<String>,
-    /// By what the fence was proven: Report, Lease or Confirmed. A bound is as true as that.
+    /// By what the fence was proven: Report, Lease, Hook or Confirmed. A bound is as true as that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::word")]
     pub fenced_by: Option<String>,
-    /// Who confirmed the fence, where nothing else proves it.
+    /// Who confirmed the fence, where nothing else proves it: a person, or the unit's fencing hook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::user")]
     pub confirmed_by: Option<String>,

@@ -44,6 +44,8 @@ texts! {
     https_url {"maxLength": 320, "pattern": r"^https://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?):[1-9][0-9]{0,4}$"}
     /// An http URL with host and port, and nothing after them.
     http_url {"maxLength": 320, "pattern": r"^http://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?):[1-9][0-9]{0,4}$"}
+    /// A URL.
+    url {"minLength": 8, "maxLength": 1024, "pattern": r"^[!-~]+$"}
     /// The beginning of a path.
     path_prefix {"minLength": 1, "maxLength": 1024, "pattern": r"^/[^?#\s]*$"}
     /// A regular expression.

@@ -72,9 +72,11 @@ pub enum TableFencedBy {
     Lease,
     /// A person said so.
     Confirmed,
+    /// Its fencing hook said so.
+    Hook,
 }
 
-/// A person's word.
+/// The word of a person, or of a fencing hook.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TableWord {

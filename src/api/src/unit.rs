@@ -62,11 +62,48 @@ pub struct UnitSpec {
     #[serde(default = "default_lease_duration")]
     #[schemars(schema_with = "schema::duration")]
     pub lease_duration: String,
+    /// What fences it from outside when it is lost, such as by switching its power off, and says so. It is asked where neither the
+    /// unit's own agent nor the end of its write lease proves that it writes no more; without it a person has to say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fencing_hook: Option<FencingHook>,
 }
 
 /// The default of `spec.leaseDuration`.
 pub fn default_lease_duration() -> String {
     "10s".to_owned()
+}
+
+/// An HTTP endpoint that fences a unit and answers whether it is fenced: docs/failover.md has the protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new(r"self.url.matches('^https?://([^/]*@)?([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\\[[0-9a-fA-F:.]+\\])(:[1-9][0-9]{0,4})?(/[^#]*)?$')")
+        .message("url must be an http or https URL with a host, and without a fragment"),
+    validation = Rule::new("!self.url.matches('^[a-z]+://[^/]*@')")
+        .message("url must have no credentials in it: put a token into the Secret that credentials names"),
+    validation = Rule::new("duration(self.timeout) >= duration('1s') && duration(self.timeout) <= duration('5m')")
+        .message("timeout must be at least 1s and at most 5m"),
+    validation = Rule::new("!has(self.credentials) || self.url.startsWith('https://')")
+        .message("a token is sent by https only: url must be an https URL where credentials are given")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct FencingHook {
+    /// Where it is asked, by POST: an http or https URL. Redirects are not followed.
+    #[schemars(schema_with = "schema::url")]
+    pub url: String,
+    /// A Secret in the unit's namespace of the hub: `token`, sent as bearer token, and `ca.crt`, by which the endpoint is known;
+    /// both may be missing. Without `ca.crt` it is known by the authorities of the operator's system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_name")]
+    pub credentials: Option<String>,
+    /// How long an answer may take, such as 30s: at least 1s, at most 5m. A later one counts no more.
+    #[serde(default = "default_hook_timeout")]
+    #[schemars(schema_with = "schema::duration")]
+    pub timeout: String,
+}
+
+/// The default of `spec.fencingHook.timeout`.
+pub fn default_hook_timeout() -> String {
+    "30s".to_owned()
 }
 
 /// What a unit does that cannot renew its write lease.

@@ -164,6 +164,10 @@ fn with_failover() -> RoutingTable {
         by: "alice".into(),
         reason: "INC-7".into(),
     };
+    let hooked = || FencedBy::Hook {
+        by: "pdu.example:443".into(),
+        reason: "outlet 7 is off".into(),
+    };
     let loss = Loss {
         fenced_by: confirmed(),
         stores: vec![
@@ -205,7 +209,7 @@ fn with_failover() -> RoutingTable {
         }),
         fence: Epoch::new(2, 40),
         proof: Some(FenceProof {
-            by: confirmed(),
+            by: hooked(),
             at,
             landmarks: vec![Landmark {
                 store: "orders".into(),

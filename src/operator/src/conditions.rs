@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use multiactive_api::{NeededDecision, READY, RECONCILING, STALLED};
+use kube::runtime::events::EventType;
+use multiactive_api::{HookWord, NeededDecision, READY, RECONCILING, STALLED};
 
 /// Puts `new` into `list`; `lastTransitionTime` moves only when `status` flips.
 pub fn set_condition(list: &mut Vec<Condition>, mut new: Condition) {
@@ -98,8 +99,8 @@ pub trait Conditioned {
         true
     }
 
-    /// What else is told of it that `before` did not say: a reason and a message each, as warnings.
-    fn warnings_since(&self, _before: Option<&Self>) -> Vec<(&'static str, String)>
+    /// What else is told of it that `before` did not say: a kind, a reason and a message each.
+    fn news_since(&self, _before: Option<&Self>) -> Vec<(EventType, &'static str, String)>
     where
         Self: Sized,
     {
@@ -143,7 +144,37 @@ impl Conditioned for multiactive_api::FailoverStatus {
     }
 
     /// Each decision that is needed: a second one changes neither readiness nor reason, and one may be needed after the end.
-    fn warnings_since(&self, before: Option<&Self>) -> Vec<(&'static str, String)> {
+    /// And whatever else a fencing hook says than before.
+    fn news_since(&self, before: Option<&Self>) -> Vec<(EventType, &'static str, String)> {
+        let hook = |status: &Self| {
+            status
+                .fencing_hook
+                .as_ref()
+                .map(|hook| (hook.by.clone(), hook.said, hook.message.clone()))
+        };
+        let said = hook(self).filter(|said| before.and_then(hook).as_ref() != Some(said));
+        let said = said.map(|(by, said, message)| {
+            let (kind, reason, words) = match said {
+                HookWord::Asked => (EventType::Normal, "FencingHookAsked", "is asked"),
+                HookWord::Fenced => (
+                    EventType::Normal,
+                    "FencingHookSaysFenced",
+                    "says that the unit is fenced",
+                ),
+                HookWord::NotFenced => (
+                    EventType::Warning,
+                    "FencingHookSaysNotFenced",
+                    "says that the unit is not fenced",
+                ),
+                HookWord::NoAnswer => (
+                    EventType::Warning,
+                    "FencingHookGivesNoAnswer",
+                    "gives no answer that counts",
+                ),
+            };
+            let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+            (kind, reason, format!("the fencing hook {by} {words}{message}"))
+        });
         let known = before.map(|before| before.needed.as_slice()).unwrap_or_default();
         let same =
             |one: &NeededDecision, other: &NeededDecision| (one.kind, &one.target) == (other.kind, &other.target);
@@ -151,11 +182,11 @@ impl Conditioned for multiactive_api::FailoverStatus {
             .needed
             .iter()
             .filter(|needed| !known.iter().any(|known| same(known, needed)));
-        new.map(|needed| {
+        let new = new.map(|needed| {
             let message = format!("{}; decide with: {}", needed.why, needed.command);
-            ("DecisionNeeded", message)
-        })
-        .collect()
+            (EventType::Warning, "DecisionNeeded", message)
+        });
+        said.into_iter().chain(new).collect()
     }
 }
 
@@ -235,11 +266,7 @@ mod tests {
                 1,
             ),
         ] {
-            assert_eq!(
-                after.warnings_since(before.as_ref()).len(),
-                want,
-                "{before:?} {after:?}"
-            );
+            assert_eq!(after.news_since(before.as_ref()).len(), want, "{before:?} {after:?}");
         }
     }
 }

@@ -21,4 +21,9 @@ pub const FAILPOINTS: &[&str] = &[
 ];
 
 /// Those of failovers, and of the return of a lost unit.
-pub const OF_FAILOVERS: &[&str] = &["lease-before-write", "lease-after-write"];
+pub const OF_FAILOVERS: &[&str] = &[
+    "lease-before-write",
+    "lease-after-write",
+    "hook-before-ask",
+    "hook-after-answer",
+];

@@ -12,6 +12,7 @@ pub mod failpoints;
 pub mod finalizers;
 #[cfg(test)]
 mod fixtures;
+pub mod hooks;
 pub mod hub;
 pub mod keyspaces;
 pub mod leases;

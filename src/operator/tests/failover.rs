@@ -9,79 +9,11 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use multiactive_api as api;
 use multiactive_api::convert::parse_duration;
-use multiactive_core::ids::UnitName;
 use multiactive_fleet::cluster::Part;
-use multiactive_ledger::{Commit, HeldLease, KubernetesLeases, LeaseLedger};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
-use support::agent::{LOG, RECEIVED};
-use support::{NAMESPACE, Operator, SYSTEM, World, condition, eventually, namespaced, range, unit_object};
-use tokio_util::sync::CancellationToken;
-
-const LIMIT: Duration = Duration::from_secs(5);
-/// The lease of the unit that is lost.
-const LEASE: Duration = Duration::from_secs(5);
-
-/// Two units whose slots are served; those of north-1 may go to east-1. north-1 does `on_loss` without its lease.
-async fn shop(world: &World, on_loss: &str) -> CancellationToken {
-    world.shop().await;
-    let mut unit = unit_object("north-1", "north");
-    unit["spec"]["onLeaseLoss"] = json!(on_loss);
-    unit["spec"]["leaseDuration"] = json!("5s");
-    world.apply(unit).await;
-    let mut moved = range("users-1", 8, 15, "north-1");
-    moved["spec"]["failoverUnits"] = json!(["east-1"]);
-    world.apply(moved).await;
-    let lives = CancellationToken::new();
-    world.agent("east-1", &CancellationToken::new());
-    world.agent("north-1", &lives);
-    world.served().await;
-    lives
-}
-
-async fn lease(world: &World) -> Option<HeldLease> {
-    let leases = KubernetesLeases::new(world.hub.clone(), SYSTEM);
-    leases.read(NAMESPACE, &UnitName("north-1".to_owned())).await.unwrap()
-}
-
-/// Renews north-1's lease as its agent would, a few times; when the last renewal that counted was sent.
-async fn renew(world: &World, times: usize) -> Instant {
-    let leases = KubernetesLeases::new(world.hub.clone(), SYSTEM);
-    let (mut counted, mut last) = (0, Instant::now());
-    while counted < times {
-        let found = eventually("north-1 has a lease", async || lease(world).await).await;
-        let positions = [("orders".into(), format!("{LOG}@{}", RECEIVED - 10))].into();
-        let renewed = found.lease.renewed(&found.lease.unit, positions).unwrap();
-        let sent = Instant::now();
-        let length = LEASE.try_into().unwrap();
-        let written = leases
-            .write(NAMESPACE, Some(&found.version), &renewed, length, LIMIT)
-            .await;
-        if let Commit::Committed(_) = written {
-            (counted, last) = (counted + 1, sent);
-        }
-    }
-    last
-}
-
-async fn fail_over(world: &World, max_data_loss: &str) {
-    let epoch = world.epoch().await;
-    let spec = json!({"lostUnit": "north-1", "expectedEpoch": epoch, "maxDataLoss": max_data_loss});
-    world.apply(namespaced("Failover", "lost-north", spec)).await;
-}
-
-async fn status(world: &World, what: &str, is: impl Fn(&api::FailoverStatus) -> bool) -> api::FailoverStatus {
-    let failovers: Api<api::Failover> = world.namespaced();
-    let mut last = None;
-    let search = async || {
-        last = failovers.get("lost-north").await.unwrap().status;
-        last.clone().filter(|status| is(status))
-    };
-    match tokio::time::timeout(Duration::from_secs(50), eventually(what, search)).await {
-        Ok(status) => status,
-        Err(_) => panic!("{what}: {last:#?}"),
-    }
-}
+use support::hook::{Hook, Says};
+use support::lost::{LEASE, declare, fail_over, lease, renew, shop, status};
+use support::{NAMESPACE, Operator, SYSTEM, World, condition, eventually};
 
 async fn unit_ready(world: &World) -> Option<String> {
     let unit: api::Unit = world.namespaced().get("north-1").await.unwrap();
@@ -93,6 +25,9 @@ async fn a_silent_units_slots_are_served_elsewhere_once_its_lease_is_over_and_no
     let world = World::start().await;
     let operator = Operator::start_with_leases(&world, "one").await;
     let lives = shop(&world, "Fence").await;
+    // It has a hook, which nobody needs.
+    let hook = Hook::start(Says::No).await;
+    declare(&world, "Fence", Some(&hook)).await;
     let sent = renew(&world, 3).await;
     lives.cancel();
     // Its databases let nothing pass after the deadline.
@@ -119,6 +54,11 @@ async fn a_silent_units_slots_are_served_elsewhere_once_its_lease_is_over_and_no
         (Some("Lease"), Some("10s"))
     );
     assert_eq!((loss.accepted_by, loss.confirmed_by), (None, None));
+    assert_eq!(
+        (hook.questions(), status.fencing_hook),
+        (Vec::new(), None),
+        "nobody asked it"
+    );
     // The survivor has the place that the last renewal carried: it lacks at most what came from then to the lease's end.
     let bound = parse_duration("bound", &loss.bound.unwrap()).unwrap();
     assert!(bound.as_secs_f64() >= 5.0 && bound.as_secs_f64() < 6.5, "{bound:#}");
@@ -271,10 +211,7 @@ async fn a_unit_that_shall_go_on_instead_is_told_so_only_once_the_record_counts_
     let north: Api<api::UnitAssignment> = Api::namespaced(world.north.client().await.unwrap(), NAMESPACE);
     let told = async || north.get("north-1").await.unwrap().spec.lease.unwrap().mode;
     assert_eq!(told().await, api::LeaseMode::Fence);
-    let mut unit = unit_object("north-1", "north");
-    unit["spec"]["onLeaseLoss"] = json!("KeepServing");
-    unit["spec"]["leaseDuration"] = json!("5s");
-    world.apply(unit).await;
+    declare(&world, "KeepServing", None).await;
     eventually("it is told", async || {
         // In this order: what it was told is read first.
         let (told, noted) = (told().await, noted().await);

@@ -47,7 +47,13 @@ fn read_by(field: &str, by: TableFencedBy, word: Option<&TableWord>) -> Read<Fen
             by: by.clone(),
             reason: reason.clone(),
         }),
-        (TableFencedBy::Confirmed, None) => Err(ConvertError::new(format!("{field}.word"), "missing")),
+        (TableFencedBy::Hook, Some(TableWord { by, reason })) => Ok(FencedBy::Hook {
+            by: by.clone(),
+            reason: reason.clone(),
+        }),
+        (TableFencedBy::Confirmed | TableFencedBy::Hook, None) => {
+            Err(ConvertError::new(format!("{field}.word"), "missing"))
+        }
     }
 }
 
@@ -58,6 +64,10 @@ fn write_by(by: &FencedBy) -> (TableFencedBy, Option<TableWord>) {
         FencedBy::Confirmed { by, reason } => {
             let (by, reason) = (by.clone(), reason.clone());
             (TableFencedBy::Confirmed, Some(TableWord { by, reason }))
+        }
+        FencedBy::Hook { by, reason } => {
+            let (by, reason) = (by.clone(), reason.clone());
+            (TableFencedBy::Hook, Some(TableWord { by, reason }))
         }
     }
 }

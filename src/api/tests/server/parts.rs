@@ -72,6 +72,55 @@ fn a_unit_workload_chooses_its_units_in_one_way() {
 }
 
 #[test]
+fn a_units_fencing_hook_is_reached_by_a_url_without_secrets_and_answers_in_time() {
+    let at = |url: &str| json!({"url": url});
+    let (url, credentials) = (
+        Some("url must be an http or https URL with a host, and without a fragment"),
+        Some("url must have no credentials in it"),
+    );
+    let timeout = Some("timeout must be at least 1s and at most 5m");
+    let by_https = Some("url must be an https URL where credentials are given");
+    let hook = |value: Value, refusal| ("/spec/fencingHook", value, refusal);
+    let rows = vec![
+        hook(json!({}), Some("url: Required value")),
+        hook(at("http://pdu.example"), None),
+        hook(at("https://pdu.example:8443/fence/north-1?outlet=7"), None),
+        hook(at("http://10.0.0.7:8080/"), None),
+        hook(at("http://[fd00::7]:8080/fence"), None),
+        hook(at("ftp://pdu.example/"), url),
+        hook(at("pdu.example:80"), url),
+        hook(at("https:///fence"), url),
+        hook(at("https://pdu.example:0/"), url),
+        hook(at("https://pdu.example/#north-1"), url),
+        hook(at("https://pdu.example/a b"), Some("should match")),
+        hook(at("https://admin:secret@pdu.example/"), credentials),
+        hook(at("https://token@pdu.example/"), credentials),
+        hook(at("https://pdu.example/mail@example"), None),
+        hook(json!({"url": "https://pdu.example/", "timeout": "999ms"}), timeout),
+        hook(json!({"url": "https://pdu.example/", "timeout": "1s"}), None),
+        hook(json!({"url": "https://pdu.example/", "timeout": "5m"}), None),
+        hook(json!({"url": "https://pdu.example/", "timeout": "5m1s"}), timeout),
+        hook(
+            json!({"url": "https://pdu.example/", "timeout": "soon"}),
+            Some("should match"),
+        ),
+        hook(json!({"url": "https://pdu.example/", "credentials": "pdu"}), None),
+        hook(json!({"url": "http://pdu.example/", "credentials": "pdu"}), by_https),
+        hook(
+            json!({"url": "https://pdu.example/", "credentials": "Pdu"}),
+            Some("should match"),
+        ),
+    ];
+    on_create(good::unit("rules-hook"), rows);
+    let rows = vec![
+        hook(at("http://pdu.example"), None),
+        hook(at("https://pdu.example"), None),
+        hook(Value::Null, None),
+    ];
+    on_update(good::unit("rules-hook"), rows);
+}
+
+#[test]
 fn a_store_with_a_single_writer_says_who_that_is_and_may_become_it() {
     let twice = Some("failoverUnits must not name a unit twice");
     let rows = vec![

@@ -1,6 +1,6 @@
 //! What an operation waits for.
 
-use super::decision::Needed;
+use super::decision::{DecisionKind, Needed};
 use std::fmt;
 
 /// What an operation waits for; its text is the column WAITING-FOR.
@@ -24,6 +24,8 @@ pub enum WaitFor {
     Fence(String),
     /// A lost unit's write lease.
     Lease(String),
+    /// A lost unit's fencing hook, which is being asked.
+    Hook(String),
     /// A survivor that has not cut off a lost unit.
     Cut(String),
     /// A person's decision: the operation is Blocked until it comes, or until what it stands for comes by itself.
@@ -39,6 +41,28 @@ pub enum WaitFor {
     Opened(String),
 }
 
+impl WaitFor {
+    /// Whether the lost unit's fencing hook is to be asked, where it has one: nothing else proves the fence but a person's word.
+    pub fn asks_hook(&self) -> bool {
+        match self {
+            Self::Hook(_) => true,
+            Self::Decision { needed, .. } => needed.kind == DecisionKind::ConfirmFenced,
+            Self::TargetReport
+            | Self::Target(_)
+            | Self::Links(_)
+            | Self::Lag(_)
+            | Self::Comparison(_)
+            | Self::Routers(_)
+            | Self::InFlight(_)
+            | Self::Fence(_)
+            | Self::Lease(_)
+            | Self::Cut(_)
+            | Self::Reach(_)
+            | Self::Opened(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for WaitFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -51,6 +75,7 @@ impl fmt::Display for WaitFor {
             Self::InFlight(detail) => write!(f, "writes in flight: {detail}"),
             Self::Fence(unit) => write!(f, "the fence of {unit}"),
             Self::Lease(detail) => write!(f, "the write lease: {detail}"),
+            Self::Hook(detail) => write!(f, "the fencing hook {detail}"),
             Self::Cut(unit) => write!(f, "the cut at {unit}"),
             Self::Decision { needed, why } => write!(f, "the decision {needed}: {why}"),
             Self::Reach(detail) => write!(f, "the last writes at {detail}"),

@@ -1,12 +1,13 @@
 //! Fence: what proves that the lost unit writes no more, and what is waited for while nothing does.
 
-use crate::common::{at, position, unit};
+use crate::common::{at, position, unit, well};
 use crate::{aborted, begun, brought_to, pass, seconds, short, usable};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::lease::Mode;
 use multiactive_core::lease::Seal;
 use multiactive_core::promotion::{
-    Decision, DecisionKind, Evidence, FenceSeen, FencedBy, LeaseEnd, Move, Reach, Seen, Step, Superseded, UnitReady,
+    Decision, DecisionKind, Evidence, FenceSeen, FencedBy, HookSaid, HookSeen, LeaseEnd, Move, Reach, Seen, Step,
+    Superseded, UnitReady, WaitFor,
 };
 use multiactive_core::quarantine::{LeaseWanted, lease_wanted};
 
@@ -22,6 +23,16 @@ fn confirm(seen: &mut Seen) {
 
 fn keeps_serving(seen: &mut Seen) {
     seen.failover.lease.as_mut().unwrap().mode = Mode::KeepServing;
+}
+
+/// What the hook of east said to the operation that runs.
+fn hook(seen: &mut Seen, epoch: Epoch, said: HookSaid) {
+    seen.failover.hook = Some(HookSeen {
+        operation: "uid-east.1".into(),
+        epoch,
+        by: "pdu.example:443".to_owned(),
+        said,
+    });
 }
 
 fn end(seen: &mut Seen, end: LeaseEnd) {
@@ -175,6 +186,161 @@ fn only_a_sealed_lease_that_is_over_a_report_or_a_persons_word_proves_the_fence(
 }
 
 #[test]
+fn a_hook_proves_the_fence_only_by_an_explicit_yes_to_this_very_operation() {
+    let table = brought_to(begun(), Step::Fence);
+    let op = &table.operations[0];
+    let (epoch, yes) = (op.epoch, || HookSaid::Fenced("outlet 7 is off".to_owned()));
+    assert_eq!(op.uid.as_str(), "uid-east.1");
+    let why = "east does not answer, and its onLeaseLoss is KeepServing, so it may write without a lease";
+    let asks = format!("wait for the fencing hook pdu.example:443 to fence east: {why}");
+    let blocked = |said: &str| {
+        format!(
+            "wait for the decision ConfirmFenced of east: {why}; its fencing hook, pdu.example:443, {said}. It goes on as soon as \
+             that hook says that east is fenced, which it is asked again and again, or by your word"
+        )
+    };
+    let (says_no, silent) = (
+        blocked("says that it is not fenced: the outlet does not answer"),
+        blocked("gives no answer that counts: no answer within 30s"),
+    );
+    let rows: Vec<(&str, i64, Box<dyn Fn(&mut Seen)>, &str)> = vec![
+        (
+            "its own agent may answer first",
+            2,
+            Box::new(move |seen| hook(seen, epoch, HookSaid::Asked)),
+            "wait for the fence of east",
+        ),
+        (
+            "its own agent is at it",
+            9,
+            Box::new(move |seen| {
+                hook(seen, epoch, HookSaid::Asked);
+                seen.sources[0].routers = well(epoch).sources[0].routers.clone();
+            }),
+            "wait for the fence of east",
+        ),
+        (
+            "its own agent is at it, and does not come to an end",
+            10,
+            Box::new(move |seen| {
+                hook(seen, epoch, HookSaid::Asked);
+                seen.sources[0].routers = well(epoch).sources[0].routers.clone();
+            }),
+            &asks,
+        ),
+        (
+            "it is asked",
+            3,
+            Box::new(move |seen| hook(seen, epoch, HookSaid::Asked)),
+            &asks,
+        ),
+        ("it says yes", 0, Box::new(move |seen| hook(seen, epoch, yes())), "Cut"),
+        (
+            "it said yes to another operation of the same Failover",
+            3,
+            Box::new(move |seen| {
+                hook(seen, epoch, yes());
+                seen.failover.hook.as_mut().unwrap().operation = "uid-east.2".into();
+            }),
+            &asks,
+        ),
+        (
+            "it said yes to an older Failover, late",
+            3,
+            Box::new(move |seen| {
+                hook(seen, epoch, yes());
+                seen.failover.hook.as_mut().unwrap().operation = "uid-earlier.1".into();
+            }),
+            &asks,
+        ),
+        (
+            "it said yes at another epoch",
+            3,
+            Box::new(move |seen| hook(seen, Epoch::new(1, 3), yes())),
+            &asks,
+        ),
+        (
+            "it says no",
+            3,
+            Box::new(move |seen| {
+                hook(
+                    seen,
+                    epoch,
+                    HookSaid::NotFenced("the outlet does not answer".to_owned()),
+                )
+            }),
+            &says_no,
+        ),
+        (
+            "it does not answer",
+            3,
+            Box::new(move |seen| hook(seen, epoch, HookSaid::NoAnswer("no answer within 30s".to_owned()))),
+            &silent,
+        ),
+        (
+            "it does not answer, for however long",
+            100_000,
+            Box::new(move |seen| hook(seen, epoch, HookSaid::NoAnswer("no answer within 30s".to_owned()))),
+            &silent,
+        ),
+        (
+            "a person says so",
+            3,
+            Box::new(move |seen| {
+                hook(seen, epoch, HookSaid::NotFenced("no".to_owned()));
+                confirm(seen);
+            }),
+            "Cut",
+        ),
+        (
+            "without the seal it could renew",
+            3,
+            Box::new(move |seen| {
+                hook(seen, epoch, yes());
+                seen.failover.lease.as_mut().unwrap().sealed = None;
+            }),
+            "wait for the write lease: east is not sealed yet",
+        ),
+    ];
+    for (what, now, change, want) in rows {
+        let got = pass(&table, now, |seen| {
+            keeps_serving(seen);
+            change(seen);
+        });
+        assert_eq!(short(&got), want, "{what}");
+    }
+}
+
+#[test]
+fn a_hook_is_asked_only_where_the_leases_end_will_not_prove_the_fence() {
+    let table = brought_to(begun(), Step::Fence);
+    let epoch = table.operations[0].epoch;
+    for (what, now, lease, asked) in [
+        ("over in a moment", 99, LeaseEnd::In(seconds(4)), false),
+        ("not known yet", 9, LeaseEnd::Unknown, false),
+        ("never to be known", 30, LeaseEnd::Unknown, true),
+    ] {
+        let got = pass(&table, now, |seen| {
+            end(seen, lease);
+            hook(seen, epoch, HookSaid::Asked);
+        });
+        let Move::Wait(wait) = got else { panic!("{what}") };
+        assert_eq!(wait.asks_hook(), asked, "{what}: {wait}");
+    }
+    let over = pass(&table, 0, |seen| hook(seen, epoch, HookSaid::Asked));
+    assert_eq!(short(&over), "Cut", "it is over");
+    // Where nobody has declared one, that shows in nothing but that there is nobody to ask.
+    let Move::Wait(wait) = pass(&table, 1, keeps_serving) else {
+        panic!("it waits")
+    };
+    assert!(
+        matches!(&wait, WaitFor::Decision { why, .. } if !why.contains("hook")),
+        "{wait}"
+    );
+    assert!(wait.asks_hook(), "as soon as one is declared");
+}
+
+#[test]
 fn the_proof_says_what_it_stands_on_and_a_unit_that_fenced_itself_loses_nothing() {
     let table = brought_to(begun(), Step::Fence);
     let epoch = table.operations[0].epoch;
@@ -197,6 +363,13 @@ fn the_proof_says_what_it_stands_on_and_a_unit_that_fenced_itself_loses_nothing(
     });
     assert_eq!(word.landmarks[0].until_end, seconds(24));
     assert!(matches!(word.by, FencedBy::Confirmed { by, .. } if by == "alice"));
+    let hooked = proof(&|seen| {
+        keeps_serving(seen);
+        hook(seen, epoch, HookSaid::Fenced("off".to_owned()));
+        confirm(seen);
+    });
+    assert_eq!(hooked.landmarks, word.landmarks, "nor by a hook's");
+    assert!(matches!(hooked.by, FencedBy::Hook { by, reason } if by == "pdu.example:443" && reason == "off"));
     // Who has just started does not know how old the one renewal is that it has seen: a word then bounds nothing.
     let started = |seen: &mut Seen| seen.failover.lease.as_mut().unwrap().renewals[0].since = None;
     let word = proof(&|seen| {
@@ -332,6 +505,11 @@ fn slots_go_back_to_who_handed_them_on_only_on_the_lost_units_own_word() {
         short(&pass(&table, 99, |_| {})).starts_with(wait),
         "its lease's end says nothing of that"
     );
+    let hooked = pass(&table, 99, |seen| {
+        keeps_serving(seen);
+        hook(seen, epoch, HookSaid::Fenced("off".to_owned()));
+    });
+    assert!(short(&hooked).starts_with(wait), "nor does its hook");
     for (opened, want) in [
         (None, "wait for the fence of east: has it opened the slots?"),
         (Some(true), "Aborted/TargetMayHaveOpened"),

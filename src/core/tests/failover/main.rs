@@ -136,6 +136,7 @@ fn dead(table: &RoutingTable, op: &Operation) -> Seen {
             }],
         }),
         unsealed: None,
+        hook: None,
         opened: None,
         cuts: vec![cut("north", op.epoch, 50), cut("south", op.epoch, 50)],
         candidates: vec![usable("north"), usable("south")],

@@ -30,6 +30,7 @@ fn lost() -> Model {
         renewals: 1,
         kills: 1,
         keep_serving: false,
+        hook: false,
         aborts: false,
         north_dies: false,
         rejoins: false,
@@ -60,6 +61,21 @@ fn keeps_serving() -> Model {
     Model {
         keep_serving: true,
         ..lost()
+    }
+}
+
+/// As that, with a hook that says so: a unit may be fenced for a failover that is aborted, come back, and be failed over again while
+/// what the hook said first is still in somebody's hand.
+fn hooked() -> Model {
+    Model {
+        keep_serving: true,
+        hook: true,
+        lost: &[EAST, EAST],
+        hands: 1,
+        writes: 0,
+        renewals: 2,
+        kills: 1,
+        ..twice()
     }
 }
 
@@ -125,6 +141,11 @@ fn a_unit_that_keeps_serving_without_a_lease_is_failed_over_only_by_its_own_word
 }
 
 #[test]
+fn what_a_fencing_hook_said_counts_for_the_operation_that_asked_and_for_no_later_one() {
+    check("hooked", hooked(), 10_000);
+}
+
+#[test]
 fn what_was_decided_on_before_a_later_failover_changes_no_lease_of_it() {
     check("twice", twice(), 100_000);
 }
@@ -146,7 +167,7 @@ fn a_unit_that_rejoins_opens_nothing_that_was_taken_from_it() {
 
 #[test]
 fn every_fault_planted_about_failovers_is_found() {
-    let rows: [(Fault, Model, &str); 11] = [
+    let rows: [(Fault, Model, &str); 13] = [
         (Fault::CommitBeforeSeal, lost(), SEALED),
         (Fault::FenceUnproven, lost(), ONE_WRITER),
         (Fault::UnknownIsZero, keeps_serving(), BOUND),
@@ -158,6 +179,8 @@ fn every_fault_planted_about_failovers_is_found() {
         (Fault::ExtendsBeforeTable, rejoins(), ONE_WRITER),
         (Fault::LeaseNotCompared, twice(), SEALED),
         (Fault::TargetHasLess, lost(), MOST),
+        (Fault::HookOfAnother, hooked(), ONE_WRITER),
+        (Fault::HookSilent, hooked(), ONE_WRITER),
     ];
     for (fault, model, property) in rows {
         let faults: &'static [Fault] = Vec::leak(vec![fault]);

@@ -37,6 +37,10 @@ pub enum Fault {
     TargetHasLess,
     /// A sealed lease counts as one that is over.
     FenceUnproven,
+    /// What the hook said of another operation counts.
+    HookOfAnother,
+    /// A hook that has not answered counts as one that said yes.
+    HookSilent,
 }
 
 /// How large the world is.
@@ -53,6 +57,8 @@ pub struct Model {
     /// How often east is killed; it may come back.
     pub kills: u8,
     pub keep_serving: bool,
+    /// Whether a hook says of east that it is fenced, in place of people.
+    pub hook: bool,
     /// Whether people abort.
     pub aborts: bool,
     /// Whether north dies for good once the slot is given to it.
@@ -107,6 +113,8 @@ pub enum Action {
     Die,
     /// A person makes sure that east is off, and says so.
     Confirm,
+    /// The hook is asked about the operation that runs, makes sure that east is off, and says so.
+    Hook,
     /// A person accepts the loss.
     Accept,
 }
@@ -174,6 +182,7 @@ impl Model {
             writes: Vec::new(),
             asked: 0,
             confirmed: false,
+            hooked: None,
             accepted: false,
             writes_left: self.writes,
             renewals_left: self.renewals,
@@ -246,8 +255,11 @@ impl stateright::Model for Model {
         }
         if !world.units[EAST].up {
             actions.push(Action::Return);
-            if self.keep_serving {
+            if self.keep_serving && !self.hook {
                 actions.push(Action::Confirm);
+            }
+            if self.hook && world.fencing().is_some() {
+                actions.push(Action::Hook);
             }
         }
         let given = world
@@ -296,6 +308,7 @@ impl stateright::Model for Model {
             }
             Action::Return => world.units[EAST].up = true,
             Action::Confirm => world.confirmed = true,
+            Action::Hook => world.hooked = world.fencing(),
             Action::Die => {
                 world.units[NORTH].up = false;
                 world.units[NORTH].window = false;

@@ -9,9 +9,9 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::lease::Mode;
 use multiactive_core::promotion::{
     Accepted, Candidate, Choosing, CutSeen, Decision, DecisionKind, FAILOVER_BUDGETS, FailoverRange, FailoverRequest,
-    FailoverSeen, FenceSeen, LeaseEnd, LeaseSeen, MemberSeen, Move, MovingStore, Operation, Progress, Reach, Received,
-    RenewalSeen, Seen, Since, SourceSeen, StorePosition, TargetSeen, UnitPosition, UnitReady, begin, choose, next,
-    record,
+    FailoverSeen, FenceSeen, HookSaid, HookSeen, LeaseEnd, LeaseSeen, MemberSeen, Move, MovingStore, Operation,
+    Progress, Reach, Received, RenewalSeen, Seen, Since, SourceSeen, StorePosition, TargetSeen, UnitPosition,
+    UnitReady, begin, choose, next, record,
 };
 use multiactive_core::quarantine::{LeaseWanted, is_quarantined, lease_wanted, lost};
 use multiactive_core::rejoin::{self, ReturnSeen};
@@ -239,6 +239,7 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
         failover: FailoverSeen {
             lease: Some(lease_seen(model, world, lost_unit)),
             unsealed: None,
+            hook: hook_seen(model, world, op),
             opened: fence.map(|(_, opened)| opened),
             cuts: cuts(model, world, op, lost_unit, fact),
             candidates: (EAST..=SOUTH).map(|unit| candidate(world, unit)).collect(),
@@ -250,6 +251,30 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
         },
         ..Seen::default()
     }
+}
+
+/// What operators know of the hook. What it said of this operation is true, as a person's word is: east stays off. What it said
+/// of an earlier one says nothing of now, and is for the machine to sort out.
+fn hook_seen(model: &Model, world: &World, op: &Operation) -> Option<HookSeen> {
+    let mine = (op.uid.clone(), op.epoch);
+    let said = world
+        .hooked
+        .clone()
+        .filter(|said| *said != mine || !world.units[EAST].up);
+    let answer = |(operation, epoch), said| HookSeen {
+        operation,
+        epoch,
+        by: "pdu".to_owned(),
+        said,
+    };
+    let yes = || HookSaid::Fenced("off".to_owned());
+    let seen = match said {
+        Some(_) if model.has(Fault::HookOfAnother) => answer(mine, yes()),
+        Some(said) => answer(said, yes()),
+        None if model.has(Fault::HookSilent) => answer(mine, yes()),
+        None => answer(mine, HookSaid::NoAnswer("no answer".to_owned())),
+    };
+    Some(seen).filter(|_| model.hook)
 }
 
 fn lease_seen(model: &Model, world: &World, unit: usize) -> LeaseSeen {

@@ -147,10 +147,14 @@ pub fn all(model: &Model) -> Vec<Property<Model>> {
         ));
     }
     if model.keep_serving {
-        all.push(Property::sometimes(
-            "a person's word is the proof",
-            |_, world: &World| finished(world, |_, loss| by(loss, |by| matches!(by, FencedBy::Confirmed { .. }))),
-        ));
+        all.push(match model.hook {
+            true => Property::sometimes("the hook's word is the proof", |_, world: &World| {
+                finished(world, |_, loss| by(loss, |by| matches!(by, FencedBy::Hook { .. })))
+            }),
+            false => Property::sometimes("a person's word is the proof", |_, world: &World| {
+                finished(world, |_, loss| by(loss, |by| matches!(by, FencedBy::Confirmed { .. })))
+            }),
+        });
         all.push(Property::sometimes(
             "it waits for a person's word",
             |model: &Model, world: &World| {

@@ -8,6 +8,7 @@ pub use crate::common::shared::Table;
 
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::OperationUid;
+use multiactive_core::promotion::Step;
 
 pub const EAST: usize = 0;
 pub const NORTH: usize = 1;
@@ -96,6 +97,15 @@ impl Unit {
     }
 }
 
+impl World {
+    /// The first operation at Fence, and the epoch at which it asks.
+    pub fn fencing(&self) -> Option<(OperationUid, Epoch)> {
+        let mut operations = self.ledger.get().operations.iter();
+        let op = operations.find(|op| op.step == Step::Fence)?;
+        Some((op.uid.clone(), op.epoch))
+    }
+}
+
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
@@ -108,6 +118,8 @@ pub struct World {
     /// How many failovers were asked for.
     pub asked: u8,
     pub confirmed: bool,
+    /// What east's fencing hook said last: that it is fenced, for this operation, at this epoch. It stays in operators' hands.
+    pub hooked: Option<(OperationUid, Epoch)>,
     pub accepted: bool,
     pub writes_left: u8,
     pub renewals_left: u8,

@@ -32,6 +32,7 @@ pub fn failover_seen(op: &Operation, inputs: &Inputs) -> FailoverSeen {
     FailoverSeen {
         lease: inputs.leases.get(lost).cloned(),
         unsealed: inputs.lease_troubles.get(lost).cloned(),
+        hook: inputs.hooks.get(&op.uid).cloned(),
         opened: report.and_then(|report| report.opened),
         cuts: cuts.filter_map(|unit| cut(op, unit, inputs)).collect(),
         candidates: candidates(&order, lost, inputs),

@@ -12,12 +12,12 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use multiactive_api::convert::{format_duration, write_units};
 use multiactive_api::{
-    DecisionType, Failover, FailoverLoss, FailoverOperation, FailoverStatus, NeededDecision, QuarantineState,
-    StepHistory,
+    DecisionType, Failover, FailoverLoss, FailoverOperation, FailoverStatus, HookAnswer, HookWord, NeededDecision,
+    QuarantineState, StepHistory,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
-use multiactive_core::promotion::{FencedBy, Finished, Loss, Operation, Outcome, Step, StepRecord, WaitFor};
+use multiactive_core::promotion::{FencedBy, Finished, HookSaid, Loss, Operation, Outcome, Step, StepRecord, WaitFor};
 use multiactive_core::table::RoutingTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -91,6 +91,7 @@ pub fn status(failover: &Failover, view: &View, witnessed: &Witnessed, now: Time
     }
     let readiness = if !running.is_empty() || !finished.is_empty() {
         show_operations(&mut status, failover, view, (&running, &finished), witnessed);
+        status.fencing_hook = hook_answer(status.fencing_hook.take(), view, &running, now);
         match running.is_empty() {
             false => is_running(&mut status, failover, view, &running),
             true => ended(&mut status, &finished),
@@ -269,6 +270,43 @@ fn is_running(status: &mut FailoverStatus, failover: &Failover, view: &View, run
     reconciling("Running", format!("at {step}{}", waits.unwrap_or_default()))
 }
 
+/// What the lost unit's hook said last, of that operation which has its yes least. It stays once it is asked no more.
+fn hook_answer(before: Option<HookAnswer>, view: &View, running: &[&Operation], now: Timestamp) -> Option<HookAnswer> {
+    let recorded = running
+        .iter()
+        .filter_map(|op| match &op.failover.as_ref()?.proof.as_ref()?.by {
+            FencedBy::Hook { by, reason } => Some((by.clone(), HookWord::Fenced, Some(reason.clone()))),
+            FencedBy::Report | FencedBy::Lease | FencedBy::Confirmed { .. } => None,
+        });
+    let asked = running.iter().filter_map(|op| {
+        let seen = view.inputs.hooks.get(&op.uid)?;
+        let (word, message) = match &seen.said {
+            HookSaid::Asked => (HookWord::Asked, None),
+            HookSaid::Fenced(said) => (HookWord::Fenced, Some(said.clone())),
+            HookSaid::NotFenced(said) => (HookWord::NotFenced, Some(said.clone())),
+            HookSaid::NoAnswer(why) => (HookWord::NoAnswer, Some(why.clone())),
+        };
+        // One that nobody waits for is not asked, though it is declared.
+        let waits = view.waits.get(&op.uid).is_some_and(WaitFor::asks_hook);
+        (waits || word != HookWord::Asked).then(|| (seen.by.clone(), word, message))
+    });
+    let (by, said, message) = recorded
+        .chain(asked)
+        .min_by_key(|(_, word, _)| *word == HookWord::Fenced)
+        .or_else(|| {
+            let before = before.clone()?;
+            Some((before.by, before.said, before.message))
+        })?;
+    let same = before.filter(|before| before.by == by && before.said == said);
+    let since = same.map_or_else(|| now.to_string(), |before| before.since);
+    Some(HookAnswer {
+        by,
+        said,
+        message,
+        since,
+    })
+}
+
 /// The decisions that running operations wait for, each once.
 fn needed(failover: &Failover, view: &View, running: &[&Operation]) -> Vec<NeededDecision> {
     let mut all: Vec<NeededDecision> = Vec::new();
@@ -435,6 +473,7 @@ fn show_loss(loss: &Loss, allowed: &str) -> FailoverLoss {
         FencedBy::Report => ("Report", None),
         FencedBy::Lease => ("Lease", None),
         FencedBy::Confirmed { by, .. } => ("Confirmed", Some(by.clone())),
+        FencedBy::Hook { by, .. } => ("Hook", Some(format!("fencing hook {by}"))),
     };
     let found = loss.found.as_ref().map(|found| match found.span {
         Some(span) => format!("{} rows, written within {}", found.rows, format_duration(span)),

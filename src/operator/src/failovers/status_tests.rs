@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures::{self, object};
-use multiactive_core::promotion::{DecisionKind, Needed, OperationKind, Placement, StoreLoss};
+use multiactive_core::promotion::{DecisionKind, HookSeen, Needed, OperationKind, Placement, StoreLoss};
 use serde_json::json;
 
 fn failover() -> Failover {
@@ -163,6 +163,14 @@ fn what_is_told_of_the_loss_says_upon_whose_word_it_rests() {
         (FencedBy::Lease, second, "in its last 1s may be lost"),
         (FencedBy::Lease, None, "nobody knows how much"),
         (
+            FencedBy::Hook {
+                by: "pdu:443".to_owned(),
+                reason: "off".to_owned(),
+            },
+            second,
+            "in its last 1s may be lost, and all that it has written since if it was not fenced as fencing hook pdu:443 confirmed",
+        ),
+        (
             confirmed(),
             second,
             "in its last 1s may be lost, and all that it has written since if it was not fenced as alice confirmed",
@@ -190,4 +198,48 @@ fn a_refused_one_says_so_and_says_who_was_asked() {
         (Some("Refused"), Some("NoTarget"))
     );
     assert!(told.placement.is_some());
+}
+
+#[test]
+fn what_a_hook_says_is_shown_with_the_time_since_when_and_stays_once_it_is_asked_no_more() {
+    let op = operation(1, "b", Step::Fence);
+    let mut view = view(vec![op.clone()], Vec::new());
+    let mut says = |said: HookSaid, waits: bool, before: Option<HookAnswer>, second| {
+        let seen = HookSeen {
+            operation: op.uid.clone(),
+            epoch: op.epoch,
+            by: "pdu:443".to_owned(),
+            said,
+        };
+        view.inputs.hooks = [(op.uid.clone(), seen)].into();
+        let wait = waits.then(|| (op.uid.clone(), WaitFor::Hook("it is asked".to_owned())));
+        view.waits = wait.into_iter().collect();
+        let now = Timestamp::from_second(second).unwrap();
+        hook_answer(before, &view, &[&op], now)
+    };
+    assert_eq!(says(HookSaid::Asked, false, None, 1), None, "declared, and not asked");
+    let asked = says(HookSaid::Asked, true, None, 1).unwrap();
+    assert_eq!((asked.said, asked.message.as_deref()), (HookWord::Asked, None));
+    let no = says(HookSaid::NotFenced("on".to_owned()), true, Some(asked), 2).unwrap();
+    assert_eq!(
+        (no.said, no.since.as_str()),
+        (HookWord::NotFenced, "1970-01-01T00:00:02Z")
+    );
+    let still = says(HookSaid::NotFenced("still on".to_owned()), true, Some(no), 3).unwrap();
+    assert_eq!(
+        (still.message.as_deref(), still.since.as_str()),
+        (Some("still on"), "1970-01-01T00:00:02Z")
+    );
+    let yes = says(HookSaid::Fenced("off".to_owned()), false, Some(still), 4).unwrap();
+    assert_eq!(
+        (yes.said, yes.since.as_str()),
+        (HookWord::Fenced, "1970-01-01T00:00:04Z")
+    );
+    let later = hook_answer(
+        Some(yes.clone()),
+        &View::default(),
+        &[],
+        Timestamp::from_second(9).unwrap(),
+    );
+    assert_eq!(later, Some(yes));
 }

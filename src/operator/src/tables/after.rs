@@ -279,9 +279,9 @@ impl After {
                     .tells()
                     .then(|| self.readiness_event(object, old, wanted.conditions()));
                 let told = told.flatten();
-                for (reason, message) in wanted.warnings_since(held) {
+                for (kind, reason, message) in wanted.news_since(held) {
                     if told.as_ref() != Some(&message) {
-                        self.ctx.event(object, EventType::Warning, reason, message);
+                        self.ctx.event(object, kind, reason, message);
                     }
                 }
                 true

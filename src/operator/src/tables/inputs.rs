@@ -16,7 +16,7 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
 use multiactive_core::lease::Mode;
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen};
-use multiactive_core::promotion::{FailoverRange, LeaseSeen, MovingStore, Operation, OperationKind};
+use multiactive_core::promotion::{FailoverRange, HookSeen, LeaseSeen, MovingStore, Operation, OperationKind};
 use multiactive_core::quarantine;
 use multiactive_core::ranges::{self, Homes};
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
@@ -98,6 +98,8 @@ pub struct Inputs {
     /// The units of which all that is known says that they stop writing without their lease, and has said so for long enough,
     /// with their stores.
     pub fencing: BTreeMap<UnitName, BTreeSet<StoreName>>,
+    /// What is known of the fencing hook that an operation may ask.
+    pub hooks: BTreeMap<OperationUid, HookSeen>,
     /// Why leases are not as the table wants them, where bringing them there did not succeed.
     pub lease_troubles: BTreeMap<UnitName, String>,
     /// The units that were behind at the commit of operations that the table remembers, with uid and name of each of these.
@@ -163,6 +165,7 @@ impl Inputs {
                 .unwrap_or_default(),
             leases: BTreeMap::new(),
             fencing: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             lease_troubles: BTreeMap::new(),
             were_behind: table.map(were_behind).unwrap_or_default(),
             settling: false,

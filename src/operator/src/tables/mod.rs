@@ -7,6 +7,7 @@ mod assignments;
 pub mod decide;
 mod gone;
 mod homes;
+mod hooks;
 mod in_force;
 mod inputs;
 mod keeper;

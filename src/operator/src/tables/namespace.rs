@@ -7,6 +7,7 @@ use super::Wake;
 use super::decide::{Decided, Memory, decide};
 use super::gone::Gone;
 use super::homes::HomesOf;
+use super::hooks::Hooks;
 use super::lasting::{Lasting, SteadyClock};
 use super::leases::Leases;
 use super::projection::Published;
@@ -76,6 +77,7 @@ pub struct Namespace {
     pub(super) gone: Gone,
     pub(super) lasting: Lasting,
     leases: Leases,
+    hooks: Hooks,
     clock: SteadyClock,
     pub(super) began: Instant,
     pub(super) view: watch::Sender<Option<Arc<View>>>,
@@ -117,6 +119,7 @@ impl Namespace {
             gone: Gone::default(),
             lasting: Lasting::default(),
             leases: Leases::default(),
+            hooks: Hooks::default(),
             clock: SteadyClock::default(),
             began: Instant::now(),
             view: mouth.view,
@@ -189,6 +192,9 @@ impl Namespace {
         let inputs = self.look();
         let terminating = self.is_terminating(&inputs);
         self.assign(&inputs, terminating);
+        if hindrance.is_none() {
+            self.ask_hooks(&inputs, &decided, paused);
+        }
         let pause = pause(hindrance.is_some(), &decided).min(self.leases_in());
         let unsettled = self.unsettled(&inputs);
         let settles = if unsettled.is_empty() { None } else { self.settles_in() };
@@ -209,8 +215,19 @@ impl Namespace {
         inputs.leases = leases.unwrap_or_default();
         inputs.fencing = self.leases.fencing((&self.ctx, &self.name), &inputs);
         inputs.lease_troubles = self.leases.troubles();
+        inputs.hooks = table.map(|table| self.hooks.seen(table, &inputs)).unwrap_or_default();
         self.lasting.look(table, &mut inputs, self.clock.now());
         inputs
+    }
+
+    /// What operations wait for is asked by whoever may record the answer: who is paused asks nobody.
+    fn ask_hooks(&mut self, inputs: &super::Inputs, decided: &Decided, paused: bool) {
+        let Some(record) = self.record.as_ref().filter(|_| !paused) else {
+            self.hooks = Hooks::default();
+            return;
+        };
+        let what = (&*self.ctx, &record.table, inputs);
+        self.hooks.ask(what, &decided.waits, &self.wake);
     }
 
     pub(super) fn is_paused(&self) -> bool {

@@ -6,6 +6,8 @@ pub mod agent;
 pub mod databases;
 pub mod gate;
 pub mod history;
+pub mod hook;
+pub mod lost;
 pub mod program;
 
 use base64::Engine;

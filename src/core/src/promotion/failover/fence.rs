@@ -1,19 +1,24 @@
 //! Fence: whether the lost unit provably commits nothing any more, and by what.
 
 use super::next::{broken_follower, decision, pending};
-use super::seen::{LeaseEnd, LeaseSeen};
+use super::seen::{HookSaid, HookSeen, LeaseEnd, LeaseSeen};
 use super::types::{Failover, FenceProof, FencedBy, Heard, Landmark};
+use crate::ids::UnitName;
 use crate::lease::Mode;
 use crate::promotion::decision::{DecisionKind, find};
 use crate::promotion::next::{Evidence, Move, aborted, enter_with};
 use crate::promotion::operation::{Operation, Step};
-use crate::promotion::seen::{MemberSeen, Reach, Seen};
+use crate::promotion::seen::{MemberSeen, Reach, Seen, SourceSeen};
 use crate::promotion::timers::{FOLLOWING, overdue, told};
 use crate::promotion::wait::WaitFor;
 use jiff::{SignedDuration, Timestamp};
 
 /// How long after the entry of Fence the unit's own agent is waited for before a person is asked.
 pub(super) const ANSWER: SignedDuration = FOLLOWING;
+
+/// How long after the entry of Fence a fencing hook is asked: what it does may end a unit that lives, whose own fence loses
+/// nothing. One whose agent has answered the operation is given the budget of Fence.
+pub(super) const HOOK: SignedDuration = SignedDuration::from_secs(3);
 
 /// How long a sealed lease whose end nobody can tell is waited for before a person is asked.
 pub(super) const UNTOLD: SignedDuration = SignedDuration::from_secs(30);
@@ -36,20 +41,22 @@ pub(super) fn fence(op: &Operation, failover: &Failover, seen: &Seen, now: Times
         LeaseEnd::Ago(ago) if end_counts(lease).is_ok() => Some(ago),
         LeaseEnd::Ago(_) | LeaseEnd::In(_) | LeaseEnd::Unknown => None,
     };
+    let hooked = hook_word(op, seen);
     let confirmed = find(&seen.decisions, DecisionKind::ConfirmFenced, lost.as_str(), now);
-    let by = match (reported, ended, confirmed) {
-        (true, _, _) => {
+    let by = match (reported, ended, hooked, confirmed) {
+        (true, _, _, _) => {
             if let Some(wait) = still_following(op, seen, now) {
                 return wait;
             }
             FencedBy::Report
         }
-        (false, Some(_), _) => FencedBy::Lease,
-        (false, None, Some(decision)) => FencedBy::Confirmed {
+        (false, Some(_), _, _) => FencedBy::Lease,
+        (false, None, Some(word), _) => word,
+        (false, None, None, Some(decision)) => FencedBy::Confirmed {
             by: decision.by.clone(),
             reason: decision.reason.clone(),
         },
-        (false, None, None) => return unproven(op, failover, seen, (lease, end), now),
+        (false, None, None, None) => return unproven(op, failover, seen, (lease, end), now),
     };
     if failover.returns_to(&op.target) {
         // It handed the slots on a moment ago: what the lost unit took since then would be below its own rows.
@@ -64,7 +71,7 @@ pub(super) fn fence(op: &Operation, failover: &Failover, seen: &Seen, now: Times
                 return aborted("TargetMayHaveOpened", message);
             }
             // Where there is no third unit, this is the only way on, so it is worth a wait.
-            (FencedBy::Lease | FencedBy::Confirmed { .. }, _) => {
+            (FencedBy::Lease | FencedBy::Hook { .. } | FencedBy::Confirmed { .. }, _) => {
                 return Move::Wait(WaitFor::Fence(format!(
                     "{lost}: only its own databases can say that they never opened the slots, so bring it back; or abort, and \
                      fail over to a third unit"
@@ -82,6 +89,55 @@ fn reported(op: &Operation, failover: &Failover, seen: &Seen) -> bool {
     // A fence of another epoch belongs to another attempt.
     let fence = source.and_then(|source| source.fence.as_ref());
     fence.is_some_and(|fence| fence.epoch == op.epoch)
+}
+
+/// What the lost unit's fencing hook said of this very operation, as it stands now; `None` where it was not asked about that.
+fn hook_seen<'a>(op: &Operation, seen: &'a Seen) -> Option<&'a HookSeen> {
+    let hook = seen.failover.hook.as_ref();
+    hook.filter(|hook| hook.operation == op.uid && hook.epoch == op.epoch)
+}
+
+/// The proof, where the hook says for this very operation that the unit is fenced. Nothing else that it says is one, nor is
+/// its silence.
+fn hook_word(op: &Operation, seen: &Seen) -> Option<FencedBy> {
+    let HookSeen { by, said, .. } = hook_seen(op, seen)?;
+    match said {
+        HookSaid::Fenced(reason) => Some(FencedBy::Hook {
+            by: by.clone(),
+            reason: reason.clone(),
+        }),
+        HookSaid::Asked | HookSaid::NotFenced(_) | HookSaid::NoAnswer(_) => None,
+    }
+}
+
+/// The wait where nothing but the hook or a person proves the fence. A person is asked once the hook has answered, or has not in
+/// its time.
+fn ask(op: &Operation, lost: &UnitName, seen: &Seen, why: String, now: Timestamp) -> Move {
+    let confirm = |why: String| Move::Wait(decision(DecisionKind::ConfirmFenced, lost.as_str(), why));
+    let Some(declared) = &seen.failover.hook else {
+        return confirm(why);
+    };
+    let answered = |source: &SourceSeen| source.unit == *lost && source.routers.is_some();
+    let patience = match seen.sources.iter().any(answered) {
+        true => op.budgets.fence,
+        false => HOOK,
+    };
+    if !overdue(seen.stood(op, Step::Fence), patience, now) {
+        return Move::Wait(WaitFor::Fence(lost.to_string()));
+    }
+    let by = &declared.by;
+    let said = match hook_seen(op, seen).map(|hook| &hook.said) {
+        // What counts is no wait.
+        None | Some(HookSaid::Asked | HookSaid::Fenced(_)) => {
+            return Move::Wait(WaitFor::Hook(format!("{by} to fence {lost}: {why}")));
+        }
+        Some(HookSaid::NotFenced(said)) => format!("says that it is not fenced: {said}"),
+        Some(HookSaid::NoAnswer(why)) => format!("gives no answer that counts: {why}"),
+    };
+    confirm(format!(
+        "{why}; its fencing hook, {by}, {said}. It goes on as soon as that hook says that {lost} is fenced, which it is asked again \
+         and again, or by your word"
+    ))
 }
 
 /// What a seal says that was put on for this operation or later; an earlier one may have been taken off since.
@@ -117,7 +173,7 @@ fn unproven(
 ) -> Move {
     let lost = &failover.lost;
     let waited = |patience| overdue(seen.stood(op, Step::Fence), patience, now);
-    let confirm = |why: String| Move::Wait(decision(DecisionKind::ConfirmFenced, lost.as_str(), why));
+    let confirm = |why: String| ask(op, lost, seen, why, now);
     match (end_counts(lease), end) {
         (Err(why), _) if waited(ANSWER) => confirm(format!("{lost} does not answer, and {why}")),
         (Err(_), _) => Move::Wait(WaitFor::Fence(lost.to_string())),
@@ -138,7 +194,7 @@ fn prove(seen: &Seen, lease: &LeaseSeen, by: FencedBy, ended: Option<SignedDurat
     // Until when it may have written: the lease's proven end, or now.
     let ago = match by {
         FencedBy::Lease => ended.unwrap_or_default(),
-        FencedBy::Report | FencedBy::Confirmed { .. } => SignedDuration::ZERO,
+        FencedBy::Report | FencedBy::Hook { .. } | FencedBy::Confirmed { .. } => SignedDuration::ZERO,
     };
     let mut landmarks = Vec::new();
     for (place, renewal) in lease.renewals.iter().enumerate() {
@@ -180,6 +236,8 @@ pub(super) fn wakes(op: &Operation, failover: &Failover, seen: &Seen, now: Times
     vec![
         ends,
         after(entered, ANSWER),
+        after(entered, HOOK),
+        after(entered, op.budgets.fence),
         after(entered, UNTOLD),
         after(seen.since.fenced.or(entered), op.budgets.drain),
     ]

@@ -28,7 +28,7 @@ pub use choose::{
 };
 pub use loss::{Loss, LossInputs, StoreLoss, loss};
 pub use next::FAILOVER_BUDGETS;
-pub use seen::{CutSeen, FailoverSeen, LeaseEnd, LeaseSeen, Received, RenewalSeen};
+pub use seen::{CutSeen, FailoverSeen, HookSaid, HookSeen, LeaseEnd, LeaseSeen, Received, RenewalSeen};
 pub use types::{
     Accepted, Failover, FenceProof, FencedBy, Found, Heard, Landmark, ParseProgressError, Progress, Retargeted,
     Superseded, record_found,

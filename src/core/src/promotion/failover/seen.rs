@@ -5,7 +5,7 @@
 use super::choose::Candidate;
 use super::types::Progress;
 use crate::epoch::Epoch;
-use crate::ids::{StoreName, UnitName};
+use crate::ids::{OperationUid, StoreName, UnitName};
 use crate::lease::Mode;
 use crate::promotion::StorePosition;
 use jiff::SignedDuration;
@@ -18,6 +18,8 @@ pub struct FailoverSeen {
     pub lease: Option<LeaseSeen>,
     /// Why it is not sealed yet, where that was tried and did not succeed.
     pub unsealed: Option<String>,
+    /// What the lost unit's fencing hook has said; `None` where it has none.
+    pub hook: Option<HookSeen>,
     /// With the lost unit's own report of its fence: whether its databases ever opened the moving slots.
     pub opened: Option<bool>,
     /// What survivors answered to Cut.
@@ -64,6 +66,32 @@ pub struct LeaseSeen {
     pub sealed: Option<(Epoch, LeaseEnd)>,
     /// The renewals that this operator has seen, the last one first; the seal was put on that very one.
     pub renewals: Vec<RenewalSeen>,
+}
+
+/// What is known of a fencing hook: an endpoint that fences a unit from outside, and says so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HookSeen {
+    /// The operation that it was asked about: what it said of another one, however late, proves nothing for this one.
+    pub operation: OperationUid,
+    /// The epoch at which that operation asks.
+    pub epoch: Epoch,
+    /// Which hook, as a person knows it.
+    pub by: String,
+    /// What it said last.
+    pub said: HookSaid,
+}
+
+/// What a fencing hook said.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HookSaid {
+    /// Nothing yet: it is being asked for the first time.
+    Asked,
+    /// The unit is fenced, in its own words.
+    Fenced(String),
+    /// The unit is not fenced, in its own words.
+    NotFenced(String),
+    /// Nothing that can be understood, and why: nobody knows.
+    NoAnswer(String),
 }
 
 /// How far a survivor has applied the lost unit's log, in one store.

@@ -68,6 +68,13 @@ pub enum FencedBy {
         /// Why.
         reason: String,
     },
+    /// Its fencing hook says so, for this very operation.
+    Hook {
+        /// Which.
+        by: String,
+        /// In its words.
+        reason: String,
+    },
 }
 
 /// A place in the lost unit's log. Who has applied it lacks at most what the unit wrote in the time from then until its
