@@ -37,6 +37,13 @@ has "$out/member" Deployment multiactive-agent
 has "$out/member" Deployment east-1-router
 lacks "$out/member" Deployment multiactive-operator
 lacks "$out/member" ValidatingAdmissionPolicy multiactive-decisions
+has "$out/hub" ValidatingAdmissionPolicy multiactive-fencing-hooks
+has "$out/hub" ValidatingAdmissionPolicyBinding multiactive-fencing-hooks
+lacks "$out/hub" Role multiactive-fencing-hook-pdu
+render --set mode=hub $images --set operator.fencingHookSecrets[0].name=pdu --set operator.fencingHookSecrets[0].namespace=shop >"$out/hooks"
+has "$out/hooks" Role multiactive-fencing-hook-pdu
+has "$out/hooks" RoleBinding multiactive-fencing-hook-pdu
+grep -q 'resourceNames: \["pdu"\]' "$out/hooks"
 for mode in hub member both; do
     has "$out/$mode" CustomResourceDefinition promotions.multiactive.io
     for policy in routing-table unit-assignments replication-links protected-namespaces labels-namespaces; do

@@ -151,6 +151,10 @@ fn the_accounts_of_the_chart_may_do_their_work_and_no_more() {
                 true,
             ),
             ("operator", &operator, "get - secrets member-north", SYSTEM, true),
+            ("operator", &operator, "get - secrets pdu", TEAM, true),
+            ("operator", &operator, "patch - secrets pdu", TEAM, false),
+            ("operator", &operator, "get - secrets shop-db", TEAM, false),
+            ("operator", &operator, "list - secrets -", TEAM, false),
             ("operator", &operator, "patch - secrets multiactive-ca", SYSTEM, true),
             ("operator", &operator, "patch - secrets member-north", SYSTEM, false),
             (

@@ -171,6 +171,68 @@ fn each_decision_about_a_failover_names_its_target_and_needs_the_verb_of_its_typ
 }
 
 #[test]
+fn who_declares_or_changes_a_fencing_hook_may_confirm_a_fence_as_well() {
+    run(async {
+        grant("multiactive-platform", "hope").await;
+        grant("multiactive-operate", "hank").await;
+        let (hope, hank) = (user("hope").await, user("hank").await);
+        let hook = |url: &str| json!({"url": url, "timeout": "30s"});
+        let plain = good::unit("hook-plain");
+        let hooked = with(
+            &good::unit("hook-hooked"),
+            "/spec/fencingHook",
+            hook("https://pdu.example"),
+        );
+        create(&admin().await, &plain).await;
+        create(&admin().await, &hooked).await;
+        let refusal = Some("to declare or change one needs the verb confirmfenced on failovers");
+        let declared = with(&plain, "/spec/fencingHook", hook("https://pdu.example"));
+        let changed = with(&hooked, "/spec/fencingHook/url", json!("https://always-yes.example"));
+        let new = |name: &str| with(&good::unit(name), "/spec/fencingHook", hook("https://pdu.example"));
+        for (what, answer, refusal) in [
+            ("new, by who may", try_create(&hope, &new("hook-new")).await, None),
+            (
+                "new, by who may not",
+                try_create(&hank, &new("hook-other")).await,
+                refusal,
+            ),
+            (
+                "new without one",
+                try_create(&hank, &good::unit("hook-none")).await,
+                None,
+            ),
+            ("declared by who may", try_replace(&hope, &declared, true).await, None),
+            (
+                "declared by who may not",
+                try_replace(&hank, &declared, true).await,
+                refusal,
+            ),
+            ("changed by who may", try_replace(&hope, &changed, true).await, None),
+            (
+                "changed by who may not",
+                try_replace(&hank, &changed, true).await,
+                refusal,
+            ),
+            (
+                "the rest, by who may not",
+                try_replace(&hank, &with(&hooked, "/spec/cordoned", json!(true)), true).await,
+                None,
+            ),
+            (
+                "taken away by who may not",
+                try_replace(&hank, &with(&hooked, "/spec/fencingHook", Value::Null), true).await,
+                None,
+            ),
+        ] {
+            match refusal {
+                Some(text) => assert_refused(answer, text, what),
+                None => assert_accepted(answer, what),
+            }
+        }
+    });
+}
+
+#[test]
 fn a_decision_about_a_failover_is_never_taken_back() {
     run(async {
         grant("multiactive-failover", "fred").await;

@@ -48,6 +48,10 @@ async fn start() -> Cluster {
             .args([&kubeconfig, &chart])
             .args(["--set", "cluster=east,member.namespaces={shop}"])
             .args(["--set", "image.repository=registry.invalid"])
+            .args([
+                "--set",
+                "operator.fencingHookSecrets[0].name=pdu,operator.fencingHookSecrets[0].namespace=shop",
+            ])
             .args(["--set", "router.units[0].name=east-1,router.units[0].namespace=shop"])
             .output()
             .unwrap()
