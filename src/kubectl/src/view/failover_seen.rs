@@ -7,7 +7,7 @@ use crate::fetch::World;
 use crate::text;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use multiactive_api::convert::lease_terms;
+use multiactive_api::convert::{hook_name, lease_terms};
 use multiactive_api::{LeaseMode, MemberCluster, OnLeaseLoss, Unit, WorkloadState};
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::{Candidate, UnitReady};
@@ -72,7 +72,8 @@ pub fn fence(unit: Option<&Unit>) -> Fence {
         let terms = lease_terms("spec.leaseDuration", &unit.spec.lease_duration).ok()?;
         Some(text::span(terms.patience()))
     });
-    Fence { mode, within }
+    let hook = unit.and_then(|unit| unit.spec.fencing_hook.as_ref()).map(hook_name);
+    Fence { mode, within, hook }
 }
 
 /// What is known here of the units that may take over from `lost`.

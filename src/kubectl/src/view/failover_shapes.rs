@@ -123,6 +123,8 @@ pub struct Fence {
     pub mode: Option<LeaseMode>,
     /// How long after its last renewal the end of its lease is proven; absent where the lease proves nothing.
     pub within: Option<String>,
+    /// Host and port of the hook that fences it from outside; absent where none is declared.
+    pub hook: Option<String>,
 }
 
 impl LostView {

@@ -306,8 +306,30 @@ fn how_the_fence_is_proven_is_said_and_a_word_that_is_needed_has_its_command() {
         });
         assert_eq!(view.fence.mode, mode);
         assert_eq!(view.fence.within.is_some(), !needs_word, "{said:?} {declared:?}");
+        assert_eq!(view.fence.hook, None);
         let told = text::plan(&[view], Paint::OFF);
         assert_eq!(told.contains(command), needs_word, "{told}");
+    }
+}
+
+#[test]
+fn a_hook_is_said_where_it_would_be_asked_and_so_is_the_other_way_on() {
+    for (declared, asked) in [(OnLeaseLoss::Fence, false), (OnLeaseLoss::KeepServing, true)] {
+        let view = one(|world| {
+            world.units[0].spec.on_lease_loss = declared;
+            world.units[0].status.as_mut().unwrap().lease = None;
+            let hook = json!({"url": "https://pdu.example/s3cret", "timeout": "5s"});
+            world.units[0].spec.fencing_hook = Some(serde_json::from_value(hook).unwrap());
+        });
+        assert_eq!(view.fence.hook.as_deref(), Some("pdu.example:443"));
+        let told = text::plan(&[view], Paint::OFF);
+        assert!(!told.contains("s3cret"), "{told}");
+        for part in [
+            "its fencing hook, pdu.example:443, is asked to fence it",
+            "Blocked until it says yes, or somebody decides",
+        ] {
+            assert_eq!(told.contains(part), asked, "{part}: {told}");
+        }
     }
 }
 

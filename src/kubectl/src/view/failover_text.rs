@@ -110,8 +110,15 @@ fn takes(view: &LostView, paint: Paint) -> String {
 
 fn fence(view: &LostView) -> String {
     let command = view.confirm_command().unwrap_or_default();
+    let hook = view.fence.hook.as_deref();
+    let asked = hook.map(|hook| format!("its fencing hook, {hook}, is asked to fence it. "));
+    let asked = asked.unwrap_or_default();
+    let (blocked, until) = match hook {
+        Some(_) => (format!("{asked}Before that says yes it is"), "it says yes, or "),
+        None => ("without one it is".to_owned(), ""),
+    };
     let blocked = format!(
-        "without one it is\n    Blocked until somebody decides who made sure that it takes no writes:\n    {command}"
+        "{blocked}\n    Blocked until {until}somebody decides who made sure that it takes no writes:\n    {command}"
     );
     let text = match (view.fence.mode, &view.fence.within) {
         (Some(LeaseMode::Fence), within) => {
