@@ -4,11 +4,13 @@ use crate::databases::run;
 use crate::http::Http;
 use crate::install::Install;
 use crate::kube_ext::wait_for;
-use crate::region::{NAMESPACE, Region};
+use crate::region::{Engine, NAMESPACE, Region};
 use crate::world::root;
 use anyhow::{Context, Result, ensure};
 use kube::{Api, Client};
 use multiactive_api::{DataStore, WriterStatus};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
 use serde_json::Value;
 use shop::catalog::Item;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ pub const CATALOG: &str = "catalog";
 /// What carries a place in a store's log.
 const PLACE: &str = "x-multiactive-place";
 
-/// How a region's catalog is reached as `postgres`.
+/// How a region's catalog is reached as `postgres`, where it is one of PostgreSQL.
 pub fn database(region: &Region) -> tokio_postgres::Config {
     let mut config = region.database();
     config.dbname(CATALOG);
@@ -37,22 +39,11 @@ pub fn database(region: &Region) -> tokio_postgres::Config {
 ///
 /// Where a server or kubectl refuses.
 pub async fn add(install: &Install) -> Result<()> {
-    let read = |path: &str| std::fs::read_to_string(root().join(path)).with_context(|| format!("reading {path}"));
-    // The roles are the server's, and there already; their rights are each database's.
-    let rights = read("src/stores/src/postgres/roles.sql")?;
-    let rights = rights.lines().filter(|line| !line.starts_with("CREATE ROLE"));
-    let rights = rights
-        .collect::<Vec<_>>()
-        .join("\n")
-        .replace("DATABASE shop", "DATABASE catalog");
-    let schema = read("examples/shop/sql/catalog.sql")?;
     for region in &install.regions {
-        run(&region.database(), &format!("CREATE DATABASE {CATALOG}")).await?;
-        let database = database(region);
-        run(&database, &rights).await.context("the documented rights")?;
-        run(&database, "GRANT CREATE ON SCHEMA public TO shop_owner").await?;
-        run(&database, &format!("SET ROLE shop_owner; {schema}")).await?;
-        run(&database, "GRANT SELECT, INSERT, UPDATE, DELETE ON items TO shop_app").await?;
+        match region.engine {
+            Engine::PostgreSql => prepare_postgres(region).await?,
+            Engine::MariaDb => prepare_mariadb(region).await?,
+        }
     }
     let folder = install.moved("examples/shop/catalog")?;
     let folder = folder.to_str().context("a path that is no text")?;
@@ -60,6 +51,47 @@ pub async fn add(install: &Install) -> Result<()> {
         .kubectl(install.hub()?, &["apply", "-k", folder])
         .await
         .map(drop)
+}
+
+fn file(path: &str) -> Result<String> {
+    std::fs::read_to_string(root().join(path)).with_context(|| format!("reading {path}"))
+}
+
+async fn prepare_postgres(region: &Region) -> Result<()> {
+    // The roles are the server's, and there already; their rights are each database's.
+    let rights = file("src/stores/src/postgres/roles.sql")?;
+    let rights = rights.lines().filter(|line| !line.starts_with("CREATE ROLE"));
+    let rights = rights
+        .collect::<Vec<_>>()
+        .join("\n")
+        .replace("DATABASE shop", "DATABASE catalog");
+    let schema = file("examples/shop/sql/catalog.sql")?;
+    run(&region.database(), &format!("CREATE DATABASE {CATALOG}")).await?;
+    let database = database(region);
+    run(&database, &rights).await.context("the documented rights")?;
+    run(&database, "GRANT CREATE ON SCHEMA public TO shop_owner").await?;
+    run(&database, &format!("SET ROLE shop_owner; {schema}")).await?;
+    run(&database, "GRANT SELECT, INSERT, UPDATE, DELETE ON items TO shop_app").await
+}
+
+async fn prepare_mariadb(region: &Region) -> Result<()> {
+    let mut server = Conn::new(region.mariadb()).await.context("connecting to MariaDB")?;
+    let rights = file("src/stores/src/mariadb/roles.sql")?;
+    let rights = rights.lines().filter(|line| line.contains("ON shop.*"));
+    let rights = rights.map(|line| line.replace("ON shop.*", &format!("ON {CATALOG}.*")));
+    let begin = [
+        "SET SESSION sql_log_bin = 0".to_owned(),
+        format!("CREATE DATABASE {CATALOG} CHARACTER SET utf8mb4"),
+    ];
+    let table = [
+        format!("USE {CATALOG}"),
+        file("examples/shop/sql/catalog_mariadb.sql")?,
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {CATALOG}.* TO shop_app@'%'"),
+    ];
+    for sql in begin.into_iter().chain(rights).chain(table) {
+        server.query_drop(sql).await.context("the catalog's database")?;
+    }
+    Ok(server.disconnect().await?)
 }
 
 /// Waits until the store is Ready and its writer is as wanted.
@@ -267,16 +299,23 @@ impl Seen {
 ///
 /// Where it cannot be read.
 pub async fn held(region: &Region, items: &[String]) -> Result<Vec<Item>> {
-    let (client, connection) = database(region).connect(tokio_postgres::NoTls).await?;
-    let connection = tokio::spawn(connection);
-    let sql = "SELECT sku, version, unit FROM items WHERE sku = ANY ($1) ORDER BY sku";
-    let rows = client.query(sql, &[&items]).await?;
-    drop(client);
-    connection.await??;
-    let item = |row: &tokio_postgres::Row| Item {
-        sku: row.get(0),
-        version: row.get(1),
-        unit: row.get(2),
+    let sql = "SELECT sku, version, unit FROM items ORDER BY sku";
+    let all: Vec<(String, i64, String)> = match region.engine {
+        Engine::PostgreSql => {
+            let (client, connection) = database(region).connect(tokio_postgres::NoTls).await?;
+            let connection = tokio::spawn(connection);
+            let rows = client.query(sql, &[]).await?;
+            drop(client);
+            connection.await??;
+            rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+        }
+        Engine::MariaDb => {
+            let mut client = Conn::new(region.mariadb().db_name(Some(CATALOG))).await?;
+            let rows = client.query(sql).await?;
+            client.disconnect().await?;
+            rows
+        }
     };
-    Ok(rows.iter().map(item).collect())
+    let all = all.into_iter().map(|(sku, version, unit)| Item { sku, version, unit });
+    Ok(all.filter(|item| items.contains(&item.sku)).collect())
 }

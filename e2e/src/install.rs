@@ -1,9 +1,10 @@
 //! Brings the chart and the shop onto a fleet, with the commands and manifests that a user has: helm, kubectl, the
 //! examples. Only addresses differ, where a world does not live on the examples' network.
 
+use crate::catalog::CATALOG;
 use crate::databases::{self, Passwords};
 use crate::kube_ext::{is_ready, wait_for};
-use crate::region::{Engine, NAMESPACE, Region, SYSTEM};
+use crate::region::{DATABASE, Engine, NAMESPACE, Region, SYSTEM};
 use crate::world::{Network, programs, root};
 use anyhow::{Context, Result, bail};
 use futures::future::try_join_all;
@@ -206,6 +207,20 @@ impl Install {
         self.kubectl(self.hub()?, &["apply", "-k", path(&folder)?]).await
     }
 
+    /// Applies of the shop what needs no store of orders: fleet, units, workload.
+    ///
+    /// # Errors
+    ///
+    /// Where kubectl fails; the text is what it said.
+    pub async fn units_and_workload(&self) -> Result<()> {
+        let folder = self.moved("examples/shop/hub")?;
+        for file in ["fleet.yaml", "units.yaml", "workload.yaml"] {
+            self.kubectl(self.hub()?, &["apply", "-f", path(&folder.join(file))?])
+                .await?;
+        }
+        Ok(())
+    }
+
     /// A folder of the examples' manifests, rewritten where this is not the examples' network.
     ///
     /// # Errors
@@ -230,10 +245,12 @@ impl Install {
             if hub.engine == Engine::MariaDb {
                 let ca_file = hub.ca_file.as_deref().map(path).transpose()?;
                 let tls = ca_file.map_or(String::new(), |file| format!("\n  tls: {{caFile: {file}}}"));
-                text = text.replace(
-                    "{type: PostgreSQL, postgreSQL: {database: shop}}",
-                    &format!("{{type: MariaDB, mariaDB: {{database: shop}}}}{tls}"),
-                );
+                for database in [DATABASE, CATALOG] {
+                    text = text.replace(
+                        &format!("{{type: PostgreSQL, postgreSQL: {{database: {database}}}}}"),
+                        &format!("{{type: MariaDB, mariaDB: {{database: {database}}}}}{tls}"),
+                    );
+                }
                 let name = "            - {name: DB_NAME, value: shop}";
                 text = text.replace(
                     name,

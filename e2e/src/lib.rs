@@ -24,3 +24,4 @@ pub mod story;
 pub mod verification;
 pub mod wire;
 pub mod world;
+pub mod writer;

@@ -70,6 +70,23 @@ pub async fn create(
         .with_context(|| format!("creating Promotion {name}"))
 }
 
+/// Waits until what a Promotion waits for has these words, and gives it.
+///
+/// # Errors
+///
+/// Where it ends before, or does not say so within `limit`.
+pub async fn waits_for(hub: &Client, name: &str, words: &[&str], limit: Duration) -> Result<String> {
+    let api: Api<Promotion> = Api::namespaced(hub.clone(), NAMESPACE);
+    let said = wait_for(&api, name, limit, |promotion| {
+        let status = promotion.status.as_ref()?;
+        let said = status.waiting_for.clone();
+        let said = said.filter(|said| words.iter().all(|word| said.contains(word)));
+        (said.is_some() || status.outcome.is_some()).then_some(said)
+    });
+    said.await?
+        .with_context(|| format!("{name} has ended and did not say that it waits for {words:?}"))
+}
+
 /// Waits until a Promotion has ended, and gives its status.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! A world of a test's own with the shop on it, ready to be taken apart.
 
 use crate::bench::audit::Audit;
+use crate::catalog;
 use crate::install::{AGENT_PORT, Install};
 use crate::kube_ext::wait_for;
 use crate::promotion::{create, ended};
@@ -45,6 +46,8 @@ pub struct Options {
     pub wired: bool,
     /// Whether the clock of each database can be set.
     pub clocks: bool,
+    /// Whether the catalog is the only store, and nothing is sharded: a server of MariaDB is a member of one store.
+    pub catalog_alone: bool,
 }
 
 /// A fleet of this process with the shop on it. Dropping it ends everything.
@@ -110,8 +113,13 @@ impl Stage {
             agent_port: AGENT_PORT,
         };
         install.platform().await?;
-        install.shop().await?;
-        install.ready(|_| {}).await?;
+        if options.catalog_alone {
+            install.units_and_workload().await?;
+            catalog::add(&install).await?;
+        } else {
+            install.shop().await?;
+            install.ready(|_| {}).await?;
+        }
         let hub = install.hub()?.client().await?;
         Ok(Self {
             world,

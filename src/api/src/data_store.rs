@@ -55,9 +55,7 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.singleWriter) || self.members.exists(m, m.unit == self.singleWriter.homeUnit)")
         .message("members has no database in singleWriter.homeUnit"),
     validation = Rule::new("!has(self.singleWriter) || !has(self.singleWriter.failoverUnits) || self.singleWriter.failoverUnits.all(u, self.members.exists(m, m.unit == u))")
-        .message("members has no database in one of singleWriter.failoverUnits"),
-    validation = Rule::new("!has(self.singleWriter) || self.engine.type == 'PostgreSQL'")
-        .message("a store with a single writer needs engine PostgreSQL")
+        .message("members has no database in one of singleWriter.failoverUnits")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DataStoreSpec {
@@ -201,7 +199,7 @@ impl Engine {
 /// The engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EngineType {
-    /// PostgreSQL 18.
+    /// PostgreSQL 16 or newer; before 18 with keyspaces of function Md5 alone.
     #[serde(rename = "PostgreSQL")]
     PostgreSql,
     /// MariaDB 10.11 or newer; one server is one member of one store.

@@ -142,7 +142,7 @@ fn a_store_with_a_single_writer_says_who_that_is_and_may_become_it() {
         (
             "/spec/engine",
             json!({"type": "MariaDB", "mariaDB": {"database": "shop"}}),
-            Some("a store with a single writer needs engine PostgreSQL"),
+            None,
         ),
         (
             "/spec/singleWriter/homeUnit",

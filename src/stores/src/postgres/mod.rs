@@ -1,4 +1,4 @@
-//! PostgreSQL 18: one folder, a file for each verb or two. `roles.sql` beside this file lists the rights that are
+//! PostgreSQL, from 16 on: one folder, a file for each verb or two. `roles.sql` beside this file lists the rights that are
 //! needed; `schema.sql`, `lease.sql`, `guard.sql` and `at_commit.sql` are the fence.
 //!
 //! The application's user must own no sharded table: an owner can disable triggers. [`Driver::check_tables`] warns.

@@ -56,7 +56,7 @@ async fn slots_in_sql_are_those_of_the_published_vectors_and_of_any_text() {
         let name: String = admin.query_first(name).await.unwrap().unwrap();
         for Vector { key, slot, .. } in vectors {
             let sql = format!("SELECT multiactive.{name}(?)");
-            let got: u16 = admin.exec_first(sql, (key,)).await.unwrap().unwrap();
+            let got: u16 = admin.exec_first(sql, (&key,)).await.unwrap().unwrap();
             assert_eq!(got, slot, "key {key:?} in {slots} slots by {function}");
         }
         admin.query_drop("DROP DATABASE multiactive").await.unwrap();

@@ -12,6 +12,7 @@ mod full_disk;
 mod lease;
 mod links;
 mod reseed;
+mod single_writer;
 mod support;
 mod tables;
 mod transactions;
