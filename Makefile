@@ -57,6 +57,10 @@ test-tls: tools ## The tests with encrypted sessions and links of PostgreSQL, wh
 test-versions: tools ## The databases' tests on PostgreSQL 16 and 17, which need npm
 	@hack/test-versions.sh
 
+.PHONY: test-mysql
+test-mysql: prerequisites ## The tests of MySQL, which need the packages of Debian's unstable release
+	@cargo test --workspace --test mysql -- --ignored
+
 .PHONY: generate
 generate: prerequisites ## Write crds/ and the chart's copies from src/api
 	@$(CARGO_BUILD) --bin crdgen

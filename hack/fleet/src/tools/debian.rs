@@ -13,7 +13,7 @@ pub(super) fn release(packages: &str) -> Option<&str> {
 }
 
 /// The lines that name a package, with or without its release.
-fn names(packages: &str) -> impl Iterator<Item = &str> {
+pub(super) fn names(packages: &str) -> impl Iterator<Item = &str> {
     packages
         .lines()
         .map(str::trim)
@@ -61,7 +61,7 @@ pub(super) fn unpack(tool: Tool, packages: &str, root: &Path, prefix: &str, prog
     std::fs::rename(&tree, &target).map_err(Error::io("renaming to", &target))
 }
 
-fn package(line: &str) -> &str {
+pub(super) fn package(line: &str) -> &str {
     line.split_once('=').map_or(line, |(name, _)| name)
 }
 
@@ -106,7 +106,7 @@ fn need_candidates(packages: &str, lists: &[String]) -> Result<()> {
 }
 
 /// The version that would be downloaded, as `apt-cache policy` says it.
-fn candidate(policy: &str) -> Option<&str> {
+pub(super) fn candidate(policy: &str) -> Option<&str> {
     let found = policy
         .lines()
         .find_map(|line| line.trim().strip_prefix("Candidate: "))?;
@@ -114,7 +114,7 @@ fn candidate(policy: &str) -> Option<&str> {
 }
 
 /// Whether a version of Debian, `1:10.11.6-0+deb12u1`, is of a release.
-fn is_of(version: &str, release: &str) -> bool {
+pub(super) fn is_of(version: &str, release: &str) -> bool {
     let upstream = version.split_once(':').map_or(version, |(_, upstream)| upstream);
     upstream
         .strip_prefix(release)
