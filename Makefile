@@ -59,7 +59,7 @@ test-versions: tools ## The databases' tests on PostgreSQL 16 and 17, which need
 
 .PHONY: test-mysql
 test-mysql: prerequisites ## The tests of MySQL, which need the packages of Debian's unstable release
-	@cargo test --workspace --test mysql -- --ignored
+	@cargo test --workspace --test mysql -- --include-ignored
 
 .PHONY: generate
 generate: prerequisites ## Write crds/ and the chart's copies from src/api

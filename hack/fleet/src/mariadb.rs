@@ -20,6 +20,7 @@ pub struct Kind;
 impl Engine for Kind {
     const NAME: &'static str = "MariaDB";
     const TOOL: Tool = Tool::MariaDb;
+    const FAST: Option<&'static str> = None;
 
     async fn initialise(server: &MariaDb) -> Result<()> {
         let script = server.dir.join("init.sql");

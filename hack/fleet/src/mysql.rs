@@ -24,6 +24,7 @@ pub struct Kind;
 impl Engine for Kind {
     const NAME: &'static str = "MySQL";
     const TOOL: Tool = Tool::MySql;
+    const FAST: Option<&'static str> = Some("/dev/shm");
 
     async fn initialise(server: &MySql) -> Result<()> {
         copy(&template(&server.base), &server.data()).await?;

@@ -58,6 +58,10 @@ pub trait Engine: Debug + Send + Sync + Sized + 'static {
     /// Its server.
     const TOOL: Tool;
 
+    /// Where it lies when its commits need not be durable, instead of in the system's temporary folder: of an engine that cannot
+    /// be told to wait for no disk.
+    const FAST: Option<&'static str>;
+
     /// Makes the data folder, with `root` and nobody else.
     fn initialise(server: &Server<Self>) -> impl Future<Output = Result<()>> + Send;
 
@@ -99,7 +103,9 @@ impl<E: Engine> Server<E> {
         let program = tokio::task::spawn_blocking(|| tools::ensure(E::TOOL))
             .await
             .map_err(|error| Error::Refused(format!("preparing {} was interrupted: {error}", E::NAME)))??;
-        let dir = folder(options.dir.as_deref(), E::NAME)?;
+        let fast = E::FAST.filter(|fast| !options.fsync && Path::new(fast).is_dir());
+        let parent = fast.map_or_else(std::env::temp_dir, PathBuf::from);
+        let dir = folder(options.dir.as_deref(), &parent, E::NAME)?;
         if options.dir.is_none() {
             janitor::remember(&dir);
         }
@@ -327,17 +333,16 @@ impl<E> Drop for Server<E> {
     }
 }
 
-/// Makes the server's folder: `asked`, or a new one in the system's temporary folder.
-fn folder(asked: Option<&Path>, engine: &str) -> Result<PathBuf> {
+/// Makes the server's folder: `asked`, or a new one in `parent`.
+fn folder(asked: Option<&Path>, parent: &Path, engine: &str) -> Result<PathBuf> {
     if let Some(dir) = asked {
         std::fs::create_dir_all(dir).map_err(Error::io("creating", dir))?;
         return Ok(dir.to_path_buf());
     }
-    let parent = std::env::temp_dir();
     let made = tempfile::Builder::new()
         .prefix(&format!("multiactive-{}-", engine.to_lowercase()))
-        .tempdir_in(&parent);
-    Ok(made.map_err(Error::io("creating a folder in", &parent))?.keep())
+        .tempdir_in(parent);
+    Ok(made.map_err(Error::io("creating a folder in", parent))?.keep())
 }
 
 /// The server runs as root only where it is told so.
