@@ -6,7 +6,7 @@ use crate::driver::{
     KeyRange, Lag, Link, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
 };
 use crate::error::Error;
-use crate::{MariaDb, Postgres};
+use crate::{MySqlFamily, Postgres};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Progress, StorePosition, UnitPosition};
@@ -21,6 +21,8 @@ pub enum EngineKind {
     PostgreSql,
     /// MariaDB.
     MariaDb,
+    /// MySQL.
+    MySql,
 }
 
 impl EngineKind {
@@ -28,7 +30,7 @@ impl EngineKind {
     pub fn fresh_uuid(self) -> &'static str {
         match self {
             Self::PostgreSql => "gen_random_uuid()",
-            Self::MariaDb => "UUID()",
+            Self::MariaDb | Self::MySql => "UUID()",
         }
     }
 
@@ -36,7 +38,7 @@ impl EngineKind {
     pub fn by_hand(self, statement: &str) -> String {
         match self {
             Self::PostgreSql => statement.to_owned(),
-            Self::MariaDb => format!("SET SESSION sql_log_bin = 0; {statement}"),
+            Self::MariaDb | Self::MySql => format!("SET SESSION sql_log_bin = 0; {statement}"),
         }
     }
 }
@@ -46,7 +48,9 @@ pub enum AnyStore {
     /// PostgreSQL.
     Postgres(Box<Postgres>),
     /// MariaDB.
-    MariaDb(Box<MariaDb>),
+    MariaDb(Box<MySqlFamily>),
+    /// MySQL.
+    MySql(Box<MySqlFamily>),
 }
 
 impl AnyStore {
@@ -54,7 +58,8 @@ impl AnyStore {
     pub fn new(engine: EngineKind, spec: StoreSpec, access: Access) -> Self {
         match engine {
             EngineKind::PostgreSql => Self::Postgres(Box::new(Postgres::new(spec, access))),
-            EngineKind::MariaDb => Self::MariaDb(Box::new(MariaDb::new(spec, access))),
+            EngineKind::MariaDb => Self::MariaDb(Box::new(MySqlFamily::mariadb(spec, access))),
+            EngineKind::MySql => Self::MySql(Box::new(MySqlFamily::mysql(spec, access))),
         }
     }
 }
@@ -64,7 +69,7 @@ macro_rules! ask {
     ($any:ident . $verb:ident ( $($given:ident),* )) => {
         match $any {
             AnyStore::Postgres(driver) => driver.$verb($($given),*).await,
-            AnyStore::MariaDb(driver) => driver.$verb($($given),*).await,
+            AnyStore::MariaDb(driver) | AnyStore::MySql(driver) => driver.$verb($($given),*).await,
         }
     };
 }

@@ -11,7 +11,8 @@ use std::str::FromStr;
 /// How far a log had come, in a form that can be compared. The engine's own text stays opaque to the core; who knows the
 /// engine (the agent, which has its driver) says this beside it.
 ///
-/// PostgreSQL: the system identifier, and the LSN as a number. MariaDB: domain and server, and the sequence number.
+/// PostgreSQL: the system identifier, and the LSN as a number. MariaDB and MySQL: the name of the
+/// log, and the number in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
     /// Which history the number counts in. Numbers of two histories cannot be compared.

@@ -1,0 +1,90 @@
+//! Which rows of slots that differ do, of two snapshots that are compared: a few of them, as examples.
+//!
+//! The rows of a slot may be many. So they are summed in groups, by a hash of their keys, first, and only those of some groups
+//! that differ are read.
+
+use super::MySqlFamily;
+use super::checksum::{self, Column};
+use super::connect::Session;
+use super::names::{ident, literal, qualified};
+use super::snapshot::{self, Table};
+use crate::compared::{Difference, Rows, differences, unlike};
+use crate::driver::TableSpec;
+use crate::error::Error;
+use multiactive_core::slots::{Slot, SlotSet};
+use std::collections::BTreeMap;
+
+/// How many groups there are.
+const GROUPS: u32 = 4096;
+
+/// How many rows are told of each table, at most.
+const TOLD: usize = 10;
+
+/// Some of the rows of these slots that differ between here and there.
+pub(crate) async fn examples(
+    db: &MySqlFamily,
+    (here, there): (&mut Session<'_>, &mut Session<'_>),
+    Table { sharded, columns, .. }: &Table<'_>,
+    slots: &SlotSet,
+) -> Result<Vec<Difference>, Error> {
+    let key = snapshot::key(db, here, sharded).await?;
+    let rows = rows(db, sharded, columns, &key);
+    let (ours, theirs) = tokio::try_join!(groups(here, &rows, slots), groups(there, &rows, slots))?;
+    let some: Vec<u32> = unlike(&ours, &theirs).map(|(group, ..)| *group).take(TOLD).collect();
+    let (ours, theirs) = tokio::try_join!(keys(here, &rows, slots, &some), keys(there, &rows, slots, &some))?;
+    Ok(differences(&sharded.name, &ours, &theirs).take(TOLD).collect())
+}
+
+/// All rows of a table: slot, key in words, hash, and group.
+fn rows(db: &MySqlFamily, sharded: &TableSpec, columns: &[Column], key: &[String]) -> String {
+    let words = key.iter().enumerate().map(|(number, column)| {
+        let comma = if number == 0 { "" } else { ", " };
+        format!(
+            "{}, CONVERT(t.{} USING utf8mb4)",
+            literal(&format!("{comma}{column}=")),
+            ident(column)
+        )
+    });
+    let words: Vec<_> = words.collect();
+    format!(
+        "(SELECT r.*, CRC32(r.words) & {} AS sheaf
+          FROM (SELECT {} AS slot, CONCAT({}) AS words, {} AS hash FROM {} t) r)",
+        GROUPS - 1,
+        checksum::slot_of(db, "t", sharded),
+        words.join(", "),
+        checksum::hash(db, "t", sharded, columns),
+        qualified(&sharded.name, &db.access.database),
+    )
+}
+
+/// The sum of each group.
+async fn groups(session: &mut Session<'_>, rows: &str, of: &SlotSet) -> Result<BTreeMap<u32, (u64, String)>, Error> {
+    let sql = format!(
+        "SELECT r.sheaf, COUNT(*), CAST(SUM(r.hash) AS CHAR) FROM {rows} r WHERE {} GROUP BY r.sheaf",
+        checksum::within("r.slot", of)
+    );
+    let found: Vec<(u32, u64, String)> = session.rows("looking for rows that differ", &sql, ()).await?;
+    Ok(found
+        .into_iter()
+        .map(|(sheaf, rows, sum)| (sheaf, (rows, sum)))
+        .collect())
+}
+
+/// The rows of some groups.
+async fn keys(session: &mut Session<'_>, rows: &str, of: &SlotSet, groups: &[u32]) -> Result<Rows<u64>, Error> {
+    let groups: Vec<_> = groups.iter().map(u32::to_string).collect();
+    let sql = format!(
+        "SELECT r.words, r.slot, r.hash FROM {rows} r WHERE {} AND r.sheaf IN ({})",
+        checksum::within("r.slot", of),
+        if groups.is_empty() {
+            "NULL".to_owned()
+        } else {
+            groups.join(", ")
+        }
+    );
+    let found: Vec<(String, Slot, u64)> = session.rows("reading rows that differ", &sql, ()).await?;
+    Ok(found
+        .into_iter()
+        .map(|(words, slot, hash)| (words, (slot, hash)))
+        .collect())
+}

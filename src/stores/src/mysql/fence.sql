@@ -1,0 +1,156 @@
+-- The fence's routines, one statement after each `--;`. $…$ marks what is filled in.
+
+-- This server's clock in microseconds since the epoch, inside of a statement too, so never NOW(); and whatever the
+-- session's time zone is, in which an hour of autumn comes twice.
+DROP FUNCTION IF EXISTS multiactive.clock
+--;
+CREATE FUNCTION multiactive.clock() RETURNS BIGINT NOT DETERMINISTIC READS SQL DATA
+BEGIN
+    DECLARE zone VARCHAR(64) DEFAULT @@session.time_zone;
+    DECLARE micros BIGINT;
+    IF $utc$ THEN
+        RETURN CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED);
+    END IF;
+    SET SESSION time_zone = '+00:00';
+    SET micros = CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED);
+    SET SESSION time_zone = zone;
+    RETURN micros;
+END
+--;
+-- The slot of a key, by an exact override or the function, of the UTF-8 bytes of its text.
+DROP FUNCTION IF EXISTS multiactive.$slot_function$
+--;
+CREATE FUNCTION multiactive.$slot_function$(k LONGTEXT CHARACTER SET utf8mb4) RETURNS INT DETERMINISTIC READS SQL DATA
+RETURN $expression$
+--;
+-- How long the lease is still valid, in microseconds; 0 where it is not. On a clock that was set back it is none, instead
+-- of a longer one. Read without a lock, as a value set by a subquery would not be.
+DROP FUNCTION IF EXISTS multiactive.lease_left
+--;
+CREATE FUNCTION multiactive.lease_left() RETURNS BIGINT NOT DETERMINISTIC READS SQL DATA
+BEGIN
+    DECLARE held BIGINT;
+    DECLARE micros BIGINT DEFAULT multiactive.clock();
+    SELECT l.held INTO held FROM multiactive.lease l;
+    IF micros < ((held DIV 2097152) - (held MOD 2097152)) * 1000 THEN
+        RETURN 0;
+    END IF;
+    RETURN GREATEST((held DIV 2097152) * 1000 - micros, 0);
+END
+--;
+-- Refuses a write: because the slot is not open here, or for the write lease. Our own user writes to slots that are not open
+-- where it copies rows, which is out of the log. Who sees the lease of an older snapshot, which is over, looks again at that of
+-- this second, which a renewal has written since: with a lock, so that he sees what was committed last. The lock is his until he
+-- ends, and nobody writes that row before the wheel has turned. What is said is no longer than the server lets it be.
+DROP PROCEDURE IF EXISTS multiactive.refuse
+--;
+CREATE PROCEDURE multiactive.refuse(the_slot INT, granted BOOL) READS SQL DATA
+whole: BEGIN
+    DECLARE said VARCHAR(500);
+    DECLARE micros, held BIGINT;
+    IF NOT @@session.sql_log_bin AND SUBSTRING_INDEX(USER(), '@', 1) = SUBSTRING_INDEX(CURRENT_USER(), '@', 1) THEN
+        LEAVE whole;
+    END IF;
+    IF NOT granted THEN
+        SET said = LEFT(CONCAT($keyspace$, IFNULL(the_slot, 'unknown'), ' is not open for writes in unit ', $unit$,
+                               ': send the write to the unit that owns it, through any router'), 128);
+        SIGNAL SQLSTATE 'MA001' SET MYSQL_ERRNO = 30001, MESSAGE_TEXT = said;
+    END IF;
+    SET micros = multiactive.clock();
+    IF NOT @@global.read_only THEN
+        SELECT w.held INTO held FROM multiactive.wheel w WHERE w.second = (micros DIV 1000000) MOD 4096 FOR SHARE;
+        IF micros < (held DIV 2097152) * 1000 AND micros >= (held DIV 2097152 - held MOD 2097152) * 1000 THEN
+            LEAVE whole;
+        END IF;
+    END IF;
+    -- The lease itself, in a row of the wheel that no second has: nobody waits for who has it locked.
+    SELECT w.held INTO held FROM multiactive.wheel w WHERE w.second = 4096;
+    SET said = LEFT(CONCAT('unit ', $unit$, ' holds no write lease: ', CASE
+        WHEN held = 0 THEN 'none was given to it on this server'
+        WHEN held MOD 2097152 = 0 THEN CONCAT('it was ended at ', $until$)
+        WHEN (held DIV 2097152 - held MOD 2097152) * 1000 > micros
+            THEN CONCAT('the clock was set back, to before ', $until$)
+        WHEN held DIV 2097152 > micros / 1000 THEN 'the server has started since, or somebody made it read-only'
+        ELSE CONCAT('it ran out at ', $until$) END,
+        '; nothing was written'), 128);
+    SIGNAL SQLSTATE 'MA004' SET MYSQL_ERRNO = 30004, MESSAGE_TEXT = said;
+END
+--;
+-- Lets the server take writes, while the lease is valid.
+DROP PROCEDURE IF EXISTS multiactive.admit_writers
+--;
+CREATE PROCEDURE multiactive.admit_writers() MODIFIES SQL DATA
+BEGIN
+    IF multiactive.lease_left() > 0 AND @@global.read_only THEN
+        SET GLOBAL read_only = 0;
+    END IF;
+END
+--;
+-- Ends whoever could still commit what he wrote while there was a lease, and turns the server read-only: in this order, for
+-- read_only alone waits for a statement that waits for a lock, and is acknowledged first. Who has just begun may not be listed
+-- among the transactions yet (that list is 100 ms old where others read it too), but runs a statement; who has none running can
+-- commit only by another one, which a read-only server refuses. Prepared transactions of XA cannot be ended; a fence refuses
+-- while there are any. What applies links goes on, and so do sessions of our own user.
+DROP PROCEDURE IF EXISTS multiactive.end_writers
+--;
+CREATE PROCEDURE multiactive.end_writers() MODIFIES SQL DATA
+BEGIN
+    DECLARE victim BIGINT;
+    DECLARE done BOOL DEFAULT FALSE;
+    DECLARE held BOOL DEFAULT FALSE;
+    DECLARE tries INT DEFAULT 0;
+    DECLARE writers CURSOR FOR
+        SELECT p.ID FROM performance_schema.processlist p
+        WHERE p.USER NOT IN ('system user', 'event_scheduler', SUBSTRING_INDEX(CURRENT_USER(), '@', 1))
+          AND (p.COMMAND IN ('Query', 'Execute')
+               OR p.ID IN (SELECT t.trx_mysql_thread_id FROM information_schema.INNODB_TRX t))
+        -- Who waits for another one comes before him: else he has what he waits for, and commits it.
+        ORDER BY p.ID IN (SELECT w.PROCESSLIST_ID FROM performance_schema.data_lock_waits l
+                          JOIN performance_schema.threads w ON w.THREAD_ID = l.REQUESTING_THREAD_ID) DESC, p.COMMAND = 'Sleep';
+    DECLARE CONTINUE HANDLER FOR NOT FOUND SET done = TRUE;
+    -- 1094: gone meanwhile; 1095: an administrator, whom we may not end; 1205: a statement runs for longer than we wait.
+    DECLARE CONTINUE HANDLER FOR 1094, 1095, 1205 BEGIN END;
+    -- Whoever extends the lease holds the same lock: it is not ended behind his back. But who holds it and says nothing must not
+    -- keep writers beyond its end: then the lease is looked at alone, and a server that was extended meanwhile is let write by the
+    -- next extension.
+    SET held = GET_LOCK('multiactive.lease', 0.3);
+    SET SESSION lock_wait_timeout = 1;
+    WHILE tries < 4 AND multiactive.lease_left() = 0 AND NOT @@global.read_only DO
+        SET done = FALSE;
+        OPEN writers;
+        REPEAT
+            FETCH writers INTO victim;
+            IF NOT done THEN
+                KILL victim;
+            END IF;
+        UNTIL done END REPEAT;
+        CLOSE writers;
+        SET GLOBAL read_only = 1;
+        SET tries = tries + 1;
+    END WHILE;
+    SET SESSION lock_wait_timeout = 4;
+    IF held THEN
+        DO RELEASE_LOCK('multiactive.lease');
+    END IF;
+END
+--;
+-- Once a second: where the lease ends before the next time, waits for that, looks again, and ends writers.
+DROP PROCEDURE IF EXISTS multiactive.keep_deadline
+--;
+CREATE PROCEDURE multiactive.keep_deadline() MODIFIES SQL DATA
+BEGIN
+    DECLARE micros BIGINT;
+    IF NOT @@global.read_only THEN
+        SET micros = multiactive.lease_left();
+        IF micros > 0 AND micros < 1050000 THEN
+            DO SLEEP(micros / 1000000);
+        END IF;
+        IF multiactive.lease_left() = 0 THEN
+            CALL multiactive.end_writers();
+        END IF;
+    END IF;
+END
+--;
+CREATE EVENT IF NOT EXISTS multiactive.deadline ON SCHEDULE EVERY 1 SECOND DO CALL multiactive.keep_deadline()
+--;
+ALTER EVENT multiactive.deadline ENABLE DO CALL multiactive.keep_deadline()

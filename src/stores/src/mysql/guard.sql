@@ -1,0 +1,38 @@
+-- The fence of one table, one statement after each `--;`; $…$ marks what is filled in. Rows that arrive by a link fire no
+-- trigger. They are made last, so that no other trigger changes the key after them (see `tables`).
+--   MySQL replaces no trigger in one go: so nobody uses the table meanwhile.
+--   `admit.sql` lets a write to a slot pass, or has it refused. The share lock comes first: the fencing side waits for its
+-- holders to end before it closes a slot, and a locking read sees what was committed last in every isolation level. Then the
+-- unit's write lease; the server is read-only before it has begun, and after the lease has ended, also to who may write to a
+-- read-only one. All of it stands in the trigger, for a routine of ours costs a row more than the look itself.
+LOCK TABLES $table$ WRITE
+--;
+DROP TRIGGER IF EXISTS $insert$
+--;
+CREATE TRIGGER $insert$ BEFORE INSERT ON $table$ FOR EACH ROW
+BEGIN
+    DECLARE its_slot INT DEFAULT $slot_of_new$;
+    $admit_its_slot$;
+END
+--;
+DROP TRIGGER IF EXISTS $update$
+--;
+CREATE TRIGGER $update$ BEFORE UPDATE ON $table$ FOR EACH ROW
+BEGIN
+    DECLARE its_slot INT DEFAULT $slot_of_old$;
+    DECLARE next_slot INT DEFAULT $slot_of_new$;
+    $admit_its_slot$;
+    IF next_slot <> its_slot THEN
+        $admit_next_slot$;
+    END IF;
+END
+--;
+DROP TRIGGER IF EXISTS $delete$
+--;
+CREATE TRIGGER $delete$ BEFORE DELETE ON $table$ FOR EACH ROW
+BEGIN
+    DECLARE its_slot INT DEFAULT $slot_of_old$;
+    $admit_its_slot$;
+END
+--;
+UNLOCK TABLES

@@ -1,0 +1,81 @@
+//! Load on a member while something is done, and rows that are written past the links.
+
+use super::support::*;
+use mysql_async::prelude::Queryable;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// Writes as a repair does, which nobody else gets.
+pub async fn by_hand(member: &Member, sql: &[&str]) {
+    let mut client = client(&member.server, "multiactive_agent").await;
+    client.query_drop("SET SESSION sql_log_bin = 0").await.unwrap();
+    client.query_drop("USE shop").await.unwrap();
+    for sql in sql {
+        client.query_drop(*sql).await.unwrap();
+    }
+}
+
+pub async fn ids(member: &Member) -> Vec<String> {
+    let sql = "SELECT id FROM shop.orders ORDER BY id";
+    admin(&member.server).await.query(sql).await.unwrap()
+}
+
+/// Nobody starts it before `link` is called.
+pub async fn stop_links(member: &Member) {
+    let mut admin = admin(&member.server).await;
+    admin.query_drop(STOP_LINKS).await.unwrap();
+}
+
+/// Somebody who inserts, changes and deletes rows and never stops.
+pub struct Writer {
+    stop: Arc<AtomicBool>,
+    pub written: Arc<AtomicU64>,
+    task: JoinHandle<Duration>,
+}
+
+impl Writer {
+    pub async fn start(member: &Member, name: &'static str, slots: std::ops::Range<u16>) -> Writer {
+        let mut client = app(&member.server).await;
+        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (until, count) = (stop.clone(), written.clone());
+        let keys: Vec<_> = slots.step_by(9).map(|slot| key_of(slot, 7)).collect();
+        let task = tokio::spawn(async move {
+            let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+            for number in 0_usize.. {
+                if until.load(Ordering::Relaxed) {
+                    break;
+                }
+                let (id, key) = (format!("{name}{}", number % 50), &keys[number % 50 % keys.len()]);
+                let sql = match number / 50 % 3 {
+                    0 => format!("INSERT IGNORE INTO orders VALUES ('{id}', '{key}', {number})"),
+                    1 => format!("UPDATE orders SET amount = {number} WHERE id = '{id}'"),
+                    _ => format!("DELETE FROM orders WHERE id = '{id}'"),
+                };
+                client.query_drop(&sql).await.expect("no write is refused");
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(PAUSE).await;
+            }
+            longest
+        });
+        Writer { stop, written, task }
+    }
+
+    pub async fn more(&self, writes: u64) {
+        let goal = self.written.load(Ordering::Relaxed) + writes;
+        until("writes", async || match self.written.load(Ordering::Relaxed) {
+            now if now >= goal => Ok(()),
+            now => Err(format!("{now} of {goal}")),
+        })
+        .await;
+    }
+
+    /// The longest time that a write took.
+    pub async fn stop(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
+}

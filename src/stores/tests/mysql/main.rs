@@ -1,0 +1,34 @@
+//! The driver of MySQL on real servers: the tests of the family, one file for each group of verbs.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
+
+#[path = "../family/caught_up.rs"]
+mod caught_up;
+#[path = "../family/compare.rs"]
+mod compare;
+mod copied;
+#[path = "../family/crashes.rs"]
+mod crashes;
+#[path = "../family/cut.rs"]
+mod cut;
+#[path = "../family/diverged.rs"]
+mod diverged;
+#[path = "../family/encrypted.rs"]
+mod encrypted;
+mod engine;
+mod md5;
+#[path = "../family/fence.rs"]
+mod fence;
+#[path = "../family/lease.rs"]
+mod lease;
+#[path = "../family/links.rs"]
+mod links;
+#[path = "../family/reseed.rs"]
+mod reseed;
+#[path = "../family/support.rs"]
+mod support;
+#[path = "../family/tables.rs"]
+mod tables;
+#[path = "../family/transactions.rs"]
+mod transactions;
+#[path = "../family/writers.rs"]
+mod writers;
