@@ -46,6 +46,8 @@ use serde::{Deserialize, Serialize};
         .message("a table must not be named twice: a name without a schema is in public"),
     validation = Rule::new("!has(self.engine.mariaDB) || self.tables.all(t, t.name.contains('.') || !self.tables.exists(o, o.name == self.engine.mariaDB.database + '.' + t.name))")
         .message("a table must not be named twice: a name without a database is in the store's own"),
+    validation = Rule::new("!has(self.engine.mySQL) || self.tables.all(t, t.name.contains('.') || !self.tables.exists(o, o.name == self.engine.mySQL.database + '.' + t.name))")
+        .message("a table must not be named twice: a name without a database is in the store's own"),
     validation = Rule::new("(self.topology == 'Sharded') == has(self.keyspace)")
         .message("keyspace is given exactly for topology Sharded"),
     validation = Rule::new("(self.topology == 'SingleWriter') == has(self.singleWriter)")
@@ -157,7 +159,9 @@ pub fn default_reads() -> Reads {
     validation = Rule::new("(self.type == 'PostgreSQL') == has(self.postgreSQL)")
         .message("postgreSQL is given exactly for type PostgreSQL"),
     validation = Rule::new("(self.type == 'MariaDB') == has(self.mariaDB)")
-        .message("mariaDB is given exactly for type MariaDB")
+        .message("mariaDB is given exactly for type MariaDB"),
+    validation = Rule::new("(self.type == 'MySQL') == has(self.mySQL)")
+        .message("mySQL is given exactly for type MySQL")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Engine {
@@ -170,6 +174,9 @@ pub struct Engine {
     /// For `MariaDB`.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "mariaDB")]
     pub maria_db: Option<MariaDbEngine>,
+    /// For `MySQL`.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "mySQL")]
+    pub my_sql: Option<MySqlEngine>,
 }
 
 impl Engine {
@@ -181,6 +188,7 @@ impl Engine {
                 database: database.to_owned(),
             }),
             maria_db: None,
+            my_sql: None,
         }
     }
 
@@ -190,6 +198,19 @@ impl Engine {
             kind: EngineType::MariaDb,
             postgre_sql: None,
             maria_db: Some(MariaDbEngine {
+                database: database.to_owned(),
+            }),
+            my_sql: None,
+        }
+    }
+
+    /// MySQL, with this database.
+    pub fn my_sql(database: &str) -> Self {
+        Self {
+            kind: EngineType::MySql,
+            postgre_sql: None,
+            maria_db: None,
+            my_sql: Some(MySqlEngine {
                 database: database.to_owned(),
             }),
         }
@@ -205,6 +226,9 @@ pub enum EngineType {
     /// MariaDB 10.11 or newer; one server is one member of one store.
     #[serde(rename = "MariaDB")]
     MariaDb,
+    /// MySQL 9; one server is one member of one store.
+    #[serde(rename = "MySQL")]
+    MySql,
 }
 
 /// PostgreSQL.
@@ -225,6 +249,15 @@ pub struct MariaDbEngine {
     pub database: String,
 }
 
+/// MySQL.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MySqlEngine {
+    /// The database's name, the same in every unit.
+    #[schemars(schema_with = "schema::database")]
+    pub database: String,
+}
+
 /// By what the servers of a store's members are known: each has a certificate for the name, or the IP address, in its
 /// member's address, and the key ca.crt of each member's Secret has the certificates of those who signed them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -240,7 +273,7 @@ pub struct StoreTls {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Table {
-    /// Its name, with or without a schema; without one it is in public. Of MariaDB a schema is a database, and without one it
+    /// Its name, with or without a schema; without one it is in public. Of MariaDB and MySQL a schema is a database, and without one it
     /// is in the store's own.
     #[schemars(schema_with = "schema::table")]
     pub name: String,

@@ -151,6 +151,11 @@ pub fn target(
             let engine = engine.ok_or_else(|| invalid("engine.mariaDB is missing".to_owned()))?;
             (EngineKind::MariaDb, engine.database.clone())
         }
+        EngineType::MySql => {
+            let engine = store.engine.my_sql.as_ref();
+            let engine = engine.ok_or_else(|| invalid("engine.mySQL is missing".to_owned()))?;
+            (EngineKind::MySql, engine.database.clone())
+        }
     };
     let (host, port) = host_and_port(&store.local.address).map_err(invalid)?;
     let peer = |member: &multiactive_api::StoreMember| {

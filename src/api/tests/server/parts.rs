@@ -145,6 +145,11 @@ fn a_store_with_a_single_writer_says_who_that_is_and_may_become_it() {
             None,
         ),
         (
+            "/spec/engine",
+            json!({"type": "MySQL", "mySQL": {"database": "shop"}}),
+            None,
+        ),
+        (
             "/spec/singleWriter/homeUnit",
             json!("west-1"),
             Some("members has no database in singleWriter.homeUnit"),
@@ -210,9 +215,19 @@ fn a_data_store_names_its_engine_tables_and_members() {
             None,
         ),
         (
+            "/spec/engine",
+            json!({"type": "MySQL", "mariaDB": {"database": "shop"}}),
+            Some("mySQL is given exactly for type MySQL"),
+        ),
+        (
+            "/spec/engine",
+            json!({"type": "MySQL", "mySQL": {"database": "shop"}}),
+            None,
+        ),
+        (
             "/spec/engine/type",
-            json!("MySQL"),
-            Some("Unsupported value: \"MySQL\""),
+            json!("Oracle"),
+            Some("Unsupported value: \"Oracle\""),
         ),
         (
             "/spec/topology",
@@ -267,21 +282,26 @@ fn a_data_store_names_its_engine_tables_and_members() {
         ("/spec/members/0/address", json!("127.0.0.11:15432"), None),
     ];
     on_create(good::data_store("rules"), rows);
-    let mut of_mariadb = good::data_store("rules");
-    of_mariadb["spec"]["engine"] = json!({"type": "MariaDB", "mariaDB": {"database": "shop"}});
-    let rows = vec![
-        (
-            "/spec/tables/1",
-            json!({"name": "shop.orders", "shardKey": "id"}),
-            Some("a table must not be named twice"),
-        ),
-        (
-            "/spec/tables/1",
-            json!({"name": "public.orders", "shardKey": "id"}),
-            None,
-        ),
-    ];
-    on_create(of_mariadb, rows);
+    for engine in [
+        json!({"type": "MariaDB", "mariaDB": {"database": "shop"}}),
+        json!({"type": "MySQL", "mySQL": {"database": "shop"}}),
+    ] {
+        let mut store = good::data_store("rules");
+        store["spec"]["engine"] = engine;
+        let rows = vec![
+            (
+                "/spec/tables/1",
+                json!({"name": "shop.orders", "shardKey": "id"}),
+                Some("a table must not be named twice"),
+            ),
+            (
+                "/spec/tables/1",
+                json!({"name": "public.orders", "shardKey": "id"}),
+                None,
+            ),
+        ];
+        on_create(store, rows);
+    }
     let kept = Some("tables can be added, never changed or taken away");
     let rows = vec![
         ("/spec/keyspace", json!("other"), Some("keyspace is immutable")),
