@@ -16,6 +16,7 @@ mod diverged;
 mod encrypted;
 mod engine;
 mod md5;
+mod renamed;
 #[path = "../family/fence.rs"]
 mod fence;
 #[path = "../family/lease.rs"]
