@@ -25,6 +25,8 @@ mod lease;
 mod links;
 #[path = "../family/reseed.rs"]
 mod reseed;
+#[path = "../family/single_writer.rs"]
+mod single_writer;
 #[path = "../family/support.rs"]
 mod support;
 #[path = "../family/tables.rs"]
