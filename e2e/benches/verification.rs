@@ -169,12 +169,13 @@ fn report(
     );
     let paced_name = format!("a comparison of {PACE} rows/s at most");
     let alone: Vec<_> = alone.iter().map(|beside| (None, beside)).collect();
-    let of = |all: &'_ [Compared]| -> Vec<(Option<f64>, &Beside)> {
+    // A function: a closure's argument and result would have lifetimes of their own.
+    fn of(all: &[Compared]) -> Vec<(Option<f64>, &Beside)> {
         let rate = |compared: &Compared| compared.rows as f64 / compared.took.as_secs_f64();
         all.iter()
             .map(|compared| (Some(rate(compared)), &compared.beside))
             .collect()
-    };
+    }
     let mut rates = Vec::new();
     for (name, rounds) in [
         ("nothing", alone),

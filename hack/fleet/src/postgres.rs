@@ -71,7 +71,7 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Postgres {
     dir: PathBuf,
-    bin: PathBuf,
+    programs: PathBuf,
     clients: PathBuf,
     port: u16,
     password: String,
@@ -112,14 +112,14 @@ impl Postgres {
             janitor::remember(&dir);
         }
         let port = options.port.map_or_else(ports::free, Ok)?;
-        let bin = install::usable_by(&program, &dir, run_as)?;
+        let programs = install::usable_by(&program, &dir, run_as)?;
         let clients = match clients == program {
-            true => bin.clone(),
+            true => programs.clone(),
             false => clients.parent().unwrap_or(&clients).to_path_buf(),
         };
         let made = Postgres {
             dir,
-            bin,
+            programs,
             clients,
             port,
             password: options.password.clone(),
@@ -345,7 +345,7 @@ impl Postgres {
 
     fn spec(&self, program: &str, args: Vec<String>) -> Spec {
         let env = [("PATH", "/usr/bin:/bin"), ("LC_ALL", "C"), ("TZ", "UTC")];
-        let program = self.bin.join(program);
+        let program = self.programs.join(program);
         let (program, args) = match self.clock {
             true => self.by_its_clock(&program, args),
             false => (program, args),

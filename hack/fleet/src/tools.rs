@@ -162,7 +162,9 @@ impl Tool {
     /// Whether only some tests want it, so that nobody needs it who does not run those.
     pub fn is_optional(self) -> bool {
         match self {
-            Tool::PostgresTls | Tool::Postgres17 | Tool::Postgres16 | Tool::MariaDb | Tool::MySql | Tool::Faketime => true,
+            Tool::PostgresTls | Tool::Postgres17 | Tool::Postgres16 | Tool::MariaDb | Tool::MySql | Tool::Faketime => {
+                true
+            }
             Tool::KubeApiserver
             | Tool::KubeControllerManager
             | Tool::KubeScheduler

@@ -166,7 +166,7 @@ pub enum FunctionType {
     /// CRC-32 (IEEE 802.3, as in zlib) of the key's UTF-8 bytes, modulo the number of slots. PostgreSQL has it from 18 on.
     Crc32,
     /// The first four bytes of the MD5 of the key's UTF-8 bytes, as one number whose highest byte is the first, modulo the
-    /// number of slots. Every database has it.
+    /// number of slots. PostgreSQL and MariaDB have it, MySQL by a component.
     Md5,
 }
 

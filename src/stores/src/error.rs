@@ -88,7 +88,7 @@ pub enum Error {
     #[error(
         "store {store} in unit {unit}: the slots of keyspace {keyspace} are computed by {function}, which {server} has not built in: \
          upgrade that server to {since} or newer, or, where nothing was written yet, declare the store with a keyspace of \
-         function Md5, which every server has (no keyspace's function can be changed)"
+         function Md5, which every PostgreSQL has (no keyspace's function can be changed)"
     )]
     FunctionMissing {
         /// The store.
