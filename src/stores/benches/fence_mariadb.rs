@@ -4,7 +4,11 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench")]
 
 mod common;
-#[path = "../tests/mariadb/support.rs"]
+#[path = "../tests/mariadb/engine.rs"]
+#[allow(dead_code, reason = "a bench uses a part")]
+mod engine;
+#[path = "../tests/family/support.rs"]
+#[allow(dead_code, reason = "a bench uses a part")]
 mod support;
 
 use common::{KINDS, Kind, ROUNDS, TABLES};
