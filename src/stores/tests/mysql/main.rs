@@ -15,14 +15,14 @@ mod diverged;
 #[path = "../family/encrypted.rs"]
 mod encrypted;
 mod engine;
-mod md5;
-mod renamed;
 #[path = "../family/fence.rs"]
 mod fence;
 #[path = "../family/lease.rs"]
 mod lease;
 #[path = "../family/links.rs"]
 mod links;
+mod md5;
+mod renamed;
 #[path = "../family/reseed.rs"]
 mod reseed;
 #[path = "../family/single_writer.rs"]

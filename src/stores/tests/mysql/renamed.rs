@@ -15,9 +15,16 @@ async fn a_server_of_another_name_goes_on_as_another_database() {
     std::fs::remove_file(east.server.data().join("auto.cnf")).unwrap();
     east.server.restart().await.unwrap();
     let seen = east.driver.inspect().await.unwrap();
-    assert!(seen.open.is_empty() && seen.lease.is_none(), "it begins closed: {seen:?}");
+    assert!(
+        seen.open.is_empty() && seen.lease.is_none(),
+        "it begins closed: {seen:?}"
+    );
     let after = east.driver.progress().await.unwrap();
-    assert_eq!(after.covers(&before), None, "positions of two logs are not compared: {after:?}");
+    assert_eq!(
+        after.covers(&before),
+        None,
+        "positions of two logs are not compared: {after:?}"
+    );
     let link = running(north, east).await;
     assert!(
         link.gap.is_some_and(|gap| gap.contains("goes on as another database")),
