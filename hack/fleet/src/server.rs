@@ -103,7 +103,7 @@ impl<E: Engine> Server<E> {
         let program = tokio::task::spawn_blocking(|| tools::ensure(E::TOOL))
             .await
             .map_err(|error| Error::Refused(format!("preparing {} was interrupted: {error}", E::NAME)))??;
-        let fast = E::FAST.filter(|fast| !options.fsync && Path::new(fast).is_dir());
+        let fast = E::FAST.filter(|fast| !options.fsync && has_room(fast));
         let parent = fast.map_or_else(std::env::temp_dir, PathBuf::from);
         let dir = folder(options.dir.as_deref(), &parent, E::NAME)?;
         if options.dir.is_none() {
@@ -331,6 +331,13 @@ impl<E> Drop for Server<E> {
         let _ = std::fs::remove_dir_all(&self.dir);
         janitor::forget(&self.dir);
     }
+}
+
+/// Whether there is a folder with room for several servers: containers have little of such.
+fn has_room(folder: &str) -> bool {
+    const ROOM: u64 = 2 << 30;
+    let free = nix::sys::statvfs::statvfs(folder).map(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()));
+    free.is_ok_and(|free| free >= ROOM)
 }
 
 /// Makes the server's folder: `asked`, or a new one in `parent`.
