@@ -327,6 +327,22 @@ fn a_hook_is_asked_only_where_the_leases_end_will_not_prove_the_fence() {
         let Move::Wait(wait) = got else { panic!("{what}") };
         assert_eq!(wait.asks_hook(), asked, "{what}: {wait}");
     }
+    let soon = |seen: &mut Seen| {
+        keeps_serving(seen);
+        seen.failover.lease.as_mut().unwrap().fences_soon = true;
+    };
+    let got = pass(&table, 99, |seen| {
+        soon(seen);
+        hook(seen, epoch, HookSaid::Asked);
+    });
+    let want = "wait for the write lease: it is not known for long enough yet that east stops without it";
+    assert_eq!(short(&got), want);
+    let word = pass(&table, 9, |seen| {
+        soon(seen);
+        hook(seen, epoch, HookSaid::Asked);
+        confirm(seen);
+    });
+    assert_eq!(short(&word), "Cut", "a person may know better");
     let over = pass(&table, 0, |seen| hook(seen, epoch, HookSaid::Asked));
     assert_eq!(short(&over), "Cut", "it is over");
     // Where nobody has declared one, that shows in nothing but that there is nobody to ask.

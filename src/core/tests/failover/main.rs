@@ -124,6 +124,7 @@ fn dead(table: &RoutingTable, op: &Operation) -> Seen {
         lease: Some(LeaseSeen {
             mode: Mode::Fence,
             length: seconds(10),
+            fences_soon: false,
             unenforced: Vec::new(),
             sealed: op
                 .failover

@@ -298,6 +298,7 @@ fn lease_seen(model: &Model, world: &World, unit: usize) -> LeaseSeen {
         },
         // No slack beyond what has passed: the tightest bound that may be.
         length: SignedDuration::ZERO,
+        fences_soon: false,
         unenforced: Vec::new(),
         sealed,
         renewals: Some(lease)

@@ -374,6 +374,8 @@ fn lease_seen(
         Fences::Seen(since) if since.is_some_and(lasted) => (Mode::Fence, unenforced(unit, inputs)),
         Fences::Seen(_) => (Mode::KeepServing, unenforced(unit, inputs)),
     };
+    let will_last = matches!(fences, Fences::Seen(Some(_))) && terms.is_some();
+    let fences_soon = mode == Mode::KeepServing && will_last && unenforced.is_empty();
     // The seal is on this very renewal. One that never was renewed says nothing of what its unit holds by an earlier one.
     let last = mine
         .first()
@@ -399,6 +401,7 @@ fn lease_seen(
     });
     LeaseSeen {
         mode,
+        fences_soon,
         length: held.length,
         unenforced,
         sealed: held.lease.sealed.as_ref().map(|seal| (seal.at, end)),

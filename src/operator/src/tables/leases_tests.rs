@@ -120,9 +120,9 @@ fn a_sealed_lease_is_over_a_patience_after_its_last_renewal_was_seen_and_unknown
 fn a_unit_fences_only_where_all_that_is_known_has_said_so_for_a_whole_lease() {
     let sealed = held_lease("one", 7, Some(9));
     for (since, want) in [
-        (None, Mode::KeepServing),
-        (Some(195), Mode::KeepServing),
-        (Some(100), Mode::Fence),
+        (None, (Mode::KeepServing, false)),
+        (Some(195), (Mode::KeepServing, true)),
+        (Some(100), (Mode::Fence, false)),
     ] {
         let got = lease_seen(
             &"a".into(),
@@ -132,7 +132,7 @@ fn a_unit_fences_only_where_all_that_is_known_has_said_so_for_a_whole_lease() {
             Fences::Seen(since.map(seconds)),
             seconds(200),
         );
-        assert_eq!(got.mode, want, "since {since:?}");
+        assert_eq!((got.mode, got.fences_soon), want, "since {since:?}");
     }
     // What stands in the record of its failover was seen by an operator that is gone: nobody reports any more.
     let silent = Inputs {

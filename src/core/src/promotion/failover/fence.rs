@@ -112,11 +112,15 @@ fn hook_word(op: &Operation, seen: &Seen) -> Option<FencedBy> {
 
 /// The wait where nothing but the hook or a person proves the fence. A person is asked once the hook has answered, or has not in
 /// its time.
-fn ask(op: &Operation, lost: &UnitName, seen: &Seen, why: String, now: Timestamp) -> Move {
+fn ask(op: &Operation, lost: &UnitName, seen: &Seen, lease: &LeaseSeen, why: String, now: Timestamp) -> Move {
     let confirm = |why: String| Move::Wait(decision(DecisionKind::ConfirmFenced, lost.as_str(), why));
     let Some(declared) = &seen.failover.hook else {
         return confirm(why);
     };
+    if lease.fences_soon {
+        let wait = format!("it is not known for long enough yet that {lost} stops without it");
+        return Move::Wait(WaitFor::Lease(wait));
+    }
     let answered = |source: &SourceSeen| source.unit == *lost && source.routers.is_some();
     let patience = match seen.sources.iter().any(answered) {
         true => op.budgets.fence,
@@ -173,7 +177,7 @@ fn unproven(
 ) -> Move {
     let lost = &failover.lost;
     let waited = |patience| overdue(seen.stood(op, Step::Fence), patience, now);
-    let confirm = |why: String| ask(op, lost, seen, why, now);
+    let confirm = |why: String| ask(op, lost, seen, lease, why, now);
     match (end_counts(lease), end) {
         (Err(why), _) if waited(ANSWER) => confirm(format!("{lost} does not answer, and {why}")),
         (Err(_), _) => Move::Wait(WaitFor::Fence(lost.to_string())),

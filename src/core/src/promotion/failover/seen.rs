@@ -58,6 +58,9 @@ pub struct RenewalSeen {
 pub struct LeaseSeen {
     /// What its unit does without it: `Unit.spec.onLeaseLoss` with `Auto` resolved.
     pub mode: Mode,
+    /// Whether all that is known says Fence by now, though not for long enough yet to count: then it is a matter of time that its
+    /// end proves something, and nobody need end the unit.
+    pub fences_soon: bool,
     /// How long it lasts.
     pub length: SignedDuration,
     /// Moving stores whose databases know no deadline: the lease's end proves nothing about them.
