@@ -37,6 +37,14 @@ pub async fn refuses(load: &Load, users: &[String], since: Timestamp) -> Result<
     }
 }
 
+/// Waits until a moment has come.
+pub async fn until(moment: Timestamp) {
+    let mut tick = interval(Duration::from_millis(50));
+    while Timestamp::now() < moment {
+        tick.tick().await;
+    }
+}
+
 /// Waits until an order of one of these users was acknowledged by `unit`; gives when that was.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use multiactive_e2e::held_up::stuck_at_the_fence;
 use multiactive_e2e::lost::{failures, stops_within_its_lease};
 use multiactive_e2e::promotion::{create, ended, waits_for};
 use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, orders};
-use multiactive_e2e::stops::{last_acknowledged, refuses};
+use multiactive_e2e::stops::{last_acknowledged, refuses, until};
 use multiactive_e2e::wire::Wire;
 use serde_json::json;
 
@@ -25,8 +25,8 @@ async fn is_set_and_cut_off(stage: &Stage, wire: &Wire, name: &str, seconds: i64
     stage.world.set_clock("south", seconds)?;
     wire.cut();
     refuses(&load, &of_south, since).await?;
-    // Long enough for an order that a lease of an hour would let in.
-    orders(&load, 200).await;
+    // Long enough for an order that a lease of an hour would let in, or one that is renewed by the new clock.
+    until(since + LEASE + LEASE).await;
     let back = Timestamp::now();
     wire.mend();
     acknowledges(&load, "south-1", back).await?;

@@ -145,8 +145,6 @@ pub enum Ask {
     Reach {
         /// The positions.
         positions: Vec<StorePosition>,
-        /// The units that write heartbeats meanwhile: a link that brings none brings no position either.
-        sources: Vec<UnitName>,
         /// Whether it shall own the slots: then all others must be able to get what it writes.
         takes_over: bool,
     },
@@ -254,20 +252,12 @@ fn ask(
         },
         (Step::Drain, Role::Target | Role::Member) => {
             let positions = op.positions.iter().filter(|position| position.store == *store);
-            // A unit that is lost writes none.
-            let sources = op
-                .sources()
-                .into_iter()
-                .filter(|source| *source != unit && op.failover.is_none());
             Ask::Reach {
                 positions: positions.cloned().collect(),
-                sources: sources.cloned().collect(),
                 takes_over: role == Role::Target,
             }
         }
         (Step::Check | Step::Prepare | Step::Verify, Role::Source) => Ask::Beat,
-        // Nobody takes what a lost unit writes.
-        (Step::Drain, Role::Source) if op.failover.is_none() => Ask::Beat,
         (Step::Verify, Role::Member)
         | (Step::Hold | Step::Fence, Role::Target | Role::Member)
         | (Step::Cut | Step::Drain, Role::Source)

@@ -121,8 +121,6 @@ fn each_step_of_a_failover_asks_what_the_machine_waits_for() {
     };
     let reach = |takes_over| Ask::Reach {
         positions: Vec::new(),
-        // A lost unit's link brings nothing any more.
-        sources: Vec::new(),
         takes_over,
     };
     let fence = Ask::Fence {

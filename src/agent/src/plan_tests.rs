@@ -187,7 +187,6 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
     let nothing = Ask::Nothing;
     let reach = |takes_over| Ask::Reach {
         positions: vec![position("orders")],
-        sources: east.clone(),
         takes_over,
     };
     let follow = |takes_over| Ask::Follow {
@@ -206,7 +205,7 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
         (Step::Verify, Ask::Beat, compare, nothing.clone()),
         (Step::Hold, fence.clone(), follow(true), follow(false)),
         (Step::Fence, fence.clone(), follow(true), follow(false)),
-        (Step::Drain, Ask::Beat, reach(true), reach(false)),
+        (Step::Drain, nothing.clone(), reach(true), reach(false)),
         (Step::Open, nothing.clone(), nothing.clone(), nothing.clone()),
         (Step::Settle, nothing.clone(), nothing.clone(), nothing.clone()),
     ] {

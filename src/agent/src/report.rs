@@ -301,17 +301,21 @@ fn lag_ms(answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<i64> {
     Some(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// Why a question has no answer yet.
+fn problem(ask: &Ask, answer: &Answer) -> Option<String> {
+    match ask {
+        Ask::Compare(_) => answer.problem.clone(),
+        Ask::Lag(_) => answer.lag.as_ref()?.as_ref().err().cloned(),
+        Ask::Nothing | Ask::Beat | Ask::Fence { .. } | Ask::Cut(_) | Ask::Follow { .. } | Ask::Reach { .. } => None,
+    }
+}
+
 /// Why stores have not compared their rows, or do not know how far behind they are, for those who wait for it.
 fn problems(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<AnswerProblem> {
     let failed = answers.iter().filter_map(|(asked, answer)| {
         let answer = answer.as_ref()?;
-        let message = match &asked.ask {
-            Ask::Compare(_) => answer.problem.clone()?,
-            Ask::Lag(_) => answer.lag.as_ref()?.as_ref().err()?.clone(),
-            Ask::Nothing | Ask::Beat | Ask::Fence { .. } | Ask::Cut(_) | Ask::Follow { .. } | Ask::Reach { .. } => {
-                return None;
-            }
-        };
+        let asks = std::iter::once(&asked.ask).chain(&asked.besides);
+        let message = asks.filter_map(|ask| problem(ask, answer)).next()?;
         let store = asked.store.to_string();
         Some(AnswerProblem { store, message })
     });

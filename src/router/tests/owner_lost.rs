@@ -8,6 +8,7 @@ use common::{World, limits, until};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::quarantine::Quarantined;
 use multiactive_core::table::RoutingTable;
+use tokio::net::TcpListener;
 
 const SERVING: &str = "10: 16s0@1.10";
 const STILL: &str = "11: 16s0@1.10";
@@ -58,4 +59,29 @@ async fn who_waits_for_a_lost_unit_is_told_so_once_another_one_owns_the_slot() {
     let answer = read.await.unwrap();
     assert_eq!((answer.status, answer.header("x-multiactive-unit")), (200, "south"));
     assert_eq!(south.backend.got().len(), 1, "the read alone went again");
+}
+
+#[tokio::test]
+async fn what_no_connection_has_taken_goes_to_the_new_owner() {
+    let world = World::with(limits(), SERVING).await;
+    let (north, south) = (world.unit("north"), world.unit("south"));
+    // As the router of a region that stands still, or is cut off: it takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let there = |mut table: RoutingTable| {
+        for unit in table.units.iter_mut().filter(|unit| unit.name.as_str() == "east") {
+            unit.router = format!("https://{address}");
+        }
+        table
+    };
+    north.state.take_table(there(world.table(STILL))).unwrap();
+    let write = world.post("north", "s3", "w");
+    let _taken = silent.accept().await.unwrap();
+    for unit in [north, south] {
+        unit.state.take_table(there(lost(&world, MOVED))).unwrap();
+    }
+    world.applied("south", Epoch::new(1, 12)).await;
+    let answer = write.await.unwrap();
+    assert_eq!((answer.status, answer.header("x-multiactive-unit")), (200, "south"));
+    assert_eq!(south.backend.bodies(), ["w"]);
 }

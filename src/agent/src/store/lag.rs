@@ -10,14 +10,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// For how long none may arrive from a unit that writes several a second, before it is not known how far it is.
-pub(super) const SILENT: Duration = Duration::from_secs(2);
+const SILENT: Duration = Duration::from_secs(2);
 
-/// What was seen to arrive since somebody began to look.
-#[derive(Debug)]
-pub(super) struct Arrivals {
-    began: Instant,
-    of: BTreeMap<UnitName, Newest>,
-}
+/// What was seen to arrive since the lag was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals(BTreeMap<UnitName, Newest>);
 
 /// The newest heartbeat of a unit.
 #[derive(Clone, Copy, Debug)]
@@ -29,19 +26,6 @@ struct Newest {
 }
 
 impl Arrivals {
-    /// Nothing has arrived yet.
-    pub(super) fn begin() -> Self {
-        Self {
-            began: Instant::now(),
-            of: BTreeMap::new(),
-        }
-    }
-
-    /// Whether it was looked for so long that something must have arrived by now.
-    pub(super) fn watched(&self) -> bool {
-        self.began.elapsed() > SILENT
-    }
-
     /// The largest age of a heartbeat of these units, as read at `now`.
     ///
     /// # Errors
@@ -69,7 +53,7 @@ impl Arrivals {
 
     fn arrived(&mut self, source: &UnitName, number: i64, now: Instant) -> Option<Instant> {
         let first = Newest { number, arrived: None };
-        let newest = self.of.entry(source.clone()).or_insert(first);
+        let newest = self.0.entry(source.clone()).or_insert(first);
         if newest.number != number {
             *newest = Newest {
                 number,
@@ -119,7 +103,7 @@ mod tests {
     #[test]
     fn a_lag_is_known_while_heartbeats_arrive_and_never_by_the_one_that_was_there() {
         let began = Instant::now();
-        let mut arrivals = Arrivals::begin();
+        let mut arrivals = Arrivals::default();
         let sources = ["south".into()];
         let silent: Result<SignedDuration, _> = Err(vec!["south".into()]);
         for (at, number, age, want) in [
@@ -141,7 +125,7 @@ mod tests {
     #[test]
     fn one_that_is_silent_makes_it_unknown_and_is_named() {
         let began = Instant::now();
-        let mut arrivals = Arrivals::begin();
+        let mut arrivals = Arrivals::default();
         let sources = ["east".into(), "south".into()];
         for number in [1, 2] {
             let lags = [brought("east", number, SECOND), brought("south", 1, SECOND)];

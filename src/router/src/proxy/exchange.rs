@@ -56,7 +56,10 @@ enum Failed {
     /// It did not answer in time.
     Late,
     /// It did not answer, and by now its unit is lost and another one owns the slot.
-    OwnerLost,
+    OwnerLost {
+        /// Whether it was still waiting for a connection.
+        unsent: bool,
+    },
 }
 
 impl<'w> Exchange<'w> {
@@ -215,10 +218,17 @@ impl<'w> Exchange<'w> {
     ) -> Result<Option<Response<Answered>>, Answer> {
         self.worker.state.metrics.forwarded.inc();
         let state = Arc::clone(&self.worker.state);
+        let unsent = Arc::new(());
+        let sent = Arc::downgrade(&unsent);
+        // Looked at while the attempt is still there: it takes the mark with it.
+        let lost = async {
+            taken_from(&state, unit, &slot).await;
+            sent.upgrade().is_some()
+        };
         let ended = tokio::select! {
             biased;
-            ended = self.attempt(name, stamp) => ended,
-            () = taken_from(&state, unit, &slot) => Err(Failed::OwnerLost),
+            ended = self.attempt(name, stamp, Unsent(unsent)) => ended,
+            unsent = lost => Err(Failed::OwnerLost { unsent }),
         };
         match ended {
             Ok(response) => Ok(Some(response)),
@@ -251,7 +261,9 @@ impl<'w> Exchange<'w> {
                 }
                 Err(unknown("the owner's router"))
             }
-            Err(Failed::OwnerLost) => {
+            // No connection had taken it, so nothing was carried out.
+            Err(Failed::OwnerLost { unsent: true }) => Ok(None),
+            Err(Failed::OwnerLost { unsent: false }) => {
                 tracing::info!(%unit, "a request is under way to a unit that was lost");
                 if !write && self.body.is_whole() && self.resends == 0 {
                     self.resends += 1;
@@ -263,7 +275,7 @@ impl<'w> Exchange<'w> {
         }
     }
 
-    async fn attempt(&mut self, name: Authority, stamp: &Stamp) -> Result<Response<Answered>, Failed> {
+    async fn attempt(&mut self, name: Authority, stamp: &Stamp, unsent: Unsent) -> Result<Response<Answered>, Failed> {
         let state = &self.worker.state;
         let mut request = Request::new(self.kept_attempt());
         *request.method_mut() = self.parts.method.clone();
@@ -277,6 +289,7 @@ impl<'w> Exchange<'w> {
         if let Some(place) = &self.must_show {
             headers.insert(headers::PLACE, place.clone());
         }
+        request.extensions_mut().insert(unsent);
         // The other router may hold it, too.
         let patience = state.limits.answer_time + state.limits.hold_time;
         let taken = self.watched(&mut request);
@@ -354,6 +367,10 @@ impl<'w> Exchange<'w> {
 /// Goes with a request until a connection has written its head, and is dropped then.
 #[derive(Clone)]
 struct Untaken(#[allow(dead_code, reason = "only its end matters")] Arc<oneshot::Sender<()>>);
+
+/// Goes with a request, and is there until a connection has written its head.
+#[derive(Clone)]
+struct Unsent(#[allow(dead_code, reason = "only its end matters")] Arc<()>);
 
 /// Waits for the answer, and gives the place up, so that the next one of its line can go: with the answer, so that the
 /// service sees one after the other; but `until` then at the latest, so that a slot with many writes, or a slow service,

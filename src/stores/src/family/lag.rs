@@ -12,10 +12,11 @@ use std::time::Duration;
 
 pub(crate) async fn beat(db: &MySqlFamily) -> Result<(), Error> {
     let mut session = db.server.logged().await?;
-    let sql = "INSERT IGNORE INTO multiactive.beat (unit, at) VALUES (?, multiactive.clock())";
-    session
-        .change("writing the heartbeat", sql, (db.spec.unit.as_str(),))
-        .await?;
+    // On a clock that was set back it is another one all the same, and the newest.
+    let sql = "INSERT IGNORE INTO multiactive.beat (unit, at)
+               SELECT ?, GREATEST(multiactive.clock(), 1 + IFNULL(MAX(b.at), 0)) FROM multiactive.beat b WHERE b.unit = ?";
+    let unit = db.spec.unit.as_str();
+    session.change("writing the heartbeat", sql, (unit, unit)).await?;
     session.keep();
     let mut session = db.server.session().await?;
     // Never one that came since the newest was looked for.

@@ -98,7 +98,7 @@ BEGIN
     DECLARE victim BIGINT;
     DECLARE done BOOL DEFAULT FALSE;
     DECLARE held BOOL DEFAULT FALSE;
-    DECLARE tries INT DEFAULT 0;
+    DECLARE tries, looks INT DEFAULT 0;
     DECLARE writers CURSOR FOR
         SELECT p.ID FROM performance_schema.processlist p
         WHERE p.USER NOT IN ('system user', 'event_scheduler', SUBSTRING_INDEX(CURRENT_USER(), '@', 1))
@@ -116,15 +116,24 @@ BEGIN
     SET held = GET_LOCK('multiactive.lease', 0.3);
     SET SESSION lock_wait_timeout = 1;
     WHILE tries < 4 AND multiactive.lease_left() = 0 AND NOT @@global.read_only DO
-        SET done = FALSE;
-        OPEN writers;
-        REPEAT
-            FETCH writers INTO victim;
-            IF NOT done THEN
-                KILL victim;
+        -- Once more after the list of transactions has become another one: while read_only waits for a statement, somebody who
+        -- is idle could still commit.
+        SET looks = 0;
+        WHILE looks < 2 DO
+            SET done = FALSE;
+            OPEN writers;
+            REPEAT
+                FETCH writers INTO victim;
+                IF NOT done THEN
+                    KILL victim;
+                END IF;
+            UNTIL done END REPEAT;
+            CLOSE writers;
+            SET looks = looks + 1;
+            IF looks < 2 THEN
+                DO SLEEP(0.105);
             END IF;
-        UNTIL done END REPEAT;
-        CLOSE writers;
+        END WHILE;
         SET GLOBAL read_only = 1;
         SET tries = tries + 1;
     END WHILE;

@@ -22,6 +22,9 @@ const PEACE: Duration = Duration::from_secs(1);
 /// For how long a worker may wait for a lock before its link counts as broken; it is told after a second.
 const LOCKED: Duration = Duration::from_secs(10);
 
+/// For how long nothing may come from a server that says something at least every 5 s (`wal_sender_timeout`: see `peer`).
+const SILENT: Duration = Duration::from_secs(8);
+
 /// $1 the name, $2 the publication, $3 the published tables but for those of $4, of which it must miss nothing.
 const LOOK: &str = "
     SELECT s.subenabled, s.subconninfo, s.subslotname::text,
@@ -40,7 +43,10 @@ const LOOK: &str = "
             WHERE r.srsubid = s.oid AND r.srrelid = ANY (SELECT to_regclass('multiactive.' || t) FROM unnest($4::text[]) t)),
            substring(a.application_name FROM '^awaits (.*)$'),
            coalesce(a.backend_start < clock_timestamp() - interval '3 seconds', false),
-           k.seconds, k.words, w.pid, l.gap IS NOT NULL AND l.sound IS NOT NULL, l.lacking::text
+           k.seconds, k.words, w.pid, l.gap IS NOT NULL AND l.sound IS NOT NULL, l.lacking::text,
+           -- Of a worker that waits for what comes: one that is busy with what came reads nothing meanwhile.
+           CASE WHEN a.wait_event = 'LogicalApplyMain'
+                THEN extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time)::float8 END
     FROM pg_subscription s
     JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()
     -- The worker that applies, as 16 knows it too: none that copies a table, and nobody's helper.
@@ -96,6 +102,8 @@ pub(super) struct Known {
     worker: Option<i32>,
     /// For how long its worker has waited for a lock, and whose.
     locked: Option<(Duration, String)>,
+    /// For how long its worker, which waits for that, was told nothing.
+    silent: Option<Duration>,
 }
 
 pub(super) async fn look(pg: &Postgres, session: &Session<'_>, name: &str) -> Result<Option<Known>, Error> {
@@ -126,6 +134,9 @@ pub(super) async fn look(pg: &Postgres, session: &Session<'_>, name: &str) -> Re
         worker: row.get(15),
         locked: locked(row),
         lacking: lacking(row)?,
+        silent: row
+            .get::<_, Option<f64>>(18)
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
     }))
 }
 
@@ -303,6 +314,12 @@ fn state(known: &Known, watched: &Watched, why: Option<&str>) -> LinkState {
     }
     if let Some(why) = watched.why.as_ref().filter(|_| !known.streams) {
         return LinkState::Broken(why.clone());
+    }
+    if let Some(silent) = known.silent.filter(|silent| *silent > SILENT) {
+        return LinkState::Broken(format!(
+            "nothing has come from its server for {silent:.0?}: it stands still, or the network between the databases loses what it \
+             sends"
+        ));
     }
     if let Some((since, why)) = &known.locked {
         return match *since > LOCKED {
