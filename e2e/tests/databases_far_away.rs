@@ -4,10 +4,13 @@
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
-use multiactive_api::PromotionStatus;
+use kube::Api;
+use multiactive_api::{LinkState, LinkStatus, PromotionStatus, UnitAssignment};
 use multiactive_e2e::held_up::stuck_at_the_fence;
+use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::lost::{failures, stops_within_its_lease, until_unit};
 use multiactive_e2e::promotion::{create, ended, waits_for};
+use multiactive_e2e::region::NAMESPACE;
 use multiactive_e2e::relay::Pass;
 use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, orders};
 use multiactive_e2e::stops::{last_acknowledged, refuses, until};
@@ -69,16 +72,24 @@ fn came_to_nothing(name: &str, status: &PromotionStatus, outcome: &str, reason: 
     Ok(())
 }
 
-/// Nothing of south's log arrives any more, and nobody is told: no link is known to be broken. No write is held for it, and it goes
-/// on as soon as something arrives.
+/// Nothing of south's log arrives any more, and no connection is told: the link says so all the same, no write is held for it, and the
+/// promotion goes on as soon as something arrives.
 async fn a_link_is_half_open(stage: &Stage) -> Result<()> {
     let load = stage.load(24)?;
     orders(&load, 50).await;
     let wire = stage.world.wire("south")?;
     wire.others(Pass::Nothing);
+    let assignments: Api<UnitAssignment> = Api::namespaced(stage.region("north")?.client().await?, NAMESPACE);
+    wait_for(&assignments, "north-1", LIMIT, |assignment| {
+        let mut links = assignment.status.as_ref()?.links.iter();
+        let broken = |link: &&LinkStatus| link.from == "south-1" && link.state == LinkState::Broken;
+        links.find(broken).map(drop)
+    })
+    .await
+    .context("the link from south says that nothing comes")?;
     let range = json!({"type": "Ranges", "ranges": ["users-2"]});
     create(&stage.hub, "half-open", "north-1", range, "None").await?;
-    let words = ["store orders", "nothing that south-1 writes has arrived"];
+    let words = ["links", "nothing has come from its server for"];
     let said = waits_for(&stage.hub, "half-open", &words, LIMIT).await?;
     println!("half-open waits for {said}");
     orders(&load, 50).await;

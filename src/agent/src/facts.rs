@@ -112,8 +112,8 @@ pub struct Answer {
     pub cut: Option<(Epoch, CutFact)>,
     /// What its fence waits for, or failed by.
     pub unfenced: Option<Problem>,
-    /// The largest age of the newest row from the sources, or why it is not known.
-    pub lag: Option<Result<SignedDuration, String>>,
+    /// The largest age of the newest row from the sources.
+    pub lag: Option<SignedDuration>,
     /// Whether the positions are applied and recorded, as asked at this epoch.
     pub reach: Option<(Epoch, Reach)>,
     /// Whether its rows are those of their owners.

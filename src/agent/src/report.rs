@@ -293,29 +293,16 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
 
 /// One unknown lag makes the whole unknown; without a store there is nothing to lag.
 fn lag_ms(answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<i64> {
-    let known = answers
-        .iter()
-        .map(|(_, answer)| answer.as_ref()?.lag.as_ref()?.as_ref().ok());
-    let lags: Option<Vec<_>> = known.collect();
-    let lag = lags?.into_iter().copied().max().unwrap_or_default();
+    let lags: Option<Vec<_>> = answers.iter().map(|(_, answer)| answer.as_ref()?.lag).collect();
+    let lag = lags?.into_iter().max().unwrap_or_default();
     Some(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Why a question has no answer yet.
-fn problem(ask: &Ask, answer: &Answer) -> Option<String> {
-    match ask {
-        Ask::Compare(_) => answer.problem.clone(),
-        Ask::Lag(_) => answer.lag.as_ref()?.as_ref().err().cloned(),
-        Ask::Nothing | Ask::Beat | Ask::Fence { .. } | Ask::Cut(_) | Ask::Follow { .. } | Ask::Reach { .. } => None,
-    }
-}
-
-/// Why stores have not compared their rows, or do not know how far behind they are, for those who wait for it.
+/// Why stores that shall compare have not, for those who wait for it.
 fn problems(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<AnswerProblem> {
-    let failed = answers.iter().filter_map(|(asked, answer)| {
-        let answer = answer.as_ref()?;
-        let asks = std::iter::once(&asked.ask).chain(&asked.besides);
-        let message = asks.filter_map(|ask| problem(ask, answer)).next()?;
+    let asked = answers.iter().filter(|(asked, _)| matches!(asked.ask, Ask::Compare(_)));
+    let failed = asked.filter_map(|(asked, answer)| {
+        let message = answer.as_ref()?.problem.clone()?;
         let store = asked.store.to_string();
         Some(AnswerProblem { store, message })
     });

@@ -6,7 +6,7 @@
 pub use crate::compared::{Compared, Difference, Side};
 pub use crate::fencing::{Applied, Blocker, FenceLimits, Fenced, Grant, Waited};
 pub use crate::lease::{HeldLease, StoreClock, StoreLease};
-pub use crate::link::{CutAt, Heartbeat, Lacking, Lag, Link, LinkState, Peer, Reseeded, Unlinked, lacks};
+pub use crate::link::{CutAt, Lacking, Lag, Link, LinkState, Peer, Reseeded, Unlinked, lacks};
 pub use crate::spec::{KeyspaceSpec, StoreSpec, TableFinding, TableSpec};
 
 use crate::error::Error;

@@ -136,23 +136,13 @@ pub enum Unlinked {
     },
 }
 
-/// A heartbeat of another member that has arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heartbeat {
-    /// When it was written, in microseconds by its writer's clock. Another number is another heartbeat, and nothing else is
-    /// known by it.
-    pub number: i64,
-    /// How old it is by this server's clock, as far as the two agree: zero where it is of the future.
-    pub age: Duration,
-}
-
 /// How far a member is behind another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lag {
     /// The other unit.
     pub from: UnitName,
-    /// Its last heartbeat that arrived; `None` before the first.
-    pub heartbeat: Option<Heartbeat>,
+    /// The age of its last heartbeat that arrived, by this server's clock; `None` before the first.
+    pub heartbeat: Option<Duration>,
     /// How far its log has been applied; `None` before the first change.
     pub position: Option<String>,
 }

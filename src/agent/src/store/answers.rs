@@ -2,7 +2,6 @@
 //! question, so that none holds up another, nor the table; it ends when the question is asked no more: a fence whose
 //! operation was aborted, above all.
 
-use super::lag::{Arrivals, lag};
 use super::waiting::told_meanwhile;
 use super::wish::{Asked, Target, Wish};
 use super::{LONGEST_PAUSE, Store, tell_ended, timed};
@@ -93,9 +92,8 @@ fn takes_time(asked: &Asked) -> bool {
 /// Asks until there is an answer that stays.
 async fn work<D: Driver>(store: &Store<D>, target: &Target, asked: &Asked) {
     let mut backoff = Backoff::new(LONGEST_PAUSE);
-    let mut arrivals = Arrivals::default();
     loop {
-        let pause = match once(store, target, asked, &mut arrivals).await {
+        let pause = match once(store, target, asked).await {
             Ok(None) => return,
             Ok(Some(pause)) => {
                 backoff.reset();
@@ -112,12 +110,7 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, asked: &Asked) {
 }
 
 /// One attempt; `None` when the answer stays, else the pause before the next.
-async fn once<D: Driver>(
-    store: &Store<D>,
-    target: &Target,
-    asked: &Asked,
-    arrivals: &mut Arrivals,
-) -> Result<Option<Duration>, Error> {
+async fn once<D: Driver>(store: &Store<D>, target: &Target, asked: &Asked) -> Result<Option<Duration>, Error> {
     // What another database says would be of other rows; and an older state would not be known for one any more, were a
     // verb of the newest epoch the first that it hears.
     // The sender lives as long as the store.
@@ -135,8 +128,8 @@ async fn once<D: Driver>(
             Ok(Some(BEAT))
         }
         Ask::Lag(sources) => {
-            let lag = lag(store, sources, arrivals).await;
-            let known = lag.as_ref().ok().cloned();
+            let lag = lag(store, sources).await;
+            let known = lag.as_ref().ok().copied().flatten();
             store.board.answer(&asked.operation, |answer| answer.lag = known);
             lag.map(|_| Some(BEAT))
         }
@@ -270,6 +263,17 @@ fn given_up<D: Driver>(store: &Store<D>, asked: &Asked) {
         | Ask::Follow { .. }
         | Ask::Reach { .. } => {}
     }
+}
+
+/// The largest age of a heartbeat from these units; `None` while one is unknown.
+async fn lag<D: Driver>(store: &Store<D>, sources: &[UnitName]) -> Result<Option<SignedDuration>, Error> {
+    let lags = timed(&store.metrics, "lag", store.driver.lag()).await?;
+    let ages: Option<Vec<Duration>> = sources
+        .iter()
+        .map(|source| lags.iter().find(|lag| lag.from == *source)?.heartbeat)
+        .collect();
+    let oldest = ages.map(|ages| ages.into_iter().max().unwrap_or_default());
+    Ok(oldest.map(|oldest| SignedDuration::try_from(oldest).unwrap_or(SignedDuration::MAX)))
 }
 
 /// Compares with each owner; one that this store cannot reach is named, and asked again.

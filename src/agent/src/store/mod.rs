@@ -10,7 +10,6 @@ mod handed_on;
 mod identity;
 mod keeper;
 mod lacking;
-mod lag;
 mod links;
 mod returning;
 mod verify;

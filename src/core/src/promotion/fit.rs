@@ -91,16 +91,14 @@ pub(super) fn without_routers(unit: &UnitName) -> String {
 fn lag_problem(op: &Operation, seen: &Seen) -> Option<Unfit> {
     let within = |member: &&MemberSeen| member.lag.is_some_and(|lag| lag <= op.budgets.drain);
     let member = counted(op, seen).find(|member| !within(member))?;
-    let unit = &member.unit;
-    let (detail, reason) = match (member.lag, &member.lag_unknown) {
-        (Some(lag), _) => (
-            format!("{unit} is {lag:#} behind, as far as the clocks of the two servers agree"),
-            "LagTooLarge",
-        ),
-        (None, Some(why)) => (format!("how far {unit} is behind is not known: {why}"), "LagUnknown"),
-        (None, None) => (format!("{unit} has not said how far it is behind"), "LagUnknown"),
-    };
-    Some(Unfit::Still(WaitFor::Lag(detail), reason))
+    let lag = member
+        .lag
+        .map_or_else(|| "unknown".to_owned(), |lag| format!("{lag:#}"));
+    let wait = WaitFor::Lag(format!(
+        "{} is {lag} behind, as far as the clocks of the two servers agree",
+        member.unit
+    ));
+    Some(Unfit::Still(wait, "LagTooLarge"))
 }
 
 /// The members that something is asked of before Hold and in Settle.

@@ -173,10 +173,8 @@ pub struct MemberSeen {
     /// Whether its links from and to each other member of the moving stores run; `None` where unknown, else the
     /// first that does not, and why. For the target: with the sources. Links with a member that is away do not count.
     pub links: Option<Result<(), String>>,
-    /// Age of the newest row that it applied from the sources; `None` where unknown,
+    /// Age of the newest row that it applied from the sources; `None` where unknown.
     pub lag: Option<SignedDuration>,
-    /// and why, where its agent says so.
-    pub lag_unknown: Option<String>,
     /// Whether it has applied the operation's positions; `None` where unknown.
     pub reach: Option<Reach>,
 }

@@ -109,7 +109,6 @@ pub fn well(epoch: Epoch) -> Seen {
         reachable: Some(true),
         links: Some(Ok(())),
         lag: Some(SignedDuration::from_millis(5)),
-        lag_unknown: None,
         reach: Some(Reach::Reached),
     };
     Seen {

@@ -190,7 +190,6 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
         reachable: Some(world.units[unit].up),
         links: Some(Ok(())),
         lag: None,
-        lag_unknown: None,
         reach: Some(Reach::Reached).filter(|_| fact(unit) == Some(Fact::Reached)),
     });
     let mut decisions = Vec::new();

@@ -127,7 +127,6 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
             reachable: Some(true),
             links: Some(Ok(())).filter(|_| !world.dead),
             lag: Some(SignedDuration::ZERO),
-            lag_unknown: None,
             reach,
         }],
         compared: None,

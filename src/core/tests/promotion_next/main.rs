@@ -138,8 +138,8 @@ fn a_clock_that_went_back_lengthens_no_budget() {
         (Step::Hold, follows, 500, "Drain with [Fence]"),
         (Step::Drain, follows, 30_000, "Aborted/DrainBudget"),
         (Step::Settle, settles, 30_000, "Succeeded without south: no stream"),
-        (Step::Check, unfit, 30_000, "Refused/LagUnknown"),
-        (Step::Prepare, unfit, 30_000, "Aborted/LagUnknown"),
+        (Step::Check, unfit, 30_000, "Refused/LagTooLarge"),
+        (Step::Prepare, unfit, 30_000, "Aborted/LagTooLarge"),
     ];
     for (step, change, patience, want) in rows {
         let started = if step == Step::Fence { Step::Hold } else { step };

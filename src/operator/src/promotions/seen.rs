@@ -263,10 +263,6 @@ fn member(
         links: links(unit, inputs, stores, true, &skipped),
         // Without a store there is nothing to lag behind or to reach.
         lag: if holds { lag } else { Some(SignedDuration::ZERO) },
-        lag_unknown: said.and_then(|report| report.problems.first()).map(|problem| {
-            let store = &problem.store;
-            format!("store {store}: {}", problem.message)
-        }),
         reach: if holds {
             reach.map(Into::into)
         } else {

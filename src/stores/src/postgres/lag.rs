@@ -6,7 +6,7 @@
 
 use super::Postgres;
 use super::position::progress;
-use crate::driver::{Heartbeat, Lag};
+use crate::driver::Lag;
 use crate::error::Error;
 use std::time::Duration;
 
@@ -21,19 +21,14 @@ pub(super) async fn beat(pg: &Postgres) -> Result<(), Error> {
 
 pub(super) async fn lag(pg: &Postgres) -> Result<Vec<Lag>, Error> {
     let session = pg.server.session().await?;
-    let sql =
-        "SELECT unit, (extract(epoch FROM at) * 1000000)::int8, extract(epoch FROM clock_timestamp() - at)::float8
-                 FROM multiactive.marker";
+    let sql = "SELECT unit, extract(epoch FROM clock_timestamp() - at)::float8 FROM multiactive.marker";
     let beats = session.rows("reading heartbeats", sql, &[]).await?;
     let links = progress(pg, &session).await?;
     session.keep();
     let lag = pg.spec.peers.iter().map(|peer| {
         let beat = beats.iter().find(|row| row.get::<_, &str>(0) == peer.as_str());
         // A clock that is ahead of ours makes an age below zero: as far as we can tell, none.
-        let heartbeat = beat.map(|row| Heartbeat {
-            number: row.get(1),
-            age: Duration::try_from_secs_f64(row.get::<_, f64>(2).max(0.0)).unwrap_or_default(),
-        });
+        let heartbeat = beat.map(|row| Duration::try_from_secs_f64(row.get::<_, f64>(1).max(0.0)).unwrap_or_default());
         let position = links
             .iter()
             .find(|(from, _)| from == peer)

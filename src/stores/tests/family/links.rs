@@ -221,7 +221,7 @@ async fn a_lag_is_the_age_of_a_heartbeat_also_while_the_source_is_frozen() {
     east.driver.beat().await.unwrap();
     let fresh = until("the heartbeat", async || {
         let lag = lag().await;
-        lag.heartbeat.map(|beat| beat.age).ok_or("none".to_owned())
+        lag.heartbeat.ok_or("none".to_owned())
     })
     .await;
     assert!(fresh < SECOND, "{fresh:?}");
@@ -229,7 +229,7 @@ async fn a_lag_is_the_age_of_a_heartbeat_also_while_the_source_is_frozen() {
     east.server.freeze().await;
     tokio::time::sleep(2 * SECOND).await;
     let late = lag().await;
-    assert!(late.heartbeat.is_some_and(|beat| beat.age > SECOND), "{late:?}");
+    assert!(late.heartbeat > Some(SECOND), "{late:?}");
     assert!(late.position.is_some(), "{late:?}");
     let mut admin = admin(&north.server).await;
     let seconds = channels(&mut admin).await.remove(0).behind;

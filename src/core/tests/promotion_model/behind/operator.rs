@@ -106,7 +106,6 @@ fn observe(model: &Model, world: &World, op: &Operation) -> Seen {
             reachable: Some(!away || skipped),
             links: Some(Ok(())).filter(|_| !away),
             lag: Some(SignedDuration::ZERO).filter(|_| !away),
-            lag_unknown: None,
             reach: (skipped || fact(unit) == Some(Fact::Reached)).then_some(Reach::Reached),
         }
     };
