@@ -358,7 +358,7 @@ pub struct TableFinished {
     pub behind: Vec<String>,
     /// Where some were: the keyspaces whose slots moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::labels")]
+    #[schemars(schema_with = "schema::keyspaces")]
     pub keyspaces: Vec<String>,
     /// Links and routers of bystanders that were not as they shall be when it ended, each in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -118,6 +118,12 @@ pub fn labels(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 64, "items": item, "x-kubernetes-list-type": "atomic"})
 }
 
+/// Names of keyspaces in the record.
+pub fn keyspaces(generator: &mut SchemaGenerator) -> Schema {
+    let item = keyspace(generator);
+    json_schema!({"type": "array", "maxItems": 64, "items": item, "x-kubernetes-list-type": "atomic"})
+}
+
 /// Uids of operations, as many as a table remembers.
 pub fn uids(generator: &mut SchemaGenerator) -> Schema {
     let item = uid(generator);

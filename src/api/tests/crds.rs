@@ -147,3 +147,17 @@ fn every_rule_has_a_test_on_a_real_api_server() {
     }
     assert!(rules > 40, "{rules} rules: the schemas were not read");
 }
+
+/// A Failover of a writer that left somebody behind could not be recorded, and never ended.
+#[test]
+fn the_record_remembers_the_writers_of_finished_operations_too() {
+    let all = crd::all().unwrap();
+    let table = all
+        .iter()
+        .find(|definition| definition.spec.names.kind == "RoutingTable");
+    let json = serde_json::to_value(table.unwrap()).unwrap();
+    let place =
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/finished/items/properties/keyspaces/items";
+    let name = json.pointer(place).unwrap();
+    assert!(name["pattern"].as_str().unwrap().contains("writer"), "{name}");
+}
