@@ -24,7 +24,10 @@ pub(crate) struct Dialect {
     pub(crate) transaction: (&'static str, &'static str),
     /// The variable that ends a statement that takes too long, set to so long.
     pub(crate) statement_limit: fn(Duration) -> String,
-    /// The four files of the fence: its tables, its routines, the triggers of a table, and what stands in each of them.
+    /// The type of a column with the name of a log.
+    pub(crate) log_name: &'static str,
+    /// The four files of the fence: tables that the other engine does not have, its routines, the triggers of a table, and what
+    /// stands in each of them.
     pub(crate) schema: &'static str,
     pub(crate) fence: &'static str,
     pub(crate) guard: &'static str,

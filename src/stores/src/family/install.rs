@@ -6,6 +6,7 @@
 
 use super::checksum::key_of;
 use super::connect::Session;
+use super::dialect::Dialect;
 use super::names::{self, fnv, ident, literal, qualified, short, table};
 use super::{MySqlFamily, inspect, lost, placed, store, tables};
 use crate::driver::{KeyspaceSpec, StoreSpec, TableSpec};
@@ -49,7 +50,7 @@ pub(crate) fn slot_expression(keyspace: &KeyspaceSpec, key: &str) -> String {
 pub(crate) async fn install(db: &MySqlFamily) -> Result<(), Error> {
     let statements = statements(db);
     let peers: Vec<_> = db.spec.peers.iter().map(names::gate).collect();
-    let schema = db.server.dialect.schema;
+    let schema = schema(db.server.dialect);
     let all = format!("{schema}{}{}", statements.join(NEXT), peers.join(NEXT));
     let digest = format!("{:016x}", fnv(&all));
     inspect::settings(db).await?;
@@ -72,7 +73,7 @@ pub(crate) async fn install(db: &MySqlFamily) -> Result<(), Error> {
         true => placed::amiss(&mut session).await?,
         false => Vec::new(),
     };
-    session.batch("installing the schema", schema).await?;
+    session.batch("installing the schema", &schema).await?;
     name_store(db, &mut session).await?;
     belongs(db, &mut session).await?;
     session
@@ -95,6 +96,12 @@ pub(crate) async fn install(db: &MySqlFamily) -> Result<(), Error> {
     session.told::<Option<bool>>("installing the fence", sql).await?;
     session.keep();
     Ok(())
+}
+
+/// The tables, those of the engine alone behind those of the family.
+fn schema(dialect: &Dialect) -> String {
+    let common = include_str!("schema.sql").replace("$log$", dialect.log_name);
+    format!("{common}\n{}", dialect.schema)
 }
 
 async fn is_installed(db: &MySqlFamily, session: &mut Session<'_>, digest: &str) -> Result<bool, Error> {

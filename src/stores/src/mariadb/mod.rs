@@ -23,6 +23,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     wait_timeout: "DEFAULT",
     transaction: ("START TRANSACTION", ""),
     statement_limit: |limit| format!("max_statement_time = {}", limit.as_secs_f64().max(0.001)),
+    log_name: "INT UNSIGNED",
     schema: include_str!("schema.sql"),
     fence: include_str!("fence.sql"),
     guard: include_str!("guard.sql"),

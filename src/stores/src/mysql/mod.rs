@@ -32,6 +32,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
         "; SET SESSION wait_timeout = 60",
     ),
     statement_limit: |limit| format!("max_execution_time = {}", limit.as_millis().max(1)),
+    log_name: "VARCHAR(36)",
     schema: include_str!("schema.sql"),
     fence: include_str!("fence.sql"),
     guard: include_str!("guard.sql"),
