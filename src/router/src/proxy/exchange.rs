@@ -218,16 +218,16 @@ impl<'w> Exchange<'w> {
     ) -> Result<Option<Response<Answered>>, Answer> {
         self.worker.state.metrics.forwarded.inc();
         let state = Arc::clone(&self.worker.state);
-        let unsent = Arc::new(());
-        let sent = Arc::downgrade(&unsent);
+        let (untaken, taken) = Untaken::new();
+        let mark = Arc::downgrade(&untaken.0);
         // Looked at while the attempt is still there: it takes the mark with it.
         let lost = async {
             taken_from(&state, unit, &slot).await;
-            sent.upgrade().is_some()
+            mark.upgrade().is_some()
         };
         let ended = tokio::select! {
             biased;
-            ended = self.attempt(name, stamp, Unsent(unsent)) => ended,
+            ended = self.attempt(name, stamp, (untaken, taken)) => ended,
             unsent = lost => Err(Failed::OwnerLost { unsent }),
         };
         match ended {
@@ -275,7 +275,12 @@ impl<'w> Exchange<'w> {
         }
     }
 
-    async fn attempt(&mut self, name: Authority, stamp: &Stamp, unsent: Unsent) -> Result<Response<Answered>, Failed> {
+    async fn attempt(
+        &mut self,
+        name: Authority,
+        stamp: &Stamp,
+        (untaken, taken): (Untaken, oneshot::Receiver<()>),
+    ) -> Result<Response<Answered>, Failed> {
         let state = &self.worker.state;
         let mut request = Request::new(self.kept_attempt());
         *request.method_mut() = self.parts.method.clone();
@@ -289,10 +294,10 @@ impl<'w> Exchange<'w> {
         if let Some(place) = &self.must_show {
             headers.insert(headers::PLACE, place.clone());
         }
-        request.extensions_mut().insert(unsent);
+        request.extensions_mut().insert(untaken);
         // The other router may hold it, too.
         let patience = state.limits.answer_time + state.limits.hold_time;
-        let taken = self.watched(&mut request);
+        let taken = self.place.is_some().then_some(taken);
         let answered = timeout(patience, self.worker.peers.request(request));
         let mut response = match in_turn(&mut self.place, taken, self.answered_until, answered).await {
             Ok(Ok(response)) => response,
@@ -317,8 +322,8 @@ impl<'w> Exchange<'w> {
     fn watched(&self, request: &mut Request<Sent>) -> Option<oneshot::Receiver<()>> {
         let place = self.place.is_some();
         place.then(|| {
-            let (untaken, taken) = oneshot::channel();
-            request.extensions_mut().insert(Untaken(Arc::new(untaken)));
+            let (untaken, taken) = Untaken::new();
+            request.extensions_mut().insert(untaken);
             taken
         })
     }
@@ -368,9 +373,13 @@ impl<'w> Exchange<'w> {
 #[derive(Clone)]
 struct Untaken(#[allow(dead_code, reason = "only its end matters")] Arc<oneshot::Sender<()>>);
 
-/// Goes with a request, and is there until a connection has written its head.
-#[derive(Clone)]
-struct Unsent(#[allow(dead_code, reason = "only its end matters")] Arc<()>);
+impl Untaken {
+    /// With what tells its end.
+    fn new() -> (Self, oneshot::Receiver<()>) {
+        let (untaken, taken) = oneshot::channel();
+        (Self(Arc::new(untaken)), taken)
+    }
+}
 
 /// Waits for the answer, and gives the place up, so that the next one of its line can go: with the answer, so that the
 /// service sees one after the other; but `until` then at the latest, so that a slot with many writes, or a slow service,
