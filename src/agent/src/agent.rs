@@ -198,15 +198,7 @@ impl Agent {
                 unit = unit_name,
                 "not managed any more; its databases, fences and links are left as they are"
             );
-            let stores = unit
-                .assignment
-                .borrow()
-                .spec
-                .stores
-                .iter()
-                .map(|store| store.name.clone())
-                .collect::<Vec<_>>();
-            self.shared.metrics.forget(key, stores);
+            self.shared.metrics.forget(key, &unit.assignment.borrow().spec.stores);
         }
     }
 }

@@ -143,6 +143,8 @@ pub struct StoreFacts {
     pub warnings: Vec<Problem>,
     /// Its links, by the unit that they come from.
     pub links: BTreeMap<String, LinkFact>,
+    /// How far it is behind the units that its links come from, as last told; none where it is not known.
+    pub lags: BTreeMap<String, SignedDuration>,
     /// Whose sessions were ended last because they held up closing slots.
     pub ended: Vec<String>,
     /// While the unit is in quarantine.

@@ -1,7 +1,7 @@
 //! What `/metrics` shows of the agent; every name begins with `multiactive_agent_`.
 
 use crate::routers::UnitKey;
-use multiactive_api::UnitAssignmentStatus;
+use multiactive_api::{AssignedStore, UnitAssignmentStatus};
 use multiactive_runtime::metrics::Shown;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,6 +23,14 @@ struct StoreLabels {
     namespace: String,
     unit: String,
     store: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LinkLabels {
+    namespace: String,
+    unit: String,
+    store: String,
+    from: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,6 +56,7 @@ pub struct Metrics {
     applied: Family<UnitLabels, Gauge>,
     routers: Family<UnitLabels, Gauge>,
     ready: Family<StoreLabels, Gauge>,
+    lag: Family<LinkLabels, Gauge<f64, AtomicU64>>,
     seconds: Family<VerbLabels, Histogram, fn() -> Histogram>,
     verbs: Family<OutcomeLabels, Counter>,
     writes: Counter,
@@ -61,6 +71,7 @@ impl Default for Metrics {
             applied: Family::default(),
             routers: Family::default(),
             ready: Family::default(),
+            lag: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14))),
             verbs: Family::default(),
             writes: Counter::default(),
@@ -80,6 +91,10 @@ impl Metrics {
             applied: shown.make("applied_epoch", "Epoch of the table that all stores stand at"),
             routers: shown.make("routers_connected", "Routers that are connected"),
             ready: shown.make("store_ready", "1 while a store is in hand"),
+            lag: shown.make(
+                "link_lag_seconds",
+                "How long what is written at the other unit takes to be read here, at most, in steps; absent while unknown",
+            ),
             seconds: shown.show("verb_seconds", "Time that a verb of a store took", seconds),
             verbs: shown.make("verbs", "Verbs of stores, by outcome"),
             writes: shown.make("status_writes", "Writes of a UnitAssignment's status"),
@@ -133,10 +148,26 @@ impl Metrics {
             };
             self.ready.get_or_create(&labels).set(i64::from(store.ready));
         }
+        for link in &status.links {
+            let labels = LinkLabels {
+                namespace: key.namespace.clone(),
+                unit: key.unit.clone(),
+                store: link.store.clone(),
+                from: link.from.clone(),
+            };
+            match link.lag_ms {
+                Some(millis) => {
+                    self.lag.get_or_create(&labels).set(millis as f64 / 1000.0);
+                }
+                None => {
+                    self.lag.remove(&labels);
+                }
+            }
+        }
     }
 
     /// Forgets a unit that is not ours any more.
-    pub fn forget(&self, key: &UnitKey, stores: impl IntoIterator<Item = String>) {
+    pub fn forget(&self, key: &UnitKey, stores: &[AssignedStore]) {
         let (namespace, unit) = (key.namespace.clone(), key.unit.clone());
         let labels = UnitLabels { namespace, unit };
         self.applied.remove(&labels);
@@ -145,8 +176,16 @@ impl Metrics {
             self.ready.remove(&StoreLabels {
                 namespace: key.namespace.clone(),
                 unit: key.unit.clone(),
-                store,
+                store: store.name.clone(),
             });
+            for peer in &store.peers {
+                self.lag.remove(&LinkLabels {
+                    namespace: key.namespace.clone(),
+                    unit: key.unit.clone(),
+                    store: store.name.clone(),
+                    from: peer.unit.clone(),
+                });
+            }
         }
     }
 }

@@ -113,6 +113,10 @@ fn links(stores: &Stores) -> Vec<LinkStatus> {
             from: from.clone(),
             state: link.state,
             gap: link.gap,
+            lag_ms: facts
+                .lags
+                .get(from)
+                .map(|lag| i64::try_from(lag.as_millis()).unwrap_or(i64::MAX)),
             message: link.message.clone(),
         })
     });

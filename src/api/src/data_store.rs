@@ -83,6 +83,44 @@ pub struct DataStoreSpec {
     /// is the writer.
     #[schemars(schema_with = "schema::some_by_unit::<StoreMember>")]
     pub members: Vec<StoreMember>,
+    /// Compares the rows of all members with the owners' again and again: a Verification is made whenever one is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<StoreVerification>,
+}
+
+/// Verifications of a store that are made by a schedule. They repair nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreVerification {
+    /// When: the five fields of cron (minute, hour, day of the month, month, day of the week), such as `30 2 * * *`. While the last one
+    /// runs none is made; of those that were missed only the last is made up for.
+    #[schemars(schema_with = "schema::cron")]
+    pub schedule: String,
+    /// The time zone in which that is meant, such as Europe/Berlin.
+    #[serde(default = "default_time_zone")]
+    #[schemars(schema_with = "schema::time_zone")]
+    pub time_zone: String,
+    /// As `spec.maxRowsPerSecond` of a Verification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::pace")]
+    pub max_rows_per_second: Option<i64>,
+    /// How many that have ended are kept.
+    #[serde(default = "default_keep")]
+    #[schemars(schema_with = "schema::kept")]
+    pub keep: i32,
+    /// Whether none are made for now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+}
+
+/// The default of `spec.verification.timeZone`.
+pub fn default_time_zone() -> String {
+    "UTC".to_owned()
+}
+
+/// The default of `spec.verification.keep`.
+pub fn default_keep() -> i32 {
+    14
 }
 
 impl DataStore {
@@ -319,6 +357,27 @@ pub struct DataStoreStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::by_unit::<StoreMemberStatus>")]
     pub members: Vec<StoreMemberStatus>,
+    /// Where it has a schedule of verifications.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<StoreVerificationStatus>,
+}
+
+/// What has become of a schedule of verifications.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreVerificationStatus {
+    /// The last Verification that was made by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_name")]
+    pub last: Option<String>,
+    /// When the next one is due; absent where none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::moment")]
+    pub next: Option<String>,
+    /// What is wrong with the schedule, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
+    pub message: Option<String>,
 }
 
 /// Who writes to a store with a single writer.

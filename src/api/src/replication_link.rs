@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "FROM", type_ = "string", json_path = ".spec.from"),
     printcolumn(name = "TO", type_ = "string", json_path = ".spec.to"),
     printcolumn(name = "STATE", type_ = "string", json_path = ".status.state"),
+    printcolumn(name = "LAG", type_ = "string", json_path = ".status.lag"),
     printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -63,4 +64,10 @@ pub struct ReplicationLinkStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::word")]
     pub state: Option<String>,
+    /// How long what is written at `from` takes to be read at `to`: not longer than this when it was measured last, in steps of 1s,
+    /// 2s, 5s, 10s and so on. It grows while something is waited for, and stays while `from` does not answer. Absent where it is not
+    /// known, or rows may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
+    pub lag: Option<String>,
 }

@@ -70,6 +70,10 @@ texts! {
     user {"minLength": 1, "maxLength": 256}
     /// Why a person decided.
     reason {"minLength": 1, "maxLength": 1024}
+    /// The five fields of cron.
+    cron {"minLength": 9, "maxLength": 256, "pattern": r"^[-0-9A-Za-z*/,#]+( +[-0-9A-Za-z*/,#]+){4}$"}
+    /// A time zone of the IANA's database.
+    time_zone {"minLength": 1, "maxLength": 64, "pattern": r"^[A-Za-z][-+_/0-9A-Za-z]*$"}
     /// A moment, RFC 3339 with fractions of a second.
     moment {"maxLength": 40}
     /// A moment that people write, RFC 3339.
@@ -106,6 +110,8 @@ integers! {
     term "int64" 0 ..= 4_294_967_295_i64
     /// How many rows a second.
     pace "int64" 100 ..= 9_007_199_254_740_991_i64
+    /// How many of what has ended are kept.
+    kept "int32" 1 ..= 100
     /// How many, as 32 bits.
     count "int32" 0 ..= 2_147_483_647
     /// How many, as 64 bits, and times in milliseconds.

@@ -352,6 +352,11 @@ pub struct LinkStatus {
     /// Whether rows of that unit may be missing or wrong here, however the link is: the message says why.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gap: bool,
+    /// How long what is written there takes to be read here, in milliseconds: not longer than this when it was measured last, in
+    /// steps of 1, 2, 5, 10 seconds and so on. It grows while something is waited for; while that unit does not answer it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count_long")]
+    pub lag_ms: Option<i64>,
     /// Why, where it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::message")]

@@ -118,12 +118,25 @@ macro_rules! conditioned {
     };
 }
 conditioned!(
-    multiactive_api::DataStoreStatus,
     multiactive_api::KeyspaceStatus,
     multiactive_api::ReplicationLinkStatus,
     multiactive_api::UnitStatus,
     multiactive_api::VerificationStatus
 );
+
+impl Conditioned for multiactive_api::DataStoreStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+
+    /// What is wrong with its schedule: nothing else of it depends on that.
+    fn news_since(&self, before: Option<&Self>) -> Vec<(EventType, &'static str, String)> {
+        let wrong = |status: &Self| status.verification.as_ref()?.message.clone();
+        let wrong = wrong(self).filter(|now| before.and_then(wrong).as_ref() != Some(now));
+        let wrong = wrong.map(|message| (EventType::Warning, "BadSchedule", message));
+        wrong.into_iter().collect()
+    }
+}
 
 impl Conditioned for multiactive_api::ShardRangeStatus {
     fn conditions(&self) -> &[Condition] {

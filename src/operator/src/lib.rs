@@ -23,6 +23,7 @@ pub mod mirror;
 pub mod promotions;
 pub mod protection;
 mod route_claims;
+pub mod schedules;
 pub mod served;
 pub mod shard_ranges;
 pub mod status;
@@ -93,6 +94,15 @@ async fn lead(ctx: Arc<Context>, token: CancellationToken) {
     let leases = move |own| leases::run(Arc::clone(&here), own);
     ctx.tasks
         .spawn(supervise_with(metrics, "leases", String::new(), token.clone(), leases));
+    let (metrics, here) = (ctx.metrics.clone(), Arc::clone(&ctx));
+    let schedules = move |own| schedules::run(Arc::clone(&here), own);
+    ctx.tasks.spawn(supervise_with(
+        metrics,
+        "schedules",
+        String::new(),
+        token.clone(),
+        schedules,
+    ));
     token.cancelled().await;
     // Writes under way end before the lease is released.
     ctx.tasks.close();

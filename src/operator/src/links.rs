@@ -6,9 +6,10 @@ use crate::conditions::{Readiness, set_readiness};
 use crate::error::Error;
 use crate::status::is_paused;
 use crate::tables::View;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
+use multiactive_api::convert::format_duration;
 use multiactive_api::{DataStore, LinkState, ReplicationLink, ReplicationLinkSpec, ReplicationLinkStatus};
 use multiactive_core::ids::UnitName;
 use std::collections::BTreeMap;
@@ -119,6 +120,8 @@ pub fn status(link: &ReplicationLink, view: &View, now: Timestamp) -> Replicatio
     });
     let known = known.filter(|_| view.inputs.reachable.contains(&to));
     let message = known.and_then(|known| known.message.clone());
+    let lag = known.and_then(|known| known.lag_ms);
+    status.lag = lag.map(|millis| format_duration(SignedDuration::from_millis(millis)));
     let (state, readiness) = match known.map(|known| known.state) {
         None => (
             "Unknown",

@@ -1,7 +1,7 @@
 //! One store of a unit in hand: its tasks. A store that is broken holds up no other.
 //!
 //! `keeper` brings it to the newest table, `links` keeps the streams from its peers, `answers` does what takes its time
-//! for an operation, `copies` gets rows that no link will bring, `verify` compares them with the owners',
+//! for an operation, `lag` measures how late they are, `copies` gets rows that no link will bring, `verify` compares them with the owners',
 //! one owner after the other (`verify_pair`). All are driven by the wish and write what they know on the board.
 
 mod answers;
@@ -10,6 +10,7 @@ mod handed_on;
 mod identity;
 mod keeper;
 mod lacking;
+mod lag;
 mod links;
 mod returning;
 mod verify;
@@ -89,12 +90,18 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, wish: watch::Receive
     let answers = after_install(wish.clone());
     let copies = after_install(wish.clone());
     let verify = after_install(wish.clone());
+    let mut measured = installed.subscribe();
     tokio::join!(
         keeper::keep(store, target, wish, &installed),
         async {
             let (mut ready, wish) = links;
             if is_true(&mut ready, &store.token).await {
                 links::keep(store, target, wish).await;
+            }
+        },
+        async {
+            if is_true(&mut measured, &store.token).await {
+                lag::keep(store, &target.peers).await;
             }
         },
         async {

@@ -121,6 +121,45 @@ fn a_units_fencing_hook_is_reached_by_a_url_without_secrets_and_answers_in_time(
 }
 
 #[test]
+fn a_stores_schedule_is_one_of_cron() {
+    let with_zone = |zone: &str| json!({"schedule": "30 2 * * *", "timeZone": zone});
+    let rows = vec![
+        (
+            "/spec/verification",
+            json!({"schedule": "*/15 0-6 1,15 * MON-FRI"}),
+            None,
+        ),
+        ("/spec/verification", with_zone("Europe/Berlin"), None),
+        (
+            "/spec/verification",
+            with_zone("Europe Berlin"),
+            Some("timeZone in body should match"),
+        ),
+        (
+            "/spec/verification",
+            json!({}),
+            Some("spec.verification.schedule: Required value"),
+        ),
+        (
+            "/spec/verification",
+            json!({"schedule": "@daily"}),
+            Some("schedule in body should"),
+        ),
+        (
+            "/spec/verification",
+            json!({"schedule": "30 2 * * * UTC"}),
+            Some("schedule in body should match"),
+        ),
+        (
+            "/spec/verification",
+            json!({"schedule": "30 2 * * *", "keep": 0}),
+            Some("keep in body should be greater than or equal to 1"),
+        ),
+    ];
+    on_create(good::data_store("scheduled"), rows);
+}
+
+#[test]
 fn a_store_with_a_single_writer_says_who_that_is_and_may_become_it() {
     let twice = Some("failoverUnits must not name a unit twice");
     let rows = vec![

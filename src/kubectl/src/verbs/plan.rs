@@ -230,11 +230,16 @@ fn text(view: &PlanView, paint: Paint) -> String {
         ("Links", format!("{running} of {} run", view.links.len())),
         (
             "Lag",
-            view.lag
-                .clone()
-                .unwrap_or_else(|| "unknown before a promotion asks for it".to_owned()),
+            match &view.lag {
+                Some(lag) => format!("at most {lag}, as measured last"),
+                None => "unknown: it is not measured, or a link is not what it should be".to_owned(),
+            },
         ),
         ("Pause", pause),
+        (
+            "Loss",
+            "none: the target opens once all that was written before is there".to_owned(),
+        ),
         ("Expected epoch", view.expected_epoch.to_string()),
     ];
     text.push('\n');

@@ -84,6 +84,7 @@ impl LostView {
             placement: FailoverPlacement::default(),
             life: seen::life(unit, cluster, now),
             fence: seen::fence(unit),
+            lag: None,
             promotions: Vec::new(),
             max_data_loss: asked.max_data_loss.clone(),
             error: None,
@@ -134,6 +135,7 @@ impl LostView {
         self.placement = FailoverPlacement::from(&placement);
         self.expected_epoch = Some(spec.expected_epoch);
         self.promotions = self.instead(epoch);
+        self.lag = seen::lag(scene.world, scene.namespace, &lost, &self.placement);
         self.judge(&table, &spec, &name, (placement, &scene.stores), now);
         if self.state == State::Begins {
             let mut object = Failover::new(&name, spec);

@@ -1,6 +1,7 @@
 //! What the hub's objects say of lost units and of those that may take over. What they do not say is unknown.
 
 use super::failover_shapes::{Fence, Life, Looks, Lost};
+use super::plan::largest;
 use super::problems::of;
 use super::{Readiness, object};
 use crate::fetch::World;
@@ -8,7 +9,7 @@ use crate::text;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use multiactive_api::convert::{hook_name, lease_terms};
-use multiactive_api::{LeaseMode, MemberCluster, OnLeaseLoss, Unit, WorkloadState};
+use multiactive_api::{FailoverPlacement, LeaseMode, MemberCluster, OnLeaseLoss, Unit, WorkloadState};
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::{Candidate, UnitReady};
 use multiactive_core::quarantine;
@@ -91,6 +92,23 @@ pub fn candidates(world: &World, namespace: &str, table: &RoutingTable, lost: &U
             behind: behind(world, namespace, (table, lost), unit),
         })
         .collect()
+}
+
+/// The largest lag of the links from `lost` to who takes over, of the stores of what each takes over.
+pub fn lag(world: &World, namespace: &str, lost: &UnitName, placement: &FailoverPlacement) -> Option<String> {
+    let takes = |unit: &str| {
+        let mut placed = placement.placed.iter();
+        placed.any(|part| part.target.as_deref() == Some(unit))
+    };
+    let concerned = world.links.iter().filter(|link| {
+        let here = link.namespace().as_deref() == Some(namespace);
+        here && link.spec.from == lost.as_str() && takes(&link.spec.to)
+    });
+    let lags: Vec<_> = concerned
+        .map(|link| link.status.as_ref().and_then(|status| status.lag.as_deref()))
+        .collect();
+    // Without a link nobody received anything, as far as is known here.
+    (!lags.is_empty()).then(|| largest(lags.into_iter()))?
 }
 
 /// Whether its cluster answers; by the unit's own condition where the clusters may not be read.

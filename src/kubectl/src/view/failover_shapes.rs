@@ -69,6 +69,8 @@ pub struct LostView {
     pub life: Life,
     /// How its fence will be proven.
     pub fence: Fence,
+    /// How much of its writing those that take over had not received, at most, when that was measured last; absent while unknown.
+    pub lag: Option<String>,
     /// Promotions that lose nothing, where it may live.
     pub promotions: Vec<String>,
     /// The largest loss that needs nobody's word.

@@ -53,7 +53,7 @@ fn one(view: &LostView, paint: Paint) -> String {
         text.push_str(&format!("  {}\n", paint.tone(tone, &verdict)));
     }
     match view.state {
-        State::Begins => text + &life(view, paint) + &takes(view, paint) + &fence(view),
+        State::Begins => text + &life(view, paint) + &takes(view, paint) + &lag(view) + &fence(view),
         State::Refused => text + &life(view, paint),
         State::Runs | State::OwnsNothing => text,
     }
@@ -106,6 +106,15 @@ fn takes(view: &LostView, paint: Paint) -> String {
         text.push_str(&format!("  Passed over: {}: {}\n", skipped.unit, skipped.why));
     }
     text
+}
+
+/// What would be lost, by what was known before it was.
+fn lag(view: &LostView) -> String {
+    let known = match &view.lag {
+        Some(lag) => format!("at most {lag} of its writing had not reached who takes over when that was measured last"),
+        None => "how much of its writing had not reached who takes over is not known here".to_owned(),
+    };
+    format!("  Lag:   {known}\n")
 }
 
 fn fence(view: &LostView) -> String {

@@ -40,8 +40,11 @@ pub struct PlanView {
     pub not_asked: Option<String>,
     /// The links between the members of the stores that move.
     pub links: Vec<PlanLink>,
-    /// How far the target is behind. Agents tell it for operations that run: before one it is unknown.
+    /// How far the target is behind the units that give slots away: not more than this when it was measured last. Unknown where it
+    /// is of one of the links.
     pub lag: Option<String>,
+    /// What is lost by it: nothing, whatever the lag.
+    pub loss: &'static str,
     /// For how long writes will be held.
     pub pause: Option<PauseView>,
     /// The object to apply.
@@ -68,8 +71,14 @@ pub struct MoveView {
 pub struct PlanLink {
     /// Its name.
     pub name: String,
+    /// The unit whose writes it carries.
+    pub from: String,
+    /// The unit that applies them.
+    pub to: String,
     /// Running, Starting, Broken or Unknown.
     pub state: String,
+    /// How late it is, at most, when that was measured last; absent while unknown.
+    pub lag: Option<String>,
 }
 
 /// What earlier promotions took.
@@ -102,6 +111,7 @@ pub fn plan(world: &World, table: &RoutingTable, promotion: &Promotion, now: Tim
         not_asked: None,
         links: Vec::new(),
         lag: None,
+        loss: "0s",
         pause: pause(table),
         promotion: manifest(promotion)?,
     };
@@ -119,6 +129,7 @@ pub fn plan(world: &World, table: &RoutingTable, promotion: &Promotion, now: Tim
                 .collect();
             view.slots = view.moves.iter().map(|slot_move| slot_move.count).sum();
             view.links = links(world, &operation);
+            view.lag = lag(&view.links, &operation);
             view.blockers = blockers(world, &operation, &view.links);
         }
         Err(refused) => view.blockers = vec![refused],
@@ -179,6 +190,9 @@ fn links(world: &World, operation: &Operation) -> Vec<PlanLink> {
     concerned
         .map(|link| PlanLink {
             name: link.name_any(),
+            from: link.spec.from.clone(),
+            to: link.spec.to.clone(),
+            lag: link.status.as_ref().and_then(|status| status.lag.clone()),
             state: link
                 .status
                 .as_ref()
@@ -186,6 +200,22 @@ fn links(world: &World, operation: &Operation) -> Vec<PlanLink> {
                 .unwrap_or_else(|| "Unknown".to_owned()),
         })
         .collect()
+}
+
+/// The largest lag of the links from the sources to the target; without a store there is nothing to lag.
+fn lag(links: &[PlanLink], operation: &Operation) -> Option<String> {
+    let sources = operation.sources();
+    let concerned = links.iter().filter(|link| {
+        let from = sources.iter().any(|source| source.as_str() == link.from);
+        from && link.to == operation.target.as_str()
+    });
+    largest(concerned.map(|link| link.lag.as_deref()))
+}
+
+/// The largest of some lags; `None` where one of them is unknown.
+pub fn largest<'l>(lags: impl Iterator<Item = Option<&'l str>>) -> Option<String> {
+    let lags: Option<Vec<SignedDuration>> = lags.map(|lag| convert::parse_duration("lag", lag?).ok()).collect();
+    Some(convert::format_duration(lags?.into_iter().max().unwrap_or_default()))
 }
 
 /// What the steps before Hold would wait for or refuse, as far as the objects say.

@@ -40,8 +40,30 @@ fn slots_are_counted_by_the_unit_that_they_leave() {
             .collect();
         assert_eq!((got, view.blockers), (want, Vec::new()), "{select}");
         assert_eq!(view.expected_epoch, 6);
-        assert_eq!(view.lag, None, "unknown is no number");
+        assert_eq!(view.loss, "0s");
     }
+}
+
+#[test]
+fn the_lag_is_that_of_the_slowest_link_that_the_move_depends_on_and_unknown_is_no_number() {
+    let select = json!({"type": "Slots", "slots": {"keyspace": "users", "slots": "6-9"}});
+    let lag = |links: &[(&str, &str, Option<&str>)]| {
+        let mut world = world();
+        world.links = links
+            .iter()
+            .map(|(from, to, lag)| {
+                let mut link = link("orders", from, to, "Running");
+                link.status.as_mut().unwrap().lag = lag.map(str::to_owned);
+                link
+            })
+            .collect();
+        plan_of(&world, "south-1", select.clone()).lag
+    };
+    let (east, north) = (("east-1", "south-1", Some("2s")), ("north-1", "south-1", Some("1m")));
+    // That from the target, and those between the sources, hold nothing up.
+    let other = ("south-1", "east-1", Some("1h"));
+    assert_eq!(lag(&[east, north, other]), Some("1m".to_owned()));
+    assert_eq!(lag(&[east, ("north-1", "south-1", None)]), None);
 }
 
 #[test]

@@ -161,6 +161,8 @@ pub struct LinkView {
     pub to: String,
     /// Starting, Broken or Unknown.
     pub state: Option<String>,
+    /// How late it is, at most, when that was measured last.
+    pub lag: Option<String>,
     /// Whether it is ready.
     #[serde(flatten)]
     pub readiness: Readiness,

@@ -227,6 +227,7 @@ fn link_view(link: &ReplicationLink) -> LinkView {
         from: link.spec.from.clone(),
         to: link.spec.to.clone(),
         state: status.and_then(|status| status.state.clone()),
+        lag: status.and_then(|status| status.lag.clone()),
         readiness: of(status.map(|status| &status.conditions)),
     }
 }

@@ -255,6 +255,7 @@ pub(super) fn links(view: &StatusView, paint: Paint, wide: bool, many: bool) -> 
                 link.from.clone().into(),
                 link.to.clone().into(),
                 Cell::of(Tone::Bad, state),
+                link.lag.clone().unwrap_or_else(|| "unknown".to_owned()).into(),
                 why(&link.readiness, wide),
             ];
             if many {
@@ -263,7 +264,7 @@ pub(super) fn links(view: &StatusView, paint: Paint, wide: bool, many: bool) -> 
             row
         })
         .collect();
-    let mut header = vec!["LINK OF", "FROM", "TO", "STATE", "WHY"];
+    let mut header = vec!["LINK OF", "FROM", "TO", "STATE", "LAG", "WHY"];
     if many {
         header.insert(0, "NAMESPACE");
     }

@@ -83,7 +83,10 @@ pub fn link(namespace: &str, from: &str, to: &str, state: &str) -> Value {
         namespace,
         &format!("orders-{from}-{to}"),
         spec,
-        json!({"conditions": conditions, "state": state}),
+        match state {
+            "Running" => json!({"conditions": conditions, "state": state, "lag": "1s"}),
+            _ => json!({"conditions": conditions, "state": state}),
+        },
     )
 }
 

@@ -8,6 +8,7 @@ use crate::conditions::{Readiness, set_readiness};
 use crate::finalizers;
 use crate::keyspaces::{is_free, owners_text};
 use crate::route_claims::taken;
+use crate::schedules;
 use crate::served::Unserved;
 use crate::status::{GIVE_UP, is_given_up};
 use crate::tables::{View, is_held};
@@ -29,6 +30,7 @@ pub fn status(store: &DataStore, view: &View, unserved: &Unserved, now: Timestam
         .map(|declared| member(store, &declared.unit, view));
     status.members = members.collect();
     status.writer = writer::status(store, view);
+    status.verification = schedules::shown(store, &view.inputs.verifications, now);
     status.observed_generation = store.metadata.generation;
     let readiness = readiness(store, &status.members, view, unserved);
     set_readiness(&mut status.conditions, &readiness, store.metadata.generation, now);

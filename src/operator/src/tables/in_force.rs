@@ -158,6 +158,7 @@ fn restored(held: &AssignedStore, reports: &Reports) -> Arc<DataStore> {
         tls: tls_held(&held.name, reports),
         tables: held.tables.clone(),
         members,
+        verification: None,
     };
     Arc::new(DataStore::new(&held.name, spec))
 }
