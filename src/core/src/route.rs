@@ -39,6 +39,8 @@ pub enum Shows {
     Any,
     /// It is young enough, and shows the place that the client brings.
     Enough,
+    /// It shows all that was committed when the read came: whoever may write said so since.
+    All,
     /// That is not known.
     Unknown,
 }

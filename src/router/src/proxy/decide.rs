@@ -40,6 +40,8 @@ pub(super) enum Next {
         why: &'static str,
         held_for: HeldFor,
     },
+    /// By the table the unit is the writer, but it was not said lately that it still is: the answer where it does not say so now.
+    TooOld(Answer),
     Answer(Answer),
 }
 
@@ -118,7 +120,7 @@ impl Worker {
                 Decision::Unowned => Next::Answer(unowned()),
                 Decision::TooOld => {
                     let message = "nobody can say that this unit still is the writer, and what it has may be too old";
-                    Next::Answer(Answer::unavailable("TooOld", message))
+                    Next::TooOld(Answer::unavailable("TooOld", message))
                 }
             };
         }

@@ -101,6 +101,12 @@ impl<'w> Exchange<'w> {
                     }
                 }
                 Next::Hold { why, held_for } => self.hold(why, held_for).await?,
+                Next::TooOld(answer) => {
+                    if self.must_show.is_some() || !self.worker.may_write_now(&self.parts).await {
+                        return Err(answer);
+                    }
+                    self.asked.shows = Shows::All;
+                }
                 Next::Answer(answer) => return Err(answer),
                 Next::Forward {
                     unit,

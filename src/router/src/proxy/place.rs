@@ -5,7 +5,7 @@ use super::Worker;
 use super::decide::Read;
 use crate::headers::value;
 use http::{HeaderValue, request};
-use multiactive_core::ids::StoreName;
+use multiactive_core::ids::{StoreName, UnitName};
 use multiactive_core::promotion::Progress;
 use multiactive_core::route::to_show;
 use multiactive_core::wire::{Answer, Caught, Question};
@@ -15,6 +15,9 @@ use std::time::Duration;
 const TELL: Duration = Duration::from_millis(250);
 /// How long a read waits for its place to be applied here, before it goes to the writer's unit.
 const SHOW: Duration = Duration::from_millis(250);
+
+/// How long a read at the writer's unit waits for its database to say that it may write, where that was not said lately.
+const PROVE: Duration = Duration::from_secs(3);
 
 /// The longest text of a place that is looked at: names of a unit and of a history, and a number.
 const LONGEST: usize = 256;
@@ -33,6 +36,14 @@ impl Worker {
         place.map_or_else(|| HeaderValue::from_static(WRITER), |place| value(&place))
     }
 
+    /// Whether this unit, the writer by the table, may write now: then it has all that was committed before.
+    pub(super) async fn may_write_now(&self, parts: &request::Parts) -> bool {
+        let Some(Read { store, unit, .. }) = self.read_here(parts) else {
+            return false;
+        };
+        self.caught_up(store, unit, None, PROVE).await
+    }
+
     /// Whether what is read here shows what was written up to this place. Where it would not be read here, nobody is asked.
     pub(super) async fn shows(&self, parts: &request::Parts, place: &HeaderValue) -> bool {
         let Some(Read { store, unit, writes }) = self.read_here(parts) else {
@@ -43,13 +54,18 @@ impl Worker {
         let Some((from, place)) = to_show(&unit, writes, place.as_ref()) else {
             return false;
         };
+        self.caught_up(store, from, place, SHOW).await
+    }
+
+    /// Whether all that `from` had committed, up to `place` or by now, can be read here; the agent may look for so long.
+    async fn caught_up(&self, store: StoreName, from: UnitName, place: Option<Progress>, within: Duration) -> bool {
         let question = Question::CaughtUp {
             store,
             from,
             place: place.map(|place| place.to_string()),
-            within_ms: u64::try_from(SHOW.as_millis()).unwrap_or(u64::MAX),
+            within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
         };
-        let answer = self.state.asking.ask(question, SHOW + SHOW / 2).await;
+        let answer = self.state.asking.ask(question, within + within / 2).await;
         matches!(answer, Some(Answer::CaughtUp { caught: Caught::Yes }))
     }
 }

@@ -85,7 +85,7 @@ impl DeclaredKeyspace {
         match (asked, self.max_lag()) {
             (Shows::Any | Shows::Enough, Some(max_lag)) if !self.fresh.is_within(max_lag) => Shows::Unknown,
             (Shows::Any, Some(_)) => Shows::Enough,
-            (asked @ (Shows::Any | Shows::Enough | Shows::Unknown), Some(_) | None) => asked,
+            (asked @ (Shows::Any | Shows::Enough | Shows::All | Shows::Unknown), Some(_) | None) => asked,
         }
     }
 
