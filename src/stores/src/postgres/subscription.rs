@@ -45,7 +45,8 @@ const LOOK: &str = "
            coalesce(a.backend_start < clock_timestamp() - interval '3 seconds', false),
            k.seconds, k.words, w.pid, l.gap IS NOT NULL AND l.sound IS NOT NULL, l.lacking::text,
            -- Of a worker that waits for what comes: one that is busy with what came reads nothing meanwhile.
-           CASE WHEN a.wait_event = 'LogicalApplyMain'
+           -- One that has heard nothing yet says `-infinity`, which no release before 17 can subtract.
+           CASE WHEN a.wait_event = 'LogicalApplyMain' AND isfinite(w.last_msg_receipt_time)
                 THEN extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time)::float8 END
     FROM pg_subscription s
     JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()

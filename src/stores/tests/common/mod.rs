@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 pub const SLOTS: u32 = 256;
 
-/// Asks until the answer is yes, for at most 30 s.
+/// How long anything may take, on a machine that is busy with other things.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Asks until the answer is yes, for at most [`LIMIT`].
 pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {
         match ask().await {
             Ok(answer) => return answer,
-            Err(last) => assert!(
-                started.elapsed() < Duration::from_secs(30),
-                "waiting for {what}: {last}"
-            ),
+            Err(last) => assert!(started.elapsed() < LIMIT, "waiting for {what}: {last}"),
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
