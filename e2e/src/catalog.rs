@@ -1,4 +1,4 @@
-//! The shop's catalog, a store with a single writer: how it comes to a fleet, and those who change and read it.
+//! The shop's stores with a single writer, its catalog and its prices: how they come to a fleet, and those who change and read them.
 
 use crate::databases::run;
 use crate::http::Http;
@@ -23,29 +23,43 @@ use tokio_util::sync::CancellationToken;
 /// The name of its DataStore, and of its database.
 pub const CATALOG: &str = "catalog";
 
+/// The name of the prices' DataStore, and of its database.
+pub const PRICES: &str = "prices";
+
 /// What carries a place in a store's log.
 const PLACE: &str = "x-multiactive-place";
 
-/// How a region's catalog is reached as `postgres`, where it is one of PostgreSQL.
-pub fn database(region: &Region) -> tokio_postgres::Config {
+/// How a region's database of `store` is reached as `postgres`, where it is one of PostgreSQL.
+pub fn database(region: &Region, store: &str) -> tokio_postgres::Config {
     let mut config = region.database();
-    config.dbname(CATALOG);
+    config.dbname(store);
     config
 }
 
-/// Makes its database in every region, and applies its manifests on the hub.
+/// Makes the catalog's database in every region, and applies its manifests on the hub.
 ///
 /// # Errors
 ///
 /// Where a server or kubectl refuses.
 pub async fn add(install: &Install) -> Result<()> {
+    add_all(install, &[CATALOG], "examples/shop/catalog").await
+}
+
+/// Makes a database of each of `stores` in every region, and applies a folder's manifests on the hub.
+///
+/// # Errors
+///
+/// Where a server or kubectl refuses.
+pub async fn add_all(install: &Install, stores: &[&str], folder: &str) -> Result<()> {
     for region in &install.regions {
-        match region.engine {
-            Engine::PostgreSql => prepare_postgres(region).await?,
-            Engine::MariaDb => prepare_mariadb(region).await?,
+        for store in stores {
+            match region.engine {
+                Engine::PostgreSql => prepare_postgres(region, store).await?,
+                Engine::MariaDb => prepare_mariadb(region, store).await?,
+            }
         }
     }
-    let folder = install.moved("examples/shop/catalog")?;
+    let folder = install.moved(folder)?;
     let folder = folder.to_str().context("a path that is no text")?;
     install
         .kubectl(install.hub()?, &["apply", "-k", folder])
@@ -57,39 +71,39 @@ fn file(path: &str) -> Result<String> {
     std::fs::read_to_string(root().join(path)).with_context(|| format!("reading {path}"))
 }
 
-async fn prepare_postgres(region: &Region) -> Result<()> {
+async fn prepare_postgres(region: &Region, store: &str) -> Result<()> {
     // The roles are the server's, and there already; their rights are each database's.
     let rights = file("src/stores/src/postgres/roles.sql")?;
     let rights = rights.lines().filter(|line| !line.starts_with("CREATE ROLE"));
     let rights = rights
         .collect::<Vec<_>>()
         .join("\n")
-        .replace("DATABASE shop", "DATABASE catalog");
+        .replace("DATABASE shop", &format!("DATABASE {store}"));
     let schema = file("examples/shop/sql/catalog.sql")?;
-    run(&region.database(), &format!("CREATE DATABASE {CATALOG}")).await?;
-    let database = database(region);
+    run(&region.database(), &format!("CREATE DATABASE {store}")).await?;
+    let database = database(region, store);
     run(&database, &rights).await.context("the documented rights")?;
     run(&database, "GRANT CREATE ON SCHEMA public TO shop_owner").await?;
     run(&database, &format!("SET ROLE shop_owner; {schema}")).await?;
     run(&database, "GRANT SELECT, INSERT, UPDATE, DELETE ON items TO shop_app").await
 }
 
-async fn prepare_mariadb(region: &Region) -> Result<()> {
+async fn prepare_mariadb(region: &Region, store: &str) -> Result<()> {
     let mut server = Conn::new(region.mariadb()).await.context("connecting to MariaDB")?;
     let rights = file("src/stores/src/mariadb/roles.sql")?;
     let rights = rights.lines().filter(|line| line.contains("ON shop.*"));
-    let rights = rights.map(|line| line.replace("ON shop.*", &format!("ON {CATALOG}.*")));
+    let rights = rights.map(|line| line.replace("ON shop.*", &format!("ON {store}.*")));
     let begin = [
         "SET SESSION sql_log_bin = 0".to_owned(),
-        format!("CREATE DATABASE {CATALOG} CHARACTER SET utf8mb4"),
+        format!("CREATE DATABASE {store} CHARACTER SET utf8mb4"),
     ];
     let table = [
-        format!("USE {CATALOG}"),
+        format!("USE {store}"),
         file("examples/shop/sql/catalog_mariadb.sql")?,
-        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {CATALOG}.* TO shop_app@'%'"),
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {store}.* TO shop_app@'%'"),
     ];
     for sql in begin.into_iter().chain(rights).chain(table) {
-        server.query_drop(sql).await.context("the catalog's database")?;
+        server.query_drop(sql).await.context("the store's database")?;
     }
     Ok(server.disconnect().await?)
 }
@@ -99,9 +113,14 @@ async fn prepare_mariadb(region: &Region) -> Result<()> {
 /// # Errors
 ///
 /// Where that is not so within `limit`.
-pub async fn until_writer(hub: &Client, limit: Duration, is: impl Fn(&WriterStatus) -> bool) -> Result<WriterStatus> {
+pub async fn until_writer(
+    hub: &Client,
+    store: &str,
+    limit: Duration,
+    is: impl Fn(&WriterStatus) -> bool,
+) -> Result<WriterStatus> {
     let stores: Api<DataStore> = Api::namespaced(hub.clone(), NAMESPACE);
-    wait_for(&stores, CATALOG, limit, |store| {
+    wait_for(&stores, store, limit, |store| {
         let status = store.status.as_ref()?;
         let ready = status
             .conditions
@@ -110,10 +129,10 @@ pub async fn until_writer(hub: &Client, limit: Duration, is: impl Fn(&WriterStat
         status.writer.clone().filter(|writer| ready && is(writer))
     })
     .await
-    .context("the catalog's writer")
+    .with_context(|| format!("the writer of {store}"))
 }
 
-/// Those who change and read the catalog.
+/// Those who change and read the items of a store.
 pub struct Customers {
     token: CancellationToken,
     tasks: JoinSet<()>,
@@ -138,7 +157,7 @@ pub struct Seen {
 
 impl Customers {
     /// One who changes an item of his own for each of `items`, through every router in turn, and one who reads in each region.
-    pub fn start(regions: &[Region], items: &[String]) -> Self {
+    pub fn start(regions: &[Region], store: &'static str, items: &[String]) -> Self {
         let (token, record) = (CancellationToken::new(), Arc::new(Mutex::new(Seen::default())));
         let changes: Arc<AtomicUsize> = Arc::default();
         let mut tasks = JoinSet::new();
@@ -149,7 +168,7 @@ impl Customers {
                 let (http, mut turn) = (Http::default(), offset);
                 while !token.is_cancelled() {
                     let began = jiff::Timestamp::now();
-                    let changed = change(&http, &routers[turn % routers.len()], &sku).await;
+                    let changed = change(&http, &routers[turn % routers.len()], store, &sku).await;
                     turn += 1;
                     let mut seen = record.lock().await;
                     match changed {
@@ -172,7 +191,7 @@ impl Customers {
             tasks.spawn(async move {
                 let http = Http::default();
                 while !token.is_cancelled() {
-                    let answer = read(&http, &router, &sku).await;
+                    let answer = read(&http, &router, store, &sku).await;
                     let mut seen = record.lock().await;
                     match answer {
                         Ok((_, unit)) => *seen.answered.entry((name.clone(), unit)).or_default() += 1,
@@ -219,8 +238,8 @@ async fn rest(token: &CancellationToken) {
 /// # Errors
 ///
 /// Where it was not acknowledged.
-pub async fn change(http: &Http, router: &str, sku: &str) -> Result<Item> {
-    changed_at(http, router, sku).await.map(|(item, _)| item)
+pub async fn change(http: &Http, router: &str, store: &str, sku: &str) -> Result<Item> {
+    changed_at(http, router, store, sku).await.map(|(item, _)| item)
 }
 
 /// As [`change`]; and the place in the store's log behind which a read shows it.
@@ -228,8 +247,8 @@ pub async fn change(http: &Http, router: &str, sku: &str) -> Result<Item> {
 /// # Errors
 ///
 /// Where it was not acknowledged, or no place was told.
-pub async fn changed_at(http: &Http, router: &str, sku: &str) -> Result<(Item, String)> {
-    let response = http.call("PUT", &format!("{router}/catalog/{sku}")).await?;
+pub async fn changed_at(http: &Http, router: &str, store: &str, sku: &str) -> Result<(Item, String)> {
+    let response = http.call("PUT", &format!("{router}/{store}/{sku}")).await?;
     let body = String::from_utf8_lossy(response.body());
     ensure!(response.status().is_success(), "{}: {body}", response.status());
     let place = response.headers().get(PLACE).context("the place of the write")?;
@@ -241,8 +260,8 @@ pub async fn changed_at(http: &Http, router: &str, sku: &str) -> Result<(Item, S
 /// # Errors
 ///
 /// Where it was not answered.
-pub async fn read(http: &Http, router: &str, sku: &str) -> Result<(Option<Item>, String)> {
-    read_behind(http, router, sku, None).await
+pub async fn read(http: &Http, router: &str, store: &str, sku: &str) -> Result<(Option<Item>, String)> {
+    read_behind(http, router, store, sku, None).await
 }
 
 /// As [`read`], of what was written up to a place.
@@ -250,8 +269,14 @@ pub async fn read(http: &Http, router: &str, sku: &str) -> Result<(Option<Item>,
 /// # Errors
 ///
 /// Where it was not answered.
-pub async fn read_behind(http: &Http, router: &str, sku: &str, place: Option<&str>) -> Result<(Option<Item>, String)> {
-    let mut request = http::Request::get(format!("{router}/catalog/{sku}"));
+pub async fn read_behind(
+    http: &Http,
+    router: &str,
+    store: &str,
+    sku: &str,
+    place: Option<&str>,
+) -> Result<(Option<Item>, String)> {
+    let mut request = http::Request::get(format!("{router}/{store}/{sku}"));
     if let Some(place) = place {
         request = request.header(PLACE, place);
     }
@@ -293,16 +318,16 @@ impl Seen {
     }
 }
 
-/// What a region's database holds of these items.
+/// What a region's database of `store` holds of these items.
 ///
 /// # Errors
 ///
 /// Where it cannot be read.
-pub async fn held(region: &Region, items: &[String]) -> Result<Vec<Item>> {
+pub async fn held(region: &Region, store: &str, items: &[String]) -> Result<Vec<Item>> {
     let sql = "SELECT sku, version, unit FROM items ORDER BY sku";
     let all: Vec<(String, i64, String)> = match region.engine {
         Engine::PostgreSql => {
-            let (client, connection) = database(region).connect(tokio_postgres::NoTls).await?;
+            let (client, connection) = database(region, store).connect(tokio_postgres::NoTls).await?;
             let connection = tokio::spawn(connection);
             let rows = client.query(sql, &[]).await?;
             drop(client);
@@ -310,7 +335,7 @@ pub async fn held(region: &Region, items: &[String]) -> Result<Vec<Item>> {
             rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
         }
         Engine::MariaDb => {
-            let mut client = Conn::new(region.mariadb().db_name(Some(CATALOG))).await?;
+            let mut client = Conn::new(region.mariadb().db_name(Some(store))).await?;
             let rows = client.query(sql).await?;
             client.disconnect().await?;
             rows

@@ -1,7 +1,7 @@
 //! Brings the chart and the shop onto a fleet, with the commands and manifests that a user has: helm, kubectl, the
 //! examples. Only addresses differ, where a world does not live on the examples' network.
 
-use crate::catalog::CATALOG;
+use crate::catalog::{CATALOG, PRICES};
 use crate::databases::{self, Passwords};
 use crate::kube_ext::{is_ready, wait_for};
 use crate::region::{DATABASE, Engine, NAMESPACE, Region, SYSTEM};
@@ -245,7 +245,7 @@ impl Install {
             if hub.engine == Engine::MariaDb {
                 let ca_file = hub.ca_file.as_deref().map(path).transpose()?;
                 let tls = ca_file.map_or(String::new(), |file| format!("\n  tls: {{caFile: {file}}}"));
-                for database in [DATABASE, CATALOG] {
+                for database in [DATABASE, CATALOG, PRICES] {
                     text = text.replace(
                         &format!("{{type: PostgreSQL, postgreSQL: {{database: {database}}}}}"),
                         &format!("{{type: MariaDB, mariaDB: {{database: {database}}}}}{tls}"),

@@ -12,6 +12,7 @@ pub mod held_up;
 pub mod http;
 pub mod install;
 pub mod kube_ext;
+pub mod locked_out;
 pub mod lost;
 pub mod open_slots;
 pub mod processes;

@@ -46,8 +46,20 @@ pub struct Options {
     pub wired: bool,
     /// Whether the clock of each database can be set.
     pub clocks: bool,
-    /// Whether the catalog is the only store, and nothing is sharded: a server of MariaDB is a member of one store.
-    pub catalog_alone: bool,
+    /// What of the shop runs on it.
+    pub shop: Shop,
+}
+
+/// What of the shop runs on a stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shop {
+    /// Its orders, divided by users.
+    #[default]
+    Orders,
+    /// Its catalog alone, and nothing is divided: a server of MariaDB is a member of one store.
+    Catalog,
+    /// Catalog and prices, two cities that back each other up, and the hub's region as their backup site.
+    BackupSite,
 }
 
 /// A fleet of this process with the shop on it. Dropping it ends everything.
@@ -113,12 +125,20 @@ impl Stage {
             agent_port: AGENT_PORT,
         };
         install.platform().await?;
-        if options.catalog_alone {
-            install.units_and_workload().await?;
-            catalog::add(&install).await?;
-        } else {
-            install.shop().await?;
-            install.ready(|_| {}).await?;
+        match options.shop {
+            Shop::Orders => {
+                install.shop().await?;
+                install.ready(|_| {}).await?;
+            }
+            Shop::Catalog => {
+                install.units_and_workload().await?;
+                catalog::add(&install).await?;
+            }
+            Shop::BackupSite => {
+                install.units_and_workload().await?;
+                let stores = [catalog::CATALOG, catalog::PRICES];
+                catalog::add_all(&install, &stores, "examples/shop/backup-site").await?;
+            }
         }
         let hub = install.hub()?.client().await?;
         Ok(Self {

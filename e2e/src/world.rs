@@ -8,8 +8,11 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use multiactive_fleet::certs::Authority;
 use multiactive_fleet::{Cluster, MariaDb, Postgres, cluster, mariadb, postgres};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use tempfile::TempDir;
 
 /// What runs a fleet: its clusters and its databases, in the order of the regions.
@@ -25,8 +28,20 @@ pub struct World {
     pub mariadbs: Vec<MariaDb>,
     /// The wires to its databases, where they can be lost.
     pub wires: Vec<DatabaseWire>,
-    /// Where the certificate is kept of who signed those of the databases.
-    _trust: Option<TempDir>,
+    /// Who signed the certificates of the databases, where they have some.
+    trust: Option<Trust>,
+}
+
+/// Who signs for databases, and the folder in which its certificate lies.
+struct Trust {
+    authority: Authority,
+    dir: TempDir,
+}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trust").field("dir", &self.dir).finish_non_exhaustive()
+    }
 }
 
 /// What may differ from world to world.
@@ -127,10 +142,10 @@ pub fn programs() -> Result<PathBuf> {
 const CA_FILE: &str = "ca.crt";
 
 /// An authority for the databases of a world, and the folder of its certificate.
-fn trusted() -> Result<(Authority, TempDir)> {
+fn trusted() -> Result<Trust> {
     let (authority, dir) = (Authority::new("databases")?, tempfile::tempdir()?);
     std::fs::write(dir.path().join(CA_FILE), authority.cert())?;
-    Ok((authority, dir))
+    Ok(Trust { authority, dir })
 }
 
 impl World {
@@ -212,7 +227,7 @@ impl World {
                 ("max_connections".to_owned(), "200".to_owned()),
             ];
             let (address, trust) = (address.to_string(), trust.as_ref());
-            let proof = trust.map(|(authority, _)| authority.server(name, &[&address]));
+            let proof = trust.map(|trust| trust.authority.server(name, &[&address]));
             let options = proof.transpose().map(|proof| mariadb::Options {
                 dir: dir.map(|dir| dir.join(format!("{name}-mariadb"))),
                 password: password.clone(),
@@ -239,7 +254,7 @@ impl World {
             database_port: server(index).0,
             database_password: server(index).1.to_owned(),
             engine,
-            ca_file: trust.as_ref().map(|(_, dir)| dir.path().join(CA_FILE)),
+            ca_file: trust.as_ref().map(|trust| trust.dir.path().join(CA_FILE)),
         };
         let regions: Vec<_> = names.iter().enumerate().map(region).collect();
         let wires = regions.iter().filter(|_| wired).map(|region| {
@@ -252,8 +267,30 @@ impl World {
             clusters,
             databases,
             mariadbs,
-            _trust: trust.map(|(_, dir)| dir),
+            trust,
         })
+    }
+
+    /// From now on a region's database proves who it is by a new certificate, which is good `until` then, and the sessions of its
+    /// agent have ended.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such region, nothing is secret there, or the server refuses.
+    pub async fn proves(&self, region: &str, until: Option<SystemTime>) -> Result<()> {
+        let index = self.index(region)?;
+        let (trust, server) = (self.trust.as_ref(), self.mariadbs.get(index));
+        let (trust, server) = trust.zip(server).context("what these databases say is not secret")?;
+        let at = &self.regions[index];
+        let pair = trust
+            .authority
+            .server_until(region, &[&at.address.to_string()], until)?;
+        server.proves(&pair)?;
+        let mut admin = Conn::new(at.mariadb()).await?;
+        for sql in ["FLUSH SSL", "KILL USER multiactive_agent"] {
+            admin.query_drop(sql).await.context(sql)?;
+        }
+        Ok(admin.disconnect().await?)
     }
 
     /// Kills all of a region, its database as by a power failure.

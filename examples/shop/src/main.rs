@@ -46,6 +46,9 @@ struct Serve {
     /// The name of the catalog's database, on the same server; nothing is connected before the first request for it.
     #[arg(long, env = "CATALOG_DB_NAME", default_value = "catalog")]
     catalog_db_name: String,
+    /// As that of the catalog, for the prices.
+    #[arg(long, env = "PRICES_DB_NAME", default_value = "prices")]
+    prices_db_name: String,
     /// The user.
     #[arg(long, env = "DB_USERNAME")]
     db_username: String,
@@ -136,9 +139,10 @@ async fn serve(args: Serve) -> Result<()> {
             Place::MariaDb(opts.into())
         }
     };
-    let [orders, catalog] =
-        [&args.db_name, &args.catalog_db_name].map(|name| Database::new(place(name), args.db_connections));
-    let service = Service::new(args.unit, orders, catalog);
+    let database = |name: &str| Database::new(place(name), args.db_connections);
+    let items = [("/catalog/", &args.catalog_db_name), ("/prices/", &args.prices_db_name)];
+    let items = items.map(|(path, name)| (path, database(name)));
+    let service = Service::new(args.unit, database(&args.db_name), items.into());
     service.listen(args.listen, until_told()?).await
 }
 

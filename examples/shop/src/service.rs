@@ -36,17 +36,14 @@ pub struct Order {
 pub struct Service {
     unit: String,
     database: Database,
-    catalog: Database,
+    /// What one unit writes and all read, each by the beginning of its paths: the catalog, the prices.
+    items: Vec<(&'static str, Database)>,
 }
 
 impl Service {
-    /// The product of `unit`: orders in one database, the catalog in another.
-    pub fn new(unit: String, database: Database, catalog: Database) -> Self {
-        Self {
-            unit,
-            database,
-            catalog,
-        }
+    /// The product of `unit`: orders in one database, items in others, each by the beginning of its paths.
+    pub fn new(unit: String, database: Database, items: Vec<(&'static str, Database)>) -> Self {
+        Self { unit, database, items }
     }
 
     /// Serves until `token` is cancelled, then ends what is under way.
@@ -85,10 +82,11 @@ impl Service {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         let id = path.strip_prefix("/orders/").map(str::to_owned);
-        if let Some(sku) = path.strip_prefix("/catalog/") {
+        let mut items = self.items.iter();
+        if let Some((sku, items)) = items.find_map(|(begin, items)| Some((path.strip_prefix(begin)?, items))) {
             return match *request.method() {
-                Method::GET => self.item(sku).await,
-                Method::PUT => self.change(sku).await,
+                Method::GET => self.item(items, sku).await,
+                Method::PUT => self.change(items, sku).await,
                 _ => reply(
                     StatusCode::METHOD_NOT_ALLOWED,
                     &serde_json::json!({"reason": "NoSuchMethod", "expected": "GET or PUT"}),
@@ -132,8 +130,8 @@ impl Service {
         }
     }
 
-    async fn item(&self, sku: &str) -> Response<Full<Bytes>> {
-        match self.catalog.item(sku).await {
+    async fn item(&self, items: &Database, sku: &str) -> Response<Full<Bytes>> {
+        match items.item(sku).await {
             Ok(item) => reply(
                 StatusCode::OK,
                 &serde_json::json!({"item": item, "answeredBy": self.unit}),
@@ -142,8 +140,8 @@ impl Service {
         }
     }
 
-    async fn change(&self, sku: &str) -> Response<Full<Bytes>> {
-        match self.catalog.change(sku, &self.unit).await {
+    async fn change(&self, items: &Database, sku: &str) -> Response<Full<Bytes>> {
+        match items.change(sku, &self.unit).await {
             Ok(item) => reply(StatusCode::OK, &item),
             Err(error) => self.failed(&error),
         }
