@@ -5,6 +5,7 @@
 //! ends with the process that started it.
 
 pub mod certs;
+mod clock;
 pub mod cluster;
 pub mod error;
 pub mod files;

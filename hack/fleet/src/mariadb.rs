@@ -6,7 +6,7 @@ use crate::files::write_private;
 use crate::process::{Process, Spec, log_tail};
 use crate::server::{Engine, Server, as_root, quoted};
 use crate::tools::Tool;
-use crate::{Error, Result};
+use crate::{Error, Result, clock};
 
 pub use crate::server::Options;
 
@@ -69,17 +69,45 @@ impl Engine for Kind {
         process(server, "sbin/mariadbd", args)
     }
 
+    /// As `docs/mariadb.md` says: relay logs that a killed server left may keep it from starting.
+    fn starts(server: &MariaDb) {
+        let files = std::fs::read_dir(server.data()).into_iter().flatten().flatten();
+        for file in files.filter(|file| file.file_name().to_string_lossy().starts_with("relay-")) {
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
+
     fn started(_server: &MariaDb) {}
 }
 
+impl MariaDb {
+    /// The command line client, in a session of `root`.
+    pub fn client(&self) -> tokio::process::Command {
+        let mut client = tokio::process::Command::new(self.base.join("bin/mariadb"));
+        client
+            .args(["--no-defaults", "--user=root", "--host=127.0.0.1"])
+            .arg(format!("--port={}", self.port()))
+            .env("MYSQL_PWD", self.password())
+            .env("LD_LIBRARY_PATH", libraries(self));
+        client
+    }
+}
+
 fn process(server: &MariaDb, program: &str, args: Vec<String>) -> Spec {
+    let mut env = vec![("LD_LIBRARY_PATH", libraries(server))];
+    if server.options.clock {
+        env.extend(clock::variables(&server.dir));
+    }
+    server.spec(server.base.join(program), args, env)
+}
+
+/// Where the libraries lie that were unpacked with it.
+fn libraries(server: &MariaDb) -> String {
     let libraries: [PathBuf; 2] = ["lib", "usr/lib"].map(|lib| {
         let arch = format!("{}-linux-gnu", std::env::consts::ARCH);
         server.base.with_file_name(lib).join(arch)
     });
-    let libraries = libraries.map(|path| path.display().to_string());
-    let env = vec![("LD_LIBRARY_PATH", libraries.join(":"))];
-    server.spec(server.base.join(program), args, env)
+    libraries.map(|path| path.display().to_string()).join(":")
 }
 
 /// `root` with a password, and nobody else.

@@ -63,6 +63,8 @@ impl Engine for Kind {
         server.spec(loader(&libraries), args, Vec::new())
     }
 
+    fn starts(_server: &MySql) {}
+
     fn started(server: &MySql) {
         let _ = std::fs::remove_file(accounts_of(server));
     }

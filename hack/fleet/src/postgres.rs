@@ -16,7 +16,7 @@ use crate::certs::{self, Pair};
 use crate::files::copy;
 use crate::held::{Held, bring_back};
 use crate::process::{Process, RunAs, Spec, log_tail};
-use crate::{Error, Result, janitor, ports, tools};
+use crate::{Error, Result, clock, janitor, ports, tools};
 
 /// Which PostgreSQL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,9 +81,6 @@ pub struct Postgres {
     server: Held,
 }
 
-/// In its folder: the library that reads its clock, and by how much that is wrong.
-const CLOCK: [&str; 2] = ["libfaketime.so", "clock"];
-
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 impl Postgres {
@@ -131,7 +128,7 @@ impl Postgres {
             made.proves(proof)?;
         }
         if made.clock {
-            made.furnish_clock().await?;
+            clock::furnish(&made.dir).await?;
         }
         made.initialise(&options).await?;
         made.launch().await?;
@@ -235,40 +232,20 @@ impl Postgres {
         self.dir.join("data")
     }
 
-    async fn furnish_clock(&self) -> Result<()> {
-        let library = tokio::task::spawn_blocking(|| tools::ensure(tools::Tool::Faketime))
-            .await
-            .map_err(|error| Error::Refused(format!("preparing libfaketime was interrupted: {error}")))??;
-        let copy = self.dir.join(CLOCK[0]);
-        std::fs::copy(&library, &copy).map_err(Error::io("writing", &copy))?;
-        self.set_clock(0)
-    }
-
     /// Sets its clock, at once and for all that it does: so many seconds before or behind the machine's.
     ///
     /// # Errors
     ///
     /// Where that cannot be written; it must have been made with [`Options::clock`].
     pub fn set_clock(&self, seconds: i64) -> Result<()> {
-        let path = self.dir.join(CLOCK[1]);
-        // Never half a number.
-        let new = self.dir.join("clock.new");
-        std::fs::write(&new, format!("{seconds:+}\n")).map_err(Error::io("writing", &new))?;
-        std::fs::rename(&new, &path).map_err(Error::io("writing", &path))
+        clock::set(&self.dir, seconds)
     }
 
     /// A program that reads our clock in the place of the machine's: whoever else is started before it, to change its user, does not.
     fn by_its_clock(&self, program: &Path, args: Vec<String>) -> (PathBuf, Vec<String>) {
-        let at = |name: &str| self.dir.join(name).display().to_string();
-        let set = [
-            format!("LD_PRELOAD={}", at(CLOCK[0])),
-            format!("FAKETIME_TIMESTAMP_FILE={}", at(CLOCK[1])),
-            // Each reading looks into the file; time that only passes is as it was.
-            "FAKETIME_NO_CACHE=1".to_owned(),
-            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
-            program.display().to_string(),
-        ];
-        ("/usr/bin/env".into(), set.into_iter().chain(args).collect())
+        let set = clock::variables(&self.dir).map(|(name, value)| format!("{name}={value}"));
+        let set = set.into_iter().chain([program.display().to_string()]);
+        ("/usr/bin/env".into(), set.chain(args).collect())
     }
 
     async fn initialise(&self, options: &Options) -> Result<()> {
@@ -372,7 +349,7 @@ impl Drop for Postgres {
         if let Some(server) = self.server.take() {
             server.stop_blocking(Signal::SIGQUIT, Duration::from_secs(3));
             if self.clock {
-                install::free_clock(server.pid());
+                clock::free(server.pid());
             }
         }
         free_shared_memory(&self.data());

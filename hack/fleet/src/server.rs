@@ -14,7 +14,7 @@ use crate::files::copy;
 use crate::held::{Held, bring_back};
 use crate::process::{Process, Spec, log_tail};
 use crate::tools::{self, Tool};
-use crate::{Error, Result, janitor, ports};
+use crate::{Error, Result, clock, janitor, ports};
 
 /// How a server is made.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct Options {
     pub number: Option<u32>,
     /// By what it proves who it is, to whoever wants to speak with it in secret; without it nobody can.
     pub proof: Option<Pair>,
+    /// Whether its clock can be set while it runs: [`Server::set_clock`]. Of MariaDB alone.
+    pub clock: bool,
     /// More settings, which win over ours; one without a value is `""`.
     pub settings: Vec<(String, String)>,
 }
@@ -46,6 +48,7 @@ impl Default for Options {
             port: None,
             number: None,
             proof: None,
+            clock: false,
             settings: Vec::new(),
         }
     }
@@ -67,6 +70,9 @@ pub trait Engine: Debug + Send + Sync + Sized + 'static {
 
     /// The server's process, with these settings.
     fn process(server: &Server<Self>) -> Spec;
+
+    /// What is to be done before it starts.
+    fn starts(server: &Server<Self>);
 
     /// What is to be done once it accepts connections.
     fn started(server: &Server<Self>);
@@ -120,6 +126,9 @@ impl<E: Engine> Server<E> {
         };
         if let Some(proof) = &made.options.proof {
             made.proves(proof)?;
+        }
+        if made.options.clock {
+            clock::furnish(&made.dir).await?;
         }
         let temporary = made.temporary();
         std::fs::create_dir_all(&temporary).map_err(Error::io("creating", &temporary))?;
@@ -176,6 +185,15 @@ impl<E: Engine> Server<E> {
     /// Where the files cannot be written.
     pub fn proves(&self, proof: &Pair) -> Result<()> {
         proof.write(&self.dir, |_| Ok(()))
+    }
+
+    /// Sets its clock, at once and for all that it does: so many seconds before or behind the machine's.
+    ///
+    /// # Errors
+    ///
+    /// Where that cannot be written; it must have been made with [`Options::clock`].
+    pub fn set_clock(&self, seconds: i64) -> Result<()> {
+        clock::set(&self.dir, seconds)
     }
 
     /// Ends the server as a power failure would: it runs no other instruction.
@@ -238,6 +256,7 @@ impl<E: Engine> Server<E> {
     async fn launch(&self) -> Result<()> {
         let started = Instant::now();
         let said = std::fs::metadata(self.log()).map_or(0, |log| log.len());
+        E::starts(self);
         let server = Process::start(&E::process(self))?;
         loop {
             let log = std::fs::read(self.log()).unwrap_or_default();
@@ -327,6 +346,9 @@ impl<E> Drop for Server<E> {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
             server.stop_blocking(Signal::SIGKILL, Duration::from_secs(3));
+            if self.options.clock {
+                clock::free(server.pid());
+            }
         }
         let _ = std::fs::remove_dir_all(&self.dir);
         janitor::forget(&self.dir);

@@ -126,10 +126,3 @@ pub(crate) fn free_shared_memory(data: &Path) {
         .stderr(Stdio::null())
         .status();
 }
-
-/// Removes what libfaketime shares between the processes of a server that has ended.
-pub(crate) fn free_clock(pid: i32) {
-    for name in [format!("sem.faketime_sem_{pid}"), format!("faketime_shm_{pid}")] {
-        let _ = std::fs::remove_file(Path::new("/dev/shm").join(name));
-    }
-}

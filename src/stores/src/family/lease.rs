@@ -25,16 +25,33 @@ fn extended(held: i64, lease: StoreLease, now: StoreClock) -> Option<i64> {
     // What was ended since stays so; what is valid is never shortened. One that begins in the future was of another clock.
     let extends = match length {
         0 => until < lease.from.0 / 1000,
-        _ => until < wanted || (until - length) * 1000 > now.0,
+        _ => until < wanted || is_of_another_clock(held, now),
     };
     extends.then_some(wanted << 21 | millis)
+}
+
+/// Whether a lease begins later than now: the clock was set back since it was given.
+fn is_of_another_clock(held: i64, now: StoreClock) -> bool {
+    let (until, length) = (held >> 21, held & LENGTH);
+    length != 0 && (until - length) * 1000 > now.0
 }
 
 pub(crate) async fn clock(db: &MySqlFamily) -> Result<StoreClock, Error> {
     let mut session = db.server.session().await?;
     let now = read_clock(&mut session).await?;
+    let held = read(&mut session).await?;
+    keep_the_deadline(&mut session, held, now).await?;
     session.keep();
     Ok(now)
+}
+
+/// The event that ends writers waits for a time of the clock as it was: set back by an hour, it would not look for an hour.
+async fn keep_the_deadline(session: &mut Session<'_>, held: i64, now: StoreClock) -> Result<(), Error> {
+    if !is_of_another_clock(held, now) {
+        return Ok(());
+    }
+    let sql = "ALTER EVENT multiactive.deadline ON SCHEDULE EVERY 1 SECOND";
+    session.batch("going by a clock that was set back", sql).await
 }
 
 async fn read_clock(session: &mut Session<'_>) -> Result<StoreClock, Error> {
@@ -75,7 +92,9 @@ pub(crate) async fn extend(db: &MySqlFamily, lease: StoreLease) -> Result<Option
             granted: lease.granted,
         });
     }
-    if let Some(value) = extended(read(&mut session).await?, lease, now) {
+    let before = read(&mut session).await?;
+    keep_the_deadline(&mut session, before, now).await?;
+    if let Some(value) = extended(before, lease, now) {
         set(&mut session, value).await?;
     }
     session

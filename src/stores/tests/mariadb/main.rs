@@ -3,6 +3,7 @@
 
 #[path = "../family/caught_up.rs"]
 mod caught_up;
+mod clock;
 #[path = "../family/compare.rs"]
 mod compare;
 #[path = "../family/crashes.rs"]
@@ -21,6 +22,7 @@ mod full_disk;
 mod lease;
 #[path = "../family/links.rs"]
 mod links;
+mod relay_logs;
 #[path = "../family/reseed.rs"]
 mod reseed;
 #[path = "../family/single_writer.rs"]
