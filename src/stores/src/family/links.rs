@@ -385,7 +385,7 @@ pub(crate) async fn links(db: &MySqlFamily) -> Result<Vec<Link>, Error> {
 
 /// The link's state now; `why` is what was just learned about it, if anything.
 async fn told(db: &MySqlFamily, session: &mut Session<'_>, from: &UnitName, why: Option<&str>) -> Result<Link, Error> {
-    let status = status::one(session, &names::link(from)).await?;
+    let status = status::heard(session, &names::link(from)).await?;
     let (known, cuts) = (known(session).await?, cut::standing(session).await?);
     let locked = status::locked(session, status.iter()).await?;
     let held = is_held(session).await?;

@@ -15,8 +15,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// How long a link may be without a stream before it counts as broken.
-const PATIENCE: Duration = Duration::from_secs(12);
+/// How long a link may be without a stream, or without a word of a server that says something at least every half second
+/// (the heartbeat that each link is made with), before it counts as broken.
+const SILENT: Duration = Duration::from_secs(8);
 
 /// How long the server may take to say how a link is.
 const ANSWERS: Duration = Duration::from_secs(1);
@@ -49,6 +50,12 @@ pub(crate) struct Status {
     pub(crate) passes_over: bool,
     /// How many transactions it skips.
     pub(crate) skips: u64,
+    /// Whether it waits for what its server says next: one that is busy with what came hears nothing meanwhile.
+    pub(crate) listens: bool,
+    /// What it has received so far: a place in the peer's log,
+    pub(crate) received: String,
+    /// and how many heartbeats, where that was asked for.
+    pub(crate) heartbeats: Option<u64>,
 }
 
 impl Status {
@@ -72,6 +79,9 @@ impl Status {
             waits: Some("Waiting for another link".to_owned()),
             passes_over: false,
             skips: 0,
+            listens: false,
+            received: String::new(),
+            heartbeats: None,
         }
     }
 
@@ -115,7 +125,7 @@ pub(crate) async fn all(db: &MySqlFamily) -> Result<BTreeMap<String, Status>, Er
     let asked = names(db).await?.into_iter().map(async |name| {
         let look = async {
             let mut session = db.server.session().await?;
-            let status = one(&mut session, &name).await?;
+            let status = heard(&mut session, &name).await?;
             session.keep();
             Ok(status)
         };
@@ -143,6 +153,18 @@ pub(crate) async fn one(session: &mut Session<'_>, name: &str) -> Result<Option<
         Kind::MariaDb => mariadb::channel::status(session, name).await,
         Kind::MySql => mysql::channel::status(session, name).await,
     }
+}
+
+/// As [`one`], with what tells a later look whether its server has said anything since.
+pub(crate) async fn heard(session: &mut Session<'_>, name: &str) -> Result<Option<Status>, Error> {
+    let Some(mut status) = one(session, name).await? else {
+        return Ok(None);
+    };
+    status.heartbeats = match session.kind() {
+        Kind::MariaDb => mariadb::channel::heartbeats(session, name).await?,
+        Kind::MySql => mysql::channel::heartbeats(session, name).await?,
+    };
+    Ok(Some(status))
 }
 
 /// Who holds up what links bring, in words; `None` where nobody does for longer than a second.
@@ -216,25 +238,50 @@ pub(crate) async fn remove(session: &mut Session<'_>, name: &str) -> Result<(), 
 
 /// What earlier looks showed, in this process.
 #[derive(Default)]
-pub(crate) struct Watch(Mutex<HashMap<String, Instant>>);
+pub(crate) struct Watch {
+    heard: Mutex<HashMap<String, Heard>>,
+    missed: Mutex<HashMap<UnitName, (Gtid, Instant)>>,
+}
+
+/// When a link was last known to hear of its server, and what it had received by then.
+struct Heard {
+    at: Instant,
+    received: Option<(u64, String)>,
+}
 
 impl Watch {
     pub(crate) fn forget(&self, name: &str) {
-        if let Ok(mut silent) = self.0.lock() {
-            silent.remove(name);
+        if let Ok(mut heard) = self.heard.lock() {
+            heard.remove(name);
         }
     }
 
-    /// For how long a link has not streamed.
+    /// For how long nothing has come by a link.
     fn silent(&self, status: &Status) -> Duration {
-        let Ok(mut silent) = self.0.lock() else {
+        let Ok(mut links) = self.heard.lock() else {
             return Duration::ZERO;
         };
-        if status.io == "Yes" {
-            silent.remove(&status.name);
-            return Duration::ZERO;
+        let at = Instant::now();
+        let first = Heard { at, received: None };
+        let heard = links.entry(status.name.clone()).or_insert(first);
+        let received = status.heartbeats.map(|beats| (beats, status.received.clone()));
+        let nothing_new = status.listens && received.is_some() && received == heard.received;
+        if status.io == "Yes" && !nothing_new {
+            *heard = Heard { at, received };
         }
-        silent.entry(status.name.clone()).or_insert_with(Instant::now).elapsed()
+        heard.at.elapsed()
+    }
+
+    /// For how long a position of a unit has been missing whose own link is broken.
+    pub(crate) fn missed(&self, unit: &UnitName, wanted: Gtid) -> Duration {
+        let Ok(mut missed) = self.missed.lock() else {
+            return Duration::ZERO;
+        };
+        let since = missed.entry(unit.clone()).or_insert((wanted, Instant::now()));
+        if since.0 != wanted {
+            *since = (wanted, Instant::now());
+        }
+        since.1.elapsed()
     }
 
     /// How a link is; `why` is what was just learned about it.
@@ -263,6 +310,12 @@ impl Watch {
         if status.passes_over {
             return LinkState::Starting("it is about to pass over what a lost unit wrote last".to_owned());
         }
+        if status.io == "Yes" && silent > SILENT {
+            return LinkState::Broken(format!(
+                "nothing has come from its server for {silent:.0?}: it stands still, or the network between the databases loses \
+                 what it sends"
+            ));
+        }
         if status.io == "Yes" && status.sql {
             return match locked.filter(|_| !status.is_drained()) {
                 Some(locked) => LinkState::Starting(locked.to_owned()),
@@ -281,7 +334,7 @@ impl Watch {
         };
         match status.receives() && status.sql {
             false => LinkState::Broken(io_error("it is stopped")),
-            true if silent > PATIENCE => LinkState::Broken(format!(
+            true if silent > SILENT => LinkState::Broken(format!(
                 "it has not streamed for {silent:.0?}: {}",
                 io_error("it connects")
             )),

@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
+/// For how long others that run are given time to pass on what a broken link does not bring.
+const PASSED_ON: Duration = Duration::from_secs(2);
+
 pub(crate) async fn follow(
     db: &MySqlFamily,
     op: &OperationUid,
@@ -71,7 +74,7 @@ pub(crate) async fn wait_for(
     loop {
         let behind = behind(&wanted, &cut::reached(&mut session).await?);
         let not_yet = match behind.first() {
-            Some((_, words)) => words.clone(),
+            Some((.., words)) => words.clone(),
             // A position alone is a number: what the fence wrote behind it says that it is this log's.
             None => match first_missing(&mut session, op, &sources).await? {
                 Some(unit) => not_come(unit.as_str()),
@@ -103,7 +106,7 @@ pub(crate) async fn wait_for(
 
 /// The units whose position is not reached, each with words for it. What is applied of another log does not count: it is
 /// not the one.
-fn behind(wanted: &BTreeMap<UnitName, Gtid>, reached: &[Gtid]) -> Vec<(UnitName, String)> {
+fn behind(wanted: &BTreeMap<UnitName, Gtid>, reached: &[Gtid]) -> Vec<(UnitName, Gtid, String)> {
     let mut behind = Vec::new();
     for (unit, wanted) in wanted.iter().filter(|(_, wanted)| wanted.seq > 0) {
         let applied = Gtid::of(reached, wanted.log);
@@ -111,6 +114,7 @@ fn behind(wanted: &BTreeMap<UnitName, Gtid>, reached: &[Gtid]) -> Vec<(UnitName,
             let applied = applied.map_or("nothing".to_owned(), |at| at.to_string());
             behind.push((
                 unit.clone(),
+                *wanted,
                 format!("{applied} of {unit} is applied, {wanted} is wanted"),
             ));
         }
@@ -130,22 +134,25 @@ async fn first_missing<'a>(
 }
 
 /// What is wrong with the links that are behind: what is broken first. While another link runs, it may bring the rows: each
-/// member passes on what it has applied.
-async fn trouble(db: &MySqlFamily, behind: &[(UnitName, String)]) -> Result<Option<Trouble>, Error> {
+/// member passes on what it has applied. Where it has not within a moment, it has not got them either, and may never.
+async fn trouble(db: &MySqlFamily, behind: &[(UnitName, Gtid, String)]) -> Result<Option<Trouble>, Error> {
     let known = links::links(db).await?;
     let mut starting = None;
-    for (unit, words) in behind {
+    for (unit, wanted, words) in behind {
         let (why, relayed) = match Trouble::of(&known, unit, words) {
             None => continue,
             Some(Trouble::Gap(why)) => return Ok(Some(Trouble::Gap(why))),
             Some(Trouble::Starting(why)) => (why, true),
             Some(Trouble::Broken(why)) => {
-                let others = known.iter().filter(|link| link.from != *unit);
-                let relayed = others.into_iter().any(|link| link.state == LinkState::Running);
-                (
-                    format!("{why}{}", if relayed { "; another member may pass it on" } else { "" }),
-                    relayed,
-                )
+                let mut others = known.iter().filter(|link| link.from != *unit);
+                let runs = others.any(|link| link.state == LinkState::Running);
+                let passes_on = runs && db.watch.missed(unit, *wanted) < PASSED_ON;
+                let more = match (runs, passes_on) {
+                    (true, true) => "; another member may pass it on",
+                    (true, false) => "; no other member passes it on",
+                    (false, _) => "",
+                };
+                (format!("{why}{more}"), passes_on)
             }
         };
         if !relayed {

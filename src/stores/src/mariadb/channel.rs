@@ -9,8 +9,11 @@ use crate::family::names::literal;
 use crate::family::status::Status;
 use mysql_async::Row;
 
-/// What a link does that waits for another one.
+/// What a link does that waits for another one,
 const WAITS: &str = "Waiting for other master connection";
+
+/// and one that waits for its server.
+const LISTENS: &str = "Waiting for master to send event";
 
 pub(crate) async fn status(session: &mut Session<'_>, name: &str) -> Result<Option<Status>, Error> {
     let sql = format!("SHOW SLAVE {} STATUS", literal(name));
@@ -48,11 +51,23 @@ fn read(name: &str, row: &Row) -> Status {
         io_error: text("Last_IO_Error"),
         sql_errno: number("Last_SQL_Errno"),
         sql_error: text("Last_SQL_Error"),
+        received: format!("{} {}", received.0, received.1),
         is_drained: received == applied || doing.starts_with("Slave has read all relay log"),
         waits: doing.starts_with(WAITS).then_some(doing),
         passes_over: false,
         skips: text("Skip_Counter").parse().unwrap_or_default(),
+        listens: text("Slave_IO_State") == LISTENS,
+        heartbeats: None,
     }
+}
+
+/// How many heartbeats it has received. Only `SHOW ALL SLAVES STATUS` says so otherwise, which waits for every link.
+pub(crate) async fn heartbeats(session: &mut Session<'_>, name: &str) -> Result<Option<u64>, Error> {
+    let of = format!("SET SESSION default_master_connection = {}", literal(name));
+    session.batch("looking at links", &of).await?;
+    let sql = "SHOW STATUS LIKE 'Slave_received_heartbeats'";
+    let rows: Vec<(String, String)> = session.told("looking at links", sql).await?;
+    Ok(rows.first().and_then(|(_, count)| count.parse().ok()))
 }
 
 pub(crate) async fn make(db: &MySqlFamily, session: &mut Session<'_>, from: &Peer, name: &str) -> Result<(), Error> {

@@ -13,6 +13,9 @@ use crate::family::status::Status;
 use crate::mysql::passed;
 use mysql_async::Row;
 
+/// What a link does that waits for its server.
+const LISTENS: &str = "Waiting for source to send event";
+
 /// What the server reads in a row of `SHOW REPLICA STATUS`, of which each link has one.
 pub(crate) async fn status(session: &mut Session<'_>, name: &str) -> Result<Option<Status>, Error> {
     let sql = format!("SHOW REPLICA STATUS FOR CHANNEL {}", literal(name));
@@ -66,11 +69,22 @@ pub(crate) async fn status(session: &mut Session<'_>, name: &str) -> Result<Opti
         io_error: text("Last_IO_Error"),
         sql_errno,
         sql_error,
+        received: format!("{} {}", text("Source_Log_File"), text("Read_Source_Log_Pos")),
         is_drained: is_applied,
         waits: None,
         passes_over: !sql_runs && sql_errno == 0 && text("Until_Condition") == "SQL_BEFORE_GTIDS" && !is_applied,
         skips: 0,
+        listens: text("Replica_IO_State") == LISTENS,
+        heartbeats: None,
     }))
+}
+
+/// How many heartbeats it has received.
+pub(crate) async fn heartbeats(session: &mut Session<'_>, name: &str) -> Result<Option<u64>, Error> {
+    let sql =
+        "SELECT COUNT_RECEIVED_HEARTBEATS FROM performance_schema.replication_connection_status WHERE CHANNEL_NAME = ?";
+    let found: Vec<u64> = session.rows("looking at links", sql, (name,)).await?;
+    Ok(found.into_iter().next())
 }
 
 async fn worker_error(session: &mut Session<'_>, name: &str) -> Result<Option<String>, Error> {

@@ -3,7 +3,7 @@
 use super::support::*;
 use multiactive_core::slots::SlotSet;
 use multiactive_stores::Driver;
-use multiactive_stores::driver::{LinkState, Unlinked, Waited};
+use multiactive_stores::driver::{Link, LinkState, Unlinked, Waited};
 use mysql_async::prelude::Queryable;
 use std::time::{Duration, Instant};
 
@@ -244,6 +244,65 @@ async fn a_lag_is_the_age_of_a_heartbeat_also_while_the_source_is_frozen() {
         .await
         .unwrap();
     assert_eq!(rows, Some(1), "old heartbeats are forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_whose_server_is_silent_says_so_and_what_nobody_passes_on_is_not_waited_for() {
+    // As a server has it that nobody configured: that long it notices nothing by itself.
+    let units = ["east-1", "north-1", "south-1"];
+    let servers = units.map(|_| shop_with(&[(NET_TIMEOUT, "60")]));
+    let mut members = Vec::new();
+    for (server, unit) in futures::future::join_all(servers).await.into_iter().zip(units) {
+        let peers: Vec<_> = units.into_iter().filter(|peer| *peer != unit).collect();
+        members.push(installed(server, unit, &peers).await);
+    }
+    link_all(&members).await;
+    let [east, north, _] = &members[..] else { panic!() };
+    set_all(&east.driver, true, 1).await;
+    insert(&mut app(&east.server).await, "a", "u1").await.unwrap();
+    rows_everywhere(&members, 1).await;
+    let uid = op("p");
+    let mut positions = [east
+        .driver
+        .fence(&uid, epoch(2), &all(), LIMITS)
+        .await
+        .unwrap()
+        .position];
+    // What east wrote last has come to nobody.
+    let real = positions[0].vector[0].position.clone();
+    let beyond = format!("{}{}", &real[..real.rfind(['-', ':']).unwrap() + 1], 999_999);
+    positions[0].vector[0].position = beyond;
+    east.server.freeze().await;
+    until("the silence", async || {
+        let mut links = north.driver.links().await.unwrap();
+        links.retain(|link| link.from == east.unit);
+        match &links[..] {
+            [
+                Link {
+                    state: LinkState::Broken(why),
+                    ..
+                },
+            ] if why.contains("nothing has come from its server for") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let mut given_time = false;
+    let why = until("the end of patience", async || {
+        let waits = north.driver.wait_for(&uid, epoch(2), &positions, true, SECOND);
+        match waits.await.unwrap() {
+            Waited::LinkBroken(why) => Ok(why),
+            other => {
+                given_time |= matches!(&other, Waited::TimedOut(why) if why.contains("another member may pass it on"));
+                Err(format!("{other:?}"))
+            }
+        }
+    })
+    .await;
+    assert!(given_time, "it was not waited for who may pass it on");
+    assert!(why.contains("no other member passes it on"), "{why}");
+    east.server.thaw();
+    running(north, east).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

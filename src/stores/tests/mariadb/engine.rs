@@ -11,6 +11,8 @@ use mysql_async::{Conn, Row};
 pub const ROLES: &str = include_str!("../../src/mariadb/roles.sql");
 /// What a server has to be given for some function of a keyspace.
 pub const FUNCTIONS: Option<&str> = None;
+/// For how long a link may hear nothing before the server itself connects it again.
+pub const NET_TIMEOUT: &str = "slave_net_timeout";
 pub const STOP_LINKS: &str = "STOP ALL SLAVES";
 pub const START_LINKS: &str = "START ALL SLAVES";
 /// What reads the log, for a link or for us.
