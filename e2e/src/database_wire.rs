@@ -1,7 +1,8 @@
-//! The wire to a region's PostgreSQL, on the region's address: the server itself listens elsewhere. Sessions are told apart by
+//! The wire to a region's database, on the region's address: the server itself listens elsewhere. Sessions are told apart by
 //! the user with whom they begin, so the way of the unit's own agent and that of the other units can be lost each by itself. The
 //! shop's sessions and those of the administrator always pass.
 
+use crate::region::Engine;
 use crate::relay::{Pass, open, pass_on};
 use anyhow::{Context, Result, ensure};
 use std::net::SocketAddr;
@@ -37,12 +38,12 @@ struct Ways {
 }
 
 impl DatabaseWire {
-    /// A wire from `address` to the server at `server`.
+    /// A wire from `address` to the server of this engine at `server`. What is secret passes as that of everyone else.
     ///
     /// # Errors
     ///
     /// Where the address is taken.
-    pub async fn to(address: SocketAddr, server: SocketAddr) -> Result<Self> {
+    pub async fn to(address: SocketAddr, server: SocketAddr, engine: Engine) -> Result<Self> {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("a wire at {address}"))?;
@@ -55,7 +56,7 @@ impl DatabaseWire {
         let of_task = ways.clone();
         let task = tokio::spawn(async move {
             while let Ok((here, _)) = listener.accept().await {
-                tokio::spawn(session(here, server, of_task.clone()));
+                tokio::spawn(session(here, server, engine, of_task.clone()));
             }
         });
         Ok(Self {
@@ -75,15 +76,35 @@ impl DatabaseWire {
     }
 }
 
-async fn session(mut here: TcpStream, server: SocketAddr, ways: Ways) -> Result<()> {
-    let first = first_message(&mut here).await?;
-    let mut way = match user(&first) {
-        Some(AGENT) => ways.agent.subscribe(),
-        Some(OTHERS) => ways.others.subscribe(),
-        Some(_) | None => ways.everyone_else.subscribe(),
-    };
-    open(&mut way).await?;
-    pass_on(here, TcpStream::connect(server).await?, &first, way).await
+async fn session(mut here: TcpStream, server: SocketAddr, engine: Engine, ways: Ways) -> Result<()> {
+    match engine {
+        Engine::PostgreSql => {
+            let first = first_message(&mut here).await?;
+            let mut way = ways.of(user(&first));
+            open(&mut way).await?;
+            pass_on(here, TcpStream::connect(server).await?, &first, way).await
+        }
+        // There the server speaks first, and always gets so far.
+        Engine::MariaDb => {
+            let mut there = TcpStream::connect(server).await?;
+            let greeting = packet(&mut there).await?;
+            here.write_all(&greeting).await?;
+            let first = packet(&mut here).await?;
+            let mut way = ways.of(user_of_packet(&first));
+            open(&mut way).await?;
+            pass_on(here, there, &first, way).await
+        }
+    }
+}
+
+impl Ways {
+    fn of(&self, user: Option<&str>) -> watch::Receiver<Pass> {
+        match user {
+            Some(AGENT) => self.agent.subscribe(),
+            Some(OTHERS) => self.others.subscribe(),
+            Some(_) | None => self.everyone_else.subscribe(),
+        }
+    }
 }
 
 /// The message with which a session begins; whoever asks for an encrypted one is told that there is none.
@@ -111,4 +132,22 @@ fn user(first: &[u8]) -> Option<&str> {
     let mut pairs = words.chunks_exact(2);
     let found = pairs.find(|pair| pair.first() == Some(&b"user".as_slice()))?;
     std::str::from_utf8(found.get(1)?).ok()
+}
+
+/// A packet of MariaDB's protocol: its length, a number, and what it says.
+async fn packet(from: &mut TcpStream) -> Result<Vec<u8>> {
+    let mut packet = vec![0; 4];
+    from.read_exact(&mut packet).await?;
+    let length = u32::from_le_bytes([packet[0], packet[1], packet[2], 0]) as usize;
+    ensure!(length <= LONGEST, "a first packet of {length} bytes");
+    packet.resize(4 + length, 0);
+    from.read_exact(&mut packet[4..]).await?;
+    Ok(packet)
+}
+
+/// The user of the packet with which a client begins, behind what it is able to and 23 bytes that say nothing:
+/// <https://mariadb.com/kb/en/connection/#handshake-response-packet>.
+fn user_of_packet(first: &[u8]) -> Option<&str> {
+    let user = first.get(4 + 32..)?.split(|byte| *byte == 0).next()?;
+    std::str::from_utf8(user).ok()
 }

@@ -2,23 +2,74 @@
 
 use crate::kube_ext::wait_for;
 use crate::promotion::create;
-use crate::region::NAMESPACE;
+use crate::region::{Engine, NAMESPACE, Region};
+use crate::session::Session;
 use crate::stage::{LIMIT, Stage};
 use anyhow::{Context, Result, ensure};
 use kube::Api;
 use multiactive_api::{ROUTING_TABLE, RoutingTable};
 use serde_json::json;
-use tokio_postgres::{Client, NoTls};
 
-/// A session of a region's database, as its administrator.
+/// A transaction that has written and not ended, which the agent may not end: the fence waits for it.
+pub struct InTheWay(Session);
+
+/// How the one in MariaDB is called, where an agent may end every session and no transaction of XA that is prepared.
+const PREPARED: &str = "'in-the-way'";
+
+impl InTheWay {
+    /// Writes to a region's database: one row, by this statement.
+    ///
+    /// # Errors
+    ///
+    /// Where the server refuses, or it is not one row.
+    pub async fn of(region: &Region, write: &str) -> Result<Self> {
+        let mut session = Session::of(region).await?;
+        let (begins, stays) = match region.engine {
+            Engine::PostgreSql => ("BEGIN".to_owned(), None),
+            // Out of the log: what is prepared would be at every member.
+            Engine::MariaDb => (
+                format!(
+                    "SET SESSION sql_log_bin = 0; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; XA START {PREPARED}"
+                ),
+                Some(format!("XA END {PREPARED}; XA PREPARE {PREPARED}")),
+            ),
+        };
+        session.run(&begins).await?;
+        let changed = session.run(write).await?;
+        ensure!(changed == 1, "{changed} rows: {write}");
+        if let Some(stays) = stays {
+            session.run(&stays).await?;
+        }
+        Ok(Self(session))
+    }
+
+    /// Nothing of it was ever so.
+    ///
+    /// # Errors
+    ///
+    /// Where the server is not there any more.
+    pub async fn goes(mut self) -> Result<()> {
+        let sql = match &self.0 {
+            Session::PostgreSql(_) => "ROLLBACK".to_owned(),
+            Session::MariaDb(_) => format!("XA ROLLBACK {PREPARED}"),
+        };
+        self.0.run(&sql).await.map(drop)
+    }
+}
+
+/// Locks the orders of a region's database, so that no row comes in, until the session ends.
 ///
 /// # Errors
 ///
 /// Where the server refuses.
-pub async fn session(stage: &Stage, region: &str) -> Result<Client> {
-    let (client, connection) = stage.region(region)?.database().connect(NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
+pub async fn lets_no_order_in(region: &Region) -> Result<Session> {
+    let mut session = Session::of(region).await?;
+    let sql = match region.engine {
+        Engine::PostgreSql => "BEGIN; LOCK TABLE orders IN SHARE MODE",
+        Engine::MariaDb => "LOCK TABLES orders READ",
+    };
+    session.run(sql).await?;
+    Ok(session)
 }
 
 /// A user with an order whose slot is in users-0.
@@ -26,13 +77,11 @@ pub async fn session(stage: &Stage, region: &str) -> Result<Client> {
 /// # Errors
 ///
 /// Where there is none.
-pub async fn user_of_range(stage: &Stage, session: &Client) -> Result<String> {
+pub async fn user_of_range(stage: &Stage, session: &mut Session) -> Result<String> {
     let table = stage.table().await?;
     let slots = table.keyspace(&"users".into()).context("keyspace users")?.slots;
-    let users = session
-        .query("SELECT DISTINCT user_id FROM orders ORDER BY 1", &[])
-        .await?;
-    let mut users = users.iter().map(|row| row.get::<_, String>(0));
+    let users = session.rows("SELECT DISTINCT user_id FROM orders ORDER BY 1").await?;
+    let mut users = users.into_iter().flatten();
     users
         .find(|user| multiactive_core::hash::Function::Crc32.slot(user.as_bytes(), slots) <= 340)
         .context("an order in users-0")
@@ -55,16 +104,14 @@ pub async fn begin(stage: &Stage, name: &str, verify: &str) -> Result<()> {
 ///
 /// Where it does not get there, or what `then` says.
 pub async fn stuck_at_the_fence(stage: &Stage, name: &str, then: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
-    let session = session(stage, "east").await?;
-    let user = user_of_range(stage, &session).await?;
-    session.batch_execute("BEGIN").await?;
-    let touch = "UPDATE orders SET taken_at = taken_at WHERE user_id = $1 AND seq = 1";
-    ensure!(session.execute(touch, &[&user]).await? == 1, "an order of {user}");
+    let east = stage.region("east")?;
+    let user = user_of_range(stage, &mut Session::of(east).await?).await?;
+    let touch = format!("UPDATE orders SET prev = prev + 1 WHERE user_id = '{user}' AND seq = 1");
+    let in_the_way = InTheWay::of(east, &touch).await?;
     begin(stage, name, "None").await?;
     at_step(stage, name, "Fence").await?;
     then().await?;
-    session.batch_execute("ROLLBACK").await?;
-    Ok(())
+    in_the_way.goes().await
 }
 
 /// Waits until an operation is at a step.

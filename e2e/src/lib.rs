@@ -19,6 +19,7 @@ pub mod processes;
 pub mod promotion;
 pub mod region;
 pub mod relay;
+pub mod session;
 pub mod stage;
 pub mod stops;
 pub mod story;

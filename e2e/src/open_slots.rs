@@ -1,22 +1,32 @@
 //! Looks into the databases while something happens: whether a slot is ever open for writes in two units at one instant, whoever
 //! orders there or not.
 
-use crate::region::Region;
-use anyhow::Result;
+use crate::region::{Engine, Region};
+use crate::session::Session;
+use anyhow::{Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::interval;
-use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 
 /// How often each database is looked at.
 const EVERY: Duration = Duration::from_millis(100);
 
 /// The slots of users that admit writes now, each with the epoch of its grant.
-const OPEN: &str = "SELECT slot, epoch FROM multiactive.slot
-                    WHERE keyspace = 'users' AND open AND server_start = pg_postmaster_start_time()
-                      AND (SELECT h.until FROM multiactive.held() h) IS NOT NULL";
+fn open(engine: Engine) -> &'static str {
+    match engine {
+        Engine::PostgreSql => {
+            "SELECT slot, epoch FROM multiactive.slot
+             WHERE keyspace = 'users' AND open AND server_start = pg_postmaster_start_time()
+               AND (SELECT h.until FROM multiactive.held() h) IS NOT NULL"
+        }
+        Engine::MariaDb => {
+            "SELECT s.slot, p.epoch FROM multiactive.slot s JOIN multiactive.stamp p ON p.slot = s.slot
+             WHERE s.open AND NOT @@global.read_only AND multiactive.lease_left() > 0"
+        }
+    }
+}
 
 /// Somebody who looks.
 pub struct OpenSlots {
@@ -36,7 +46,7 @@ pub struct Looked {
 /// One database, and what was open there at the last look.
 struct Place {
     region: Region,
-    client: Option<Client>,
+    session: Option<Session>,
     open: BTreeMap<i32, i64>,
 }
 
@@ -45,7 +55,7 @@ impl OpenSlots {
     pub fn watch(regions: &[Region]) -> Self {
         let place = |region: &Region| Place {
             region: region.clone(),
-            client: None,
+            session: None,
             open: BTreeMap::new(),
         };
         let places = regions.iter().map(place).collect();
@@ -97,21 +107,21 @@ impl Place {
     async fn look(&mut self) -> BTreeMap<i32, i64> {
         let found = self.ask().await;
         if found.is_err() {
-            self.client = None;
+            self.session = None;
         }
         found.unwrap_or_default()
     }
 
     async fn ask(&mut self) -> Result<BTreeMap<i32, i64>> {
-        let client = match &self.client {
-            Some(client) => client,
-            None => {
-                let (client, connection) = self.region.database().connect(NoTls).await?;
-                tokio::spawn(connection);
-                self.client.insert(client)
-            }
+        let session = match &mut self.session {
+            Some(session) => session,
+            None => self.session.insert(Session::of(&self.region).await?),
         };
-        let rows = client.query(OPEN, &[]).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+        let rows = session.rows(open(self.region.engine)).await?;
+        let pair = |row: &Vec<String>| {
+            ensure!(row.len() == 2, "{row:?}");
+            Ok((row[0].parse()?, row[1].parse()?))
+        };
+        rows.iter().map(pair).collect()
     }
 }

@@ -231,10 +231,9 @@ pub async fn rejoins(stage: &Stage, lost: &Lost, orders: &[String]) -> Result<()
     let listed = listed_orders(stage.region(lost.region)?).await?;
     let unlisted: Vec<_> = orders.iter().filter(|id| !listed.contains(*id)).collect();
     ensure!(unlisted.is_empty(), "lost and not listed: {unlisted:?}");
-    if let Some(exported) = stage.world.exported(lost.region, stage.scratch.path()).await? {
-        let missing: Vec<_> = orders.iter().filter(|id| !exported.contains(*id)).collect();
-        ensure!(missing.is_empty(), "lost and not exported: {missing:?} in {exported}");
-    }
+    let exported = stage.world.exported(lost.region, stage.scratch.path()).await?;
+    let missing: Vec<_> = orders.iter().filter(|id| !exported.contains(*id)).collect();
+    ensure!(missing.is_empty(), "lost and not exported: {missing:?} in {exported}");
 
     let decided = stage.install.as_printed(stage.install.hub()?, &needed.command).await?;
     println!("{}: {decided}", needed.command);

@@ -12,8 +12,10 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::SystemTime;
 use tempfile::TempDir;
+use tokio::process::Command;
 
 /// What runs a fleet: its clusters and its databases, in the order of the regions.
 #[derive(Debug)]
@@ -51,9 +53,9 @@ pub struct Databases {
     pub engine: Engine,
     /// Whether they flush to the disk, which the death of a process does not need.
     pub fsync: bool,
-    /// Whether the way to each can be lost: those of PostgreSQL only, since what is secret cannot be told apart.
+    /// Whether the way to each can be lost; nothing is secret then, since what is cannot be told apart.
     pub wired: bool,
-    /// Whether the clock of each can be set: those of PostgreSQL.
+    /// Whether the clock of each can be set.
     pub clocks: bool,
 }
 
@@ -182,11 +184,6 @@ impl World {
         api_server_args: impl Fn(&str) -> Vec<String>,
     ) -> Result<Self> {
         let programs = programs()?;
-        let only = (wired || clocks) && engine != Engine::PostgreSql;
-        ensure!(
-            !only,
-            "there are neither wires to {engine:?} nor clocks that can be set"
-        );
         // The superuser may run programs: other users of this machine reach the port, too.
         let password = password()?;
         let clusters = names.iter().map(|name| {
@@ -195,15 +192,13 @@ impl World {
             options.api_server_args = api_server_args(name);
             Cluster::start(options)
         });
+        let listens = |index: usize| match wired {
+            true => "127.0.0.1".to_owned(),
+            false => format!("127.0.0.1,{}", network.address(index)),
+        };
         let postgres = names.iter().enumerate().filter(|_| engine == Engine::PostgreSql);
         let databases = postgres.map(|(index, name)| {
-            let address = network.address(index);
-            let listens = if wired {
-                "127.0.0.1".to_owned()
-            } else {
-                format!("127.0.0.1,{address}")
-            };
-            let mut settings = vec![("listen_addresses".to_owned(), listens)];
+            let mut settings = vec![("listen_addresses".to_owned(), listens(index))];
             settings.push(("max_connections".to_owned(), "200".to_owned()));
             let dir = dir.map(|dir| dir.join(format!("{name}-postgres")));
             let port = network.database_port(index);
@@ -218,14 +213,17 @@ impl World {
             })
         });
         // Those of MariaDB speak in secret. The wheel's PostgreSQL was built without TLS.
-        let trust = (engine == Engine::MariaDb).then(trusted).transpose()?;
+        let trust = (engine == Engine::MariaDb && !wired).then(trusted).transpose()?;
         let mariadb = names.iter().enumerate().filter(|_| engine == Engine::MariaDb);
         let mariadbs = mariadb.map(|(index, name)| {
             let address = network.address(index);
-            let settings = [
-                ("bind_address".to_owned(), format!("127.0.0.1,{address}")),
+            let mut settings = vec![
+                ("bind_address".to_owned(), listens(index)),
                 ("max_connections".to_owned(), "200".to_owned()),
             ];
+            // As it is where nobody sets it: it is not by this that a silent server is noticed.
+            let patient = ("slave_net_timeout".to_owned(), "60".to_owned());
+            settings.extend(wired.then_some(patient));
             let (address, trust) = (address.to_string(), trust.as_ref());
             let proof = trust.map(|trust| trust.authority.server(name, &[&address]));
             let options = proof.transpose().map(|proof| mariadb::Options {
@@ -234,8 +232,9 @@ impl World {
                 fsync,
                 port: network.database_port(index),
                 number: Some(index as u32 + 1),
-                settings: settings.to_vec(),
+                settings,
                 proof,
+                clock: clocks,
             });
             async move { MariaDb::start(options?).await }
         });
@@ -259,7 +258,7 @@ impl World {
         let regions: Vec<_> = names.iter().enumerate().map(region).collect();
         let wires = regions.iter().filter(|_| wired).map(|region| {
             let at = |address: Ipv4Addr| SocketAddr::from((address, region.database_port));
-            DatabaseWire::to(at(region.address), at(Ipv4Addr::LOCALHOST))
+            DatabaseWire::to(at(region.address), at(Ipv4Addr::LOCALHOST), engine)
         });
         Ok(Self {
             wires: try_join_all(wires).await?,
@@ -300,13 +299,21 @@ impl World {
     /// Where there is no such region.
     pub async fn kill(&self, region: &str) -> Result<()> {
         let index = self.index(region)?;
-        let database = async {
-            match self.regions[index].engine {
-                Engine::PostgreSql => self.databases[index].kill_9().await,
-                Engine::MariaDb => self.mariadbs[index].kill_9().await,
-            }
-        };
-        tokio::join!(database, self.clusters[index].stop());
+        let (database, ()) = tokio::join!(self.kill_database(region), self.clusters[index].stop());
+        database
+    }
+
+    /// As [`World::kill`], the database alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::kill`].
+    pub async fn kill_database(&self, region: &str) -> Result<()> {
+        let index = self.index(region)?;
+        match self.regions[index].engine {
+            Engine::PostgreSql => self.databases[index].kill_9().await,
+            Engine::MariaDb => self.mariadbs[index].kill_9().await,
+        }
         Ok(())
     }
 
@@ -316,12 +323,22 @@ impl World {
     ///
     /// Where there is no such region, or a part of it does not start.
     pub async fn revive(&self, region: &str) -> Result<()> {
+        self.revive_database(region).await?;
+        Ok(self.clusters[self.index(region)?].restart().await?)
+    }
+
+    /// As [`World::revive`], the database alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::revive`].
+    pub async fn revive_database(&self, region: &str) -> Result<()> {
         let index = self.index(region)?;
         match self.regions[index].engine {
             Engine::PostgreSql => self.databases[index].restart().await?,
             Engine::MariaDb => self.mariadbs[index].restart().await?,
         }
-        Ok(self.clusters[index].restart().await?)
+        Ok(())
     }
 
     /// Stops all of a region in the midst of what it does, its database too, until what is returned is dropped.
@@ -352,27 +369,33 @@ impl World {
         Ok([pid.context("the database does not run")?])
     }
 
-    /// What only a unit holds that was lost, as the documented command exports it from its database: `None` where that is not
-    /// PostgreSQL.
+    /// What only a unit holds that was lost, as the documented command exports it from its database.
     ///
     /// # Errors
     ///
-    /// Where psql fails; the text is what it said.
-    pub async fn exported(&self, region: &str, dir: &Path) -> Result<Option<String>> {
+    /// Where the client fails; the text is what it said.
+    pub async fn exported(&self, region: &str, dir: &Path) -> Result<String> {
         let index = self.index(region)?;
-        let Some(server) = self.databases.get(index) else {
-            return Ok(None);
+        let (mut client, file) = match self.regions[index].engine {
+            Engine::PostgreSql => {
+                let (server, file) = (&self.databases[index], format!("lost-{region}.csv"));
+                let copy = format!("\\copy (SELECT * FROM multiactive.divergence) TO '{file}' CSV HEADER");
+                let mut psql = Command::new(server.bin().join("psql"));
+                psql.args([&server.url("postgres", DATABASE), "-c", &copy]);
+                (psql, file)
+            }
+            Engine::MariaDb => {
+                let (server, file) = (&self.mariadbs[index], format!("lost-{region}.tsv"));
+                let mut mariadb = server.client();
+                mariadb.args(["--batch", "-e", "SELECT * FROM multiactive.divergence"]);
+                mariadb.stdout(std::fs::File::create(dir.join(&file))?);
+                (mariadb, file)
+            }
         };
-        let file = format!("lost-{region}.csv");
-        let copy = format!("\\copy (SELECT * FROM multiactive.divergence) TO '{file}' CSV HEADER");
-        let psql = tokio::process::Command::new(server.bin().join("psql"))
-            .args([&server.url("postgres", DATABASE), "-c", &copy])
-            .current_dir(dir)
-            .output()
-            .await
-            .context("running psql")?;
-        ensure!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
-        Ok(Some(std::fs::read_to_string(dir.join(file))?))
+        let client = client.current_dir(dir).stderr(Stdio::piped()).spawn();
+        let ended = client.context("running the client")?.wait_with_output().await?;
+        ensure!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        Ok(std::fs::read_to_string(dir.join(file))?)
     }
 
     /// Sets the clock of a region's database, in seconds before or behind the machine's.
@@ -381,8 +404,12 @@ impl World {
     ///
     /// Where there is no such region, or the clock cannot be set.
     pub fn set_clock(&self, region: &str, seconds: i64) -> Result<()> {
-        let database = self.databases.get(self.index(region)?).context("no PostgreSQL")?;
-        Ok(database.set_clock(seconds)?)
+        let index = self.index(region)?;
+        match self.regions[index].engine {
+            Engine::PostgreSql => self.databases[index].set_clock(seconds)?,
+            Engine::MariaDb => self.mariadbs[index].set_clock(seconds)?,
+        }
+        Ok(())
     }
 
     /// The wire to a region's database.

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use multiactive_e2e::held_up::stuck_at_the_fence;
 use multiactive_e2e::lost::{failures, stops_within_its_lease};
 use multiactive_e2e::promotion::{create, ended, waits_for};
+use multiactive_e2e::region::Engine;
 use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, orders};
 use multiactive_e2e::stops::{last_acknowledged, refuses, until};
 use multiactive_e2e::wire::Wire;
@@ -86,8 +87,18 @@ async fn seems_to_be_behind(stage: &Stage) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_lease_lasts_longer_for_a_clock_that_was_set() -> Result<()> {
+    clocks_are_set(Engine::PostgreSql).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_mariadb_no_lease_lasts_longer_for_a_clock_that_was_set() -> Result<()> {
+    clocks_are_set(Engine::MariaDb).await
+}
+
+async fn clocks_are_set(engine: Engine) -> Result<()> {
     let stage = Stage::up_with(Options {
         clocks: true,
+        engine,
         ..Options::default()
     })
     .await?;

@@ -10,7 +10,7 @@ use multiactive_e2e::held_up::stuck_at_the_fence;
 use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::lost::{failures, stops_within_its_lease, until_unit};
 use multiactive_e2e::promotion::{create, ended, waits_for};
-use multiactive_e2e::region::NAMESPACE;
+use multiactive_e2e::region::{Engine, NAMESPACE};
 use multiactive_e2e::relay::Pass;
 use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, orders};
 use multiactive_e2e::stops::{last_acknowledged, refuses, until};
@@ -48,8 +48,18 @@ async fn over_a_slow_network(stage: &Stage) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_late_or_does_not_answer_moves_nothing_and_loses_nothing() -> Result<()> {
+    is_late_or_does_not_answer(Engine::PostgreSql).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_mariadb_what_is_late_or_does_not_answer_moves_nothing_and_loses_nothing() -> Result<()> {
+    is_late_or_does_not_answer(Engine::MariaDb).await
+}
+
+async fn is_late_or_does_not_answer(engine: Engine) -> Result<()> {
     let stage = Stage::up_with(Options {
         wired: true,
+        engine,
         ..Options::default()
     })
     .await?;

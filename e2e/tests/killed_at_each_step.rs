@@ -1,6 +1,6 @@
 //! Operator, agents and databases are killed at each effect of a promotion, under load: each promotion ends in a named
 //! way, and no acknowledged order is lost. The list of effects comes from the programs themselves, that of steps from the
-//! step machine.
+//! step machine. With MariaDB the effects on databases are struck, and with `--ignored` all of them.
 
 #[path = "killed_at_each_step/databases.rs"]
 mod databases;
@@ -13,8 +13,8 @@ use multiactive_core::hash::Function;
 use multiactive_core::promotion::Step;
 use multiactive_core::span::SpanState;
 use multiactive_e2e::promotion::{create, ended};
-use multiactive_e2e::region::NAMESPACE;
-use multiactive_e2e::stage::{LIMIT, Stage, orders};
+use multiactive_e2e::region::{Engine, NAMESPACE};
+use multiactive_e2e::stage::{LIMIT, Options, Stage, orders};
 use multiactive_e2e::world::programs;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -50,6 +50,57 @@ const LATE: Duration = Duration::from_secs(10);
 
 /// What is passed in failovers only: `killed_in_failover` strikes there.
 const OF_FAILOVERS: [&str; 5] = ["lease-", "hook-", "cut-", "copy-", "rejoin-"];
+
+/// How much of all that can die does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// Operator and agents at each effect, and the target's database at each step.
+    All,
+    /// What is about databases: agents at their effects there, and the target's database from where writes are held.
+    Databases,
+}
+
+/// The agent's effects on databases, and whether the source's agent has them.
+const ON_DATABASES: [(&str, bool); 4] = [
+    ("fence-", true),
+    ("follow-", false),
+    ("drain-", false),
+    ("open-", false),
+];
+
+impl Extent {
+    /// The operator's failpoints.
+    fn of_operator(self) -> Result<Vec<String>> {
+        match self {
+            Self::All => failpoints("multiactive-operator"),
+            Self::Databases => Ok(Vec::new()),
+        }
+    }
+
+    /// Those of north's agent, and the target of each promotion in which it is to strike; `None`: whichever comes.
+    fn of_agent(self) -> Result<Vec<(String, Vec<Option<&'static str>>)>> {
+        let all = failpoints("multiactive-agent")?.into_iter();
+        Ok(match self {
+            // Once with north-1 as the target, once as the source.
+            Self::All => all.map(|name| (name, vec![None, None])).collect(),
+            Self::Databases => all
+                .filter_map(|name| {
+                    let (_, at_source) = ON_DATABASES.iter().find(|(prefix, _)| name.starts_with(prefix))?;
+                    let target = if *at_source { "east-1" } else { "north-1" };
+                    Some((name, vec![Some(target)]))
+                })
+                .collect(),
+        })
+    }
+
+    /// Whether the target's database dies at a step.
+    fn includes(self, step: Step) -> bool {
+        match step {
+            Step::Check | Step::Prepare | Step::Verify | Step::Settle => self == Self::All,
+            Step::Hold | Step::Fence | Step::Cut | Step::Drain | Step::Commit | Step::Open => true,
+        }
+    }
+}
 
 /// The failpoints that a program lists, but for those of failovers.
 fn failpoints(program: &str) -> Result<Vec<String>> {
@@ -133,10 +184,16 @@ fn is_counted(failpoint: &str) -> bool {
     failpoint.split_once(':').is_some_and(|(_, passing)| passing != "1")
 }
 
-/// Arms a file, runs a promotion, and says whether the failpoint struck and how the promotion ended.
-async fn strike(mover: &mut Mover<'_>, file: &Path, failpoint: &str) -> Result<(bool, String)> {
+/// Arms a file, runs a promotion, to `towards` where that is said, and says whether the failpoint struck and how the promotion
+/// ended.
+async fn strike(mover: &mut Mover<'_>, file: &Path, failpoint: &str, towards: Option<&str>) -> Result<(bool, String)> {
     // What was killed before is back: a target that is not ready would be refused.
     mover.stage.install.ready(|_| {}).await?;
+    let other = mover.target().await?;
+    if towards.is_some_and(|towards| towards != other) {
+        let name = mover.begin(other, "None").await?;
+        mover.end(&name, "nothing").await?;
+    }
     std::fs::write(file, failpoint)?;
     if failpoint.starts_with("assign-") {
         change_assignments(mover).await?;
@@ -169,7 +226,27 @@ async fn strike(mover: &mut Mover<'_>, file: &Path, failpoint: &str) -> Result<(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_promotion_ends_in_a_named_way_and_nothing_is_lost() -> Result<()> {
-    let stage = Stage::up().await?;
+    ends_in_a_named_way(Engine::PostgreSql, Extent::All).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_promotion_with_mariadb_ends_in_a_named_way_and_nothing_is_lost() -> Result<()> {
+    ends_in_a_named_way(Engine::MariaDb, Extent::Databases).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "ten minutes: all that the first test does, with MariaDB"]
+async fn whatever_is_killed_with_mariadb_every_promotion_ends_in_a_named_way() -> Result<()> {
+    ends_in_a_named_way(Engine::MariaDb, Extent::All).await
+}
+
+async fn ends_in_a_named_way(engine: Engine, extent: Extent) -> Result<()> {
+    let stage = Stage::up_with(Options {
+        failpoints: true,
+        engine,
+        ..Options::default()
+    })
+    .await?;
     let load = stage.load_of(users("programs"))?;
     orders(&load, 50).await;
     let mut mover = Mover {
@@ -181,7 +258,7 @@ async fn every_promotion_ends_in_a_named_way_and_nothing_is_lost() -> Result<()>
 
     let hub = stage.install.hub()?.name.clone();
     let operator = stage.install.failpoint("operator", &hub);
-    for name in failpoints("multiactive-operator")? {
+    for name in extent.of_operator()? {
         // Points around the record's commit and its publishing are passed once a step.
         let passings = if name.starts_with("step-") || name.starts_with("publish-") {
             1..=5
@@ -190,7 +267,7 @@ async fn every_promotion_ends_in_a_named_way_and_nothing_is_lost() -> Result<()>
         };
         let mut strikes = 0;
         for passing in passings {
-            let (struck, outcome) = strike(&mut mover, &operator, &format!("{name}:{passing}")).await?;
+            let (struck, outcome) = strike(&mut mover, &operator, &format!("{name}:{passing}"), None).await?;
             strikes += usize::from(struck);
             *tally.entry(format!("operator {outcome}")).or_default() += usize::from(struck);
         }
@@ -199,11 +276,10 @@ async fn every_promotion_ends_in_a_named_way_and_nothing_is_lost() -> Result<()>
         }
     }
     let agent = stage.install.failpoint("agent", "north");
-    for name in failpoints("multiactive-agent")? {
+    for (name, promotions) in extent.of_agent()? {
         let mut strikes = 0;
-        // Once with north-1 as the target, once as the source.
-        for _ in 0..2 {
-            let (struck, outcome) = strike(&mut mover, &agent, &name).await?;
+        for towards in promotions {
+            let (struck, outcome) = strike(&mut mover, &agent, &name, towards).await?;
             strikes += usize::from(struck);
             *tally.entry(format!("agent {outcome}")).or_default() += usize::from(struck);
         }
@@ -218,7 +294,7 @@ async fn every_promotion_ends_in_a_named_way_and_nothing_is_lost() -> Result<()>
     went_to_and_fro(&record)?;
     stage.examine(&record).await.context("programs killed")?;
 
-    let record = databases::kill_databases(&stage, &mut mover).await?;
+    let record = databases::kill_databases(&stage, &mut mover, |step| extent.includes(step)).await?;
     went_to_and_fro(&record)?;
     stage.examine(&record).await.context("databases killed")
 }

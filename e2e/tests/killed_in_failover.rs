@@ -5,8 +5,8 @@ use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use multiactive_api::convert::parse_duration;
 use multiactive_e2e::lost::{fail_over, failures, listed, stops_within_its_lease, until_unit, within_bound};
-use multiactive_e2e::region::Region;
-use multiactive_e2e::stage::{LIMIT, Stage, acknowledges, examine, orders};
+use multiactive_e2e::region::{Engine, Region};
+use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, examine, orders};
 use multiactive_e2e::verification::verified;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -200,12 +200,43 @@ async fn comes_home(stage: &Stage, round: &Round, number: usize, tally: &mut BTr
     Ok(())
 }
 
+/// The agents' effects on databases, before and behind each.
+fn on_databases() -> Round {
+    Round {
+        failover: vec![
+            ("agent", "north", vec!["cut-before", "drain-after", "open-before"]),
+            ("agent", "east", vec!["cut-after", "drain-before", "open-after"]),
+        ],
+        home: vec![("agent", REGION, vec!["copy-after", "rejoin-before", "rejoin-after"])],
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_dies_meanwhile_the_slots_are_served_elsewhere_and_the_unit_comes_home() -> Result<()> {
-    let stage = Stage::up().await?;
+    served_elsewhere_and_home(Engine::PostgreSql, &rounds()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_mariadb_the_slots_are_served_elsewhere_and_the_unit_comes_home_whatever_agents_die_at() -> Result<()> {
+    served_elsewhere_and_home(Engine::MariaDb, &[on_databases()]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: all that the first test does, with MariaDB"]
+async fn with_mariadb_whoever_dies_meanwhile_it_is_the_same() -> Result<()> {
+    served_elsewhere_and_home(Engine::MariaDb, &rounds()).await
+}
+
+async fn served_elsewhere_and_home(engine: Engine, rounds: &[Round]) -> Result<()> {
+    let stage = Stage::up_with(Options {
+        failpoints: true,
+        engine,
+        ..Options::default()
+    })
+    .await?;
     stops_within_its_lease(&stage.hub, LOST, LIMIT).await?;
     let mut tally = BTreeMap::new();
-    for (number, round) in rounds().iter().enumerate() {
+    for (number, round) in rounds.iter().enumerate() {
         lose(&stage, round, number, &mut tally)
             .await
             .with_context(|| format!("loss {number}, {tally:?}"))?;
@@ -214,10 +245,8 @@ async fn whoever_dies_meanwhile_the_slots_are_served_elsewhere_and_the_unit_come
             .with_context(|| format!("return {number}, {tally:?}"))?;
     }
     println!("killed: {tally:?}");
-    let armed = rounds()
-        .into_iter()
-        .flat_map(|round| round.failover.into_iter().chain(round.home));
-    let armed = armed.flat_map(|(part, _, points)| points.into_iter().map(move |point| (part, point)));
+    let armed = rounds.iter().flat_map(|round| round.failover.iter().chain(&round.home));
+    let armed = armed.flat_map(|(part, _, points)| points.iter().map(move |point| (part, *point)));
     let mut never: Vec<String> = armed
         .map(|(part, point)| format!("{part} {}", point.split(':').next().unwrap_or(point)))
         .filter(|point| !tally.contains_key(point))

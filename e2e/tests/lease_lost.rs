@@ -9,8 +9,8 @@ use kube::api::{Patch, PatchParams};
 use multiactive_api::{LeaseMode, LeaseState, Unit};
 use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::processes;
-use multiactive_e2e::region::{NAMESPACE, SYSTEM};
-use multiactive_e2e::stage::{LIMIT, Stage, acknowledges, orders};
+use multiactive_e2e::region::{Engine, NAMESPACE, SYSTEM};
+use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, orders};
 use multiactive_e2e::stops::{last_acknowledged, refuses};
 use multiactive_fleet::cluster::Part;
 use nix::sys::signal::{Signal, kill};
@@ -100,7 +100,20 @@ async fn agent_frozen(stage: &Stage, load: &Load, all: &[String]) -> Result<()> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_cannot_renew_stops_within_the_lease_or_goes_on_as_was_asked() -> Result<()> {
-    let stage = Stage::up().await?;
+    cannot_renew(Engine::PostgreSql).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_mariadb_who_cannot_renew_stops_within_the_lease_or_goes_on_as_was_asked() -> Result<()> {
+    cannot_renew(Engine::MariaDb).await
+}
+
+async fn cannot_renew(engine: Engine) -> Result<()> {
+    let stage = Stage::up_with(Options {
+        engine,
+        ..Options::default()
+    })
+    .await?;
     let units: Api<Unit> = Api::namespaced(stage.hub.clone(), NAMESPACE);
     let fence = json!({"spec": {"onLeaseLoss": "Fence", "leaseDuration": "5s"}});
     units

@@ -1,5 +1,5 @@
 //! The shop on MariaDB: ranges move under load without an error, and a region that is lost is taken over, comes back, says what
-//! only it holds, and gets its slots back.
+//! only it holds, and gets its slots back, whether all of it was ended or stood still for longer than its lease.
 
 use anyhow::{Result, ensure};
 use multiactive_e2e::region::Engine;
@@ -35,4 +35,9 @@ async fn ranges_and_units_move_under_load_and_nothing_fails_or_is_lost() -> Resu
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_is_killed_taken_over_and_comes_home() -> Result<()> {
     story::a_region_is_lost(&up().await?, Loss::Killed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_that_sleeps_for_longer_than_its_lease_wakes_up_and_serves_nothing() -> Result<()> {
+    story::a_region_is_lost(&up().await?, Loss::Frozen).await
 }

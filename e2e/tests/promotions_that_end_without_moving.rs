@@ -6,10 +6,11 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use multiactive_api::{Promotion, ROUTING_TABLE, RoutingTable};
 use multiactive_core::table::KeyspaceTable;
-use multiactive_e2e::held_up::{begin, session, stuck_at_the_fence, user_of_range};
+use multiactive_e2e::held_up::{begin, lets_no_order_in, stuck_at_the_fence, user_of_range};
 use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::promotion::{ended, myself};
 use multiactive_e2e::region::NAMESPACE;
+use multiactive_e2e::session::Session;
 use multiactive_e2e::stage::{LIMIT, Stage, orders};
 use serde_json::json;
 
@@ -74,18 +75,18 @@ async fn aborted_by_a_deletion(stage: &Stage) -> Result<()> {
 
 /// Changes one row of users-0 at north, behind fence and links; the other databases do not learn of it.
 async fn planted(stage: &Stage, change: &str) -> Result<()> {
-    let session = session(stage, "north").await?;
-    let user = user_of_range(stage, &session).await?;
+    let mut session = Session::of(stage.region("north")?).await?;
+    let user = user_of_range(stage, &mut session).await?;
     session
-        .batch_execute(
+        .run(
             "SET session_replication_role = replica;
              SELECT pg_replication_origin_create('planted')
               WHERE NOT EXISTS (SELECT FROM pg_replication_origin WHERE roname = 'planted');
              SELECT pg_replication_origin_session_setup('planted')",
         )
         .await?;
-    let sql = format!("UPDATE orders SET taken_at = taken_at {change} WHERE user_id = $1 AND seq = 1");
-    let changed = session.execute(&sql, &[&user]).await?;
+    let sql = format!("UPDATE orders SET taken_at = taken_at {change} WHERE user_id = '{user}' AND seq = 1");
+    let changed = session.run(&sql).await?;
     ensure!(changed == 1, "{changed} rows of {user}");
     Ok(())
 }
@@ -104,15 +105,14 @@ async fn aborted_where_rows_differ(stage: &Stage) -> Result<()> {
 /// A transaction at the target that lets no row in: its link does not get on, and long before Drain's budget is over it is
 /// said who holds it.
 async fn aborted_where_a_link_stands_still(stage: &Stage) -> Result<()> {
-    let session = session(stage, "north").await?;
-    session.batch_execute("BEGIN; LOCK TABLE orders IN SHARE MODE").await?;
+    let locked = lets_no_order_in(stage.region("north")?).await?;
     begin(stage, "standing-still", "None").await?;
     let status = ended(&stage.hub, "standing-still", LIMIT).await?;
     let end = (status.outcome.as_deref(), status.reason.as_deref());
     ensure!(end == (Some("Aborted"), Some("LinkBroken")), "{status:?}");
     let message = status.message.clone().unwrap_or_default();
     ensure!(message.contains("north-1 cannot follow"), "it says who: {message}");
-    session.batch_execute("ROLLBACK").await?;
+    drop(locked);
     stage.install.ready(|_| {}).await?;
     nothing_moved(stage, "after the link stood still").await
 }

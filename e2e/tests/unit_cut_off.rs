@@ -15,7 +15,7 @@ use multiactive_e2e::lost::{
 };
 use multiactive_e2e::open_slots::{Looked, OpenSlots};
 use multiactive_e2e::promotion::myself;
-use multiactive_e2e::region::NAMESPACE;
+use multiactive_e2e::region::{Engine, NAMESPACE};
 use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, orders};
 use multiactive_e2e::story::{Lost, Served, goes_home, judge, rejoins, served};
 use multiactive_e2e::wire::Wire;
@@ -220,7 +220,20 @@ async fn stops_by_itself(stage: &Stage, wire: &Wire) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_stops_by_itself_or_goes_on_and_a_persons_wrong_word_is_kept_with_all_that_came_of_it() -> Result<()> {
-    let stage = Stage::up_with(Options::default()).await?;
+    is_cut_off(Engine::PostgreSql).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_mariadb_it_stops_by_itself_or_goes_on_and_a_persons_wrong_word_is_kept() -> Result<()> {
+    is_cut_off(Engine::MariaDb).await
+}
+
+async fn is_cut_off(engine: Engine) -> Result<()> {
+    let stage = Stage::up_with(Options {
+        engine,
+        ..Options::default()
+    })
+    .await?;
     let wire = Wire::to(&stage, "south").await?;
     a_persons_wrong_word(&stage, &wire).await?;
     stops_within_its_lease(&stage.hub, "south-1", LIMIT).await?;

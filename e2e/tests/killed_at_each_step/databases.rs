@@ -6,12 +6,12 @@ use kube::Api;
 use multiactive_api::{ROUTING_TABLE, RoutingTable};
 use multiactive_core::promotion::{OperationKind, Step};
 use multiactive_core::table::RoutingTable as Owners;
+use multiactive_e2e::held_up::{InTheWay, lets_no_order_in};
 use multiactive_e2e::kube_ext::wait_for;
-use multiactive_e2e::region::NAMESPACE;
+use multiactive_e2e::region::{NAMESPACE, Region};
+use multiactive_e2e::session::Session;
 use multiactive_e2e::stage::{LIMIT, Stage, orders};
-use multiactive_fleet::Postgres;
 use std::time::Duration;
-use tokio_postgres::{Client, NoTls};
 
 /// Where a promotion stands when the target's database is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +32,47 @@ fn stand(step: Step) -> Stand {
     }
 }
 
-/// Kills the target's database at each step, and starts it again.
-pub(super) async fn kill_databases(stage: &Stage, mover: &mut Mover<'_>) -> Result<shop::load::Record> {
+/// Who stands in the way of a step.
+enum Holds {
+    Nobody,
+    /// A transaction at the source that has written to one of the slots: the fence waits for it.
+    Fence(InTheWay),
+    /// A lock at the target.
+    Drain(Session),
+}
+
+impl Holds {
+    async fn up(stage: &Stage, target: &str, step: Step) -> Result<Self> {
+        Ok(match step {
+            Step::Fence => Self::Fence(InTheWay::of(region(stage, source_of(target))?, &order()).await?),
+            Step::Drain => Self::Drain(holds_up_the_drain(stage, target).await?),
+            Step::Check | Step::Prepare | Step::Verify | Step::Hold | Step::Cut => Self::Nobody,
+            Step::Commit | Step::Open | Step::Settle => Self::Nobody,
+        })
+    }
+
+    async fn no_more(self) -> Result<()> {
+        match self {
+            Self::Nobody => Ok(()),
+            Self::Fence(in_the_way) => in_the_way.goes().await,
+            Self::Drain(session) => {
+                drop(session);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Kills the target's database at each of these steps, and starts it again.
+pub(super) async fn kill_databases(
+    stage: &Stage,
+    mover: &mut Mover<'_>,
+    steps: impl Fn(Step) -> bool,
+) -> Result<shop::load::Record> {
     let load = stage.load_of(super::users("databases"))?;
     orders(&load, 50).await;
     let mut ends = Vec::new();
-    for step in OperationKind::Promotion.steps() {
+    for step in OperationKind::Promotion.steps().filter(|step| steps(*step)) {
         stage.install.ready(|_| {}).await?;
         if step == Step::Commit && mover.target().await? == "east-1" {
             // In the hub the record is its own copy: a target there would be told by the commit itself.
@@ -45,24 +80,17 @@ pub(super) async fn kill_databases(stage: &Stage, mover: &mut Mover<'_>) -> Resu
             mover.end(&name, "nothing").await?;
         }
         let target = mover.target().await?;
-        let index = stage.world.regions.iter().position(|region| region.unit() == target);
-        let database = &stage.world.databases[index.context("the target's region")?];
+        let database = &region(stage, target)?.name;
         let (name, stood) = match stand(step) {
             Stand::Entered => {
-                let in_the_way = match step {
-                    Step::Fence => Some(holds_up_the_fence(stage, target).await?),
-                    Step::Drain => Some(holds_up_the_drain(stage, target).await?),
-                    Step::Check | Step::Prepare | Step::Verify | Step::Hold => None,
-                    Step::Cut | Step::Commit | Step::Open | Step::Settle => None,
-                };
+                let in_the_way = Holds::up(stage, target, step).await?;
                 let (name, stood) = begun(stage, mover, target, step).await?;
-                database.kill_9().await;
+                stage.world.kill_database(database).await?;
                 ensure!(
-                    in_the_way.is_none() || stood == step.to_string(),
+                    matches!(in_the_way, Holds::Nobody) || stood == step.to_string(),
                     "{step}: {name} stood at {stood}"
                 );
-                // With its session the transaction ends.
-                drop(in_the_way);
+                in_the_way.no_more().await?;
                 (name, stood)
             }
             Stand::Recorded => {
@@ -70,7 +98,7 @@ pub(super) async fn kill_databases(stage: &Stage, mover: &mut Mover<'_>) -> Resu
                 (name, "recorded".to_owned())
             }
         };
-        database.restart().await?;
+        stage.world.revive_database(database).await?;
         let status = mover.end(&name, &format!("{step}: the database of {target}")).await?;
         let outcome = status.outcome.unwrap_or_default();
         ensure!(
@@ -136,7 +164,7 @@ async fn killed_as_recorded(
     mover: &mut Mover<'_>,
     target: &str,
     step: Step,
-    database: &Postgres,
+    database: &str,
 ) -> Result<String> {
     let verify = if step == Step::Verify { "Full" } else { "None" };
     let stands_at = if step == Step::Commit { Step::Open } else { step };
@@ -170,7 +198,7 @@ async fn killed_as_recorded(
         .with_context(|| format!("the operator did not record {step}"))??;
     // Should it be back at once, it goes no further.
     std::fs::write(&operator, "step-before-commit:1")?;
-    database.kill_9().await;
+    stage.world.kill_database(database).await?;
     let table = stage.table().await?;
     let operation = table.operations.iter().find(|operation| operation.name == name);
     ensure!(
@@ -178,9 +206,7 @@ async fn killed_as_recorded(
         "{step}: {operation:?}"
     );
     if step == Step::Commit {
-        let region = stage.world.regions.iter().find(|region| region.unit() == target);
-        let copies: Api<RoutingTable> =
-            Api::namespaced(region.context("the target's region")?.client().await?, NAMESPACE);
+        let copies: Api<RoutingTable> = Api::namespaced(region(stage, target)?.client().await?, NAMESPACE);
         let told = Owners::try_from(&copies.get(ROUTING_TABLE).await?.spec)?;
         ensure!(told.epoch < table.epoch, "{target} was told of {}", told.epoch);
     }
@@ -188,12 +214,10 @@ async fn killed_as_recorded(
     Ok(name)
 }
 
-/// A session of a unit's database, as its administrator, whom no agent may end.
-async fn session(stage: &Stage, unit: &str) -> Result<Client> {
+/// The region of a unit.
+fn region<'a>(stage: &'a Stage, unit: &str) -> Result<&'a Region> {
     let region = stage.world.regions.iter().find(|region| region.unit() == unit);
-    let (client, connection) = region.context("the unit's region")?.database().connect(NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
+    region.context("the unit's region")
 }
 
 /// The unit that the slots leave.
@@ -202,28 +226,17 @@ fn source_of(target: &str) -> &'static str {
 }
 
 /// An order of a user whose slot is one of those that move.
-async fn order(session: &Client) -> Result<()> {
+fn order() -> String {
     let mut users = (0..).map(|number| format!("in-the-way-{number}"));
-    let user = users.find(|user| super::is_moved(user)).context("a user")?;
-    let insert = "INSERT INTO orders (id, user_id, seq, prev, unit) VALUES ('in-the-way', $1, 1, 0, 'nobody')";
-    session.execute(insert, &[&user]).await?;
-    Ok(())
+    let user = users.find(|user| super::is_moved(user)).unwrap_or_default();
+    format!("INSERT INTO orders (id, user_id, seq, prev, unit) VALUES ('in-the-way', '{user}', 1, 0, 'nobody')")
 }
 
-/// A transaction at the source that has written to one of the slots: the fence waits for it.
-async fn holds_up_the_fence(stage: &Stage, target: &str) -> Result<Client> {
-    let session = session(stage, source_of(target)).await?;
-    session.batch_execute("BEGIN").await?;
-    order(&session).await?;
-    Ok(session)
-}
-
-/// A transaction at the target that lets no row in, and a row that comes: the target cannot follow the source.
-pub(super) async fn holds_up_the_drain(stage: &Stage, target: &str) -> Result<Client> {
-    let there = session(stage, target).await?;
-    there.batch_execute("BEGIN; LOCK TABLE orders IN SHARE MODE").await?;
-    let here = session(stage, source_of(target)).await?;
-    order(&here).await?;
-    here.execute("DELETE FROM orders WHERE id = 'in-the-way'", &[]).await?;
+/// A session at the target that lets no row in, and a row that comes: the target cannot follow the source.
+pub(super) async fn holds_up_the_drain(stage: &Stage, target: &str) -> Result<Session> {
+    let there = lets_no_order_in(region(stage, target)?).await?;
+    let mut here = Session::of(region(stage, source_of(target))?).await?;
+    here.run(&order()).await?;
+    here.run("DELETE FROM orders WHERE id = 'in-the-way'").await?;
     Ok(there)
 }
