@@ -88,8 +88,6 @@ impl Session {
 }
 
 fn text(value: Value) -> Result<String> {
-    match value {
-        Value::NULL => Ok(String::new()),
-        other => mysql_async::from_value_opt(other).context("a text"),
-    }
+    let text: Option<String> = mysql_async::from_value_opt(value).context("a text")?;
+    Ok(text.unwrap_or_default())
 }

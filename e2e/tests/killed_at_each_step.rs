@@ -60,6 +60,9 @@ enum Extent {
     Databases,
 }
 
+/// The target of a promotion, where one is wanted.
+type Towards = Option<&'static str>;
+
 /// The agent's effects on databases, and whether the source's agent has them.
 const ON_DATABASES: [(&str, bool); 4] = [
     ("fence-", true),
@@ -77,8 +80,8 @@ impl Extent {
         }
     }
 
-    /// Those of north's agent, and the target of each promotion in which it is to strike; `None`: whichever comes.
-    fn of_agent(self) -> Result<Vec<(String, Vec<Option<&'static str>>)>> {
+    /// Those of north's agent, and in which promotions each is to strike.
+    fn of_agent(self) -> Result<Vec<(String, Vec<Towards>)>> {
         let all = failpoints("multiactive-agent")?.into_iter();
         Ok(match self {
             // Once with north-1 as the target, once as the source.

@@ -204,8 +204,17 @@ async fn comes_home(stage: &Stage, round: &Round, number: usize, tally: &mut BTr
 fn on_databases() -> Round {
     Round {
         failover: vec![
-            ("agent", "north", vec!["cut-before", "drain-after", "open-before"]),
-            ("agent", "east", vec!["cut-after", "drain-before", "open-after"]),
+            // One of them takes over.
+            (
+                "agent",
+                "north",
+                vec!["cut-before", "drain-after", "open-before", "open-after"],
+            ),
+            (
+                "agent",
+                "east",
+                vec!["cut-after", "drain-before", "open-before", "open-after"],
+            ),
         ],
         home: vec![("agent", REGION, vec!["copy-after", "rejoin-before", "rejoin-after"])],
     }
