@@ -57,6 +57,11 @@ test-tls: tools ## The tests with encrypted sessions and links of PostgreSQL, wh
 test-versions: tools ## The databases' tests on PostgreSQL 16 and 17, which need npm
 	@hack/test-versions.sh
 
+.PHONY: test-faults
+test-faults: build tools ## The faults on real processes that take longest: all of them with MariaDB, half an hour
+	@cargo test --workspace --no-fail-fast --test killed_at_each_step --test killed_in_failover --test unit_cut_off \
+		--test databases_far_away --test clock_set -- --ignored --nocapture
+
 .PHONY: test-mysql
 test-mysql: prerequisites ## The tests of MySQL, which need the packages of Debian's unstable release
 	@cargo test --workspace --test mysql -- --include-ignored

@@ -52,6 +52,7 @@ async fn what_is_late_or_does_not_answer_moves_nothing_and_loses_nothing() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make test-faults"]
 async fn with_mariadb_what_is_late_or_does_not_answer_moves_nothing_and_loses_nothing() -> Result<()> {
     is_late_or_does_not_answer(Engine::MariaDb).await
 }

@@ -238,7 +238,7 @@ async fn every_promotion_with_mariadb_ends_in_a_named_way_and_nothing_is_lost() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "ten minutes: all that the first test does, with MariaDB"]
+#[ignore = "ten minutes, all that the first test does, with MariaDB: make test-faults"]
 async fn whatever_is_killed_with_mariadb_every_promotion_ends_in_a_named_way() -> Result<()> {
     ends_in_a_named_way(Engine::MariaDb, Extent::All).await
 }

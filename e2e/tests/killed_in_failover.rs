@@ -231,7 +231,7 @@ async fn with_mariadb_the_slots_are_served_elsewhere_and_the_unit_comes_home_wha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "minutes: all that the first test does, with MariaDB"]
+#[ignore = "minutes, all that the first test does, with MariaDB: make test-faults"]
 async fn with_mariadb_whoever_dies_meanwhile_it_is_the_same() -> Result<()> {
     served_elsewhere_and_home(Engine::MariaDb, &rounds()).await
 }

@@ -224,6 +224,7 @@ async fn it_stops_by_itself_or_goes_on_and_a_persons_wrong_word_is_kept_with_all
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make test-faults"]
 async fn with_mariadb_it_stops_by_itself_or_goes_on_and_a_persons_wrong_word_is_kept() -> Result<()> {
     is_cut_off(Engine::MariaDb).await
 }
