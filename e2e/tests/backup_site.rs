@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use multiactive_api::{DataStore, ReplicationLink, Verification};
-use multiactive_e2e::catalog::{CATALOG, Customers, PRICES, Seen, until_writer};
+use multiactive_e2e::catalog::{CATALOG, Customers, PRICES, Seen};
 use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::lost::{fail_over, listed, stops_within_its_lease, until_unit};
 use multiactive_e2e::region::{NAMESPACE, Region};
@@ -46,7 +46,12 @@ async fn written_by(stage: &Stage, catalog: &str, prices: &str) -> Result<()> {
         let is = |writer: &multiactive_api::WriterStatus| {
             writer.unit.as_deref() == Some(unit) && writer.state == "Serving" && writer.away == (unit != home)
         };
-        until_writer(&stage.hub, store, LIMIT, is).await?;
+        // Whether the store is Ready is another matter: a member that is lost keeps it from that.
+        let stores: Api<DataStore> = Api::namespaced(stage.hub.clone(), NAMESPACE);
+        let found = wait_for(&stores, store, LIMIT, |store| {
+            store.status.as_ref()?.writer.as_ref().filter(|w| is(w)).map(drop)
+        });
+        found.await.with_context(|| format!("{store} is written by {unit}"))?;
     }
     Ok(())
 }
