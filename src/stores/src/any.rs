@@ -3,15 +3,16 @@
 use crate::access::Access;
 use crate::driver::{
     Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected,
-    KeyRange, Lag, Link, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
+    KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
 };
 use crate::error::Error;
 use crate::{MySqlFamily, Postgres};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Progress, StorePosition, UnitPosition};
-use multiactive_core::slots::SlotSet;
+use multiactive_core::slots::{Slot, SlotSet};
 use multiactive_core::wire::Caught;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// An engine.
@@ -222,8 +223,18 @@ impl Driver for AnyStore {
         ask!(self.lag())
     }
 
-    async fn compare(&self, from: &Peer, slots: &SlotSet, timeout: Duration) -> Result<Compared, Error> {
-        ask!(self.compare(from, slots, timeout))
+    async fn compare(
+        &self,
+        from: &Peer,
+        slots: &SlotSet,
+        part: Option<&Part>,
+        timeout: Duration,
+    ) -> Result<Compared, Error> {
+        ask!(self.compare(from, slots, part, timeout))
+    }
+
+    async fn sizes(&self, from: &Peer, timeout: Duration) -> Result<BTreeMap<Slot, u64>, Error> {
+        ask!(self.sizes(from, timeout))
     }
 
     async fn checksum(&self, slots: &SlotSet, range: &KeyRange, timeout: Duration) -> Result<Checksums, Error> {

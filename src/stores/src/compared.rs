@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::link::Peer;
 use multiactive_core::slots::{Slot, SlotSet};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rows of some slots, here and at a peer, as both were at one place in the peer's log.
@@ -14,6 +15,54 @@ pub struct Compared {
     pub differing: SlotSet,
     /// Some of the rows that differ, in the order of their keys.
     pub examples: Vec<Difference>,
+    /// Where the part ends that was asked for; `None` where nothing is behind it.
+    pub ends: Option<Place>,
+}
+
+/// A part of the rows of some slots: one table after the other by their names, each by its primary key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where the last part has ended; `None` from the beginning.
+    pub after: Option<Place>,
+    /// It ends behind so many rows of the peer; at a table's end too, where its keys have no order that both sides share.
+    pub rows: u64,
+}
+
+/// A place in the rows of some slots, behind a row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The table, as declared. All rows of those before it stand before the place.
+    pub table: String,
+    /// By what its keys are ordered: upon another order the place means nothing.
+    pub order: String,
+    /// The row's primary key, each column as text by which the engine finds it again; none behind the whole table.
+    pub key: Vec<String>,
+}
+
+/// Where a part begins in a table.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Begins<'a> {
+    /// All of the table stands before it.
+    Behind,
+    /// With the table's first row.
+    First,
+    /// Behind the row of this key.
+    After(&'a [String]),
+}
+
+/// Where rows behind `after` begin in a table, whose keys are ordered by `order`; `None` where both sides have no order in common.
+pub(crate) fn begins<'a>(after: Option<&'a Place>, table: &str, order: Option<&str>) -> Begins<'a> {
+    let Some(after) = after else {
+        return Begins::First;
+    };
+    match after.table.as_str().cmp(table) {
+        Ordering::Less => Begins::First,
+        Ordering::Greater => Begins::Behind,
+        Ordering::Equal if after.key.is_empty() => Begins::Behind,
+        Ordering::Equal if order == Some(after.order.as_str()) => Begins::After(&after.key),
+        // Its keys are ordered by something else now: it is compared from its beginning.
+        Ordering::Equal => Begins::First,
+    }
 }
 
 /// A row that is not the same here and there.
@@ -92,6 +141,29 @@ pub(crate) fn differences<'a, H: PartialEq>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_begins_behind_the_last_one_unless_its_place_means_nothing_any_more() {
+        let place = |key: &[&str]| Place {
+            table: "items".to_owned(),
+            order: "1".to_owned(),
+            key: key.iter().map(|key| (*key).to_owned()).collect(),
+        };
+        let (within, whole) = (place(&["a", "b"]), place(&[]));
+        for (after, table, order, want) in [
+            (None, "items", Some("1"), Begins::First),
+            (Some(&within), "items", Some("1"), Begins::After(&within.key)),
+            (Some(&within), "items", Some("2"), Begins::First),
+            (Some(&within), "items", None, Begins::First),
+            (Some(&within), "carts", Some("1"), Begins::Behind),
+            (Some(&within), "orders", Some("1"), Begins::First),
+            (Some(&whole), "items", Some("1"), Begins::Behind),
+            (Some(&whole), "items", None, Begins::Behind),
+            (Some(&whole), "orders", None, Begins::First),
+        ] {
+            assert_eq!(begins(after, table, order), want, "{after:?} {table} {order:?}");
+        }
+    }
 
     #[test]
     fn rows_differ_by_being_here_or_there_or_by_their_values() {

@@ -3,7 +3,7 @@
 //! Every verb may be repeated, and compares epochs inside the database. None waits without a limit of time: an outcome
 //! that is not known in time is [`Error::TimedOut`]. What could not be read is `None`.
 
-pub use crate::compared::{Compared, Difference, Side};
+pub use crate::compared::{Compared, Difference, Part, Place, Side};
 pub use crate::fencing::{Applied, Blocker, FenceLimits, Fenced, Grant, Waited};
 pub use crate::lease::{HeldLease, StoreClock, StoreLease};
 pub use crate::link::{CutAt, Lacking, Lag, Link, LinkState, Peer, Reseeded, Unlinked, lacks};
@@ -394,6 +394,9 @@ pub trait Driver: Send + Sync {
     /// place in the peer's log, so that no row is under way. Writers of these slots at the peer wait for some milliseconds, and
     /// so does the link from there.
     ///
+    /// With a `part`, only rows behind where the last part has ended, and about as many as it says: each part is compared at a
+    /// place of its own, and all of them together have each row of these slots once.
+    ///
     /// # Errors
     ///
     /// [`Error::NotCompared`]: the peer's log does not come here, a column is missing here, or the right to read its rows is;
@@ -402,8 +405,16 @@ pub trait Driver: Send + Sync {
         &self,
         from: &Peer,
         slots: &SlotSet,
+        part: Option<&Part>,
         timeout: Duration,
     ) -> impl Future<Output = Result<Compared, Error>> + Send;
+
+    /// How many rows a peer has in each slot, about; slots without rows may be missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::compare`].
+    fn sizes(&self, from: &Peer, timeout: Duration) -> impl Future<Output = Result<BTreeMap<Slot, u64>, Error>> + Send;
 
     /// The checksums of the rows of `slots` whose key is in `range`, of all tables, in one snapshot. Rows in flight
     /// differ for a moment: repeat for the slots that differ, or fence them first.

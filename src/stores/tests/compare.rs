@@ -1,6 +1,8 @@
 //! Rows here and at a peer are compared exactly while both run: what differs is told, and what is under way is not.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
 
+#[path = "compare/ranges.rs"]
+mod ranges;
 mod support;
 
 use multiactive_core::slots::SlotSet;
@@ -24,7 +26,7 @@ async fn two() -> (Member, Member) {
 }
 
 async fn compare(here: &Member, there: &Member, slots: &SlotSet) -> Compared {
-    here.driver.compare(&peer(there), slots, LONG).await.unwrap()
+    here.driver.compare(&peer(there), slots, None, LONG).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,6 +90,12 @@ async fn what_differs_is_told_row_by_row_under_writes() {
     // Only the slots that were asked for count.
     let others = compare(&north, &east, &SlotSet::range(7, 255)).await;
     assert_eq!(others.differing, SlotSet::default());
+    let sizes = north.driver.sizes(&peer(&east), LONG).await.unwrap();
+    assert_eq!(
+        (sizes[&3], sizes[&5], sizes.get(&6)),
+        (1, 1, None),
+        "of the owner: {sizes:?}"
+    );
     // It has changed nothing.
     assert_eq!(compare(&north, &east, &SlotSet::range(3, 6)).await.differing, slots);
     writer.stop().await;
@@ -126,7 +134,7 @@ async fn what_cannot_be_compared_is_refused_in_words_and_writers_go_on() {
     let (east, north) = two().await;
     let refused = async |timeout| {
         let slots = SlotSet::range(0, 99);
-        match north.driver.compare(&peer(&east), &slots, timeout).await {
+        match north.driver.compare(&peer(&east), &slots, None, timeout).await {
             Err(error) => error,
             Ok(compared) => panic!("{compared:?}"),
         }

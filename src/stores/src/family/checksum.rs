@@ -9,7 +9,6 @@ use super::names::{ident, literal, qualified, table};
 use crate::driver::{Checksums, KeyRange, TableSpec};
 use crate::error::Error;
 use multiactive_core::slots::{Slot, SlotSet};
-use mysql_async::params;
 use std::time::Duration;
 
 /// A column whose value is stored.
@@ -44,7 +43,8 @@ pub(crate) async fn checksum(
     let mut sums = nothing(slots);
     for sharded in &db.spec.tables {
         let columns = columns(db, &mut session, sharded).await?;
-        of_table(db, &mut session, sharded, &columns, slots, range, &mut sums).await?;
+        let within = of_keys(sharded, range);
+        of_table(db, &mut session, (sharded, &columns), slots, &within, &mut sums).await?;
     }
     // Not kept: its statements have another limit of time.
     session.batch("comparing rows", "COMMIT").await?;
@@ -77,22 +77,35 @@ pub(crate) async fn columns(
     Ok(found.into_iter().map(column).collect())
 }
 
-/// Adds the rows of one table, of which these columns count, to the sums of `slots`.
+/// The condition of all rows of a table.
+pub(crate) const EVERYTHING: &str = "TRUE";
+
+/// The condition of the rows of `t` whose shard key is in a range.
+fn of_keys(sharded: &TableSpec, KeyRange { from, to }: &KeyRange) -> String {
+    let key = key_of("t", sharded);
+    let bound = |sign: &str, text: &String| format!("CAST({key} AS BINARY) {sign} CAST({} AS BINARY)", literal(text));
+    let (from, to) = (
+        from.iter().map(|from| bound(">=", from)),
+        to.iter().map(|to| bound("<", to)),
+    );
+    let both: Vec<_> = [EVERYTHING.to_owned()].into_iter().chain(from).chain(to).collect();
+    both.join(" AND ")
+}
+
+/// Adds the rows of one table within this condition of `t`, of which these columns count, to the sums of `slots`.
 pub(crate) async fn of_table(
     db: &MySqlFamily,
     session: &mut Session<'_>,
-    sharded: &TableSpec,
-    columns: &[Column],
+    (sharded, columns): (&TableSpec, &[Column]),
     slots: &SlotSet,
-    range: &KeyRange,
+    within: &str,
     sums: &mut Checksums,
 ) -> Result<(), Error> {
     if slots.is_empty() {
         return Ok(());
     }
-    let sql = sum(db, sharded, columns, slots);
-    let params = params! {"from" => &range.from, "to" => &range.to};
-    let rows: Vec<(Slot, u64, String, String)> = session.rows("summing rows", &sql, params).await?;
+    let sql = sum(db, sharded, columns, slots, within);
+    let rows: Vec<(Slot, u64, String, String)> = session.rows("summing rows", &sql, ()).await?;
     rows.into_iter().try_for_each(|row| add(sums, row))
 }
 
@@ -134,7 +147,7 @@ pub(crate) fn key_of(t: &str, sharded: &TableSpec) -> String {
 }
 
 /// Whether `slot`, an expression, is one of these.
-pub(crate) fn within(slot: &str, slots: &SlotSet) -> String {
+pub(crate) fn is_one_of(slot: &str, slots: &SlotSet) -> String {
     let ranges = slots.ranges().iter();
     let ranges: Vec<_> = ranges
         .map(|(first, last)| format!("{slot} BETWEEN {first} AND {last}"))
@@ -145,19 +158,17 @@ pub(crate) fn within(slot: &str, slots: &SlotSet) -> String {
     }
 }
 
-/// One pass over the table. The two halves of a hash are summed apart, so that nothing overflows.
-fn sum(db: &MySqlFamily, sharded: &TableSpec, columns: &[Column], slots: &SlotSet) -> String {
-    let (name, key) = (qualified(&sharded.name, &db.access.database), key_of("t", sharded));
+/// One pass over what is within the condition. The two halves of a hash are summed apart, so that nothing overflows.
+fn sum(db: &MySqlFamily, sharded: &TableSpec, columns: &[Column], slots: &SlotSet, within: &str) -> String {
+    let name = qualified(&sharded.name, &db.access.database);
     format!(
         "SELECT h.slot, COUNT(*), CAST(SUM(h.hash >> 32) AS CHAR), CAST(SUM(h.hash & 4294967295) AS CHAR)
          FROM (SELECT {} AS slot, {} AS hash
-               FROM {name} t
-               WHERE (:from IS NULL OR CAST({key} AS BINARY) >= CAST(:from AS BINARY))
-                 AND (:to IS NULL OR CAST({key} AS BINARY) < CAST(:to AS BINARY))) h
+               FROM {name} t WHERE {within}) h
          WHERE {} GROUP BY h.slot",
         slot_of(db, "t", sharded),
         hash(db, "t", sharded, columns),
-        within("h.slot", slots),
+        is_one_of("h.slot", slots),
     )
 }
 

@@ -6,7 +6,9 @@
 //! 3. The link from the peer goes on up to exactly that place, in every log that it has, and stops by itself. Of the slots that
 //!    are open at the peer in its snapshot all is here now that is in it, and no more: whoever owned them before wrote that
 //!    before they came to the peer, so it stands before the place too. A snapshot is taken here.
-//! 4. All links go on, and the two snapshots are compared at leisure: what differs does differ, and no row is under way.
+//! 4. All links go on, and the two snapshots are compared at leisure: what differs does differ, and no row is under way. Of a part
+//!    of the rows (`ranges`) it is the same: its bounds are keys, which are in it or not at both sides alike, whatever happens to
+//!    rows elsewhere.
 //!
 //! Whoever dies meanwhile leaves links that stand still, or stop by themselves: `link` looks first, and lets them go on. The lock
 //! that keeps others from that goes with his session.
@@ -14,9 +16,9 @@
 use super::connect::Session;
 use super::dialect::Kind;
 use super::gtid::{Gtid, Log};
-use super::{MySqlFamily, applied, differing, links, names, peer, placed, snapshot, status};
+use super::{MySqlFamily, applied, differing, links, names, peer, placed, ranges, snapshot, status};
 use crate::compared::{Compared, refused, too_far_behind};
-use crate::driver::Peer;
+use crate::driver::{Part, Peer};
 use crate::error::Error;
 use crate::link::hindered;
 use crate::until::Until;
@@ -37,6 +39,7 @@ pub(crate) async fn compare(
     db: &MySqlFamily,
     from: &Peer,
     slots: &SlotSet,
+    part: Option<&Part>,
     timeout: Duration,
 ) -> Result<Compared, Error> {
     let until = Until::new(&db.server.at, "comparing rows", timeout);
@@ -62,13 +65,21 @@ pub(crate) async fn compare(
         let why = format!("it does not have slots {closed} open, or not yet");
         return Err(refused(from, why));
     }
-    let mut compared = Compared::default();
-    for table in &tables {
-        let (here, peers) = snapshot::sums(db, (&mut ours, &mut theirs), table, slots, &until).await?;
+    for session in [&mut ours, &mut theirs] {
+        session.limit(until.left()?);
+    }
+    let (ranges, ends) = ranges::of(db, (&mut ours, &mut theirs), &tables, slots, part).await?;
+    let mut compared = Compared {
+        ends,
+        ..Compared::default()
+    };
+    for range in &ranges {
+        let rows = (range.table, range.within.as_str());
+        let (here, peers) = snapshot::sums(db, (&mut ours, &mut theirs), rows, slots, &until).await?;
         compared.rows += peers.rows;
         let differ = here.differing(&peers);
         if !differ.is_empty() {
-            let found = differing::examples(db, (&mut ours, &mut theirs), table, &differ).await?;
+            let found = differing::examples(db, (&mut ours, &mut theirs), range, &differ).await?;
             compared.examples.extend(found);
         }
         compared.differing = compared.differing.union(&differ);

@@ -6,7 +6,7 @@
 //! changed what was written.
 
 use super::applied::{self, Passed};
-use super::checksum::{slot_of, whole, within};
+use super::checksum::{EVERYTHING, is_one_of, slot_of, whole};
 use super::connect::{Session, refusal};
 use super::gtid::{Gtid, Log};
 use super::names::{ident, qualified, table as table_of};
@@ -69,7 +69,7 @@ pub(crate) async fn copy(
     };
     for table in job.tables {
         let all = frozen.open.union(&closed);
-        let (ours, theirs) = snapshot::sums(db, (&mut writer, &mut *there), table, &all, until).await?;
+        let (ours, theirs) = snapshot::sums(db, (&mut writer, &mut *there), (table, EVERYTHING), &all, until).await?;
         let differ = ours.differing(&theirs);
         reseeded.left = reseeded.left.union(&differ.intersection(&closed));
         let slots = differ.intersection(&frozen.open);
@@ -82,7 +82,7 @@ pub(crate) async fn copy(
         reseeded.written += written;
         reseeded.removed += removed;
         reseeded.slots = reseeded.slots.union(&slots);
-        let (ours, theirs) = snapshot::sums(db, (&mut writer, &mut *there), table, &slots, until).await?;
+        let (ours, theirs) = snapshot::sums(db, (&mut writer, &mut *there), (table, EVERYTHING), &slots, until).await?;
         if !ours.differing(&theirs).is_empty() {
             let why = format!(
                 "rows of {} are others here than were written: a trigger of the table, or the type of a column, changes them",
@@ -169,7 +169,7 @@ async fn cuts(session: &mut Session<'_>, place: &[Gtid]) -> Result<Vec<UnitPosit
 async fn keep_closed(job: &Job<'_>, writer: &mut Session<'_>, frozen: &Frozen) -> Result<(), Error> {
     let sql = format!(
         "SELECT s.slot, s.open FROM multiactive.slot s WHERE {} ORDER BY s.slot LOCK IN SHARE MODE",
-        within("s.slot", &frozen.open)
+        is_one_of("s.slot", &frozen.open)
     );
     let rows: Vec<(Slot, bool)> = writer.rows("holding slots", &sql, ()).await?;
     let both: SlotSet = rows
@@ -215,7 +215,7 @@ async fn replace(
         let each = written.iter().map(|column| format!("{alias}{column}"));
         each.collect::<Vec<_>>().join(", ")
     };
-    let in_slots = |t: &str| within(&slot_of(db, t, sharded), slots);
+    let in_slots = |t: &str| is_one_of(&slot_of(db, t, sharded), slots);
     let key = snapshot::key(db, writer, sharded).await?;
     let same_key = key.iter().map(|column| format!("c.{0} = t.{0}", ident(column)));
     let same_key = same_key.collect::<Vec<_>>().join(" AND ");

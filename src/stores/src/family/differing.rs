@@ -7,6 +7,7 @@ use super::MySqlFamily;
 use super::checksum::{self, Column};
 use super::connect::Session;
 use super::names::{ident, literal, qualified};
+use super::ranges::Range;
 use super::snapshot::{self, Table};
 use crate::compared::{Difference, Rows, differences, unlike};
 use crate::driver::TableSpec;
@@ -20,35 +21,36 @@ const GROUPS: u32 = 4096;
 /// How many rows are told of each table, at most.
 const TOLD: usize = 10;
 
-/// Some of the rows of these slots that differ between here and there.
+/// Some of the rows of these slots that differ between here and there, of what was compared.
 pub(crate) async fn examples(
     db: &MySqlFamily,
     (here, there): (&mut Session<'_>, &mut Session<'_>),
-    Table { sharded, columns, .. }: &Table<'_>,
+    Range { table, within }: &Range<'_>,
     slots: &SlotSet,
 ) -> Result<Vec<Difference>, Error> {
+    let Table { sharded, columns, .. } = table;
     let key = snapshot::key(db, here, sharded).await?;
-    let rows = rows(db, sharded, columns, &key);
+    let rows = rows(db, sharded, columns, &key, within);
     let (ours, theirs) = tokio::try_join!(groups(here, &rows, slots), groups(there, &rows, slots))?;
     let some: Vec<u32> = unlike(&ours, &theirs).map(|(group, ..)| *group).take(TOLD).collect();
     let (ours, theirs) = tokio::try_join!(keys(here, &rows, slots, &some), keys(there, &rows, slots, &some))?;
     Ok(differences(&sharded.name, &ours, &theirs).take(TOLD).collect())
 }
 
-/// All rows of a table: slot, key in words, hash, and group.
-fn rows(db: &MySqlFamily, sharded: &TableSpec, columns: &[Column], key: &[String]) -> String {
+/// All rows of a table within a condition: slot, key in words, hash, and group.
+fn rows(db: &MySqlFamily, sharded: &TableSpec, columns: &[Column], key: &[String], within: &str) -> String {
     let words = key.iter().enumerate().map(|(number, column)| {
         let comma = if number == 0 { "" } else { ", " };
-        format!(
-            "{}, CONVERT(t.{} USING utf8mb4)",
-            literal(&format!("{comma}{column}=")),
-            ident(column)
-        )
+        let text = columns.iter().find(|known| known.name == *column);
+        let text = text.map_or(format!("CONVERT(t.{} USING utf8mb4)", ident(column)), |known| {
+            known.text("t")
+        });
+        format!("{}, {text}", literal(&format!("{comma}{column}=")))
     });
     let words: Vec<_> = words.collect();
     format!(
         "(SELECT r.*, CRC32(r.words) & {} AS sheaf
-          FROM (SELECT {} AS slot, CONCAT({}) AS words, {} AS hash FROM {} t) r)",
+          FROM (SELECT {} AS slot, CONCAT({}) AS words, {} AS hash FROM {} t WHERE {within}) r)",
         GROUPS - 1,
         checksum::slot_of(db, "t", sharded),
         words.join(", "),
@@ -61,7 +63,7 @@ fn rows(db: &MySqlFamily, sharded: &TableSpec, columns: &[Column], key: &[String
 async fn groups(session: &mut Session<'_>, rows: &str, of: &SlotSet) -> Result<BTreeMap<u32, (u64, String)>, Error> {
     let sql = format!(
         "SELECT r.sheaf, COUNT(*), CAST(SUM(r.hash) AS CHAR) FROM {rows} r WHERE {} GROUP BY r.sheaf",
-        checksum::within("r.slot", of)
+        checksum::is_one_of("r.slot", of)
     );
     let found: Vec<(u32, u64, String)> = session.rows("looking for rows that differ", &sql, ()).await?;
     Ok(found
@@ -75,7 +77,7 @@ async fn keys(session: &mut Session<'_>, rows: &str, of: &SlotSet, groups: &[u32
     let groups: Vec<_> = groups.iter().map(u32::to_string).collect();
     let sql = format!(
         "SELECT r.words, r.slot, r.hash FROM {rows} r WHERE {} AND r.sheaf IN ({})",
-        checksum::within("r.slot", of),
+        checksum::is_one_of("r.slot", of),
         if groups.is_empty() {
             "NULL".to_owned()
         } else {

@@ -34,8 +34,10 @@ pub(crate) mod names;
 mod peer;
 mod placed;
 mod position;
+mod ranges;
 mod reseed;
 mod rows;
+mod sizes;
 mod slots;
 pub(crate) mod snapshot;
 pub(crate) mod status;
@@ -48,7 +50,7 @@ pub use gtid::progress;
 
 use crate::driver::{
     Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected,
-    KeyRange, Lag, Link, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
+    KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
 };
 use crate::error::Error;
 use crate::{mariadb, mysql};
@@ -57,8 +59,9 @@ use dialect::Dialect;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Progress, StorePosition, UnitPosition};
-use multiactive_core::slots::SlotSet;
+use multiactive_core::slots::{Slot, SlotSet};
 use multiactive_core::wire::Caught;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The SQLSTATE with which the fence refuses a write: the slot is not open here.
@@ -247,8 +250,18 @@ impl Driver for MySqlFamily {
         lag::lag(self).await
     }
 
-    async fn compare(&self, from: &Peer, slots: &SlotSet, timeout: Duration) -> Result<Compared, Error> {
-        compare::compare(self, from, slots, timeout).await
+    async fn compare(
+        &self,
+        from: &Peer,
+        slots: &SlotSet,
+        part: Option<&Part>,
+        timeout: Duration,
+    ) -> Result<Compared, Error> {
+        compare::compare(self, from, slots, part, timeout).await
+    }
+
+    async fn sizes(&self, from: &Peer, timeout: Duration) -> Result<BTreeMap<Slot, u64>, Error> {
+        sizes::sizes(self, from, timeout).await
     }
 
     async fn checksum(&self, slots: &SlotSet, range: &KeyRange, timeout: Duration) -> Result<Checksums, Error> {

@@ -6,7 +6,7 @@ use super::checksum::{self, Column};
 use super::connect::Session;
 use super::dialect::Kind;
 use super::gtid::Gtid;
-use crate::driver::{Checksums, KeyRange, TableSpec};
+use crate::driver::{Checksums, TableSpec};
 use crate::error::Error;
 use crate::until::Until;
 use crate::{mariadb, mysql};
@@ -94,21 +94,21 @@ pub(crate) async fn tables<'a>(
     Ok(Ok(tables))
 }
 
-/// The sums of one table, here and there.
+/// The sums of one table's rows within a condition, here and there.
 pub(crate) async fn sums(
     db: &MySqlFamily,
     (here, there): (&mut Session<'_>, &mut Session<'_>),
-    Table { sharded, columns, .. }: &Table<'_>,
+    (table, within): (&Table<'_>, &str),
     slots: &SlotSet,
     until: &Until,
 ) -> Result<(Checksums, Checksums), Error> {
     let (mut ours, mut theirs) = (checksum::nothing(slots), checksum::nothing(slots));
-    let everything = KeyRange::default();
+    let table = (table.sharded, table.columns.as_slice());
     here.limit(until.left()?);
     there.limit(until.left()?);
     tokio::try_join!(
-        checksum::of_table(db, here, sharded, columns, slots, &everything, &mut ours),
-        checksum::of_table(db, there, sharded, columns, slots, &everything, &mut theirs),
+        checksum::of_table(db, here, table, slots, within, &mut ours),
+        checksum::of_table(db, there, table, slots, within, &mut theirs),
     )?;
     Ok((ours, theirs))
 }

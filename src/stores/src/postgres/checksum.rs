@@ -5,7 +5,7 @@
 use super::Postgres;
 use super::connect::Session;
 use super::install::{key, slot_of};
-use super::names::{self, fnv, ident, qualified, table};
+use super::names::{self, fnv, ident, literal, qualified, table};
 use crate::driver::{Checksums, KeyRange, TableSpec};
 use crate::error::Error;
 use multiactive_core::slots::{Slot, SlotSet};
@@ -36,7 +36,8 @@ pub(super) async fn checksum(
     let mut sums = nothing(slots);
     for sharded in &pg.spec.tables {
         let columns = columns(&session, sharded, false).await?;
-        of_table(pg, &session, sharded, &columns, slots, range, &mut sums).await?;
+        let within = of_keys(sharded, range);
+        of_table(pg, &session, sharded, &columns, slots, &within, &mut sums).await?;
     }
     session.batch("comparing rows", "COMMIT").await?;
     session.keep();
@@ -60,38 +61,47 @@ pub(super) async fn columns(session: &Session<'_>, sharded: &TableSpec, written:
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Adds the rows of one table, of which these columns count, to the sums of `slots`.
+/// The condition of all rows of a table.
+pub(super) const EVERYTHING: &str = "TRUE";
+
+/// The condition of the rows of `t` whose shard key is in a range.
+fn of_keys(sharded: &TableSpec, KeyRange { from, to }: &KeyRange) -> String {
+    let key = key("t", sharded);
+    let bound = |sign: &str, text: &String| format!("{key} COLLATE \"C\" {sign} {}", literal(text));
+    let (from, to) = (
+        from.iter().map(|from| bound(">=", from)),
+        to.iter().map(|to| bound("<", to)),
+    );
+    let both: Vec<_> = [EVERYTHING.to_owned()].into_iter().chain(from).chain(to).collect();
+    both.join(" AND ")
+}
+
+/// Adds the rows of one table within this condition of `t`, of which these columns count, to the sums of `slots`.
 pub(super) async fn of_table(
     pg: &Postgres,
     session: &Session<'_>,
     sharded: &TableSpec,
     columns: &[String],
     slots: &SlotSet,
-    range: &KeyRange,
+    within: &str,
     sums: &mut Checksums,
 ) -> Result<(), Error> {
-    let sql = sum(sharded, columns, &slot_of(&pg.spec, sharded, "t"));
-    for row in session
-        .rows("summing rows", &sql, &[&names::slots(slots), &range.from, &range.to])
-        .await?
-    {
+    let sql = sum(sharded, columns, &slot_of(&pg.spec, sharded, "t"), within);
+    for row in session.rows("summing rows", &sql, &[&names::slots(slots)]).await? {
         add(sums, &row)?;
     }
     Ok(())
 }
 
-/// One pass over the table. The two halves of a hash are summed apart, in integers that cannot overflow.
-fn sum(sharded: &TableSpec, columns: &[String], slot: &str) -> String {
+/// One pass over what is within the condition. The two halves of a hash are summed apart, in integers that cannot overflow.
+fn sum(sharded: &TableSpec, columns: &[String], slot: &str, within: &str) -> String {
     let columns: Vec<_> = columns.iter().map(|column| format!("t.{}", ident(column))).collect();
     let seed = fnv(&qualified(&sharded.name)).cast_signed();
-    let key = key("t", sharded);
     format!(
         "SELECT slot, count(*), sum(hash >> 32)::text, sum(hash & 4294967295)::text
          FROM (SELECT {slot} AS slot,
                       hashtextextended(ROW({})::text, '{seed}'::bigint) AS hash
-               FROM {} t
-               WHERE ($2::text IS NULL OR {key} COLLATE \"C\" >= $2)
-                 AND ($3::text IS NULL OR {key} COLLATE \"C\" < $3)) AS hashed
+               FROM {} t WHERE {within}) AS hashed
          WHERE slot <@ $1::text::int4multirange GROUP BY slot",
         columns.join(", "),
         qualified(&sharded.name),

@@ -7,17 +7,19 @@
 //! 3. The worker that applies the link meets the mark, and waits there for our lock (`stop_at_place` in the schema). All that
 //!    stands before the mark is applied then, and nothing behind it. We take a snapshot here, and let the worker go on.
 //! 4. All of the slots are open at the peer in its snapshot, so nobody else wrote to them since they came there. The two
-//!    snapshots are compared at leisure: what differs does differ, and no row is under way.
+//!    snapshots are compared at leisure: what differs does differ, and no row is under way. Of a part of the rows (`ranges`) it is
+//!    the same: its bounds are keys, which are in it or not at both sides alike, whatever happens to rows elsewhere.
 //!
 //! All that other units had written to these slots before they came to the peer must be here first, for that comes by other
 //! links. Whoever dies meanwhile leaves nothing behind: the locks go with the sessions, and a mark at which nobody waits is one row.
 
 use super::connect::{Server, Session};
+use super::ranges::{self, Range};
 use super::reseed::{Table, still_to_come, tables};
 use super::source::{self, Patience, Until};
 use super::{Postgres, checksum, differing, links, names, peer, placed};
 use crate::compared::{Compared, refused, too_far_behind};
-use crate::driver::{KeyRange, Peer};
+use crate::driver::{Part, Peer};
 use crate::error::Error;
 use crate::link::hindered;
 use multiactive_core::slots::SlotSet;
@@ -45,7 +47,13 @@ const LOOK_AT_LINK: Duration = Duration::from_millis(250);
 /// The longest pause between two questions whether it has: the worker waits meanwhile.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
-pub(super) async fn compare(pg: &Postgres, from: &Peer, slots: &SlotSet, timeout: Duration) -> Result<Compared, Error> {
+pub(super) async fn compare(
+    pg: &Postgres,
+    from: &Peer,
+    slots: &SlotSet,
+    part: Option<&Part>,
+    timeout: Duration,
+) -> Result<Compared, Error> {
     let until = Until::new(&pg.server.at, "comparing rows", timeout);
     let soon = Until::new(&pg.server.at, "comparing rows", timeout.min(MEETING));
     let session = pg.server.session().await?;
@@ -71,23 +79,28 @@ pub(super) async fn compare(pg: &Postgres, from: &Peer, slots: &SlotSet, timeout
             format!("it does not have slots {closed} open, or not yet"),
         ));
     }
+    for session in [&mut ours, &mut theirs] {
+        session.limit(until.left()?);
+    }
+    let (ranges, ends) = ranges::of(pg, (&ours, &theirs), &tables, slots, part).await?;
     let (mut here, mut peers) = (checksum::nothing(slots), checksum::nothing(slots));
-    let everything = KeyRange::default();
-    for Table { sharded, columns, .. } in &tables {
+    for Range { table, within } in &ranges {
+        let Table { sharded, columns, .. } = table;
         ours.limit(until.left()?);
         theirs.limit(until.left()?);
         tokio::try_join!(
-            checksum::of_table(pg, &ours, sharded, columns, slots, &everything, &mut here),
-            checksum::of_table(pg, &theirs, sharded, columns, slots, &everything, &mut peers),
+            checksum::of_table(pg, &ours, sharded, columns, slots, within, &mut here),
+            checksum::of_table(pg, &theirs, sharded, columns, slots, within, &mut peers),
         )?;
     }
     let mut compared = Compared {
         rows: peers.rows,
         differing: here.differing(&peers),
         examples: Vec::new(),
+        ends,
     };
     if !compared.differing.is_empty() {
-        compared.examples = differing::examples(pg, &ours, &theirs, &tables, &compared.differing).await?;
+        compared.examples = differing::examples(pg, &ours, &theirs, &ranges, &compared.differing).await?;
     }
     for session in [ours, theirs] {
         session.batch("ending a comparison", "COMMIT").await?;

@@ -11,7 +11,7 @@ use super::noted::begin;
 use super::reseed::{Table, open_here};
 use super::source::{Frozen, Until};
 use super::{Postgres, checksum, links};
-use crate::driver::{KeyRange, Peer, Reseeded};
+use crate::driver::{Peer, Reseeded};
 use crate::error::Error;
 use multiactive_core::slots::SlotSet;
 use tokio_postgres::types::ToSql;
@@ -128,11 +128,11 @@ async fn as_a_link(pg: &Postgres, session: &Session<'_>) -> Result<(), Error> {
 /// The slots whose rows in one table differ.
 async fn differ(job: &Job<'_>, session: &Session<'_>, table: &Table<'_>, slots: &SlotSet) -> Result<SlotSet, Error> {
     let (mut here, mut there) = (checksum::nothing(slots), checksum::nothing(slots));
-    let range = KeyRange::default();
+    let within = checksum::EVERYTHING;
     let Table { sharded, columns, .. } = table;
     tokio::try_join!(
-        checksum::of_table(job.pg, session, sharded, columns, slots, &range, &mut here),
-        checksum::of_table(job.pg, job.there, sharded, columns, slots, &range, &mut there),
+        checksum::of_table(job.pg, session, sharded, columns, slots, within, &mut here),
+        checksum::of_table(job.pg, job.there, sharded, columns, slots, within, &mut there),
     )?;
     Ok(here.differing(&there))
 }

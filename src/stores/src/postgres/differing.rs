@@ -6,6 +6,7 @@
 use super::connect::Session;
 use super::install::slot_of;
 use super::names::{fnv, ident, literal, qualified, slots};
+use super::ranges::Range;
 use super::reseed::Table;
 use super::{Postgres, copy};
 use crate::compared::{Difference, Rows, differences, unlike};
@@ -21,18 +22,19 @@ const GROUPS: u32 = 4096;
 /// How many rows are told of each table, at most.
 const TOLD: usize = 10;
 
-/// Some of the rows of these slots that differ between here and there.
+/// Some of the rows of these slots that differ between here and there, of what was compared.
 pub(super) async fn examples(
     pg: &Postgres,
     here: &Session<'_>,
     there: &Session<'_>,
-    tables: &[Table<'_>],
+    ranges: &[Range<'_>],
     slots: &SlotSet,
 ) -> Result<Vec<Difference>, Error> {
     let mut all = Vec::new();
-    for Table { sharded, columns, .. } in tables {
+    for Range { table, within } in ranges {
+        let Table { sharded, columns, .. } = table;
         let key = copy::key(here, &qualified(&sharded.name)).await?;
-        let rows = rows(pg, sharded, columns, &key);
+        let rows = rows(pg, sharded, columns, &key, within);
         let (ours, theirs) = tokio::try_join!(groups(here, &rows, slots), groups(there, &rows, slots))?;
         let some: Vec<i32> = unlike(&ours, &theirs).map(|(group, ..)| *group).take(TOLD).collect();
         if some.is_empty() {
@@ -44,8 +46,8 @@ pub(super) async fn examples(
     Ok(all)
 }
 
-/// All rows of a table: slot, key in words, hash, and group.
-fn rows(pg: &Postgres, sharded: &TableSpec, columns: &[String], key: &[String]) -> String {
+/// All rows of a table within a condition: slot, key in words, hash, and group.
+fn rows(pg: &Postgres, sharded: &TableSpec, columns: &[String], key: &[String], within: &str) -> String {
     let of = |columns: &[String]| {
         let each = columns.iter().map(|column| format!("t.{}", ident(column)));
         each.collect::<Vec<_>>().join(", ")
@@ -58,7 +60,7 @@ fn rows(pg: &Postgres, sharded: &TableSpec, columns: &[String], key: &[String]) 
         "(SELECT {} AS slot, concat_ws(', ', {}) AS key,
                  hashtextextended(ROW({})::text, '{}'::bigint) AS hash,
                  (hashtextextended(ROW({})::text, 0) & {})::int AS sheaf
-          FROM {} t)",
+          FROM {} t WHERE {within})",
         slot_of(&pg.spec, sharded, "t"),
         words.join(", "),
         of(columns),

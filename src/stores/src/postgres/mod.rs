@@ -26,7 +26,9 @@ mod pgoutput;
 mod placed;
 mod position;
 mod progress;
+mod ranges;
 mod reseed;
+mod sizes;
 mod source;
 mod subscription;
 mod tables;
@@ -37,15 +39,16 @@ pub use progress::progress;
 
 use crate::driver::{
     Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected,
-    KeyRange, Lag, Link, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
+    KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
 };
 use crate::error::Error;
 use connect::Server;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Progress, StorePosition, UnitPosition};
-use multiactive_core::slots::SlotSet;
+use multiactive_core::slots::{Slot, SlotSet};
 use multiactive_core::wire::Caught;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -229,8 +232,18 @@ impl Driver for Postgres {
         lag::lag(self).await
     }
 
-    async fn compare(&self, from: &Peer, slots: &SlotSet, timeout: Duration) -> Result<Compared, Error> {
-        compare::compare(self, from, slots, timeout).await
+    async fn compare(
+        &self,
+        from: &Peer,
+        slots: &SlotSet,
+        part: Option<&Part>,
+        timeout: Duration,
+    ) -> Result<Compared, Error> {
+        compare::compare(self, from, slots, part, timeout).await
+    }
+
+    async fn sizes(&self, from: &Peer, timeout: Duration) -> Result<BTreeMap<Slot, u64>, Error> {
+        sizes::sizes(self, from, timeout).await
     }
 
     async fn checksum(&self, slots: &SlotSet, range: &KeyRange, timeout: Duration) -> Result<Checksums, Error> {

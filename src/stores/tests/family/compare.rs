@@ -25,7 +25,7 @@ async fn three() -> Vec<Member> {
 }
 
 async fn compare(here: &Member, there: &Member, slots: &SlotSet) -> Compared {
-    here.driver.compare(&peer(there), slots, LONG).await.unwrap()
+    here.driver.compare(&peer(there), slots, None, LONG).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,7 +123,7 @@ async fn whoever_compares_and_dies_leaves_links_that_go_on_when_they_are_looked_
             }
         };
         tokio::select! {
-            compared = north.driver.compare(&from, &slots, LONG) => drop(compared.unwrap()),
+            compared = north.driver.compare(&from, &slots, None, LONG) => drop(compared.unwrap()),
             () = seen => stood += 1,
         }
         for from in [east, south] {
@@ -139,7 +139,7 @@ async fn whoever_compares_and_dies_leaves_links_that_go_on_when_they_are_looked_
 async fn what_cannot_be_compared_is_refused_in_words() {
     let members = three().await;
     let [east, north, _] = &members[..] else { panic!() };
-    let refused = async |slots: SlotSet| match north.driver.compare(&peer(east), &slots, LONG).await {
+    let refused = async |slots: SlotSet| match north.driver.compare(&peer(east), &slots, None, LONG).await {
         Err(error @ Error::NotCompared { .. }) => error.to_string(),
         other => panic!("{other:?}"),
     };

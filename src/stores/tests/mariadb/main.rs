@@ -22,6 +22,8 @@ mod full_disk;
 mod lease;
 #[path = "../family/links.rs"]
 mod links;
+#[path = "../family/ranges.rs"]
+mod ranges;
 mod relay_logs;
 #[path = "../family/reseed.rs"]
 mod reseed;

@@ -22,6 +22,8 @@ mod lease;
 #[path = "../family/links.rs"]
 mod links;
 mod md5;
+#[path = "../family/ranges.rs"]
+mod ranges;
 mod renamed;
 #[path = "../family/reseed.rs"]
 mod reseed;

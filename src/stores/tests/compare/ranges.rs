@@ -1,0 +1,249 @@
+//! The one slot of a store with a single writer is compared a range of keys at a time: each row is in one of them, whatever keys
+//! are like, what differs is told by the range that has it, and rows that come and go at the borders are no difference.
+
+use super::LONG;
+use crate::support::writers::*;
+use crate::support::*;
+use multiactive_core::hash::Function;
+use multiactive_core::ids::KeyspaceName;
+use multiactive_core::slots::SlotSet;
+use multiactive_stores::driver::{Compared, Difference, KeyspaceSpec, Part, Place, Side, StoreSpec, TableSpec};
+use multiactive_stores::{Driver, Postgres};
+use std::collections::{BTreeMap, BTreeSet};
+use tokio_postgres::Client;
+
+/// Tables whose keys are in order by all kinds of columns, one without rows, one whose key's order is not known, and one whose keys
+/// north puts in another order.
+const TABLES: &str = "
+    CREATE TYPE mood AS ENUM ('sad', 'glad');
+    CREATE TABLE items (region text COLLATE \"ucs_basic\", number int, at timestamptz, code char(3), note text,
+                        PRIMARY KEY (region, at, number, code));
+    CREATE TABLE files (id bytea PRIMARY KEY, price numeric);
+    CREATE TABLE moods (mood mood PRIMARY KEY, note text);
+    CREATE TABLE pages (id text COLLATE \"ucs_basic\" PRIMARY KEY);
+    CREATE TABLE nothing (id uuid PRIMARY KEY, \"odd \"\" name\" bool);
+    GRANT SELECT, INSERT, UPDATE, DELETE ON items, files, moods, pages, nothing TO shop_app;
+    ALTER TABLE items OWNER TO shop_owner; ALTER TABLE files OWNER TO shop_owner;
+    ALTER TABLE moods OWNER TO shop_owner; ALTER TABLE pages OWNER TO shop_owner; ALTER TABLE nothing OWNER TO shop_owner";
+
+const ROWS: &str = "
+    INSERT INTO items SELECT r, n, timestamptz '2026-03-29 00:30:00+00' + n * interval '7 min', c, 'x'
+    FROM unnest(ARRAY['a', 'A', 'ä', 'z', 'Z', 'ss', 'ß', '', ' ', 'it''s', 'a\\b', '\"', '%_', '😀', E'new\\nline', 'east-1']) r,
+         generate_series(-3, 3) n, unnest(ARRAY['b', 'a c']) c;
+    INSERT INTO files SELECT decode(lpad(to_hex(n * 37 % 256), 2, '0'), 'hex') || 'x'::bytea, n / 7.0 FROM generate_series(0, 99) n;
+    INSERT INTO files VALUES ('', 0);
+    INSERT INTO pages VALUES ('a'), ('B'), ('c');
+    INSERT INTO moods VALUES ('sad', NULL), ('glad', 'why')";
+
+/// So many rows are in each table: files, items, moods, nothing, orders, pages.
+const COUNTS: [u64; 6] = [101, 16 * 7 * 2, 2, 0, 60, 3];
+
+fn single(unit: &str, peer: &str) -> StoreSpec {
+    let table = |name: &str| TableSpec {
+        name: name.to_owned(),
+        shard_key: None,
+    };
+    StoreSpec {
+        keyspace: KeyspaceSpec {
+            name: KeyspaceName::of_writer(&"orders".into()),
+            slots: 1,
+            function: Function::SingleWriter,
+            overrides: BTreeMap::new(),
+        },
+        tables: ["orders", "public.items", "files", "moods", "nothing", "pages"]
+            .map(table)
+            .into(),
+        ..spec(unit, &[peer])
+    }
+}
+
+fn one() -> SlotSet {
+    SlotSet::range(0, 0)
+}
+
+/// East writes, and north follows.
+async fn two() -> [Member; 2] {
+    let mut members = Vec::new();
+    for (unit, peer) in [("east-1", "north-1"), ("north-1", "east-1")] {
+        let server = shop().await;
+        let pages = "CREATE TABLE pages (id text COLLATE \"ucs_basic\"";
+        assert!(TABLES.contains(pages));
+        let tables = match unit {
+            "east-1" => TABLES.to_owned(),
+            _ => TABLES.replace(pages, "CREATE TABLE pages (id text COLLATE \"C\""),
+        };
+        admin(&server).await.batch_execute(&tables).await.unwrap();
+        let driver = Postgres::new(single(unit, peer), access(&server));
+        driver.install().await.unwrap();
+        lease(&driver).await;
+        members.push(Member {
+            server,
+            driver,
+            unit: unit.into(),
+        });
+    }
+    link_all(&members).await;
+    let [east, north] = members.try_into().ok().unwrap();
+    east.driver.apply(epoch(1), &[open(one(), 1)], LIMITS).await.unwrap();
+    north.driver.apply(epoch(1), &[closed(one(), 1)], LIMITS).await.unwrap();
+    [east, north]
+}
+
+/// The same with rows.
+async fn filled() -> [Member; 2] {
+    let [east, north] = two().await;
+    let there = admin(&east.server).await;
+    there.batch_execute(ROWS).await.unwrap();
+    let orders = "INSERT INTO orders (id, user_id) SELECT 'order ' || n, 'u' FROM generate_series(1, 60) n";
+    there.batch_execute(orders).await.unwrap();
+    [east, north]
+}
+
+/// All parts of so many rows, each with where it begins.
+async fn parts(here: &Member, there: &Member, rows: u64) -> Vec<(Option<Place>, Compared)> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let part = Part { after, rows };
+        let got = here
+            .driver
+            .compare(&peer(there), &one(), Some(&part), LONG)
+            .await
+            .unwrap();
+        after = got.ends.clone();
+        all.push((part.after, got));
+        if after.is_none() {
+            return all;
+        }
+        assert!(all.len() < 2000, "it does not come to its end: {all:?}");
+    }
+}
+
+fn rows(parts: &[(Option<Place>, Compared)]) -> u64 {
+    parts.iter().map(|(_, got)| got.rows).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_row_is_in_one_part_whatever_its_key_is() {
+    let [east, north] = filled().await;
+    let total: u64 = COUNTS.iter().sum();
+    let sizes = north.driver.sizes(&peer(&east), LONG).await.unwrap();
+    assert_eq!(sizes, BTreeMap::from([(0, total)]));
+    for (size, at_least, at_most) in [(20, 20, 24), (101, 4, 6), (10_000, 3, 3)] {
+        let parts = parts(&north, &east, size).await;
+        assert_eq!(rows(&parts), total, "of {size}: {parts:?}");
+        // One ends behind each table whose order is not known, or not the same.
+        assert!((at_least..=at_most).contains(&parts.len()), "{} of {size}", parts.len());
+        for (after, got) in &parts {
+            assert_eq!(got.differing, SlotSet::default(), "of {size} behind {after:?}: {got:?}");
+            assert!(got.rows <= size + 3, "{got:?}");
+        }
+    }
+    let whole = north.driver.compare(&peer(&east), &one(), None, LONG).await.unwrap();
+    assert_eq!((whole.rows, whole.ends), (total, None));
+    // A place upon another order, or in a table of another name, is none.
+    let place = |table: &str| Place {
+        table: table.to_owned(),
+        order: "another".to_owned(),
+        key: vec!["x".to_owned()],
+    };
+    for (table, left) in [
+        ("files", total),
+        ("moods", total - 101),
+        ("orders", 60 + 3 + 224),
+        ("pots", 224),
+    ] {
+        let mut rows = 0;
+        let mut after = Some(place(table));
+        while after.is_some() {
+            let part = Part { after, rows: 10_000 };
+            let got = north
+                .driver
+                .compare(&peer(&east), &one(), Some(&part), LONG)
+                .await
+                .unwrap();
+            (rows, after) = (rows + got.rows, got.ends);
+        }
+        assert_eq!(rows, left, "behind {table}");
+    }
+}
+
+/// How many rows of a condition north has.
+async fn has(client: &Client, from: &str) -> i64 {
+    let row = client.query_one(&format!("SELECT count(*) FROM {from}"), &[]).await;
+    row.unwrap().get(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_differs_at_a_border_is_told_by_the_part_that_has_it() {
+    let [east, north] = filled().await;
+    let seen = parts(&north, &east, 25).await;
+    let ends = |got: &Compared| got.ends.clone().unwrap_or_default();
+    let first = |table: &str| seen.iter().position(|(_, got)| ends(got).table == table).unwrap();
+    let (files, orders) = (first("files") + 1, first("orders"));
+    let (file, order) = (&ends(&seen[files].1).key[0], &ends(&seen[orders].1).key[0]);
+    // The last row of a part is gone, and behind the last of another there is one more.
+    let plant = format!(
+        "DELETE FROM files WHERE id = '{file}'; INSERT INTO orders (id, user_id) VALUES ('{order}' || ' ', 'u');
+         UPDATE moods SET note = 'another' WHERE mood = 'sad'"
+    );
+    by_hand(&north, &plant).await;
+    let after = parts(&north, &east, 25).await;
+    let differing: BTreeSet<_> = after
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, got))| !got.differing.is_empty())
+        .map(|(number, (_, got))| (number, got.examples.clone()))
+        .map(|(number, examples)| {
+            (
+                number,
+                examples.into_iter().map(|row| (row.table, row.key)).collect::<Vec<_>>(),
+            )
+        })
+        .collect();
+    let of = |number: usize, table: &str, key: String| (number, vec![(table.to_owned(), key)]);
+    let want = BTreeSet::from([
+        of(files, "files", format!("id={file}")),
+        of(first("moods"), "moods", "mood=sad".to_owned()),
+        of(orders + 1, "orders", format!("id={order} ")),
+    ]);
+    assert_eq!(differing, want);
+    // All at once finds the same.
+    let whole = north.driver.compare(&peer(&east), &one(), None, LONG).await.unwrap();
+    let sides: Vec<_> = whole.examples.iter().map(|Difference { side, .. }| *side).collect();
+    assert_eq!(sides.len(), 3, "{whole:?}");
+    assert!(
+        [Side::Here, Side::There, Side::Both]
+            .iter()
+            .all(|side| sides.contains(side))
+    );
+    assert_eq!(
+        has(&admin(&north.server).await, "files").await,
+        100,
+        "it has changed nothing"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_come_and_go_at_the_borders_are_no_difference() {
+    let [east, north] = two().await;
+    let writers = [Writer::start(&east, "a").await, Writer::start(&east, "b").await];
+    writers[0].more(200).await;
+    let mut seen = 0;
+    for round in 0..3 {
+        let parts = parts(&north, &east, 9).await;
+        for (after, got) in &parts {
+            assert_eq!(
+                got.differing,
+                SlotSet::default(),
+                "round {round}, behind {after:?}: {got:?}"
+            );
+        }
+        seen += parts.len();
+        writers[1].more(20).await;
+    }
+    assert!(seen > 8, "{seen} parts");
+    for writer in writers {
+        println!("the longest write took {:?}", writer.stop().await);
+    }
+    nothing_twice(&north, &east).await;
+}
