@@ -9,7 +9,7 @@ use multiactive_api::{
     AnswerProblem, AppliedTable, AssignedStoreStatus, AssignedVerification, CutReport, DivergentRow, LeaseReport,
     LinkState, LinkStatus, OperationReport, PairReport, QuarantineReport, QuarantineState, READY, RECONCILING,
     ReachReport, ReachState, RouterStatus, STALLED, StoreComparison, StorePair, TablePosition, UnitAssignmentStatus,
-    VerificationReport,
+    VerificationReport, WithinSlot,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName};
@@ -242,7 +242,10 @@ fn verification(asked: &AssignedVerification, stores: &Stores) -> VerificationRe
         let found = found.filter(|found| found.uid == asked.uid)?;
         let store = |found: &PairReport| StorePair {
             store: name.clone(),
-            found: found.clone(),
+            found: PairReport {
+                within: found.within.clone().filter(WithinSlot::can_be_told),
+                ..found.clone()
+            },
         };
         Some(found.pairs.iter().map(store).collect::<Vec<_>>())
     };

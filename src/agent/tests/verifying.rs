@@ -1,5 +1,5 @@
-//! A Verification whose agent dies in the midst: the next one goes on behind what was compared, and rows are read at the pace
-//! that was asked for.
+//! A Verification whose agent dies in the midst, of slots or of one that is large: the next one goes on behind what was compared,
+//! and rows are read at the pace that was asked for.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
@@ -58,27 +58,35 @@ fn compared(found: &PairReport) -> SlotSet {
 
 /// Rows of users of many slots, at east and at north.
 async fn filled(world: &World) {
+    inserted(world, "'order-' || n, 'user-' || n", ROWS).await;
+}
+
+/// So many rows with these values, at east and at north.
+async fn inserted(world: &World, values: &str, rows: i64) {
     let app = session(world.database("east-1"), "shop_app", "shop").await.unwrap();
-    let sql = "INSERT INTO orders (id, user_id) SELECT 'order-' || n, 'user-' || n FROM generate_series(1, $1::int8) n";
-    app.execute(sql, &[&ROWS]).await.unwrap();
+    let sql = format!("INSERT INTO orders (id, user_id) SELECT {values} FROM generate_series(1, $1::int8) n");
+    app.execute(&sql, &[&rows]).await.unwrap();
     let north = admin(world.database("north-1")).await;
     until("the rows at north", || async {
-        let rows: i64 = north
-            .query_one("SELECT count(*) FROM orders", &[])
-            .await
-            .unwrap()
-            .get(0);
-        if rows == ROWS { Ok(()) } else { Err(rows) }
+        let row = north.query_one("SELECT count(*) FROM orders", &[]).await;
+        let found: i64 = row.unwrap().get(0);
+        if found == rows { Ok(()) } else { Err(found) }
     })
     .await;
 }
 
-/// Removes a row of each of these slots at north, and nowhere else.
-async fn planted(world: &World, slots: &[Slot]) {
+/// Somebody whose changes at north go nowhere else.
+async fn hand(world: &World) -> tokio_postgres::Client {
     let north = admin(world.database("north-1")).await;
     let sql = "SET session_replication_role = replica; SELECT pg_replication_origin_create('planted');
                SELECT pg_replication_origin_session_setup('planted')";
     north.batch_execute(sql).await.unwrap();
+    north
+}
+
+/// Removes a row of each of these slots at north, and nowhere else.
+async fn planted(world: &World, slots: &[Slot]) {
+    let north = hand(world).await;
     for slot in slots {
         let mut users = (1..=ROWS).map(|number| format!("user-{number}"));
         let user = users
@@ -144,6 +152,45 @@ async fn who_dies_while_comparing_is_followed_by_one_who_goes_on_behind_what_was
     assert_eq!(ended.differing, Some(want.to_string()), "compared before: {done}");
     // Each row once, whoever read it.
     assert_eq!((ended.rows, ended.compared), (Some(ROWS), None));
+    for agent in [east, north] {
+        agent.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_dies_within_a_large_slot_is_followed_by_one_who_goes_on_behind_its_keys() {
+    const LARGE: i64 = 150;
+    let (world, [east, north]) = World::pair(shared_cluster().await, "within").await;
+    inserted(&world, "'order-' || lpad(n::text, 4, '0'), 'one'", LARGE).await;
+    let slot = Function::Crc32.slot(b"one", SLOTS);
+    asked(&world, Some(PACE)).await;
+    said(&world, "a part", |found| found.within.is_some()).await;
+    north.abort().await;
+    let found = said(&world, "what the dead one said last", |_| true).await;
+    let within = found.within.clone().unwrap();
+    println!("{within:?}");
+    assert_eq!((within.slot, within.table.as_str()), (i32::from(slot), "orders"));
+    assert!(within.rows < LARGE && !within.differs, "{within:?}");
+    // Nothing of it counts before all of it was compared.
+    assert!(!compared(&found).contains(slot), "{found:?}");
+    assert_eq!(found.rows.unwrap_or_default(), 0, "{found:?}");
+
+    // The last row that was compared is not looked at again, the first that was not is.
+    let sql = format!(
+        "DELETE FROM orders WHERE id = '{0}' OR id = (SELECT min(id) FROM orders WHERE id > '{0}')",
+        within.key[0]
+    );
+    assert_eq!(hand(&world).await.execute(&sql, &[]).await.unwrap(), 2);
+    asked(&world, None).await;
+    let north = world.agent("north-1").await;
+    let ended = said(&world, "the end", |found| found.state.has_ended()).await;
+    let told = (ended.differing.clone(), ended.rows, ended.within.is_none());
+    assert_eq!(told, (Some(slot.to_string()), Some(LARGE), true), "{ended:?}");
+    let next = format!("order-{:04}", within.rows + 1);
+    assert!(
+        ended.examples.len() == 1 && ended.examples[0].contains(&next),
+        "{ended:?}"
+    );
     for agent in [east, north] {
         agent.stop().await;
     }

@@ -180,6 +180,12 @@ pub fn messages(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 64, "items": item, "x-kubernetes-list-type": "atomic"})
 }
 
+/// The values of a row's primary key, as text.
+pub fn row_key(_: &mut SchemaGenerator) -> Schema {
+    let item = json!({"type": "string", "maxLength": 8192});
+    json_schema!({"type": "array", "maxItems": 32, "items": item, "x-kubernetes-list-type": "atomic"})
+}
+
 /// Kubernetes objects as they are.
 pub fn manifests(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -181,8 +181,8 @@ pub struct StorePair {
     pub found: PairReport,
 }
 
-/// The rows that one unit owns, as another holds them. They are compared in chunks of slots: of each both are as they were at one
-/// place in the owner's log.
+/// The rows that one unit owns, as another holds them. They are compared in chunks, of slots or of ranges of the keys of one slot:
+/// of each both are as they were at one place in the owner's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PairReport {
@@ -205,6 +205,9 @@ pub struct PairReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::slots")]
     pub compared: Option<String>,
+    /// A slot of which a part was compared. Nothing of it counts elsewhere before all of it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<WithinSlot>,
     /// How many rows the owner has in them, as far as they were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count_long")]
@@ -232,11 +235,49 @@ impl PairReport {
             slots: None,
             basis: None,
             compared: None,
+            within: None,
             rows: None,
             differing: None,
             examples: Vec::new(),
             message,
         }
+    }
+}
+
+/// How far a slot is whose rows are compared a range of keys at a time: all of the tables before this one in the order of their
+/// names, and of this one the rows up to a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WithinSlot {
+    /// The slot.
+    #[schemars(schema_with = "schema::slot")]
+    pub slot: i32,
+    /// The table.
+    #[schemars(schema_with = "schema::table")]
+    pub table: String,
+    /// By what its keys are ordered; where that has changed the table begins anew.
+    #[schemars(schema_with = "schema::word")]
+    pub order: String,
+    /// The last key that was compared, each column in the way in which its engine finds it again; without one all of the table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::row_key")]
+    pub key: Vec<String>,
+    /// How many rows of the slot were compared.
+    #[schemars(schema_with = "schema::count_long")]
+    pub rows: i64,
+    /// Whether some of them differed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub differs: bool,
+    /// Some of the rows that differed, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::messages")]
+    pub examples: Vec<String>,
+}
+
+impl WithinSlot {
+    /// Whether an object may hold it: keys have no end in some engines, and lists have.
+    pub fn can_be_told(&self) -> bool {
+        self.key.len() <= 32 && self.key.iter().all(|value| value.chars().count() <= 8192)
     }
 }
 

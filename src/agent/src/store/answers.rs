@@ -295,7 +295,7 @@ async fn compare<D: Driver>(
             ));
             return Ok(Some(LONGEST_PAUSE));
         };
-        let verb = store.driver.compare(peer, slots, COMPARE);
+        let verb = store.driver.compare(peer, slots, None, COMPARE);
         let compared = timed(&store.metrics, "compare", verb).await;
         let compared = compared.inspect_err(|error| failed(error.explain()))?;
         all.rows += compared.rows;

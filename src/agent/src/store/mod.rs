@@ -14,6 +14,7 @@ mod lag;
 mod links;
 mod returning;
 mod verify;
+mod verify_found;
 mod verify_pair;
 mod waiting;
 mod wish;

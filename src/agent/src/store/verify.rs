@@ -3,7 +3,7 @@
 //! from there.
 
 use super::Store;
-use super::verify_pair::pair;
+use super::verify_pair::{Attempts, pair};
 use super::waiting::until_not;
 use super::wish::{Target, Wish};
 use crate::backoff::Backoff;
@@ -86,7 +86,7 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question)
     let facts = store.board.facts();
     let mut fact = begin(question, facts.incarnation.as_deref(), facts.verification.as_ref());
     let mut backoff = Backoff::new(LONGEST_PAUSE);
-    let mut failures = vec![0_u32; question.owners.len()];
+    let mut attempts = vec![Attempts::default(); question.owners.len()];
     loop {
         note(store, &fact);
         let mut left = false;
@@ -100,13 +100,25 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question)
                 told.pairs[index] = found.clone();
                 note(store, &told);
             };
-            match pair(store, target, question, (owner, slots), before, failures[index], tell).await {
+            match pair(
+                store,
+                target,
+                question,
+                (owner, slots),
+                before,
+                &mut attempts[index],
+                tell,
+            )
+            .await
+            {
                 Ok(found) => fact.pairs[index] = found,
                 Err((mut found, why)) => {
                     tracing::warn!(%owner, why, "rows are not compared yet");
                     // What was compared meanwhile is no failure.
-                    let got_on = found.compared != fact.pairs[index].compared;
-                    failures[index] = if got_on { 1 } else { failures[index] + 1 };
+                    let far = |found: &PairReport| (found.compared.clone(), found.within.clone());
+                    let got_on = far(&found) != far(&fact.pairs[index]);
+                    let failures = &mut attempts[index].failures;
+                    *failures = if got_on { 1 } else { *failures + 1 };
                     if got_on {
                         backoff.reset();
                     }

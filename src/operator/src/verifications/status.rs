@@ -58,7 +58,11 @@ fn stands(status: &mut VerificationStatus, object: &Verification, view: &View, n
         .zip(found())
         .map(|(wanted, found)| compared(wanted, found));
     status.compared_slots = Some(format!("{}/{of_all}", compared.sum::<usize>()));
-    status.rows = Some(found().filter_map(|found| found.rows).sum());
+    let rows = |found: &PairReport| {
+        let within = found.within.as_ref().map_or(0, |within| within.rows);
+        found.rows.unwrap_or_default().saturating_add(within)
+    };
+    status.rows = Some(found().map(rows).sum());
     let differing = found().filter_map(|found| found.differing.as_deref()).map(slots);
     status.differing_slots = i64::try_from(differing.map(|slots| slots.len()).sum::<usize>()).ok();
     if ended < wanted.len() {

@@ -184,6 +184,14 @@ fn how_far_it_is_is_told_in_slots_and_rows_before_a_pair_has_ended() {
     let waits = "orders at east with north; orders at north with east; orders at south with north, \
                  at most 900 rows a second of a database";
     assert_eq!(status.waiting_for.as_deref(), Some(waits));
+    // Of a slot that is large its rows are told, and the slot is not before all of it was compared.
+    let within = json!({"slot": 11, "table": "orders", "order": "o", "key": ["k"], "rows": 100, "differs": true});
+    let part = json!({"compared": "8-10", "rows": 7, "within": within});
+    reports(&mut inputs, "south", &[("north", "Comparing", part)]);
+    let status = said(&inputs, "v");
+    let told = (status.compared_slots.as_deref(), status.rows, status.differing_slots);
+    assert_eq!(told, (Some("3/32"), Some(107), Some(0)));
+    assert!(status.pairs[3].found.within.is_some(), "{status:?}");
     // What was compared with what the owner had then counts no more.
     let other = json!({"compared": "8-10", "slots": "8-12"});
     reports(&mut inputs, "south", &[("north", "Comparing", other)]);
