@@ -24,13 +24,13 @@ pub fn asked(spec: &Spec) -> String {
     format!("{stores}{units}{repair}{}", pace.unwrap_or_default())
 }
 
-/// What is new: pairs whose rows differ, are being replaced or were, then how far it is: with each comparison that ends, and each
-/// tenth of the slots. That rows of a pair are equal is told by their number alone.
+/// What is new: pairs whose rows differ, are being replaced or were, then how far it is: with each comparison that ends, each
+/// tenth of the slots, and as the rows of a large slot grow. That rows of a pair are equal is told by their number alone.
 pub fn progress(before: Option<&Compared>, after: &Compared) -> Vec<(&'static str, String, Tone)> {
     let known = |pair: &VerifiedPair| Some(before?.same(pair)?.found.state);
     let news = after.pairs.iter().filter(|pair| known(pair) != Some(pair.found.state));
     let mut told: Vec<_> = news.filter_map(news_of).collect();
-    let key = |compared: &Compared| (compared.done.clone(), tenth(compared));
+    let key = |compared: &Compared| (compared.done.clone(), tenth(compared), large(compared).map(magnitude));
     if let Some(text) = far(after).filter(|_| before.map(key) != Some(key(after))) {
         told.push(("Progress", text, Tone::Plain));
     }
@@ -40,8 +40,28 @@ pub fn progress(before: Option<&Compared>, after: &Compared) -> Vec<(&'static st
 /// How far it is.
 pub fn far(compared: &Compared) -> Option<String> {
     let slots = compared.compared_slots.as_ref().map(|slots| format!(", {slots} slots"));
+    let rows = large(compared).map(|rows| format!(", {} of large slots so far", count(rows, "row")));
     let done = compared.done.as_ref()?;
-    Some(format!("{done} compared{}", slots.unwrap_or_default()))
+    Some(format!(
+        "{done} compared{}{}",
+        slots.unwrap_or_default(),
+        rows.unwrap_or_default()
+    ))
+}
+
+/// How many rows were compared of slots that are not done; `None` where none is in the midst.
+fn large(compared: &Compared) -> Option<usize> {
+    let within = compared.pairs.iter().filter_map(|pair| pair.found.within.as_ref());
+    let rows: Vec<_> = within
+        .map(|within| usize::try_from(within.rows).unwrap_or_default())
+        .collect();
+    (!rows.is_empty()).then(|| rows.into_iter().sum())
+}
+
+/// A number's first digit, and how many there are: it changes often enough to see that something happens.
+fn magnitude(rows: usize) -> (u32, usize) {
+    let digits = rows.checked_ilog10().unwrap_or_default();
+    (digits, rows / 10_usize.pow(digits))
 }
 
 /// How many tenths of the slots were compared.

@@ -287,6 +287,55 @@ fn each_tenth_of_the_slots_is_told_and_a_pair_says_how_many_of_its_own_were_comp
 }
 
 #[test]
+fn of_a_large_slot_its_rows_tell_how_far_it_is() {
+    let of = |rows: Option<i64>, differs: bool| {
+        let within = rows.map(
+            |rows| json!({"slot": 0, "table": "items", "order": "o", "key": ["k"], "rows": rows, "differs": differs}),
+        );
+        let more = json!({"slots": "0", "within": within});
+        let status =
+            json!({"done": "0/1", "comparedSlots": "0/1", "pairs": [pair("north-1", "east-1", "Comparing", more)]});
+        verification("nightly", json!({}), status)
+    };
+    let told = |before: &Operation, after: &Operation| -> Vec<String> {
+        let changes = steps::operation(Some(before), after, Timestamp::UNIX_EPOCH).into_iter();
+        changes.map(|change| change.text).collect()
+    };
+    for (before, after, want) in [
+        (
+            None,
+            Some(20_000),
+            Some("0/1 compared, 0/1 slots, 20000 rows of large slots so far"),
+        ),
+        (Some(20_000), Some(29_999), None),
+        (
+            Some(20_000),
+            Some(30_000),
+            Some("0/1 compared, 0/1 slots, 30000 rows of large slots so far"),
+        ),
+        (
+            Some(2),
+            Some(200),
+            Some("0/1 compared, 0/1 slots, 200 rows of large slots so far"),
+        ),
+    ] {
+        let got = told(&of(before, false), &of(after, false));
+        assert_eq!(got.first().map(String::as_str), want, "{before:?} {after:?}");
+    }
+    for (differs, want) in [
+        (false, "200    ?           200 rows of slot 0 compared\n"),
+        (
+            true,
+            "200    ?           200 rows of slot 0 compared, some of which differ\n",
+        ),
+    ] {
+        let view = of(Some(200), differs).view(Timestamp::UNIX_EPOCH);
+        let text = verify_text::found(&view, Paint::OFF, false);
+        assert!(text.contains(want), "{text}");
+    }
+}
+
+#[test]
 fn the_status_shows_how_far_one_is_that_runs_and_takes_it_for_no_move() {
     let mut world = world();
     let waits = json!({"done": "1/4", "comparedSlots": "9/32", "waitingFor": "orders at east-1 with north-1"});

@@ -122,7 +122,13 @@ fn row(pair: &VerifiedPair, wide: bool) -> Vec<Cell> {
         (None, true) => "0".to_owned(),
         (None, false) => "?".to_owned(),
     };
-    let rows = found.rows.map_or_else(|| "?".to_owned(), |rows| rows.to_string());
+    let within = found.within.as_ref().map(|within| within.rows);
+    let known = found.rows.is_some() || within.is_some();
+    let rows = found
+        .rows
+        .unwrap_or_default()
+        .saturating_add(within.unwrap_or_default());
+    let rows = if known { rows.to_string() } else { "?".to_owned() };
     vec![
         pair.store.clone().into(),
         pair.unit.clone().into(),
@@ -148,6 +154,10 @@ fn what(pair: &VerifiedPair, wide: bool) -> String {
         let all = pair.found.slots.as_deref().map(len).unwrap_or_default();
         format!("{}/{all} slots compared", len(compared))
     });
-    let parts = [far, slots, pair.found.message.clone()];
+    let within = pair.found.within.as_ref().map(|within| {
+        let differ = if within.differs { ", some of which differ" } else { "" };
+        format!("{} rows of slot {} compared{differ}", within.rows, within.slot)
+    });
+    let parts = [far, within, slots, pair.found.message.clone()];
     parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
