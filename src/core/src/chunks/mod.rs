@@ -157,7 +157,7 @@ fn budget(seen: &[Chunk], find: f64, pace: Option<u64>) -> f64 {
     let rows = match seen.len() {
         1 => (last.max(1.0) * SECOND)
             .min(in_time(cost(seen), pace))
-            .max(in_proportion(guess(find))),
+            .max(in_proportion(guess(find), pace)),
         _ => in_time(cost(seen), pace),
     };
     rows.clamp((last * SHRINKS).floor(), last.max(FIRST) * GROWS)
@@ -178,11 +178,13 @@ fn guess(find: f64) -> Cost {
 /// What can be found and read in the time that a chunk is to take, or in proportion to what finding takes.
 fn in_time(cost: Cost, pace: Option<u64>) -> f64 {
     let rows = (TARGET - cost.find) / cost.row;
-    rows.min(burst(pace)).max(in_proportion(cost))
+    rows.min(burst(pace)).max(in_proportion(cost, pace))
 }
 
-fn in_proportion(cost: Cost) -> f64 {
-    cost.find * READ_OF_FIND / cost.row
+fn in_proportion(cost: Cost, pace: Option<u64>) -> f64 {
+    // At a pace rows take as long as it lets them, however fast they are read.
+    let row = pace.map_or(cost.row, |pace| cost.row.max(1.0 / number(pace.max(1))));
+    cost.find * READ_OF_FIND / row
 }
 
 fn burst(pace: Option<u64>) -> f64 {
