@@ -48,7 +48,9 @@ async fn reads_within_a_bound(stage: &Stage) -> Result<()> {
 /// told before the slot is done.
 async fn in_ranges(stage: &Stage) -> Result<()> {
     const ROWS: i64 = 600;
-    let (writer, connection) = database(stage.region("north")?, CATALOG).connect(tokio_postgres::NoTls).await?;
+    let (writer, connection) = database(stage.region("north")?, CATALOG)
+        .connect(tokio_postgres::NoTls)
+        .await?;
     let connection = tokio::spawn(connection);
     let sql = "INSERT INTO items SELECT 'many-' || n, 1, 'north-1' FROM generate_series(1, $1::int8) n";
     writer.execute(sql, &[&ROWS]).await?;
