@@ -39,7 +39,7 @@ pub(super) fn steps(
     seen: &mut Seen,
     now: Timestamp,
 ) -> Vec<Step> {
-    let known: Vec<_> = stores.iter().filter_map(|store| seen_as(store)).collect();
+    let known: Vec<_> = stores.iter().filter_map(seen_as).collect();
     seen.retain(|key, _| known.contains(key));
     for key in known {
         seen.entry(key).or_insert(now);
