@@ -109,7 +109,9 @@ async fn granted(ledger: &KubernetesLeases) -> Result<Vec<Holder>> {
 async fn write(ledger: &KubernetesLeases, expected: Option<&Version>, lease: &Lease) -> Result<Version> {
     match ledger.write("shop", expected, lease, DEFAULT, LIMIT).await {
         Commit::Committed(version) => Ok(*version),
-        other => bail!("the lease of {} was not written: {other:?}", lease.unit),
+        other @ (Commit::Conflict | Commit::Refused(_) | Commit::Unknown(_)) => {
+            bail!("the lease of {} was not written: {other:?}", lease.unit)
+        }
     }
 }
 
