@@ -1,7 +1,7 @@
 //! Writes to API servers: one field manager, one server-side apply, a limit of time on every call.
 
 use crate::error::Error;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -71,6 +71,33 @@ where
         },
     )
     .await
+}
+
+/// Deletes exactly the object that was seen. One that is gone, or another one by now, needs nothing.
+///
+/// # Errors
+///
+/// [`Error::Delete`] where the server refuses or cannot be reached, [`Error::Timeout`] where it does not answer: deleting again is
+/// safe.
+pub async fn delete<K>(api: &Api<K>, seen: &K) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    let (kind, name) = (K::kind(&()), seen.name_any());
+    let params = DeleteParams::default().preconditions(Preconditions {
+        uid: seen.uid(),
+        resource_version: None,
+    });
+    let error = |source| Error::Delete {
+        kind: kind.clone(),
+        name: name.clone(),
+        source: Box::new(source),
+    };
+    match within(|| format!("deleting {kind} {name}"), api.delete(&name, &params), error).await {
+        Err(error) if error.status().is_some_and(|s| s.is_not_found() || s.is_conflict()) => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Ok(()),
+    }
 }
 
 /// Waits for `call` for at most [`CALL_LIMIT`].

@@ -1,13 +1,12 @@
 //! ReplicationLinks: made from the DataStores, one for each ordered pair of members, with what the receiving agent says.
 
 use crate::Context;
-use crate::apply::{apply, within};
+use crate::apply::{apply, delete};
 use crate::conditions::{Readiness, set_readiness};
 use crate::error::Error;
 use crate::status::is_paused;
 use crate::tables::View;
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use multiactive_api::convert::format_duration;
 use multiactive_api::{DataStore, LinkState, ReplicationLink, ReplicationLinkSpec, ReplicationLinkStatus};
@@ -84,29 +83,6 @@ fn done(result: Result<(), Error>, name: &str) -> bool {
             false
         }
     }
-}
-
-async fn delete(api: &Api<ReplicationLink>, link: &ReplicationLink) -> Result<(), Error> {
-    let name = link.name_any();
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: link.uid(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    let error = |source| Error::Delete {
-        kind: "ReplicationLink".into(),
-        name: name.clone(),
-        source: Box::new(source),
-    };
-    within(
-        || format!("deleting ReplicationLink {name}"),
-        api.delete(&name, &params),
-        error,
-    )
-    .await
-    .map(|_| ())
 }
 
 /// The status that the view asks for.

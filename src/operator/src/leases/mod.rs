@@ -13,7 +13,7 @@ pub use renewals::{Noted, Renewals};
 use address::Account;
 
 use crate::Context;
-use crate::apply::{FIELD_MANAGER, apply, read, within, writing};
+use crate::apply::{FIELD_MANAGER, apply, delete, read, writing};
 use crate::error::Error;
 use crate::supervise::supervise;
 use access::{Access, account_name};
@@ -22,7 +22,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::PostParams;
 use kube::core::DeserializeGuard;
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt};
@@ -236,36 +236,13 @@ impl Keeper {
     }
 
     async fn delete(&self, object: &LeaseObject) -> bool {
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: object.uid(),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
-        let name = object.name_any();
         let api: Api<LeaseObject> = Api::namespaced(self.ctx.client.clone(), &self.ctx.namespace);
-        let error = |source| Error::Delete {
-            kind: "Lease".into(),
-            name: name.clone(),
-            source: Box::new(source),
-        };
-        match within(|| format!("deleting Lease {name}"), api.delete(&name, &params), error).await {
-            Ok(_) => true,
-            Err(error) => {
-                let gone = error
-                    .status()
-                    .is_some_and(|status| status.is_not_found() || status.is_conflict());
-                if !gone {
-                    tracing::warn!(
-                        lease = name,
-                        error = error.chain(),
-                        "the lease of a unit that is gone stays"
-                    );
-                }
-                gone
-            }
+        let deleted = delete(&api, object).await;
+        if let Err(error) = &deleted {
+            let lease = object.name_any();
+            tracing::warn!(lease, error = error.chain(), "the lease of a unit that is gone stays");
         }
+        deleted.is_ok()
     }
 
     /// Brings one member's way to the hub to what it shall be.

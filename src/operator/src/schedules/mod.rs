@@ -8,11 +8,11 @@ mod decide;
 pub use decide::{MADE_FOR, SCHEDULED_FOR, shown};
 
 use crate::Context;
-use crate::apply::within;
+use crate::apply::delete;
 use crate::error::Error;
 use decide::{Step, next_look, steps};
 use jiff::Timestamp;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::PostParams;
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt};
 use multiactive_api::{DataStore, Verification};
@@ -70,13 +70,8 @@ async fn perform(ctx: &Context, step: Step) -> bool {
     };
     match result {
         Ok(()) => true,
-        Err(error)
-            if error
-                .status()
-                .is_some_and(|s| s.is_already_exists() || s.is_not_found() || s.is_conflict()) =>
-        {
-            true
-        }
+        // Another operator made it.
+        Err(error) if error.status().is_some_and(|s| s.is_already_exists()) => true,
         Err(error) => {
             tracing::warn!(
                 verification = name,
@@ -105,26 +100,7 @@ async fn make(ctx: &Context, store: &DataStore, object: &Verification) -> Result
 }
 
 async fn remove(ctx: &Context, object: &Verification) -> Result<(), Error> {
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let api: Api<Verification> = Api::namespaced(ctx.client.clone(), &namespace);
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: object.uid(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    let error = |source| Error::Delete {
-        kind: "Verification".into(),
-        name: name.clone(),
-        source: Box::new(source),
-    };
+    let api: Api<Verification> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
     ctx.metrics.wrote("Verification");
-    within(
-        || format!("deleting Verification {name}"),
-        api.delete(&name, &params),
-        error,
-    )
-    .await
-    .map(drop)
+    delete(&api, object).await
 }

@@ -5,11 +5,10 @@ use super::keeper::Keeper;
 use super::projection::pause_after;
 use super::site::Desk;
 use super::trouble::Failing;
-use crate::apply::{apply, within};
+use crate::apply::{apply, delete};
 use crate::error::Error;
 use crate::failpoints::hit;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Preconditions};
 use multiactive_api::{UnitAssignment, UnitAssignmentSpec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -91,7 +90,7 @@ async fn bring(keeper: &mut Keeper<UnitAssignment>, unit: &str, want: &Want, des
         Want::Be(spec) => spec,
         Want::Gone => {
             if let Some(held) = held.filter(|held| is_ours(held) && held.metadata.deletion_timestamp.is_none()) {
-                delete(keeper, &held, unit).await?;
+                delete(&keeper.api, &held).await?;
                 desk.metrics.wrote("UnitAssignment");
             }
             return Ok(());
@@ -118,34 +117,6 @@ fn is_ours(object: &UnitAssignment) -> bool {
         .labels()
         .get(MANAGED_BY.0)
         .is_some_and(|value| value == MANAGED_BY.1)
-}
-
-/// Deletes exactly the object that was seen.
-async fn delete(keeper: &Keeper<UnitAssignment>, object: &UnitAssignment, name: &str) -> Result<(), Error> {
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: object.uid(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    let error = |source| Error::Delete {
-        kind: "UnitAssignment".into(),
-        name: name.to_owned(),
-        source: Box::new(source),
-    };
-    let what = || format!("deleting UnitAssignment {name}");
-    match within(what, keeper.api.delete(name, &params), error).await {
-        Err(error)
-            if error
-                .status()
-                .is_some_and(|status| status.is_not_found() || status.is_conflict()) =>
-        {
-            Ok(())
-        }
-        Err(error) => Err(error),
-        Ok(_) => Ok(()),
-    }
 }
 
 #[cfg(test)]
