@@ -5,7 +5,7 @@ use crate::catalog::{CATALOG, Customers, Seen, changed_at, held, read, read_behi
 use crate::http::Http;
 use crate::kube_ext::wait_for;
 use crate::lost::{fail_over, listed, stops_within_its_lease, until_unit};
-use crate::region::{NAMESPACE, Region};
+use crate::region::{Engine, NAMESPACE, Region};
 use crate::stage::{LIMIT, Stage};
 use crate::verification::verified;
 use anyhow::{Context, Result, ensure};
@@ -31,26 +31,31 @@ fn by_name(stage: &Stage, names: &[&str]) -> Result<Vec<Region>> {
 /// # Errors
 ///
 /// What was not so.
-pub fn flawless(seen: &Seen, items: &[String]) -> Result<()> {
+pub fn flawless(stage: &Stage, seen: &Seen, items: &[String]) -> Result<()> {
     let answered = [("east", "east-1"), ("north", "north-1"), ("south", "south-1")];
-    flawless_where_read(seen, items, &answered)
+    flawless_where_read(stage, seen, items, &answered)
 }
 
-/// Nobody saw an error, the reads that came to each of these regions were answered by that unit, and nothing is there twice or missing.
-/// A unit whose database does not answer its agent for a moment, on a busy machine, sends reads on: a few may have gone elsewhere.
+/// Nobody saw an error, the reads that came to each of these regions were answered by that unit alone, and nothing is there twice or
+/// missing. With MariaDB a few may have gone to the writer: a unit whose store is not in hand for a moment sends them on, and on a
+/// busy machine that was seen, once.
 ///
 /// # Errors
 ///
 /// What was not so.
-pub fn flawless_where_read(seen: &Seen, items: &[String], answered: &[(&str, &str)]) -> Result<()> {
+pub fn flawless_where_read(stage: &Stage, seen: &Seen, items: &[String], answered: &[(&str, &str)]) -> Result<()> {
     ensure!(seen.failed_changes.is_empty(), "{:?}", seen.failed_changes.first());
     ensure!(seen.failed_reads.is_empty(), "{:?}", seen.failed_reads.first());
     for (region, unit) in answered {
         let here = seen.answered(region, unit);
         let of_region = seen.answered.iter().filter(|((asked, _), _)| asked == region);
         let all: usize = of_region.map(|(_, count)| count).sum();
+        let most_elsewhere = match stage.region(region)?.engine {
+            Engine::PostgreSql => 0,
+            Engine::MariaDb => all / 4,
+        };
         ensure!(
-            here > 0 && (all - here) * 4 < all,
+            here > 0 && all - here <= most_elsewhere,
             "reads went elsewhere: {:?}",
             seen.answered
         );
@@ -114,7 +119,7 @@ pub async fn moves(stage: &Stage) -> Result<()> {
     }
     let seen = customers.stop().await;
     println!("{} changes, reads {:?}", seen.changed.len(), seen.answered);
-    flawless(&seen, &items)?;
+    flawless(stage, &seen, &items)?;
     equal(stage, "moved").await
 }
 
@@ -204,7 +209,7 @@ async fn is_back(stage: &Stage, writer: &str, sku: &str) -> Result<()> {
     customers.more(30).await;
     stage.moved("catalog-home", "north-1", select, "None").await?;
     customers.more(30).await;
-    flawless(&customers.stop().await, &items)
+    flawless(stage, &customers.stop().await, &items)
 }
 
 /// Who sends the place of his write reads it everywhere, at once.
@@ -253,5 +258,5 @@ pub async fn begins(stage: &Stage) -> Result<()> {
         "{:?}",
         seen.changed
     );
-    flawless(&seen, &items)
+    flawless(stage, &seen, &items)
 }

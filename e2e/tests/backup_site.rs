@@ -139,7 +139,7 @@ async fn two_cities_back_each_other_up_and_a_third_stands_by() -> Result<()> {
     let first = stopped(customers(&stage, &everywhere, "first").await?).await;
     for (seen, writer) in first.iter().zip(["north-1", "south-1"]) {
         let answered = [("east", writer), ("north", "north-1"), ("south", "south-1")];
-        flawless_where_read(seen, &items("first"), &answered)?;
+        flawless_where_read(&stage, seen, &items("first"), &answered)?;
     }
 
     lags_are_measured(&stage).await?;
