@@ -118,6 +118,8 @@ pub struct Answer {
     pub reach: Option<(Epoch, Reach)>,
     /// Whether its rows are those of their owners.
     pub compared: Option<Comparison>,
+    /// How far it is with each owner until then.
+    pub comparing: Vec<PairReport>,
     /// Why the last attempt to compare them failed.
     pub problem: Option<String>,
 }

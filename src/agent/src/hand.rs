@@ -127,7 +127,8 @@ fn known_routers(status: Option<&UnitAssignmentStatus>) -> Vec<(String, Option<E
     known.collect()
 }
 
-/// What the last status says of a store that must outlive its database, and what was found for a Verification.
+/// What the last status says of a store that must outlive its database, and what was found for a Verification or an operation that
+/// compares rows.
 fn remembered(status: &UnitAssignmentStatus, name: &StoreName) -> facts::StoreFacts {
     let known = status.stores.iter().find(|known| known.name == name.as_str());
     let verification = status.verification.as_ref().map(|said| {
@@ -137,7 +138,17 @@ fn remembered(status: &UnitAssignmentStatus, name: &StoreName) -> facts::StoreFa
             pairs: of_store.map(|pair| pair.found.clone()).collect(),
         }
     });
+    let answers = status.operations.iter().filter_map(|said| {
+        let of_store = said.comparing.iter().filter(|pair| pair.store == name.as_str());
+        let comparing: Vec<_> = of_store.map(|pair| pair.found.clone()).collect();
+        let answer = facts::Answer {
+            comparing,
+            ..facts::Answer::default()
+        };
+        (!answer.comparing.is_empty()).then(|| (said.uid.as_str().into(), answer))
+    });
     facts::StoreFacts {
+        answers: answers.collect(),
         incarnation: known.and_then(|known| known.incarnation.clone()),
         seen: known.and_then(|known| epoch_of(known.seen.as_ref()?)),
         verification,

@@ -98,10 +98,12 @@ fn is_urgent(written: Option<&UnitAssignmentStatus>, wanted: &Wanted) -> bool {
 }
 
 /// Whether a report says something that was not said before at this epoch. That nothing is known yet is no fact, and the
-/// number of writes under way is none that anybody waits for: the fence that follows the last of them is.
+/// number of writes under way is none that anybody waits for: the fence that follows the last of them is. Nor is how far a
+/// comparison of rows has come before its end.
 fn is_fact(before: Option<OperationReport>, now: &OperationReport) -> bool {
     let now = OperationReport {
         in_flight: None,
+        comparing: Vec::new(),
         ..now.clone()
     };
     let nothing = OperationReport {
@@ -116,6 +118,7 @@ fn is_fact(before: Option<OperationReport>, now: &OperationReport) -> bool {
     let same_epoch = |before: &OperationReport| (before.term, before.epoch) == (now.term, now.epoch);
     let before = before.filter(same_epoch).map(|before| OperationReport {
         in_flight: None,
+        comparing: Vec::new(),
         ..before
     });
     now != before.unwrap_or_else(|| nothing.clone()) && now != nothing
@@ -302,6 +305,7 @@ mod tests {
             lag_ms: None,
             reach: None,
             compared: vec![],
+            comparing: vec![],
             problems: vec![],
         });
         let written = status(7);
@@ -312,7 +316,14 @@ mod tests {
             ..reported.operations[0].clone()
         };
         let mut unknown = status(7);
-        unknown.operations.push(other_epoch);
+        unknown.operations.push(other_epoch.clone());
+        let mut on_its_way = status(7);
+        let found = multiactive_api::PairReport::begun("east", None);
+        let store = "orders".to_owned();
+        on_its_way.operations.push(OperationReport {
+            comparing: vec![multiactive_api::StorePair { store, found }],
+            ..other_epoch
+        });
         for (wanted, haste, opens, want) in [
             (status(7), false, false, false),
             (status(8), false, false, true),
@@ -321,6 +332,7 @@ mod tests {
             (routers, false, false, false),
             (reported.clone(), true, false, true),
             (unknown.clone(), true, false, false),
+            (on_its_way, false, false, false),
         ] {
             let wanted = Wanted {
                 status: wanted,

@@ -240,14 +240,7 @@ fn verification(asked: &AssignedVerification, stores: &Stores) -> VerificationRe
     let of = |name: &String| {
         let found = stores.get(&StoreName::from(name.as_str()))?.verification.as_ref();
         let found = found.filter(|found| found.uid == asked.uid)?;
-        let store = |found: &PairReport| StorePair {
-            store: name.clone(),
-            found: PairReport {
-                within: found.within.clone().filter(WithinSlot::can_be_told),
-                ..found.clone()
-            },
-        };
-        Some(found.pairs.iter().map(store).collect::<Vec<_>>())
+        Some(pairs(name, &found.pairs))
     };
     VerificationReport {
         uid: asked.uid.clone(),
@@ -275,6 +268,7 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
         lag_ms: None,
         reach: None,
         compared: Vec::new(),
+        comparing: Vec::new(),
         problems: problems(&answers),
     };
     match (duty.step, duty.role) {
@@ -282,6 +276,7 @@ fn operation(duty: &Duty, known: Known<'_>) -> OperationReport {
         // Verify may last: whole seconds are a write each second, not four. Never less than it is.
         (Step::Verify, Role::Target | Role::Member) => {
             report.compared = compared(&answers);
+            report.comparing = comparing(&answers);
             report.lag_ms = lag_ms(&answers).map(|lag| lag.saturating_add(999) / 1000 * 1000);
         }
         (Step::Hold | Step::Fence, Role::Source) => {
@@ -303,6 +298,25 @@ fn lag_ms(answers: &[(&StoreDuty, Option<&Answer>)]) -> Option<i64> {
     let lags: Option<Vec<_>> = answers.iter().map(|(_, answer)| answer.as_ref()?.lag).collect();
     let lag = lags?.into_iter().max().unwrap_or_default();
     Some(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// How far a store is with each owner.
+fn pairs(store: &str, found: &[PairReport]) -> Vec<StorePair> {
+    let pair = |found: &PairReport| StorePair {
+        store: store.to_owned(),
+        found: PairReport {
+            within: found.within.clone().filter(WithinSlot::can_be_told),
+            ..found.clone()
+        },
+    };
+    found.iter().map(pair).collect()
+}
+
+fn comparing(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<StorePair> {
+    let said = answers
+        .iter()
+        .filter_map(|(asked, answer)| Some(pairs(asked.store.as_str(), &(*answer)?.comparing)));
+    said.flatten().collect()
 }
 
 /// Why stores that shall compare have not, for those who wait for it.

@@ -317,6 +317,29 @@ fn what_was_compared_is_told_with_the_rows_that_differ() {
 }
 
 #[test]
+fn how_far_a_comparison_is_is_told_in_verify_and_remembered_by_who_comes_next() {
+    let found = PairReport {
+        slots: Some("0-1".to_owned()),
+        compared: Some("0".to_owned()),
+        ..PairReport::begun("east", None)
+    };
+    let answer = Answer {
+        comparing: vec![found.clone()],
+        ..Answer::default()
+    };
+    let stores = Stores::from([("a".into(), store(None, answer))]);
+    let report = said(verifying(), &stores);
+    let told: Vec<_> = report
+        .comparing
+        .iter()
+        .map(|pair| (pair.store.as_str(), &pair.found))
+        .collect();
+    assert_eq!(told, [("a", &found)]);
+    assert_eq!((report.compared.len(), report.problems.len()), (0, 0));
+    assert_eq!(said(duty(Step::Hold, Role::Target, &["a"]), &stores).comparing, []);
+}
+
+#[test]
 fn a_store_whose_comparison_fails_says_why_once() {
     let answer = Answer {
         problem: Some("permission denied".to_owned()),

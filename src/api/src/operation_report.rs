@@ -1,6 +1,7 @@
 //! What an agent reports of the operations that run, for the operator's step machine.
 
 use crate::schema;
+use crate::verification::StorePair;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,10 @@ pub struct OperationReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_64::<StoreComparison>")]
     pub compared: Vec<StoreComparison>,
+    /// At the target, in Verify: how far each store is with each source; whoever goes on begins behind that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::ordered_1024::<StorePair>")]
+    pub comparing: Vec<StorePair>,
     /// Stores that did not answer the operation when they were asked last, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_64::<AnswerProblem>")]

@@ -4,9 +4,9 @@
 
 use super::waiting::told_meanwhile;
 use super::wish::{Asked, Target, Wish};
-use super::{LONGEST_PAUSE, Store, tell_ended, timed};
+use super::{LONGEST_PAUSE, Store, comparing, tell_ended, timed};
 use crate::backoff::Backoff;
-use crate::facts::{Answer, Comparison, CutFact, Problem};
+use crate::facts::{CutFact, Problem};
 use crate::failpoints::hit;
 use crate::lost::Cut;
 use crate::plan::Ask;
@@ -26,9 +26,6 @@ const BEAT: Duration = Duration::from_millis(250);
 
 /// For how long one wait for positions lasts before it says that it still waits.
 const WAIT: Duration = Duration::from_secs(1);
-
-/// How many rows that differ are told.
-const TOLD: usize = 20;
 
 /// How long comparing all rows with one owner's may take: it holds nobody up.
 pub(super) const COMPARE: Duration = Duration::from_secs(24 * 3600);
@@ -133,7 +130,10 @@ async fn once<D: Driver>(store: &Store<D>, target: &Target, asked: &Asked) -> Re
             store.board.answer(&asked.operation, |answer| answer.lag = known);
             lag.map(|_| Some(BEAT))
         }
-        Ask::Compare(owners) => compare(store, target, asked, owners).await,
+        Ask::Compare(owners) => {
+            comparing::compare(store, target, asked, owners).await;
+            Ok(None)
+        }
         Ask::Follow { sources, takes_over } => {
             hit("follow-before");
             let verb = store
@@ -274,41 +274,6 @@ async fn lag<D: Driver>(store: &Store<D>, sources: &[UnitName]) -> Result<Option
         .collect();
     let oldest = ages.map(|ages| ages.into_iter().max().unwrap_or_default());
     Ok(oldest.map(|oldest| SignedDuration::try_from(oldest).unwrap_or(SignedDuration::MAX)))
-}
-
-/// Compares with each owner; one that this store cannot reach is named, and asked again.
-async fn compare<D: Driver>(
-    store: &Store<D>,
-    target: &Target,
-    asked: &Asked,
-    owners: &[(UnitName, SlotSet)],
-) -> Result<Option<Duration>, Error> {
-    let failed = |why: String| {
-        let told = |answer: &mut Answer| answer.problem = Some(why);
-        store.board.answer(&asked.operation, told);
-    };
-    let mut all = Comparison::default();
-    for (owner, slots) in owners {
-        let Some(peer) = target.peers.iter().find(|peer| peer.unit == *owner) else {
-            failed(format!(
-                "{owner} is no member of it, so nothing is compared with its rows"
-            ));
-            return Ok(Some(LONGEST_PAUSE));
-        };
-        let verb = store.driver.compare(peer, slots, None, COMPARE);
-        let compared = timed(&store.metrics, "compare", verb).await;
-        let compared = compared.inspect_err(|error| failed(error.explain()))?;
-        all.rows += compared.rows;
-        all.differing = all.differing.union(&compared.differing);
-        let rows = compared.examples.iter().map(|row| words(row, &store.spec.unit, owner));
-        all.examples.extend(rows);
-    }
-    all.examples.truncate(TOLD);
-    store.board.answer(&asked.operation, |answer| {
-        answer.compared = Some(all);
-        answer.problem = None;
-    });
-    Ok(None)
 }
 
 /// A row that differs, for a person.

@@ -5,6 +5,7 @@
 //! one owner after the other (`verify_pair`). All are driven by the wish and write what they know on the board.
 
 mod answers;
+mod comparing;
 mod copies;
 mod handed_on;
 mod identity;

@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What is to be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The Verification's uid.
+    /// The uid of the Verification, or of the operation.
     pub uid: String,
     /// What becomes of rows that differ.
     pub repair: RepairMode,
@@ -83,12 +83,26 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
 async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question) {
     // The sender lives as long as the store. Before that it is not known which database it is.
     let _ = store.judged.subscribe().wait_for(|judged| *judged).await;
-    let facts = store.board.facts();
-    let mut fact = begin(question, facts.incarnation.as_deref(), facts.verification.as_ref());
-    let mut backoff = Backoff::new(LONGEST_PAUSE);
+    let known = store.board.facts().verification;
+    let note = |fact: &VerificationFact| store.board.change(|facts| facts.verification = Some(fact.clone()));
+    through(store, target, question, known.as_ref(), LONGEST_PAUSE, note).await;
+}
+
+/// Compares with each owner, behind what is `known`, until nothing more comes of any; `note` hears how far that is.
+pub(super) async fn through<D: Driver>(
+    store: &Store<D>,
+    target: &Target,
+    question: &Question,
+    known: Option<&VerificationFact>,
+    longest_pause: Duration,
+    note: impl Fn(&VerificationFact),
+) -> VerificationFact {
+    let own = store.board.facts().incarnation;
+    let mut fact = begin(question, own.as_deref(), known);
+    let mut backoff = Backoff::new(longest_pause);
     let mut attempts = vec![Attempts::default(); question.owners.len()];
     loop {
-        note(store, &fact);
+        note(&fact);
         let mut left = false;
         for (index, (owner, slots)) in question.owners.iter().enumerate() {
             if fact.pairs[index].state.has_ended() {
@@ -98,7 +112,7 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question)
             let tell = |found: &PairReport| {
                 let mut told = fact.clone();
                 told.pairs[index] = found.clone();
-                note(store, &told);
+                note(&told);
             };
             match pair(
                 store,
@@ -127,10 +141,10 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question)
                     left = true;
                 }
             }
-            note(store, &fact);
+            note(&fact);
         }
         if !left {
-            return;
+            return fact;
         }
         tokio::time::sleep(backoff.pause()).await;
     }
@@ -156,10 +170,6 @@ fn begin(question: &Question, own: Option<&str>, known: Option<&VerificationFact
         uid: question.uid.clone(),
         pairs: question.owners.iter().zip(&question.bases).map(of).collect(),
     }
-}
-
-fn note<D: Driver>(store: &Store<D>, fact: &VerificationFact) {
-    store.board.change(|facts| facts.verification = Some(fact.clone()));
 }
 
 #[cfg(test)]

@@ -49,12 +49,15 @@ fn whose_answer_to_a_comparison_is_missing_is_named_with_what_its_agent_says() {
     let answered = says(json!({"compared": [{"store": "orders", "rows": 5}]}));
     let failed = says(json!({"problems": [{"store": "orders", "message": "permission denied"}]}));
     let under_way = says(json!({}));
+    let part = json!({"store": "orders", "owner": "a", "state": "Comparing", "slots": "0-9", "compared": "0-2"});
+    let part_done = says(json!({"comparing": [part]}));
     let mut broken = says(json!({}));
     broken["stores"] = json!([{"name": "orders", "ready": false, "message": "no answer"}]);
     for (target, away, want) in [
         (answered, false, ""),
         (failed, false, "orders at b: permission denied"),
         (under_way.clone(), false, "orders at b"),
+        (part_done, false, "orders at b: 3/10 of its slots compared so far"),
         (broken, false, "orders at b: store orders: no answer"),
         (under_way, true, "orders at b: its member cluster does not answer"),
         (json!({}), false, "orders at b: its agent has not reported"),
