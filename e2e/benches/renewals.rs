@@ -7,6 +7,7 @@
 use anyhow::{Context, Result, bail};
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt};
+use jiff::SignedDuration;
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PostParams;
@@ -117,7 +118,9 @@ async fn write(ledger: &KubernetesLeases, expected: Option<&Version>, lease: &Le
 
 async fn renew(ledger: &KubernetesLeases, holder: &mut Holder) -> Result<()> {
     let positions = holder.lease.positions.clone();
-    holder.lease = holder.lease.renewed(&holder.lease.unit, positions)?;
+    holder.lease = holder
+        .lease
+        .renewed(&holder.lease.unit, positions, Some(SignedDuration::from_secs(2)))?;
     holder.version = write(ledger, Some(&holder.version), &holder.lease).await?;
     Ok(())
 }

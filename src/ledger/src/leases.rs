@@ -13,7 +13,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{OperationUid, StoreName, UnitName};
-use multiactive_core::lease::{Lease, Seal};
+use multiactive_core::lease::{Earlier, Lease, Seal};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
@@ -28,6 +28,9 @@ pub const SEALED_AT: &str = "multiactive.io/sealed-at";
 pub const RENEWALS: &str = "multiactive.io/renewals";
 /// The positions of its stores at the last renewal, as JSON.
 pub const POSITIONS: &str = "multiactive.io/positions";
+/// Those of the renewals before it, the newest first, as JSON: `[["PT2.5S", {"orders": "…"}]]`, with how long before the last one each
+/// was begun.
+pub const EARLIER: &str = "multiactive.io/earlier-positions";
 /// The label of every write lease.
 pub const LABEL: &str = "multiactive.io/write-lease";
 
@@ -153,6 +156,7 @@ fn object(
         granted,
         sealed,
         positions,
+        earlier,
     } = lease;
     let mut metadata = expected.map_or_else(ObjectMeta::default, |Version(metadata)| metadata.clone());
     metadata.name = Some(name.to_owned());
@@ -164,6 +168,9 @@ fn object(
     annotations.insert(GRANTED.to_owned(), granted.to_string());
     annotations.insert(RENEWALS.to_owned(), renewals.to_string());
     annotations.insert(POSITIONS.to_owned(), serde_json::to_string(positions)?);
+    let earlier = earlier.iter().map(|Earlier { before, positions }| (before, positions));
+    let earlier = serde_json::to_string(&earlier.collect::<Vec<_>>())?;
+    annotations.insert(EARLIER.to_owned(), earlier);
     for (name, value) in [
         (SEALED, sealed.as_ref().map(|seal| seal.by.to_string())),
         (SEALED_AT, sealed.as_ref().map(|seal| seal.at.to_string())),
@@ -218,6 +225,12 @@ pub fn held(object: &LeaseObject) -> Result<HeldLease, String> {
         Some(text) => serde_json::from_str(text).map_err(|error| format!("annotation {POSITIONS}: {error}"))?,
         None => BTreeMap::new(),
     };
+    // Nothing but the measure of a loss hangs on these, and without them it is larger or unknown.
+    let earlier = annotation(EARLIER).and_then(|text| serde_json::from_str::<Vec<_>>(text).ok());
+    let earlier = earlier.unwrap_or_default().into_iter();
+    let earlier = earlier
+        .map(|(before, positions)| Earlier { before, positions })
+        .collect();
     // Half a seal is one: what is not understood must not be renewed.
     let sealed = match (annotation(SEALED), annotation(SEALED_AT)) {
         (None, None) => None,
@@ -239,6 +252,7 @@ pub fn held(object: &LeaseObject) -> Result<HeldLease, String> {
             granted,
             sealed,
             positions,
+            earlier,
         },
         version: Version::of(object.metadata.clone()),
         length: SignedDuration::from_secs(i64::from(seconds)),
@@ -260,6 +274,10 @@ mod tests {
                 at: Epoch::new(2, 42),
             }),
             positions: BTreeMap::from([("orders".into(), "0/1A2B3C4".to_owned())]),
+            earlier: vec![Earlier {
+                before: SignedDuration::from_millis(2_500),
+                positions: BTreeMap::from([("orders".into(), "0/1A2B000".to_owned())]),
+            }],
         }
     }
 
@@ -308,6 +326,10 @@ mod tests {
             let error = held(&bad).unwrap_err();
             assert!(error.contains(names), "{error}");
         }
+        let mut older = good.clone();
+        let annotations = older.metadata.annotations.get_or_insert_default();
+        annotations.insert(EARLIER.to_owned(), "[1]".to_owned());
+        assert_eq!(held(&older).unwrap().lease.earlier, [], "it is a lease all the same");
         let mut nobody = good;
         nobody.spec = None;
         assert!(held(&nobody).is_err());

@@ -82,7 +82,7 @@ async fn a_silent_units_slots_are_served_elsewhere_once_its_lease_is_over_and_no
     let seal = held.lease.sealed.clone().unwrap();
     let object: api::Failover = world.namespaced().get("lost-north").await.unwrap();
     assert_eq!(Some(seal.by.to_string()), object.metadata.uid);
-    assert!(held.lease.renewed(&held.lease.unit, Default::default()).is_err());
+    assert!(held.lease.renewed(&held.lease.unit, Default::default(), None).is_err());
     eventually("north-1 is in quarantine", async || {
         (unit_ready(&world).await? == "False Quarantined").then_some(())
     })

@@ -41,7 +41,7 @@ async fn lease(world: &World, unit: &str) -> Option<HeldLease> {
 /// Renews a unit's lease with a client; what that came to.
 async fn renew(client: &Client, found: &HeldLease) -> Commit {
     let leases = KubernetesLeases::new(client.clone(), client.default_namespace());
-    let renewed = found.lease.renewed(&found.lease.unit, BTreeMap::new()).unwrap();
+    let renewed = found.lease.renewed(&found.lease.unit, BTreeMap::new(), None).unwrap();
     leases
         .write(NAMESPACE, Some(&found.version), &renewed, found.length, LIMIT)
         .await

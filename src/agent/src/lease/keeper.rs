@@ -38,6 +38,8 @@ struct Keeper {
     held: Option<HeldLease>,
     /// Whether this replica wrote it so.
     own: bool,
+    /// The last renewal that this replica wrote: how many there were with it, and when it was begun.
+    last: Option<(u64, SignedDuration)>,
     lengths: Lengths,
     /// Where this replica does not lead: how often the lease had been renewed at the last look.
     watched: Option<u64>,
@@ -62,6 +64,7 @@ pub async fn keep(
         databases: Databases::default(),
         held: None,
         own: false,
+        last: None,
         lengths: Lengths::default(),
         watched: None,
     };
@@ -218,7 +221,10 @@ impl Keeper {
                 };
             }
             let Some(held) = self.held.take() else { continue };
-            let renewed = match held.lease.renewed(&self.unit, positions(all)) {
+            // Where another replica renewed meanwhile, it did so by another clock.
+            let last = self.last.filter(|(renewals, _)| *renewals == held.lease.renewals);
+            let since = last.map(|(_, last)| begun - last).filter(SignedDuration::is_positive);
+            let renewed = match held.lease.renewed(&self.unit, positions(all), since) {
                 Ok(renewed) => renewed,
                 // Read anew the next time: only the ledger says when it is granted again.
                 Err(NotRenewed::Sealed { by, .. }) => return Heard::Sealed { by },
@@ -232,6 +238,7 @@ impl Keeper {
             match written {
                 Commit::Committed(version) => {
                     let granted = renewed.granted;
+                    self.last = Some((renewed.renewals, begun));
                     self.watched = self.watched.map(|_| renewed.renewals);
                     self.held = Some(HeldLease {
                         lease: renewed,

@@ -19,7 +19,7 @@ mod steady;
 pub use challenge::Challenge;
 pub use holder::{Act, Heard, Memory, Standing};
 pub use lengths::Lengths;
-pub use record::{Lease, NotRenewed, Seal};
+pub use record::{Earlier, Lease, NotRenewed, Seal};
 pub use steady::{Reading, steady};
 
 use jiff::SignedDuration;

@@ -5,7 +5,11 @@
 
 use crate::epoch::Epoch;
 use crate::ids::{OperationUid, StoreName, UnitName};
+use jiff::SignedDuration;
 use std::collections::BTreeMap;
+
+/// How many renewals before the last one a lease tells the positions of.
+const EARLIER: usize = 3;
 
 /// The write lease of one unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,6 +24,18 @@ pub struct Lease {
     pub sealed: Option<Seal>,
     /// How far the log of each store had come before the last renewal was sent, as the text of a
     /// [`crate::promotion::Progress`]; a store that did not say is missing.
+    pub positions: BTreeMap<StoreName, String>,
+    /// Those of renewals before it, the newest first: whoever has not received all up to the last one may have passed these. An
+    /// operator that has just started saw no renewal but the last.
+    pub earlier: Vec<Earlier>,
+}
+
+/// The positions of an earlier renewal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Earlier {
+    /// How long before the last renewal was begun this one was, by the clock of the one process that began both and all between.
+    pub before: SignedDuration,
+    /// As [`Lease::positions`].
     pub positions: BTreeMap<StoreName, String>,
 }
 
@@ -63,12 +79,18 @@ impl Lease {
         }
     }
 
-    /// The record after one more renewal by the unit.
+    /// The record after one more renewal by the unit; `since` is how long before this one the last renewal was begun, where the same
+    /// process did that.
     ///
     /// # Errors
     ///
     /// [`NotRenewed`] where it is sealed, or another's.
-    pub fn renewed(&self, unit: &UnitName, positions: BTreeMap<StoreName, String>) -> Result<Self, NotRenewed> {
+    pub fn renewed(
+        &self,
+        unit: &UnitName,
+        positions: BTreeMap<StoreName, String>,
+        since: Option<SignedDuration>,
+    ) -> Result<Self, NotRenewed> {
         if self.unit != *unit {
             return Err(NotRenewed::Another {
                 found: self.unit.clone(),
@@ -84,8 +106,22 @@ impl Lease {
         Ok(Self {
             renewals: self.renewals + 1,
             positions,
+            earlier: since.map(|since| self.followed_after(since)).unwrap_or_default(),
             ..self.clone()
         })
+    }
+
+    /// What a renewal that follows the last one so much later tells of those before it.
+    fn followed_after(&self, since: SignedDuration) -> Vec<Earlier> {
+        let last = Earlier {
+            before: since,
+            positions: self.positions.clone(),
+        };
+        let older = self.earlier.iter().map(|earlier| Earlier {
+            before: earlier.before + since,
+            positions: earlier.positions.clone(),
+        });
+        std::iter::once(last).chain(older).take(EARLIER).collect()
     }
 
     /// The record once `seal` is on it; `None` where that is, or where it was granted or sealed by a later table.
@@ -127,16 +163,16 @@ mod tests {
     #[test]
     fn a_sealed_lease_is_never_renewed_only_granted_anew() {
         let first = Lease::first("east-1".into(), at(3));
-        let renewed = first.renewed(&"east-1".into(), BTreeMap::new()).unwrap();
+        let renewed = first.renewed(&"east-1".into(), BTreeMap::new(), None).unwrap();
         assert_eq!((renewed.renewals, renewed.granted), (1, at(3)));
         let sealed = renewed.sealed_by(&seal(5)).unwrap();
-        assert!(sealed.renewed(&"east-1".into(), BTreeMap::new()).is_err());
+        assert!(sealed.renewed(&"east-1".into(), BTreeMap::new(), None).is_err());
         let granted = sealed.granted_at(at(9)).unwrap();
         assert_eq!(
             (granted.sealed.as_ref(), granted.granted, granted.renewals),
             (None, at(9), 1)
         );
-        assert!(granted.renewed(&"east-1".into(), BTreeMap::new()).is_ok());
+        assert!(granted.renewed(&"east-1".into(), BTreeMap::new(), None).is_ok());
     }
 
     #[test]
@@ -168,8 +204,28 @@ mod tests {
     fn nobody_renews_the_lease_of_another() {
         let lease = Lease::first("east-1".into(), at(3));
         assert!(matches!(
-            lease.renewed(&"north-1".into(), BTreeMap::new()),
+            lease.renewed(&"north-1".into(), BTreeMap::new(), None),
             Err(NotRenewed::Another { .. })
         ));
+    }
+
+    #[test]
+    fn a_renewal_tells_where_those_before_it_were_and_how_long_before_where_one_process_began_them() {
+        let at = |text: &str| BTreeMap::from([("orders".into(), text.to_owned())]);
+        let seconds = SignedDuration::from_secs;
+        let mut lease = Lease::first("east-1".into(), Epoch::new(1, 3));
+        for (number, since) in [(1, None), (2, Some(3)), (3, Some(2)), (4, Some(4)), (5, Some(1))] {
+            lease = lease
+                .renewed(&"east-1".into(), at(&number.to_string()), since.map(seconds))
+                .unwrap();
+        }
+        let told = |lease: &Lease| {
+            let earlier = lease.earlier.iter();
+            let earlier = earlier.map(|earlier| (earlier.before.as_secs(), earlier.positions.clone()));
+            earlier.collect::<Vec<_>>()
+        };
+        assert_eq!(told(&lease), [(1, at("4")), (5, at("3")), (7, at("2"))]);
+        let another = lease.renewed(&"east-1".into(), at("6"), None).unwrap();
+        assert_eq!(told(&another), [], "another process has another clock");
     }
 }

@@ -1,7 +1,7 @@
 //! Fence: what proves that the lost unit writes no more, and what is waited for while nothing does.
 
 use crate::common::{at, position, unit, well};
-use crate::{aborted, begun, brought_to, pass, seconds, short, usable};
+use crate::{aborted, begun, brought_to, pass, progress, seconds, short, usable};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::lease::Mode;
 use multiactive_core::lease::Seal;
@@ -399,6 +399,17 @@ fn the_proof_says_what_it_stands_on_and_a_unit_that_fenced_itself_loses_nothing(
         lease.landmarks,
         "a sealed lease counts from its last renewal"
     );
+    // That renewal tells of the one before it, which was so much longer ago by the unit's own clock.
+    let told = proof(&|seen| {
+        started(seen);
+        let lease = seen.failover.lease.as_mut().unwrap();
+        lease.renewals[0].earlier = vec![(seconds(3), vec![("orders".into(), progress(40))])];
+    });
+    let places = told
+        .landmarks
+        .iter()
+        .map(|landmark| (landmark.progress.at, landmark.until_end));
+    assert_eq!(places.collect::<Vec<_>>(), [(50, seconds(12)), (40, seconds(15))]);
     let heard = proof(&|seen| seen.members[0].lag = Some(seconds(4)));
     assert!(heard.heard.is_empty(), "its age is a matter of two machines' clocks");
     let report = proof(&|seen| {

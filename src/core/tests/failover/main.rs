@@ -134,6 +134,7 @@ fn dead(table: &RoutingTable, op: &Operation) -> Seen {
                 since: Some(seconds(14)),
                 age: seconds(13),
                 positions: vec![("orders".into(), progress(50))],
+                earlier: Vec::new(),
             }],
         }),
         unsealed: None,

@@ -40,6 +40,15 @@ fn lost() -> Model {
     }
 }
 
+/// As that, renewed once more: an operator that has seen nothing but the last renewal knows by it of the one before.
+fn renewed_again() -> Model {
+    Model {
+        renewals: 2,
+        kills: 0,
+        ..lost()
+    }
+}
+
 /// Two operators, two failovers of the same unit and people who abort: writes of table and lease arrive late, out of order
 /// or never.
 fn twice() -> Model {
@@ -136,6 +145,11 @@ fn a_failover_keeps_every_invariant_in_every_reachable_world() {
 }
 
 #[test]
+fn what_a_renewal_tells_of_those_before_it_bounds_the_loss_of_whoever_has_passed_them() {
+    check("renewed again", renewed_again(), 10_000);
+}
+
+#[test]
 fn a_unit_that_keeps_serving_without_a_lease_is_failed_over_only_by_its_own_word_or_a_persons() {
     check("keeps serving", keeps_serving(), 100_000);
 }
@@ -167,7 +181,7 @@ fn a_unit_that_rejoins_opens_nothing_that_was_taken_from_it() {
 
 #[test]
 fn every_fault_planted_about_failovers_is_found() {
-    let rows: [(Fault, Model, &str); 13] = [
+    let rows: [(Fault, Model, &str); 14] = [
         (Fault::CommitBeforeSeal, lost(), SEALED),
         (Fault::FenceUnproven, lost(), ONE_WRITER),
         (Fault::UnknownIsZero, keeps_serving(), BOUND),
@@ -181,6 +195,7 @@ fn every_fault_planted_about_failovers_is_found() {
         (Fault::TargetHasLess, lost(), MOST),
         (Fault::HookOfAnother, hooked(), ONE_WRITER),
         (Fault::HookSilent, hooked(), ONE_WRITER),
+        (Fault::EarlierIsLast, renewed_again(), BOUND),
     ];
     for (fault, model, property) in rows {
         let faults: &'static [Fault] = Vec::leak(vec![fault]);

@@ -41,6 +41,8 @@ pub enum Fault {
     HookOfAnother,
     /// A hook that has not answered counts as one that said yes.
     HookSilent,
+    /// The renewal before the last one counts as one of the same moment.
+    EarlierIsLast,
 }
 
 /// How large the world is.
@@ -173,6 +175,7 @@ impl Model {
             sealed: false,
             renewed: 0,
             position: 0,
+            earlier: None,
         };
         World {
             units: [unit(true), unit(false), unit(false)],
@@ -285,6 +288,7 @@ impl stateright::Model for Model {
             Action::Act(unit) => self.act(&mut world, unit),
             Action::Renew(unit) => {
                 let lease = &mut world.leases[unit];
+                lease.earlier = (lease.renewed > 0).then_some(lease.position);
                 (lease.renewed, lease.position) = (lease.renewed + 1, world.units[unit].log);
                 world.units[unit].extending = true;
                 world.renewals_left -= 1;

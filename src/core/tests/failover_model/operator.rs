@@ -308,6 +308,13 @@ fn lease_seen(model: &Model, world: &World, unit: usize) -> LeaseSeen {
                     .filter(|_| model.watched)
                     .or(Some(SignedDuration::ZERO).filter(|_| model.has(Fault::UnknownIsZero))),
                 positions: vec![("orders".into(), progress(unit, lease.position))],
+                earlier: Vec::from_iter(lease.earlier.map(|earlier| {
+                    let before = match model.has(Fault::EarlierIsLast) {
+                        true => SignedDuration::ZERO,
+                        false => seconds(lease.position - earlier),
+                    };
+                    (before, vec![("orders".into(), progress(unit, earlier))])
+                })),
             })
             .into_iter()
             .collect(),

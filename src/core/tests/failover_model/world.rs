@@ -36,6 +36,8 @@ pub struct Lease {
     /// How often it was renewed, and how long the unit's log was then.
     pub renewed: u8,
     pub position: u8,
+    /// How long it was at the renewal before that, where there was one.
+    pub earlier: Option<u8>,
 }
 
 /// What a unit's databases hold: the same for all their slots but for who may write them.

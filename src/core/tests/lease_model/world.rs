@@ -142,7 +142,7 @@ impl Model {
         if self.has(Fault::RenewsSealed) {
             lease.sealed = None;
         }
-        match lease.renewed(&"east".into(), BTreeMap::new()) {
+        match lease.renewed(&"east".into(), BTreeMap::new(), None) {
             Ok(renewed) => {
                 world.attempt = Attempt::Taken(from, renewed.granted);
                 world.lease = renewed;

@@ -22,6 +22,15 @@ pub struct Noted {
     pub seen: SignedDuration,
     /// What the unit's own log had reached.
     pub positions: Vec<(StoreName, Progress)>,
+    /// What it told of those before it: how long before it each was begun, and what the log had reached then.
+    pub earlier: Vec<(SignedDuration, Vec<(StoreName, Progress)>)>,
+}
+
+/// One that is written otherwise is no landmark: nothing is known by it.
+fn understood(positions: &BTreeMap<StoreName, String>) -> Vec<(StoreName, Progress)> {
+    let read = positions.iter();
+    read.filter_map(|(store, text)| Some((store.clone(), text.parse().ok()?)))
+        .collect()
 }
 
 /// The memory of a process, by name of the lease; cloning shares it.
@@ -42,14 +51,14 @@ impl Renewals {
         if known.first().is_some_and(|last| last.renewal >= held.lease.renewals) {
             return;
         }
-        let positions = held.lease.positions.iter();
-        // One that is written otherwise is no landmark: nothing is known by it.
-        let positions = positions.filter_map(|(store, text)| Some((store.clone(), text.parse().ok()?)));
+        let earlier = held.lease.earlier.iter();
+        let earlier = earlier.map(|earlier| (earlier.before, understood(&earlier.positions)));
         let noted = Noted {
             object,
             renewal: held.lease.renewals,
             seen: now,
-            positions: positions.collect(),
+            positions: understood(&held.lease.positions),
+            earlier: earlier.collect(),
         };
         known.insert(0, noted);
         known.truncate(KEPT);

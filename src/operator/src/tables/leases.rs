@@ -398,6 +398,7 @@ fn lease_seen(
         age: now - noted.seen,
         since: before(noted),
         positions: noted.positions.clone(),
+        earlier: noted.earlier.clone(),
     });
     LeaseSeen {
         mode,

@@ -32,6 +32,7 @@ fn noted(uid: &str, renewal: u64, seen: i64) -> Noted {
         renewal,
         seen: seconds(seen),
         positions: Vec::new(),
+        earlier: Vec::new(),
     }
 }
 

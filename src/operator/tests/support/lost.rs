@@ -52,7 +52,7 @@ pub async fn renew(world: &World, times: usize) -> Instant {
     while counted < times {
         let found = eventually("north-1 has a lease", async || lease(world).await).await;
         let positions = [("orders".into(), format!("{LOG}@{}", RECEIVED - 10))].into();
-        let renewed = found.lease.renewed(&found.lease.unit, positions).unwrap();
+        let renewed = found.lease.renewed(&found.lease.unit, positions, None).unwrap();
         let sent = Instant::now();
         let length = LEASE.try_into().unwrap();
         let written = leases

@@ -208,11 +208,17 @@ fn prove(seen: &Seen, lease: &LeaseSeen, by: FencedBy, ended: Option<SignedDurat
         let counted = if sharp { Some(renewal.age) } else { renewal.since };
         let slack = if sharp { SignedDuration::ZERO } else { lease.length };
         let Some(counted) = counted else { continue };
-        landmarks.extend(renewal.positions.iter().map(|(store, progress)| Landmark {
-            store: store.clone(),
-            progress: progress.clone(),
-            until_end: (counted - ago).max(SignedDuration::ZERO) + slack,
-        }));
+        let until_end = (counted - ago).max(SignedDuration::ZERO) + slack;
+        // Whoever has not received all up to it may have passed one before it: so much longer ago, and the unit's own clock says so.
+        let told = renewal.earlier.iter().filter(|_| place == 0);
+        let told = told.map(|(before, positions)| (until_end + *before, positions));
+        for (until_end, positions) in std::iter::once((until_end, &renewal.positions)).chain(told) {
+            landmarks.extend(positions.iter().map(|(store, progress)| Landmark {
+                store: store.clone(),
+                progress: progress.clone(),
+                until_end,
+            }));
+        }
     }
     // The lag of a member compares the clocks of two machines, so no bound is made of it.
     let followed = |member: &&MemberSeen| by == FencedBy::Report && member.reach == Some(Reach::Reached);

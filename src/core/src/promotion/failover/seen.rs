@@ -51,6 +51,9 @@ pub struct RenewalSeen {
     /// What the unit's own log had reached, store by store. Its agent reads that after it has noted the time from which
     /// it counts the lease, else the loss is measured too small.
     pub positions: Vec<(StoreName, Progress)>,
+    /// What it told of those before it: how long before it each was begun, by the unit's own clock, and what the log had reached then.
+    /// What this operator has seen of them itself is in no way needed for it.
+    pub earlier: Vec<(SignedDuration, Vec<(StoreName, Progress)>)>,
 }
 
 /// A unit's write lease.
