@@ -3,15 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-mod support;
-
+use crate::support::router::Router;
+use crate::support::world::World;
+use crate::support::{admin, shared_cluster, until};
 use jiff::SignedDuration;
 use multiactive_core::hash::Function;
 use multiactive_core::promotion::{Move, Outcome, Step};
 use multiactive_core::slots::SlotSet;
-use support::router::Router;
-use support::world::World;
-use support::{admin, shared_cluster, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aborted_promotion_is_waited_for_no_longer_and_its_slots_are_served_again() {

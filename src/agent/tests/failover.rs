@@ -3,12 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-mod support;
-
+use crate::support::world::{Running, World};
+use crate::support::{admin, session, shared_cluster, until};
 use multiactive_api::{LinkState, READY};
 use multiactive_core::promotion::{FencedBy, Move, Outcome, Step};
-use support::world::{Running, World};
-use support::{admin, session, shared_cluster, until};
 
 const UNITS: [&str; 3] = ["east-1", "north-1", "south-1"];
 

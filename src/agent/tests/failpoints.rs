@@ -3,17 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-mod support;
-
+use crate::support::world::World;
+use crate::support::writes::Writes;
+use crate::support::{namespace, shared_cluster};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use multiactive_agent::failpoints::FAILPOINTS;
 use multiactive_core::slots::SlotSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
-use support::world::World;
-use support::writes::Writes;
-use support::{namespace, shared_cluster};
 use tokio::process::{Child, Command};
 
 /// Which side has the failpoint, and at which passing it dies: those that every table passes, at several. No more often

@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-mod support;
-
+use crate::support;
+use crate::support::router::Router;
+use crate::support::world::World;
+use crate::support::{admin, new_cluster, secret, shared_cluster, until};
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 use multiactive_api::{ROUTING_TABLE, RoutingTable as StoredTable};
@@ -14,9 +16,6 @@ use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
 use multiactive_fleet::cluster::Part;
 use serde_json::json;
-use support::router::Router;
-use support::world::World;
-use support::{admin, new_cluster, secret, shared_cluster, until};
 
 /// One unit that owns everything.
 async fn alone(name: &str) -> World {

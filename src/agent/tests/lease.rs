@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-mod support;
-
+use crate::support::router::Router;
+use crate::support::slow::Slow;
+use crate::support::world::{Running, World};
+use crate::support::{admin, secret, shared_cluster, until};
 use http::Uri;
 use jiff::SignedDuration;
 use multiactive_agent::lease::Hub;
@@ -18,10 +20,6 @@ use multiactive_ledger::{Commit, HeldLease, KubernetesLeases, LeaseLedger};
 use multiactive_runtime::kube_client::{Patience, from_kubeconfig};
 use serde_json::json;
 use std::time::{Duration, Instant};
-use support::router::Router;
-use support::slow::Slow;
-use support::world::{Running, World};
-use support::{admin, secret, shared_cluster, until};
 
 const LENGTH: SignedDuration = SignedDuration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(5);

@@ -3,13 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-mod support;
-
+use crate::support;
+use crate::support::world::World;
+use crate::support::{TABLES, admin, session, shared_cluster, until};
 use multiactive_api::{AssignedStoreStatus, LinkState};
 use multiactive_core::promotion::Step;
 use multiactive_core::slots::SlotSet;
-use support::world::World;
-use support::{TABLES, admin, session, shared_cluster, until};
 
 /// Whether the store says this, and how a person goes on.
 fn says(reason: &'static str, how: &'static str) -> impl Fn(&AssignedStoreStatus) -> bool {

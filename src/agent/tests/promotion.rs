@@ -2,15 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-mod support;
-
+use crate::support;
+use crate::support::router::Router;
+use crate::support::shared_cluster;
+use crate::support::world::World;
+use crate::support::writes::Writes;
 use multiactive_api::LinkState;
 use multiactive_core::promotion::{Move, Outcome, Step};
 use multiactive_core::slots::SlotSet;
-use support::router::Router;
-use support::shared_cluster;
-use support::world::World;
-use support::writes::Writes;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_moves_under_load_without_a_lost_row_and_back_by_an_abort() {

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-mod support;
-
+use crate::support::world::World;
+use crate::support::{admin, shared_cluster, until};
 use multiactive_api::{LinkState, UnitAssignmentStatus};
-use support::world::World;
-use support::{admin, shared_cluster, until};
 
 /// The message of the unit's only link, once it is broken.
 fn broken(status: &UnitAssignmentStatus) -> Option<String> {

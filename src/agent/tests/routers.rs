@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-mod support;
-
+use crate::support::router::{Router, hello};
 use jiff::{SignedDuration, Timestamp};
 use multiactive_agent::lease::Boards;
 use multiactive_agent::routers::{RouterHub, UnitKey, UnitRouters, serve};
@@ -12,7 +11,6 @@ use multiactive_core::wire::{AgentToRouter, Answer, Applied, KeyspaceApplied, PR
 use multiactive_runtime::certs::{Ca, TlsFiles, agent_name, router_name};
 use std::net::SocketAddr;
 use std::path::Path;
-use support::router::{Router, hello};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

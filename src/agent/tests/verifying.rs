@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-mod support;
-
+use crate::support::world::{SLOTS, World};
+use crate::support::{admin, session, shared_cluster, until};
 use kube::api::{Patch, PatchParams};
 use multiactive_api::{PairReport, PairState};
 use multiactive_core::hash::Function;
@@ -12,8 +12,6 @@ use multiactive_core::slots::{Slot, SlotSet};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use support::world::{SLOTS, World};
-use support::{admin, session, shared_cluster, until};
 
 /// How many rows east has.
 const ROWS: i64 = 2000;

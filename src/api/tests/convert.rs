@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use multiactive_api::convert;
-use multiactive_api::{FailoverSpec, KeyspaceSpec, PromotionSpec, RoutingTableSpec};
+use multiactive_api::{FailoverSpec, KeyspaceSpec, PromotionSpec, RoutingTableSpec, ShardRange};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::key::Given;
@@ -14,7 +14,7 @@ use multiactive_core::promotion::{
     Superseded, UnitPosition, Verify,
 };
 use multiactive_core::quarantine::{LeaseGrant, Quarantined};
-use multiactive_core::select::Selection;
+use multiactive_core::select::{NamedRange, Selection};
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::SpanState;
 use multiactive_core::table::{Fencing, KeyspaceTable, RoutingTable, TableUnit};
@@ -477,4 +477,27 @@ fn a_keyspace_becomes_a_function_and_an_extractor() {
     ] {
         assert_eq!(convert::extractor(&spec(sources, 8)).unwrap_err().field, field);
     }
+}
+
+fn shard_range(first: i32, last: i32) -> ShardRange {
+    let spec = json!({"keyspace": "users", "firstSlot": first, "lastSlot": last, "homeUnit": "a",
+        "failoverUnits": ["c", "b"]});
+    let object = json!({"apiVersion": "multiactive.io/v1alpha1", "kind": "ShardRange",
+        "metadata": {"name": "users-0"}, "spec": spec});
+    serde_json::from_value(object).unwrap()
+}
+
+#[test]
+fn a_range_names_its_home_first_then_its_failover_units_in_their_order() {
+    let known = convert::failover_range(&shard_range(0, 511)).unwrap();
+    assert_eq!(known.units, ["a".into(), "c".into(), "b".into()]);
+    assert_eq!(known.slots, SlotSet::range(0, 511));
+}
+
+#[test]
+fn a_range_whose_slots_are_none_is_left_out_of_a_failover_and_named_in_a_selection() {
+    let range = shard_range(-1, 70_000);
+    assert_eq!(convert::failover_range(&range), None);
+    let named = NamedRange::from(&range);
+    assert_eq!((named.first, named.last), (-1, 70_000));
 }

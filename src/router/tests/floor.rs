@@ -1,8 +1,6 @@
 //! What a router had routed by before its start stays the floor below which it takes no table.
 
-mod common;
-
-use common::tables;
+use crate::common::tables;
 use multiactive_core::epoch::Epoch;
 use multiactive_router::limits::Limits;
 use multiactive_router::metrics::Metrics;

@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-mod common;
-
-use common::{World, limits, until};
+use crate::common;
+use crate::common::{World, limits, until};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::wire::{InFlight, RouterToAgent};
 use multiactive_router::limits::Limits;

@@ -3,9 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-mod common;
-
-use common::{NAMESPACE, UNITS, World, limits, tables};
+use crate::common::{NAMESPACE, UNITS, World, limits, tables};
 use kube::Api;
 use kube::api::PostParams;
 use multiactive_api::{ROUTING_TABLE, RoutingTable, RoutingTableSpec};

@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-mod common;
-
-use common::{NAMESPACE, World, authority, certificates, limits};
+use crate::common;
+use crate::common::{NAMESPACE, World, authority, certificates, limits};
 use multiactive_runtime::certs::{TlsFiles, agent_name, router_name};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-mod common;
-
+use crate::common::agent::Agent;
+use crate::common::backend::Backend;
+use crate::common::{NAMESPACE, authority, certificates, tables, until};
 use bytes::Bytes;
-use common::agent::Agent;
-use common::backend::Backend;
-use common::{NAMESPACE, authority, certificates, tables, until};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-mod common;
-
-use common::{World, limits, until};
+use crate::common::{World, limits, until};
 use multiactive_router::limits::Limits;
 use std::time::Duration;
 

@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-mod common;
-
-use common::{World, limits, raw};
+use crate::common;
+use crate::common::{World, limits, raw};
 use multiactive_router::limits::Limits;
 
 /// east owns slots 0-7, north 8-11, nobody 12-15.

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-mod common;
-
-use common::{UNITS, World, limits, until};
+use crate::common::{UNITS, World, limits, until};
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::slots::SlotSet;

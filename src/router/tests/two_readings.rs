@@ -3,9 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-mod common;
-
-use common::{World, limits, raw};
+use crate::common;
+use crate::common::{World, limits, raw};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

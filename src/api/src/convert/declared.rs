@@ -57,32 +57,3 @@ impl From<&DataStore> for MovingStore {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn range(first: i32, last: i32) -> ShardRange {
-        let spec = json!({"keyspace": "users", "firstSlot": first, "lastSlot": last, "homeUnit": "a",
-            "failoverUnits": ["c", "b"]});
-        let object = json!({"apiVersion": "multiactive.io/v1alpha1", "kind": "ShardRange",
-            "metadata": {"name": "users-0"}, "spec": spec});
-        serde_json::from_value(object).unwrap()
-    }
-
-    #[test]
-    fn a_range_names_its_home_first_then_its_failover_units_in_their_order() {
-        let known = failover_range(&range(0, 511)).unwrap();
-        assert_eq!(known.units, ["a".into(), "c".into(), "b".into()]);
-        assert_eq!(known.slots, SlotSet::range(0, 511));
-    }
-
-    #[test]
-    fn a_range_whose_slots_are_none_is_left_out_of_a_failover_and_named_in_a_selection() {
-        let range = range(-1, 70_000);
-        assert_eq!(failover_range(&range), None);
-        let named = NamedRange::from(&range);
-        assert_eq!((named.first, named.last), (-1, 70_000));
-    }
-}

@@ -15,28 +15,3 @@ pub fn hook_name(hook: &FencingHook) -> String {
     };
     host.chars().take(240).chain(port.chars()).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hook_is_known_by_host_and_port_and_by_nothing_that_may_be_secret() {
-        for (url, want) in [
-            ("http://pdu.example", "pdu.example:80"),
-            ("https://pdu.example/fence?key=s3cret", "pdu.example:443"),
-            ("https://pdu.example?s3cret", "pdu.example:443"),
-            ("https://pdu.example:8443/s3cret", "pdu.example:8443"),
-            ("http://[fd00::1]:81/", "[fd00::1]:81"),
-            ("https://[fd00::1]/", "[fd00::1]:443"),
-            ("https://user:s3cret@pdu.example/", "pdu.example:443"),
-        ] {
-            let hook = FencingHook {
-                url: url.to_owned(),
-                credentials: None,
-                timeout: "1s".to_owned(),
-            };
-            assert_eq!(hook_name(&hook), want, "{url}");
-        }
-    }
-}
