@@ -58,9 +58,9 @@ test-versions: tools ## The databases' tests on PostgreSQL 16 and 17, which need
 	@hack/test-versions.sh
 
 .PHONY: test-faults
-test-faults: build tools ## The faults on real processes that take longest: all of them with MariaDB, half an hour
+test-faults: build tools ## The faults on real processes that take longest: all of them with MariaDB, three quarters of an hour
 	@cargo test --workspace --no-fail-fast --test killed_at_each_step --test killed_in_failover --test unit_cut_off \
-		--test databases_far_away --test clock_set -- --ignored --nocapture
+		--test databases_far_away --test clock_set --test lease_lost --test single_writer -- --ignored --nocapture
 
 .PHONY: test-mysql
 test-mysql: prerequisites ## The tests of MySQL, which need the packages of Debian's unstable release

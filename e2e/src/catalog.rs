@@ -229,7 +229,7 @@ impl Customers {
 
 async fn rest(token: &CancellationToken) {
     let _ = token
-        .run_until_cancelled(tokio::time::sleep(Duration::from_millis(30)))
+        .run_until_cancelled(tokio::time::sleep(Duration::from_millis(100)))
         .await;
 }
 

@@ -28,6 +28,10 @@ pub const REGIONS: [&str; 3] = ["east", "north", "south"];
 /// How long any one thing may take that a test waits for, on a slow machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
+/// For how long a user rests after an order. Two dozen of them send a hundred orders a second; more of them make a small machine
+/// late, and with it everything that a test waits for, and find nothing more.
+pub const THINK: Duration = Duration::from_millis(200);
+
 /// What may differ from stage to stage.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -105,6 +109,7 @@ impl Stage {
     /// As [`Stage::up`].
     pub async fn up_with(options: Options) -> Result<Self> {
         let turn = TURN.lock().await;
+        let began = Instant::now();
         let network = Network::of_this_process();
         let scratch = tempfile::tempdir()?;
         let audit = options.audit.then(|| Audit::new(scratch.path())).transpose()?;
@@ -116,6 +121,7 @@ impl Stage {
             clocks: options.clocks,
         };
         let world = World::start_with(&REGIONS, network, None, databases, args).await?;
+        let started = began.elapsed();
         let install = Install {
             regions: world.regions.clone(),
             network,
@@ -125,6 +131,7 @@ impl Stage {
             agent_port: AGENT_PORT,
         };
         install.platform().await?;
+        let installed = began.elapsed();
         match options.shop {
             Shop::Orders => {
                 install.shop().await?;
@@ -141,6 +148,10 @@ impl Stage {
             }
         }
         let hub = install.hub()?.client().await?;
+        println!(
+            "the stage stands after {:.1?}: servers after {started:.1?}, our programs after {installed:.1?}",
+            began.elapsed()
+        );
         Ok(Self {
             world,
             install,
@@ -185,7 +196,7 @@ impl Stage {
         Load::start(LoadOptions {
             routers,
             users,
-            think: Duration::from_millis(50),
+            think: THINK,
         })
     }
 
@@ -199,7 +210,7 @@ impl Stage {
         Load::start(LoadOptions {
             routers: regions.iter().map(router).collect::<Result<_>>()?,
             users: users.to_vec(),
-            think: Duration::from_millis(50),
+            think: THINK,
         })
     }
 
@@ -274,8 +285,9 @@ impl Stage {
         let failed: Vec<_> = failed.take(3).collect();
         ensure!(
             record.failures() == 0,
-            "{} requests failed, the first: {failed:?}",
-            record.failures()
+            "{} requests failed, the first: {failed:?}; crashes of databases: {:?}",
+            record.failures(),
+            self.world.crashes()
         );
         self.examine(&record).await?;
         Ok(record)

@@ -398,7 +398,22 @@ impl World {
         Ok(std::fs::read_to_string(dir.join(file))?)
     }
 
-    /// Sets the clock of a region's database, in seconds before or behind the machine's.
+    /// What the databases' logs say of processes of theirs that crashed: nothing of that is part of any test.
+    pub fn crashes(&self) -> Vec<String> {
+        let logs = self.databases.iter().map(|server| server.log());
+        let logs = logs.chain(self.mariadbs.iter().map(|server| server.log()));
+        let read = logs.filter_map(|log| std::fs::read(log).ok());
+        let texts: Vec<_> = read.map(|log| String::from_utf8_lossy(&log).into_owned()).collect();
+        let crashed = |line: &&str| {
+            [" was terminated by signal", "PANIC", "got signal"]
+                .iter()
+                .any(|sign| line.contains(sign))
+        };
+        let lines = texts.iter().flat_map(|text| text.lines().filter(crashed));
+        lines.map(str::to_owned).collect()
+    }
+
+    /// Sets the clock of a region's database, in seconds before or behind the machine's, from the next full second on.
     ///
     /// # Errors
     ///

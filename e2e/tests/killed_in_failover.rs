@@ -226,6 +226,7 @@ async fn whoever_dies_meanwhile_the_slots_are_served_elsewhere_and_the_unit_come
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make test-faults"]
 async fn with_mariadb_the_slots_are_served_elsewhere_and_the_unit_comes_home_whatever_agents_die_at() -> Result<()> {
     served_elsewhere_and_home(Engine::MariaDb, &[on_databases()]).await
 }

@@ -104,6 +104,7 @@ async fn who_cannot_renew_stops_within_the_lease_or_goes_on_as_was_asked() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make test-faults"]
 async fn with_mariadb_who_cannot_renew_stops_within_the_lease_or_goes_on_as_was_asked() -> Result<()> {
     cannot_renew(Engine::MariaDb).await
 }

@@ -8,11 +8,10 @@ use multiactive_api::ReplicationLink;
 use multiactive_e2e::kube_ext::{is_ready, wait_for};
 use multiactive_e2e::processes::kill_9;
 use multiactive_e2e::region::{NAMESPACE, Region};
-use multiactive_e2e::stage::{LIMIT, Options, Stage, orders};
+use multiactive_e2e::stage::{LIMIT, Options, Stage, THINK, orders};
 use multiactive_fleet::cluster::Part;
 use serde_json::json;
 use shop::load::{Attempt, Load, LoadOptions};
-use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_move_past_a_lost_region_which_gets_all_of_it_when_it_returns() -> Result<()> {
@@ -23,7 +22,7 @@ async fn slots_move_past_a_lost_region_which_gets_all_of_it_when_it_returns() ->
     let load = Load::start(LoadOptions {
         routers: living.into_iter().collect::<Result<_>>()?,
         users: shop::load::users(24, "away"),
-        think: Duration::from_millis(50),
+        think: THINK,
     })?;
     orders(&load, 100).await;
 

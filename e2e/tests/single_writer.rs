@@ -96,6 +96,7 @@ async fn one_unit_writes_and_all_read() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make test-faults"]
 async fn one_unit_writes_and_all_read_with_mariadb() -> Result<()> {
     let stage = Stage::up_with(Options {
         engine: Engine::MariaDb,

@@ -19,7 +19,7 @@ pub(crate) async fn furnish(dir: &Path) -> Result<()> {
     set(dir, 0)
 }
 
-/// Sets it, at once and for all that the server does: so many seconds before or behind the machine's.
+/// Sets it, from the next full second on and for all that the server does: so many seconds before or behind the machine's.
 pub(crate) fn set(dir: &Path, seconds: i64) -> Result<()> {
     let path = dir.join(FILES[1]);
     // Never half a number.
@@ -34,8 +34,9 @@ pub(crate) fn variables(dir: &Path) -> [(&'static str, String); 4] {
     [
         ("LD_PRELOAD", at(FILES[0])),
         ("FAKETIME_TIMESTAMP_FILE", at(FILES[1])),
-        // Each reading looks into the file; time that only passes is as it was.
-        ("FAKETIME_NO_CACHE", "1".to_owned()),
+        // The first reading of each second looks into the file. Not each one: a server reads its clock in signal handlers, too,
+        // where little is safe. Time that only passes is as it was.
+        ("FAKETIME_CACHE_DURATION", "0".to_owned()),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
     ]
 }

@@ -119,12 +119,24 @@ pub(super) fn spec(cluster: &Cluster, part: Part) -> Result<Spec> {
     Ok(Spec {
         program: part.tool().path()?,
         args,
-        env: None,
+        env: environment(),
         dir: cluster.dir().to_path_buf(),
         log: cluster.log(part),
         run_as: None,
         death_signal: Signal::SIGKILL,
     })
+}
+
+/// Our environment, in which Go collects its garbage less often, unless somebody says how often: three control planes on a small
+/// machine are made in half the time, for some hundred megabytes each.
+fn environment() -> Option<Vec<(String, String)>> {
+    let mut all: Vec<_> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    if !all.iter().any(|(name, _)| name == "GOGC") {
+        all.push(("GOGC".into(), "400".into()));
+    }
+    Some(all)
 }
 
 fn etcd(cluster: &Cluster) -> Vec<String> {
