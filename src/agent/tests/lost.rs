@@ -135,7 +135,7 @@ async fn a_database_that_went_back_is_not_opened_and_no_promotion_counts_on_it()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fence_is_not_the_first_that_an_older_state_hears() {
-    let (world, agents) = World::pair(shared_cluster().await, "older").await;
+    let (world, agents) = World::pair(shared_cluster().await, "older-state").await;
     let server = world.database("east-1");
     let scratch = tempfile::tempdir().unwrap();
     let snapshot = scratch.path().join("data");
