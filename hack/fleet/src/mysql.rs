@@ -1,4 +1,4 @@
-//! How a server of MySQL is made and started.
+//! How a server of MySQL is made and started, and its command line client.
 //!
 //! Its program and libraries are newer than those of the machine, its C library too: so the dynamic loader that came with
 //! them starts it. A data folder is a copy of one that was made when the packages were unpacked, for to make one takes
@@ -67,6 +67,23 @@ impl Engine for Kind {
 
     fn started(server: &MySql) {
         let _ = std::fs::remove_file(accounts_of(server));
+    }
+}
+
+impl MySql {
+    /// The command line client, in a session of `root`, by the server's socket: a server that proves nothing gets no password
+    /// otherwise.
+    pub fn client(&self) -> tokio::process::Command {
+        let libraries = libraries(&self.base);
+        let mut client = tokio::process::Command::new(loader(&libraries));
+        client
+            .arg("--library-path")
+            .arg(libraries)
+            .arg(self.base.join("bin/mysql"))
+            .args(["--no-defaults", "--user=root"])
+            .arg(format!("--socket={}", self.socket().display()))
+            .env("MYSQL_PWD", self.password());
+        client
     }
 }
 

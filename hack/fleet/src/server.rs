@@ -247,6 +247,11 @@ impl<E: Engine> Server<E> {
         bring_back(&self.data(), from).await
     }
 
+    /// Where clients of this machine reach it.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join("socket")
+    }
+
     /// Two servers that share one take each other's temporary tables.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.dir.join("tmp")
@@ -283,7 +288,7 @@ impl<E: Engine> Server<E> {
     /// The arguments of the server: what both engines have, `more` of one of them, and what the caller wants.
     pub(crate) fn settings(&self, more: &[(&str, String)]) -> Vec<String> {
         let offset = (1 + (self.number - 1) % 64).to_string();
-        let (port, socket) = (self.port.to_string(), self.dir.join("socket").display().to_string());
+        let (port, socket) = (self.port.to_string(), self.socket().display().to_string());
         let ours = [
             ("basedir", self.base.display().to_string()),
             ("datadir", self.data().display().to_string()),

@@ -1,4 +1,5 @@
-//! A real MySQL server: made, killed, restarted on its port and data, frozen, and gone without a trace. `make test-mysql`.
+//! A real MySQL server: made, killed, restarted on its port and data, frozen, and gone without a trace; and its own client.
+//! `make test-mysql`.
 #![allow(clippy::unwrap_used)] // helpers of tests, too
 
 use multiactive_fleet::mysql::{MySql, Options};
@@ -94,6 +95,11 @@ async fn a_frozen_server_is_silent_and_goes_on_and_two_stand_side_by_side() {
     wrong = wrong.replace("multiactive", "wrong");
     let refused = mysql_async::Conn::from_url(wrong).await.unwrap_err().to_string();
     assert!(refused.contains("Access denied"), "{refused}");
+
+    let said = b.client().args(["--batch", "-e", name]).output().await.unwrap();
+    let said = (String::from_utf8(said.stdout), String::from_utf8(said.stderr));
+    let wanted = format!("@@server_uuid\n{}\n", says(&b, name).await);
+    assert_eq!(said, (Ok(wanted), Ok(String::new())), "its own client is let in");
 
     a.freeze().await;
     let silent = tokio::time::timeout(Duration::from_millis(300), query(&a, "SELECT 1")).await;
