@@ -1,7 +1,7 @@
-//! The product's databases, of either engine: an order is taken in a transaction, or found where it was taken before; an item of
+//! The product's databases, of any engine: an order is taken in a transaction, or found where it was taken before; an item of
 //! the catalog is changed.
 
-mod mariadb;
+mod mysql_family;
 mod postgres;
 
 use crate::catalog::Item;
@@ -24,8 +24,8 @@ pub const NO_LEASE: &str = "MA004";
 pub enum Place {
     /// Of PostgreSQL.
     PostgreSql(Box<tokio_postgres::Config>),
-    /// Of MariaDB.
-    MariaDb(mysql_async::Opts),
+    /// Of MariaDB or MySQL.
+    MySqlFamily(mysql_async::Opts),
 }
 
 /// Why the database did not do what it was asked.
@@ -41,8 +41,8 @@ pub struct Refusal {
 pub enum Database {
     /// Of PostgreSQL.
     PostgreSql(Box<postgres::Connections>),
-    /// Of MariaDB.
-    MariaDb(Box<mariadb::Connections>),
+    /// Of MariaDB or MySQL.
+    MySqlFamily(Box<mysql_family::Connections>),
 }
 
 impl Database {
@@ -50,7 +50,7 @@ impl Database {
     pub fn new(place: Place, connections: usize) -> Self {
         match place {
             Place::PostgreSql(config) => Self::PostgreSql(Box::new(postgres::Connections::new(*config, connections))),
-            Place::MariaDb(opts) => Self::MariaDb(Box::new(mariadb::Connections::new(opts, connections))),
+            Place::MySqlFamily(opts) => Self::MySqlFamily(Box::new(mysql_family::Connections::new(opts, connections))),
         }
     }
 
@@ -62,7 +62,7 @@ impl Database {
     pub async fn take(&self, order: &Order) -> Result<(Order, bool), Refusal> {
         let taken = match self {
             Self::PostgreSql(connections) => connections.take(order).await?,
-            Self::MariaDb(connections) => connections.take(order).await?,
+            Self::MySqlFamily(connections) => connections.take(order).await?,
         };
         match taken {
             Some(order) => Ok((order, true)),
@@ -78,7 +78,7 @@ impl Database {
     pub async fn find(&self, id: &str) -> Result<Option<Order>, Refusal> {
         match self {
             Self::PostgreSql(connections) => connections.find(id).await,
-            Self::MariaDb(connections) => connections.find(id).await,
+            Self::MySqlFamily(connections) => connections.find(id).await,
         }
     }
 
@@ -90,7 +90,7 @@ impl Database {
     pub async fn item(&self, sku: &str) -> Result<Option<Item>, Refusal> {
         match self {
             Self::PostgreSql(connections) => connections.item(sku).await,
-            Self::MariaDb(connections) => connections.item(sku).await,
+            Self::MySqlFamily(connections) => connections.item(sku).await,
         }
     }
 
@@ -102,7 +102,7 @@ impl Database {
     pub async fn change(&self, sku: &str, unit: &str) -> Result<Item, Refusal> {
         match self {
             Self::PostgreSql(connections) => connections.change(sku, unit).await,
-            Self::MariaDb(connections) => connections.change(sku, unit).await,
+            Self::MySqlFamily(connections) => connections.change(sku, unit).await,
         }
     }
 }
@@ -115,7 +115,7 @@ impl Database {
 pub async fn read(place: &Place) -> Result<BTreeMap<String, Order>> {
     let orders = match place {
         Place::PostgreSql(config) => postgres::read(config).await?,
-        Place::MariaDb(opts) => mariadb::read(opts).await?,
+        Place::MySqlFamily(opts) => mysql_family::read(opts).await?,
     };
     Ok(orders.into_iter().map(|order| (order.id.clone(), order)).collect())
 }

@@ -1,5 +1,5 @@
-//! A small product to try multiactive with: orders by user, kept in PostgreSQL or MariaDB, served from several units; a load
-//! generator that records every acknowledged order, and a checker that finds each of them again.
+//! A small product to try multiactive with: orders by user, kept in PostgreSQL, MariaDB or MySQL, served from several units; a
+//! load generator that records every acknowledged order, and a checker that finds each of them again.
 
 pub mod catalog;
 pub mod check;

@@ -69,6 +69,9 @@ enum Engine {
     /// MariaDB.
     #[value(name = "MariaDB")]
     MariaDb,
+    /// MySQL.
+    #[value(name = "MySQL")]
+    MySql,
 }
 
 #[derive(clap::Args)]
@@ -128,7 +131,7 @@ async fn serve(args: Serve) -> Result<()> {
             config.application_name("shop");
             Place::PostgreSql(Box::new(config))
         }
-        Engine::MariaDb => {
+        Engine::MariaDb | Engine::MySql => {
             let opts = mysql_async::OptsBuilder::default()
                 .ip_or_hostname(host)
                 .tcp_port(port)
@@ -136,7 +139,7 @@ async fn serve(args: Serve) -> Result<()> {
                 .db_name(Some(name))
                 .user(Some(&args.db_username))
                 .pass(Some(&args.db_password));
-            Place::MariaDb(opts.into())
+            Place::MySqlFamily(opts.into())
         }
     };
     let database = |name: &str| Database::new(place(name), args.db_connections);

@@ -1,4 +1,4 @@
--- The shop's table in MariaDB, the same in every unit. The slot of a row is computed from user_id.
+-- The shop's table in MariaDB and MySQL, the same in every unit. The slot of a row is computed from user_id.
 CREATE TABLE IF NOT EXISTS orders (
     id       VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PRIMARY KEY,
     user_id  VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,

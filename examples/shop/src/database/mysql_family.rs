@@ -1,4 +1,4 @@
-//! Orders and items in MariaDB.
+//! Orders and items in MariaDB or MySQL, which speak alike.
 
 use super::{NO_LEASE, NOT_OWNED, Refusal, in_time};
 use crate::catalog::Item;
