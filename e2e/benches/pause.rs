@@ -64,7 +64,7 @@ async fn measure(arguments: Arguments) -> Result<()> {
     let stage = Stage::up_with(options).await?;
     let mut by_hand = match arguments.engine {
         Engine::PostgreSql => Some(Hand::begin(&stage).await?),
-        Engine::MariaDb => None,
+        Engine::MariaDb | Engine::MySql => None,
     };
     let load = stage.load(USERS)?;
     orders(&load, 500).await;

@@ -112,7 +112,7 @@ async fn fill(stage: &Stage) -> Result<i64> {
 async fn read_plainly(region: &Region) -> Result<Duration> {
     let sql = match region.engine {
         Engine::PostgreSql => "SELECT bit_xor(hashtextextended(o::text, 0)) FROM orders o",
-        Engine::MariaDb => {
+        Engine::MariaDb | Engine::MySql => {
             "SELECT CAST(BIT_XOR(CRC32(CONCAT_WS('#', id, user_id, seq, prev, unit, taken_at))) AS SIGNED) FROM orders"
         }
     };

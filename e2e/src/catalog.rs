@@ -55,7 +55,7 @@ pub async fn add_all(install: &Install, stores: &[&str], folder: &str) -> Result
         for store in stores {
             match region.engine {
                 Engine::PostgreSql => prepare_postgres(region, store).await?,
-                Engine::MariaDb => prepare_mariadb(region, store).await?,
+                Engine::MariaDb | Engine::MySql => prepare_mysql_family(region, store).await?,
             }
         }
     }
@@ -73,7 +73,7 @@ fn file(path: &str) -> Result<String> {
 
 async fn prepare_postgres(region: &Region, store: &str) -> Result<()> {
     // The roles are the server's, and there already; their rights are each database's.
-    let rights = file("src/stores/src/postgres/roles.sql")?;
+    let rights = file(Engine::PostgreSql.roles())?;
     let rights = rights.lines().filter(|line| !line.starts_with("CREATE ROLE"));
     let rights = rights
         .collect::<Vec<_>>()
@@ -88,9 +88,10 @@ async fn prepare_postgres(region: &Region, store: &str) -> Result<()> {
     run(&database, "GRANT SELECT, INSERT, UPDATE, DELETE ON items TO shop_app").await
 }
 
-async fn prepare_mariadb(region: &Region, store: &str) -> Result<()> {
-    let mut server = Conn::new(region.mariadb()).await.context("connecting to MariaDB")?;
-    let rights = file("src/stores/src/mariadb/roles.sql")?;
+async fn prepare_mysql_family(region: &Region, store: &str) -> Result<()> {
+    let server = Conn::new(region.mysql_family()).await;
+    let mut server = server.context("connecting to the server")?;
+    let rights = file(region.engine.roles())?;
     let rights = rights.lines().filter(|line| line.contains("ON shop.*"));
     let rights = rights.map(|line| line.replace("ON shop.*", &format!("ON {store}.*")));
     let begin = [
@@ -99,7 +100,7 @@ async fn prepare_mariadb(region: &Region, store: &str) -> Result<()> {
     ];
     let table = [
         format!("USE {store}"),
-        file("examples/shop/sql/catalog_mariadb.sql")?,
+        file("examples/shop/sql/catalog_mysql_family.sql")?,
         format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {store}.* TO shop_app@'%'"),
     ];
     for sql in begin.into_iter().chain(rights).chain(table) {
@@ -334,8 +335,8 @@ pub async fn held(region: &Region, store: &str, items: &[String]) -> Result<Vec<
             connection.await??;
             rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
         }
-        Engine::MariaDb => {
-            let mut client = Conn::new(region.mariadb().db_name(Some(store))).await?;
+        Engine::MariaDb | Engine::MySql => {
+            let mut client = Conn::new(region.mysql_family().db_name(Some(store))).await?;
             let rows = client.query(sql).await?;
             client.disconnect().await?;
             rows

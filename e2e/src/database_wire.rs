@@ -85,7 +85,7 @@ async fn session(mut here: TcpStream, server: SocketAddr, engine: Engine, ways: 
             pass_on(here, TcpStream::connect(server).await?, &first, way).await
         }
         // There the server speaks first, and always gets so far.
-        Engine::MariaDb => {
+        Engine::MariaDb | Engine::MySql => {
             let mut there = TcpStream::connect(server).await?;
             let greeting = packet(&mut there).await?;
             here.write_all(&greeting).await?;
@@ -134,7 +134,7 @@ fn user(first: &[u8]) -> Option<&str> {
     std::str::from_utf8(found.get(1)?).ok()
 }
 
-/// A packet of MariaDB's protocol: its length, a number, and what it says.
+/// A packet of the protocol of MariaDB and MySQL: its length, a number, and what it says.
 async fn packet(from: &mut TcpStream) -> Result<Vec<u8>> {
     let mut packet = vec![0; 4];
     from.read_exact(&mut packet).await?;

@@ -53,7 +53,7 @@ pub fn password() -> Result<String> {
 pub async fn prepare(region: &Region, passwords: &Passwords, root: &Path) -> Result<()> {
     match region.engine {
         Engine::PostgreSql => prepare_postgres(region, passwords, root).await,
-        Engine::MariaDb => prepare_mariadb(region, passwords, root).await,
+        Engine::MariaDb | Engine::MySql => prepare_mysql_family(region, passwords, root).await,
     }
 }
 
@@ -73,8 +73,8 @@ pub async fn listed_orders(region: &Region) -> Result<BTreeSet<String>> {
             connection.await??;
             Ok(listed.iter().map(|row| row.get(0)).collect())
         }
-        Engine::MariaDb => {
-            let mut client = Conn::new(region.mariadb()).await?;
+        Engine::MariaDb | Engine::MySql => {
+            let mut client = Conn::new(region.mysql_family()).await?;
             let sql =
                 "SELECT JSON_VALUE(name, '$.id') FROM multiactive.divergence WHERE tab = 'orders' AND mine IS NOT NULL";
             Ok(client.query::<String, _>(sql).await?.into_iter().collect())
@@ -83,27 +83,29 @@ pub async fn listed_orders(region: &Region) -> Result<BTreeSet<String>> {
 }
 
 /// The documented script of an engine, with the passwords of this fleet.
-fn roles(root: &Path, path: &str, passwords: &Passwords) -> Result<String> {
+fn roles(root: &Path, engine: Engine, passwords: &Passwords) -> Result<String> {
+    let path = engine.roles();
     let roles = std::fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"))?;
     let roles = roles.replacen("'change me'", &format!("'{}'", passwords.agent), 1);
     Ok(roles.replacen("'change me'", &format!("'{}'", passwords.replication), 1))
 }
 
-async fn prepare_mariadb(region: &Region, passwords: &Passwords, root: &Path) -> Result<()> {
-    let mut server = Conn::new(region.mariadb()).await.context("connecting to MariaDB")?;
+async fn prepare_mysql_family(region: &Region, passwords: &Passwords, root: &Path) -> Result<()> {
+    let server = Conn::new(region.mysql_family()).await;
+    let mut server = server.context("connecting to the server")?;
     let local = "SET SESSION sql_log_bin = 0";
     server.query_drop(local).await?;
     server
         .query_drop(format!("CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4"))
         .await?;
-    let roles = roles(root, "src/stores/src/mariadb/roles.sql", passwords)?;
+    let roles = roles(root, region.engine, passwords)?;
     server.query_drop(roles).await.context("the documented roles")?;
     if region.ca_file.is_some() {
         for user in ["multiactive_agent", "multiactive_replication"] {
             server.query_drop(format!("ALTER USER {user}@'%' REQUIRE SSL")).await?;
         }
     }
-    let path = "examples/shop/sql/mariadb.sql";
+    let path = "examples/shop/sql/mysql_family.sql";
     let schema = std::fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"))?;
     server.query_drop(format!("USE {DATABASE}")).await?;
     server.query_drop(schema).await.context("the shop's table")?;
@@ -120,7 +122,7 @@ async fn prepare_postgres(region: &Region, passwords: &Passwords, root: &Path) -
     server.dbname("postgres");
     run(&server, &format!("CREATE DATABASE {DATABASE}")).await?;
     let read = |path: &str| std::fs::read_to_string(root.join(path)).with_context(|| format!("reading {path}"));
-    let roles = roles(root, "src/stores/src/postgres/roles.sql", passwords)?;
+    let roles = roles(root, region.engine, passwords)?;
     let database = region.database();
     run(&database, "CREATE ROLE shop_owner NOLOGIN").await?;
     run(
@@ -149,8 +151,8 @@ async fn prepare_postgres(region: &Region, passwords: &Passwords, root: &Path) -
 pub async fn execute(region: &Region, sql: &str) -> Result<()> {
     match region.engine {
         Engine::PostgreSql => run(&region.database(), sql).await,
-        Engine::MariaDb => {
-            let mut client = Conn::new(region.mariadb().db_name(Some(DATABASE))).await?;
+        Engine::MariaDb | Engine::MySql => {
+            let mut client = Conn::new(region.mysql_family().db_name(Some(DATABASE))).await?;
             client.query_drop(sql).await?;
             Ok(client.disconnect().await?)
         }
@@ -172,8 +174,8 @@ pub async fn number(region: &Region, sql: &str) -> Result<i64> {
             connection.await??;
             Ok(number)
         }
-        Engine::MariaDb => {
-            let mut client = Conn::new(region.mariadb().db_name(Some(DATABASE))).await?;
+        Engine::MariaDb | Engine::MySql => {
+            let mut client = Conn::new(region.mysql_family().db_name(Some(DATABASE))).await?;
             let number = client.query_first(sql).await?.context("a number")?;
             client.disconnect().await?;
             Ok(number)

@@ -13,7 +13,7 @@ use serde_json::json;
 /// A transaction that has written and not ended, which the agent may not end: the fence waits for it.
 pub struct InTheWay(Session);
 
-/// How the one in MariaDB is called, where an agent may end every session and no transaction of XA that is prepared.
+/// How the one in MariaDB or MySQL is called, where an agent may end every session and no transaction of XA that is prepared.
 const PREPARED: &str = "'in-the-way'";
 
 impl InTheWay {
@@ -27,7 +27,7 @@ impl InTheWay {
         let (begins, stays) = match region.engine {
             Engine::PostgreSql => ("BEGIN".to_owned(), None),
             // Out of the log: what is prepared would be at every member.
-            Engine::MariaDb => (
+            Engine::MariaDb | Engine::MySql => (
                 format!(
                     "SET SESSION sql_log_bin = 0; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; XA START {PREPARED}"
                 ),
@@ -51,7 +51,7 @@ impl InTheWay {
     pub async fn goes(mut self) -> Result<()> {
         let sql = match &self.0 {
             Session::PostgreSql(_) => "ROLLBACK".to_owned(),
-            Session::MariaDb(_) => format!("XA ROLLBACK {PREPARED}"),
+            Session::MySqlFamily(_) => format!("XA ROLLBACK {PREPARED}"),
         };
         self.0.run(&sql).await.map(drop)
     }
@@ -66,7 +66,7 @@ pub async fn lets_no_order_in(region: &Region) -> Result<Session> {
     let mut session = Session::of(region).await?;
     let sql = match region.engine {
         Engine::PostgreSql => "BEGIN; LOCK TABLE orders IN SHARE MODE",
-        Engine::MariaDb => "LOCK TABLES orders READ",
+        Engine::MariaDb | Engine::MySql => "LOCK TABLES orders READ",
     };
     session.run(sql).await?;
     Ok(session)

@@ -242,20 +242,21 @@ impl Install {
                 text = text.replace(&format!(":{}", 15_411 + index), &format!(":{}", region.database_port));
             }
             let hub = self.hub()?;
-            if hub.engine == Engine::MariaDb {
+            let engine = hub.engine;
+            if engine != Engine::PostgreSql {
                 let ca_file = hub.ca_file.as_deref().map(path).transpose()?;
                 let tls = ca_file.map_or(String::new(), |file| format!("\n  tls: {{caFile: {file}}}"));
                 for database in [DATABASE, CATALOG, PRICES] {
-                    text = text.replace(
-                        &format!("{{type: PostgreSQL, postgreSQL: {{database: {database}}}}}"),
-                        &format!("{{type: MariaDB, mariaDB: {{database: {database}}}}}{tls}"),
-                    );
+                    let declared = |engine: Engine| {
+                        let (name, field) = (engine.name(), engine.field());
+                        format!("{{type: {name}, {field}: {{database: {database}}}}}")
+                    };
+                    let other = format!("{}{tls}", declared(engine));
+                    text = text.replace(&declared(Engine::PostgreSql), &other);
                 }
                 let name = "            - {name: DB_NAME, value: shop}";
-                text = text.replace(
-                    name,
-                    &format!("            - {{name: DB_ENGINE, value: MariaDB}}\n{name}"),
-                );
+                let of_engine = format!("            - {{name: DB_ENGINE, value: {}}}", engine.name());
+                text = text.replace(name, &format!("{of_engine}\n{name}"));
             }
             std::fs::write(folder.join(file.file_name()), text)?;
         }

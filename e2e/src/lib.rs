@@ -19,6 +19,7 @@ pub mod processes;
 pub mod promotion;
 pub mod region;
 pub mod relay;
+pub mod server;
 pub mod session;
 pub mod stage;
 pub mod stops;

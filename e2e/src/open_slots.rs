@@ -21,7 +21,7 @@ fn open(engine: Engine) -> &'static str {
              WHERE keyspace = 'users' AND open AND server_start = pg_postmaster_start_time()
                AND (SELECT h.until FROM multiactive.held() h) IS NOT NULL"
         }
-        Engine::MariaDb => {
+        Engine::MariaDb | Engine::MySql => {
             "SELECT s.slot, p.epoch FROM multiactive.slot s JOIN multiactive.stamp p ON p.slot = s.slot
              WHERE s.open AND NOT @@global.read_only AND multiactive.lease_left() > 0"
         }

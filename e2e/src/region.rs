@@ -45,6 +45,48 @@ pub enum Engine {
     PostgreSql,
     /// MariaDB.
     MariaDb,
+    /// MySQL.
+    MySql,
+}
+
+impl Engine {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::PostgreSql, Self::MariaDb, Self::MySql];
+
+    /// Its name, as a DataStore has it in `type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PostgreSql => "PostgreSQL",
+            Self::MariaDb => "MariaDB",
+            Self::MySql => "MySQL",
+        }
+    }
+
+    /// The field of a DataStore with what it has of its own.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::PostgreSql => "postgreSQL",
+            Self::MariaDb => "mariaDB",
+            Self::MySql => "mySQL",
+        }
+    }
+
+    /// The documented script with the rights of the agent's user and the replication user.
+    pub fn roles(self) -> &'static str {
+        match self {
+            Self::PostgreSql => "src/stores/src/postgres/roles.sql",
+            Self::MariaDb => "src/stores/src/mariadb/roles.sql",
+            Self::MySql => "src/stores/src/mysql/roles.sql",
+        }
+    }
+
+    /// Whether it speaks as MySQL does.
+    pub fn is_of_mysql_family(self) -> bool {
+        match self {
+            Self::PostgreSql => false,
+            Self::MariaDb | Self::MySql => true,
+        }
+    }
 }
 
 impl Region {
@@ -79,12 +121,12 @@ impl Region {
     pub fn place(&self) -> Place {
         match self.engine {
             Engine::PostgreSql => Place::PostgreSql(Box::new(self.database())),
-            Engine::MariaDb => Place::MariaDb(self.mariadb().db_name(Some(DATABASE)).into()),
+            Engine::MariaDb | Engine::MySql => Place::MySqlFamily(self.mysql_family().db_name(Some(DATABASE)).into()),
         }
     }
 
-    /// How its server is reached as `root`, where it is a MariaDB.
-    pub fn mariadb(&self) -> OptsBuilder {
+    /// How its server is reached as `root`, where it is one of MariaDB or MySQL.
+    pub fn mysql_family(&self) -> OptsBuilder {
         OptsBuilder::default()
             .ip_or_hostname(self.address.to_string())
             .tcp_port(self.database_port)

@@ -1,4 +1,4 @@
-//! A session of a region's database, as its administrator, in words that both engines know.
+//! A session of a region's database, as its administrator, in words that all engines know.
 
 use crate::region::{DATABASE, Engine, Region};
 use anyhow::{Context, Result};
@@ -11,8 +11,8 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 pub enum Session {
     /// Of PostgreSQL.
     PostgreSql(Client),
-    /// Of MariaDB.
-    MariaDb(Conn),
+    /// Of MariaDB or MySQL.
+    MySqlFamily(Conn),
 }
 
 impl Session {
@@ -28,9 +28,9 @@ impl Session {
                 tokio::spawn(connection);
                 Ok(Self::PostgreSql(client))
             }
-            Engine::MariaDb => {
-                let conn = Conn::new(region.mariadb().db_name(Some(DATABASE))).await?;
-                Ok(Self::MariaDb(conn))
+            Engine::MariaDb | Engine::MySql => {
+                let conn = Conn::new(region.mysql_family().db_name(Some(DATABASE))).await?;
+                Ok(Self::MySqlFamily(conn))
             }
         }
     }
@@ -52,7 +52,7 @@ impl Session {
                 });
                 Ok(changed.last().unwrap_or_default())
             }
-            Self::MariaDb(conn) => {
+            Self::MySqlFamily(conn) => {
                 conn.query_drop(sql).await?;
                 Ok(conn.affected_rows())
             }
@@ -77,7 +77,7 @@ impl Session {
                 let texts = rows.map(|row| (0..row.len()).map(|at| row.get(at).unwrap_or_default().to_owned()));
                 Ok(texts.map(Iterator::collect).collect())
             }
-            Self::MariaDb(conn) => {
+            Self::MySqlFamily(conn) => {
                 let rows: Vec<Row> = conn.query(sql).await?;
                 rows.into_iter()
                     .map(|row| row.unwrap().into_iter().map(text).collect())

@@ -60,7 +60,7 @@ pub enum Shop {
     /// Its orders, divided by users.
     #[default]
     Orders,
-    /// Its catalog alone, and nothing is divided: a server of MariaDB is a member of one store.
+    /// Its catalog alone, and nothing is divided: a server of MariaDB or MySQL is a member of one store.
     Catalog,
     /// Catalog and prices, two cities that back each other up, and the hub's region as their backup site.
     BackupSite,

@@ -1,6 +1,6 @@
 //! What every engine of databases must withstand, told once: slots move under load, and a region is lost and comes home.
 
-use crate::databases::listed_orders;
+use crate::databases::{execute, listed_orders};
 use crate::lost::{Listed, MayBeLost, fail_over, failures, listed, stops_within_its_lease, until_unit, within_bounds};
 use crate::processes::Frozen;
 use crate::region::{NAMESPACE, Region, SYSTEM};
@@ -48,6 +48,23 @@ pub async fn everything_moves(stage: &Stage, load: &Load, verify_of_unit: &str) 
         orders(load, 100).await;
     }
     Ok(())
+}
+
+/// Everything moves under load and nothing fails or is lost; a client that ignores the routers and writes straight to a database
+/// that does not own the user is refused.
+///
+/// # Errors
+///
+/// What was not so.
+pub async fn nothing_fails_or_is_lost(stage: &Stage) -> Result<()> {
+    let load = stage.load(30)?;
+    orders(&load, 200).await;
+    everything_moves(stage, &load, "Full").await?;
+    let insert = "INSERT INTO orders (id, user_id, seq, prev, unit) VALUES ('1-x', 'x', 1, 0, 'east-1')";
+    let refused = execute(stage.region("east")?, insert).await;
+    let refused = refused.err().context("it was not refused")?.to_string();
+    ensure!(refused.contains("is not open for writes in unit east-1"), "{refused}");
+    stage.judge(load).await.map(drop)
 }
 
 /// A region that is lost, and how its part is called.

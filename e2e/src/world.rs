@@ -3,19 +3,18 @@
 use crate::database_wire::DatabaseWire;
 use crate::databases::password;
 use crate::processes::Frozen;
-use crate::region::{DATABASE, Engine, Region};
+use crate::region::{Engine, Region};
+use crate::server::{self, Server};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use multiactive_fleet::certs::Authority;
-use multiactive_fleet::{Cluster, MariaDb, Postgres, cluster, mariadb, postgres};
+use multiactive_fleet::{Cluster, cluster};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::SystemTime;
 use tempfile::TempDir;
-use tokio::process::Command;
 
 /// What runs a fleet: its clusters and its databases, in the order of the regions.
 #[derive(Debug)]
@@ -24,10 +23,8 @@ pub struct World {
     pub regions: Vec<Region>,
     /// Their clusters.
     pub clusters: Vec<Cluster>,
-    /// Their databases, where they are of PostgreSQL,
-    pub databases: Vec<Postgres>,
-    /// and where they are of MariaDB.
-    pub mariadbs: Vec<MariaDb>,
+    /// Their databases.
+    pub databases: Vec<Server>,
     /// The wires to its databases, where they can be lost.
     pub wires: Vec<DatabaseWire>,
     /// Who signed the certificates of the databases, where they have some.
@@ -196,62 +193,38 @@ impl World {
             true => "127.0.0.1".to_owned(),
             false => format!("127.0.0.1,{}", network.address(index)),
         };
-        let postgres = names.iter().enumerate().filter(|_| engine == Engine::PostgreSql);
-        let databases = postgres.map(|(index, name)| {
-            let mut settings = vec![("listen_addresses".to_owned(), listens(index))];
-            settings.push(("max_connections".to_owned(), "200".to_owned()));
-            let dir = dir.map(|dir| dir.join(format!("{name}-postgres")));
-            let port = network.database_port(index);
-            Postgres::start(postgres::Options {
-                dir,
+        // Those of MariaDB and MySQL speak in secret. The wheel's PostgreSQL was built without TLS.
+        let secret = engine.is_of_mysql_family() && !wired;
+        let trust = secret.then(trusted).transpose()?;
+        let databases = names.iter().enumerate().map(|(index, name)| {
+            let address = network.address(index).to_string();
+            let proof = trust
+                .as_ref()
+                .map(|trust| trust.authority.server(name, &[&address]))
+                .transpose();
+            let kind = engine.name().to_lowercase();
+            let options = proof.map(|proof| server::Options {
+                engine,
+                dir: dir.map(|dir| dir.join(format!("{name}-{kind}"))),
                 password: password.clone(),
-                fsync,
-                port,
-                clock: clocks,
-                settings,
-                ..postgres::Options::default()
-            })
-        });
-        // Those of MariaDB speak in secret. The wheel's PostgreSQL was built without TLS.
-        let trust = (engine == Engine::MariaDb && !wired).then(trusted).transpose()?;
-        let mariadb = names.iter().enumerate().filter(|_| engine == Engine::MariaDb);
-        let mariadbs = mariadb.map(|(index, name)| {
-            let address = network.address(index);
-            let mut settings = vec![
-                ("bind_address".to_owned(), listens(index)),
-                ("max_connections".to_owned(), "200".to_owned()),
-            ];
-            // As it is where nobody sets it: it is not by this that a silent server is noticed.
-            let patient = ("slave_net_timeout".to_owned(), "60".to_owned());
-            settings.extend(wired.then_some(patient));
-            let (address, trust) = (address.to_string(), trust.as_ref());
-            let proof = trust.map(|trust| trust.authority.server(name, &[&address]));
-            let options = proof.transpose().map(|proof| mariadb::Options {
-                dir: dir.map(|dir| dir.join(format!("{name}-mariadb"))),
-                password: password.clone(),
-                fsync,
+                listens: listens(index),
                 port: network.database_port(index),
-                number: Some(index as u32 + 1),
-                settings,
-                proof,
+                number: index as u32 + 1,
+                fsync,
+                patient: wired,
                 clock: clocks,
+                proof,
             });
-            async move { MariaDb::start(options?).await }
+            async move { Server::start(options?).await }
         });
-        let mariadbs = async { try_join_all(mariadbs).await.context("starting the databases") };
         let clusters = async { try_join_all(clusters).await.context("starting the clusters") };
-        let databases = async { try_join_all(databases).await.context("starting the databases") };
-        let (clusters, databases, mariadbs) = tokio::try_join!(clusters, databases, mariadbs)?;
-        let server = |index: usize| match engine {
-            Engine::PostgreSql => (databases[index].port(), databases[index].password()),
-            Engine::MariaDb => (mariadbs[index].port(), mariadbs[index].password()),
-        };
+        let (clusters, databases) = tokio::try_join!(clusters, try_join_all(databases))?;
         let region = |(index, name): (usize, &&str)| Region {
             name: (*name).to_owned(),
             address: network.address(index),
             kubeconfig: clusters[index].kubeconfig_path(),
-            database_port: server(index).0,
-            database_password: server(index).1.to_owned(),
+            database_port: databases[index].port(),
+            database_password: databases[index].password().to_owned(),
             engine,
             ca_file: trust.as_ref().map(|trust| trust.dir.path().join(CA_FILE)),
         };
@@ -265,7 +238,6 @@ impl World {
             regions,
             clusters,
             databases,
-            mariadbs,
             trust,
         })
     }
@@ -278,14 +250,13 @@ impl World {
     /// Where there is no such region, nothing is secret there, or the server refuses.
     pub async fn proves(&self, region: &str, until: Option<SystemTime>) -> Result<()> {
         let index = self.index(region)?;
-        let (trust, server) = (self.trust.as_ref(), self.mariadbs.get(index));
-        let (trust, server) = trust.zip(server).context("what these databases say is not secret")?;
-        let at = &self.regions[index];
+        let (trust, at) = (self.trust.as_ref(), &self.regions[index]);
+        let trust = trust.context("what these databases say is not secret")?;
         let pair = trust
             .authority
             .server_until(region, &[&at.address.to_string()], until)?;
-        server.proves(&pair)?;
-        let mut admin = Conn::new(at.mariadb()).await?;
+        self.databases[index].proves(&pair)?;
+        let mut admin = Conn::new(at.mysql_family()).await?;
         for sql in ["FLUSH SSL", "KILL USER multiactive_agent"] {
             admin.query_drop(sql).await.context(sql)?;
         }
@@ -309,11 +280,7 @@ impl World {
     ///
     /// As [`World::kill`].
     pub async fn kill_database(&self, region: &str) -> Result<()> {
-        let index = self.index(region)?;
-        match self.regions[index].engine {
-            Engine::PostgreSql => self.databases[index].kill_9().await,
-            Engine::MariaDb => self.mariadbs[index].kill_9().await,
-        }
+        self.databases[self.index(region)?].kill_9().await;
         Ok(())
     }
 
@@ -333,12 +300,7 @@ impl World {
     ///
     /// As [`World::revive`].
     pub async fn revive_database(&self, region: &str) -> Result<()> {
-        let index = self.index(region)?;
-        match self.regions[index].engine {
-            Engine::PostgreSql => self.databases[index].restart().await?,
-            Engine::MariaDb => self.mariadbs[index].restart().await?,
-        }
-        Ok(())
+        self.databases[self.index(region)?].restart().await
     }
 
     /// Stops all of a region in the midst of what it does, its database too, until what is returned is dropped.
@@ -362,11 +324,7 @@ impl World {
     }
 
     fn database_pid(&self, index: usize) -> Result<[i32; 1]> {
-        let pid = match self.regions[index].engine {
-            Engine::PostgreSql => self.databases[index].pid(),
-            Engine::MariaDb => self.mariadbs[index].pid(),
-        };
-        Ok([pid.context("the database does not run")?])
+        Ok([self.databases[index].pid().context("the database does not run")?])
     }
 
     /// What only a unit holds that was lost, as the documented command exports it from its database.
@@ -375,27 +333,10 @@ impl World {
     ///
     /// Where the client fails; the text is what it said.
     pub async fn exported(&self, region: &str, dir: &Path) -> Result<String> {
-        let index = self.index(region)?;
-        let (mut client, file) = match self.regions[index].engine {
-            Engine::PostgreSql => {
-                let (server, file) = (&self.databases[index], format!("lost-{region}.csv"));
-                let copy = format!("\\copy (SELECT * FROM multiactive.divergence) TO '{file}' CSV HEADER");
-                let mut psql = Command::new(server.bin().join("psql"));
-                psql.args([&server.url("postgres", DATABASE), "-c", &copy]);
-                (psql, file)
-            }
-            Engine::MariaDb => {
-                let (server, file) = (&self.mariadbs[index], format!("lost-{region}.tsv"));
-                let mut mariadb = server.client();
-                mariadb.args(["--batch", "-e", "SELECT * FROM multiactive.divergence"]);
-                mariadb.stdout(std::fs::File::create(dir.join(&file))?);
-                (mariadb, file)
-            }
-        };
-        let client = client.current_dir(dir).stderr(Stdio::piped()).spawn();
-        let ended = client.context("running the client")?.wait_with_output().await?;
+        let (mut client, file) = self.databases[self.index(region)?].exports(region, dir)?;
+        let ended = client.spawn().context("running the client")?.wait_with_output().await?;
         ensure!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-        Ok(std::fs::read_to_string(dir.join(file))?)
+        Ok(std::fs::read_to_string(file)?)
     }
 
     /// What the databases' logs say of processes of theirs that crashed: nothing of that is part of any test.
@@ -419,12 +360,7 @@ impl World {
     ///
     /// Where there is no such region, or the clock cannot be set.
     pub fn set_clock(&self, region: &str, seconds: i64) -> Result<()> {
-        let index = self.index(region)?;
-        match self.regions[index].engine {
-            Engine::PostgreSql => self.databases[index].set_clock(seconds)?,
-            Engine::MariaDb => self.mariadbs[index].set_clock(seconds)?,
-        }
-        Ok(())
+        self.databases[self.index(region)?].set_clock(seconds)
     }
 
     /// The wire to a region's database.

@@ -6,7 +6,7 @@ use crate::http::Http;
 use crate::kube_ext::wait_for;
 use crate::lost::{fail_over, listed, stops_within_its_lease, until_unit};
 use crate::region::{Engine, NAMESPACE, Region};
-use crate::stage::{LIMIT, Stage};
+use crate::stage::{LIMIT, Options, Shop, Stage};
 use crate::verification::verified;
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
@@ -16,6 +16,25 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, interval};
+
+/// A server of this engine is a member of one store, and the catalog is all that the shop has: its writer moves, is lost and comes
+/// home, and all read.
+///
+/// # Errors
+///
+/// What was not so.
+pub async fn one_unit_writes_and_all_read(engine: Engine) -> Result<()> {
+    let stage = Stage::up_with(Options {
+        engine,
+        shop: Shop::Catalog,
+        ..Options::default()
+    })
+    .await?;
+    begins(&stage).await?;
+    moves(&stage).await?;
+    reads_of_ones_own(&stage).await?;
+    is_lost(&stage).await
+}
 
 /// Items of the catalog.
 pub fn items(of: &str) -> Vec<String> {
@@ -37,7 +56,7 @@ pub fn flawless(stage: &Stage, seen: &Seen, items: &[String]) -> Result<()> {
 }
 
 /// Nobody saw an error, the reads that came to each of these regions were answered by that unit alone, and nothing is there twice or
-/// missing. With MariaDB a few may have gone to the writer: a unit whose store is not in hand for a moment sends them on, and on a
+/// missing. With MariaDB and MySQL a few may have gone to the writer: a unit whose store is not in hand for a moment sends them on, and on a
 /// busy machine that was seen, once.
 ///
 /// # Errors
@@ -52,7 +71,7 @@ pub fn flawless_where_read(stage: &Stage, seen: &Seen, items: &[String], answere
         let all: usize = of_region.map(|(_, count)| count).sum();
         let most_elsewhere = match stage.region(region)?.engine {
             Engine::PostgreSql => 0,
-            Engine::MariaDb => all / 4,
+            Engine::MariaDb | Engine::MySql => all / 4,
         };
         ensure!(
             here > 0 && all - here <= most_elsewhere,

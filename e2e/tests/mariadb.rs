@@ -1,12 +1,10 @@
 //! The shop on MariaDB: ranges move under load without an error, and a region that is lost is taken over, comes back, says what
 //! only it holds, and gets its slots back, whether all of it was ended or stood still for longer than its lease.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use multiactive_e2e::region::Engine;
-use multiactive_e2e::stage::{Options, Stage, orders};
+use multiactive_e2e::stage::{Options, Stage};
 use multiactive_e2e::story::{self, Loss};
-use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 
 async fn up() -> Result<Stage> {
     let engine = Engine::MariaDb;
@@ -19,17 +17,7 @@ async fn up() -> Result<Stage> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ranges_and_units_move_under_load_and_nothing_fails_or_is_lost() -> Result<()> {
-    let stage = up().await?;
-    let load = stage.load(30)?;
-    orders(&load, 200).await;
-    story::everything_moves(&stage, &load, "Full").await?;
-    // A client that ignores the routers and writes straight to a database that does not own the user.
-    let mut app = Conn::new(stage.region("east")?.mariadb().db_name(Some("shop"))).await?;
-    let insert = "INSERT INTO orders (id, user_id, seq, prev, unit) VALUES ('1-x', 'x', 1, 0, 'east-1')";
-    let refused = app.query_drop(insert).await.unwrap_err().to_string();
-    ensure!(refused.contains("is not open for writes in unit east-1"), "{refused}");
-    stage.judge(load).await?;
-    Ok(())
+    story::nothing_fails_or_is_lost(&up().await?).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,9 +8,9 @@ use multiactive_e2e::catalog::{CATALOG, add, change, database, read};
 use multiactive_e2e::http::Http;
 use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::region::{Engine, NAMESPACE};
-use multiactive_e2e::stage::{LIMIT, Options, Shop, Stage};
+use multiactive_e2e::stage::{LIMIT, Options, Stage};
 use multiactive_e2e::verification::verified;
-use multiactive_e2e::writer::{answers, begins, is_lost, moves, reads_of_ones_own};
+use multiactive_e2e::writer::{self, answers, begins, is_lost, moves, reads_of_ones_own};
 use serde_json::json;
 
 /// Reads are answered where they come in while they are young enough: within the bound south's are its own, then the writer's.
@@ -98,14 +98,5 @@ async fn one_unit_writes_and_all_read() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes: make test-faults"]
 async fn one_unit_writes_and_all_read_with_mariadb() -> Result<()> {
-    let stage = Stage::up_with(Options {
-        engine: Engine::MariaDb,
-        shop: Shop::Catalog,
-        ..Options::default()
-    })
-    .await?;
-    begins(&stage).await?;
-    moves(&stage).await?;
-    reads_of_ones_own(&stage).await?;
-    is_lost(&stage).await
+    writer::one_unit_writes_and_all_read(Engine::MariaDb).await
 }

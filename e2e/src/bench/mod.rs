@@ -21,7 +21,7 @@ use std::process::ExitCode;
 pub struct Arguments {
     /// How many rounds to measure, where the bench's own number does not fit.
     pub rounds: Option<usize>,
-    /// The databases' engine, `PostgreSQL` or `MariaDB`.
+    /// The databases' engine, `PostgreSQL`, `MariaDB` or `MySQL`.
     pub engine: Engine,
     /// Where to copy the logs of all pods, which are then those of `RUST_LOG`, or of the level `debug`.
     pub logs: Option<PathBuf>,
@@ -35,12 +35,15 @@ impl Arguments {
             match word.split_once('=') {
                 None if word == "--bench" => measure = true,
                 Some(("rounds", number)) => arguments.rounds = Some(number.parse().context("rounds=NUMBER")?),
-                Some(("engine", "PostgreSQL")) => arguments.engine = Engine::PostgreSql,
-                Some(("engine", "MariaDB")) => arguments.engine = Engine::MariaDb,
+                Some(("engine", name)) => {
+                    let mut all = Engine::ALL.into_iter();
+                    let known = all.find(|engine| engine.name() == name);
+                    arguments.engine = known.context("engine=PostgreSQL, engine=MariaDB or engine=MySQL")?;
+                }
                 Some(("logs", folder)) => arguments.logs = Some(folder.into()),
-                None | Some((_, _)) => anyhow::bail!(
-                    "{word}: only rounds=NUMBER, engine=PostgreSQL, engine=MariaDB and logs=FOLDER are known"
-                ),
+                None | Some((_, _)) => {
+                    anyhow::bail!("{word}: only rounds=NUMBER, engine=NAME and logs=FOLDER are known")
+                }
             }
         }
         Ok(measure.then_some(arguments))
