@@ -163,6 +163,8 @@ impl Customers {
         let changes: Arc<AtomicUsize> = Arc::default();
         let mut tasks = JoinSet::new();
         let routers: Vec<String> = regions.iter().map(Region::router).collect();
+        let engine = regions.first().map(|region| region.engine).unwrap_or_default();
+        let pause = Duration::from_millis(100) * engine.pace();
         for (offset, sku) in items.iter().cloned().enumerate() {
             let (routers, token, record, changes) = (routers.clone(), token.clone(), record.clone(), changes.clone());
             tasks.spawn(async move {
@@ -182,7 +184,7 @@ impl Customers {
                         Err(error) => seen.failed_changes.push((began, format!("{error:#}"))),
                     }
                     drop(seen);
-                    rest(&token).await;
+                    rest(&token, pause).await;
                 }
             });
         }
@@ -199,7 +201,7 @@ impl Customers {
                         Err(error) => seen.failed_reads.push((name.clone(), format!("{error:#}"))),
                     }
                     drop(seen);
-                    rest(&token).await;
+                    rest(&token, pause).await;
                 }
             });
         }
@@ -228,10 +230,8 @@ impl Customers {
     }
 }
 
-async fn rest(token: &CancellationToken) {
-    let _ = token
-        .run_until_cancelled(tokio::time::sleep(Duration::from_millis(100)))
-        .await;
+async fn rest(token: &CancellationToken, pause: Duration) {
+    let _ = token.run_until_cancelled(tokio::time::sleep(pause)).await;
 }
 
 /// Changes an item through a router.

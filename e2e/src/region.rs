@@ -80,6 +80,16 @@ impl Engine {
         }
     }
 
+    /// How many times as long as with the others its customers wait after each order. A link of MySQL applies one transaction after
+    /// the other, and each of them comes by two links: where the customers have all of a small machine at work, links fall behind
+    /// without end, and no promotion begins.
+    pub fn pace(self) -> u32 {
+        match self {
+            Self::PostgreSql | Self::MariaDb => 1,
+            Self::MySql => 2,
+        }
+    }
+
     /// Whether it speaks as MySQL does.
     pub fn is_of_mysql_family(self) -> bool {
         match self {

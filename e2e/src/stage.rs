@@ -196,8 +196,14 @@ impl Stage {
         Load::start(LoadOptions {
             routers,
             users,
-            think: THINK,
+            think: self.think(),
         })
+    }
+
+    /// How long a customer waits after each order.
+    fn think(&self) -> Duration {
+        let engine = self.world.regions.first().map(|hub| hub.engine).unwrap_or_default();
+        THINK * engine.pace()
     }
 
     /// Orders of these users through the routers of these regions, until it is stopped.
@@ -210,7 +216,7 @@ impl Stage {
         Load::start(LoadOptions {
             routers: regions.iter().map(router).collect::<Result<_>>()?,
             users: users.to_vec(),
-            think: THINK,
+            think: self.think(),
         })
     }
 
