@@ -63,7 +63,7 @@ test-faults: build tools ## The faults on real processes that take longest: all 
 		--test databases_far_away --test clock_set --test lease_lost --test single_writer -- --ignored --nocapture
 
 .PHONY: test-mysql
-test-mysql: prerequisites ## The tests of MySQL, which need the packages of Debian's unstable release
+test-mysql: build tools ## The tests of MySQL, which need the packages of Debian's unstable release
 	@cargo test --workspace --test mysql -- --include-ignored
 
 .PHONY: generate

@@ -24,6 +24,7 @@ pub mod session;
 pub mod stage;
 pub mod stops;
 pub mod story;
+pub mod unheard;
 pub mod verification;
 pub mod wire;
 pub mod world;

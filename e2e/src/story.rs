@@ -6,6 +6,7 @@ use crate::processes::Frozen;
 use crate::region::{NAMESPACE, Region, SYSTEM};
 use crate::stage::{LIMIT, Stage, acknowledges, examine, orders};
 use crate::stops::serves;
+use crate::unheard;
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -108,6 +109,8 @@ impl Lost {
 pub enum Loss {
     /// As by `kill -9` of all of it. It begins anew, with what is on its disks.
     Killed,
+    /// The same, once it has taken an order of which nobody else hears.
+    KilledUnheard,
     /// All of it stands still, as a machine does that is suspended, for longer than its lease. It goes on where it was.
     Frozen,
 }
@@ -115,23 +118,40 @@ pub enum Loss {
 /// A region that is lost, until it is back.
 enum Away {
     Killed,
+    KilledUnheard,
     Frozen(Frozen),
 }
 
 impl Away {
-    async fn begins(stage: &Stage, region: &str, loss: Loss) -> Result<Self> {
-        Ok(match loss {
+    /// The region is lost, and since when.
+    async fn begins(stage: &Stage, load: &Load, lost: &Lost, loss: Loss) -> Result<(Self, Timestamp)> {
+        let region = lost.region;
+        if loss == Loss::KilledUnheard {
+            unheard::begins(stage.region(region)?).await?;
+            acknowledges(load, lost.unit, Timestamp::now()).await?;
+        }
+        let since = Timestamp::now();
+        let away = match loss {
             Loss::Killed => {
                 stage.world.kill(region).await?;
                 Self::Killed
             }
+            Loss::KilledUnheard => {
+                stage.world.kill(region).await?;
+                Self::KilledUnheard
+            }
             Loss::Frozen => Self::Frozen(stage.world.freeze(region).await?),
-        })
+        };
+        Ok((away, since))
     }
 
     async fn ends(self, stage: &Stage, region: &str) -> Result<()> {
         match self {
             Self::Killed => stage.world.revive(region).await,
+            Self::KilledUnheard => {
+                stage.world.revive(region).await?;
+                unheard::ends(stage.region(region)?).await
+            }
             Self::Frozen(frozen) => {
                 drop(frozen);
                 Ok(())
@@ -300,8 +320,7 @@ pub async fn a_region_is_lost(stage: &Stage, loss: Loss) -> Result<()> {
     let load = stage.load_through(&["east", "north"], &users)?;
     orders(&load, 200).await;
 
-    let killed = Timestamp::now();
-    let away = Away::begins(stage, lost.region, loss).await?;
+    let (away, killed) = Away::begins(stage, &load, &lost, loss).await?;
     let status = failed_over(stage, &lost).await?;
     let Served { target, bound } = served(&status, "Lease")?;
     // Who received most takes over, the first of the range's failover units where both have the same.
@@ -317,6 +336,10 @@ pub async fn a_region_is_lost(stage: &Stage, loss: Loss) -> Result<()> {
     let (unit, until) = (lost.unit, killed);
     let may_be = [MayBeLost { unit, until, bound }];
     let findings = judge(stage, &["east", "north"], &record, &of_lost, &may_be).await?;
+    ensure!(
+        loss != Loss::KilledUnheard || !findings.lost.is_empty(),
+        "nothing was lost that only {unit} had taken"
+    );
     // Who was behind has got by now what the new owner had beyond it.
     ensure!(
         findings.differing.is_empty(),

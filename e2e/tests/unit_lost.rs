@@ -8,7 +8,7 @@ use multiactive_e2e::story::{self, Loss};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_is_killed_and_its_users_are_served_elsewhere() -> Result<()> {
-    story::a_region_is_lost(&Stage::up_with(Options::default()).await?, Loss::Killed).await
+    story::a_region_is_lost(&Stage::up_with(Options::default()).await?, Loss::KilledUnheard).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
