@@ -80,9 +80,9 @@ impl Engine {
         }
     }
 
-    /// How many times as long as with the others its customers wait after each order. A link of MySQL applies one transaction after
-    /// the other, and each of them comes by two links: where the customers have all of a small machine at work, links fall behind
-    /// without end, and no promotion begins.
+    /// How many times as long as with the others its customers wait after each order. A link of MySQL hands one transaction after
+    /// the other from thread to thread, and each comes by two links: where customers have all of a small machine at work, links fall
+    /// behind without end, and no promotion that compares rows goes on.
     pub fn pace(self) -> u32 {
         match self {
             Self::PostgreSql | Self::MariaDb => 1,
