@@ -95,6 +95,15 @@ impl Server {
         }
     }
 
+    /// Its log.
+    pub fn log(&self) -> PathBuf {
+        match self {
+            Self::PostgreSql(server) => server.log(),
+            Self::MariaDb(server) => server.log(),
+            Self::MySql(server) => server.log(),
+        }
+    }
+
     /// Ends it as a power failure would.
     pub async fn kill_9(&self) {
         match self {
