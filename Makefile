@@ -60,11 +60,12 @@ test-versions: tools ## The databases' tests on PostgreSQL 16 and 17, which need
 .PHONY: test-faults
 test-faults: build tools ## The faults on real processes that take longest: all of them with MariaDB, three quarters of an hour
 	@cargo test --workspace --no-fail-fast --test killed_at_each_step --test killed_in_failover --test unit_cut_off \
-		--test databases_far_away --test clock_set --test lease_lost --test single_writer -- --ignored --nocapture
+		--test databases_far_away --test clock_set --test lease_lost --test single_writer -- --ignored --nocapture --skip with_mysql
 
 .PHONY: test-mysql
 test-mysql: build tools ## The tests of MySQL, which need the packages of Debian's unstable release
-	@cargo test --workspace --test mysql -- --include-ignored
+	@cargo test --workspace --no-fail-fast --test mysql -- --include-ignored
+	@cargo test --workspace --no-fail-fast --test lease_lost --test killed_at_each_step -- --ignored with_mysql
 
 .PHONY: generate
 generate: prerequisites ## Write crds/ and the chart's copies from src/api

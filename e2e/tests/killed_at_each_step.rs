@@ -266,6 +266,12 @@ async fn whatever_is_killed_with_mariadb_every_promotion_ends_in_a_named_way() -
     ends_in_a_named_way(Engine::MariaDb, Extent::All).await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it needs packages of Debian's unstable release: make test-mysql"]
+async fn with_mysql_every_promotion_ends_in_a_named_way_and_nothing_is_lost() -> Result<()> {
+    ends_in_a_named_way(Engine::MySql, Extent::Databases).await
+}
+
 async fn ends_in_a_named_way(engine: Engine, extent: Extent) -> Result<()> {
     let stage = Stage::up_with(Options {
         failpoints: true,

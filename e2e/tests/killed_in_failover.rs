@@ -194,7 +194,12 @@ async fn comes_home(stage: &Stage, round: &Round, number: usize, tally: &mut BTr
     acknowledges(&load, LOST, Timestamp::now()).await?;
     let record = load.stop().await;
     println!("{number}: home: {}", record.summary());
-    ensure!(record.failures() == 0, "{} orders failed", record.failures());
+    let failed = record.attempts.iter().find(|attempt| attempt.order.is_none());
+    ensure!(
+        failed.is_none(),
+        "{} orders failed, the first: {failed:?}",
+        record.failures()
+    );
     let status = verified(&stage.hub, &format!("equal-{number}"), json!({}), LIMIT).await?;
     ensure!(status.reason.as_deref() == Some("Equal"), "{status:?}");
     Ok(())

@@ -109,6 +109,12 @@ async fn with_mariadb_who_cannot_renew_stops_within_the_lease_or_goes_on_as_was_
     cannot_renew(Engine::MariaDb).await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it needs packages of Debian's unstable release: make test-mysql"]
+async fn with_mysql_who_cannot_renew_stops_within_the_lease_or_goes_on_as_was_asked() -> Result<()> {
+    cannot_renew(Engine::MySql).await
+}
+
 async fn cannot_renew(engine: Engine) -> Result<()> {
     let stage = Stage::up_with(Options {
         engine,
