@@ -58,9 +58,8 @@ test-versions: tools ## The databases' tests on PostgreSQL 16 and 17, which need
 	@hack/test-versions.sh
 
 .PHONY: test-faults
-test-faults: build tools ## The faults on real processes that take longest: all of them with MariaDB, three quarters of an hour
-	@cargo test --workspace --no-fail-fast --test killed_at_each_step --test killed_in_failover --test unit_cut_off \
-		--test databases_far_away --test clock_set --test lease_lost --test single_writer -- --ignored --nocapture --skip with_mysql
+test-faults: build tools ## The faults on real processes that take longest, on PostgreSQL and MariaDB: an hour (WITHIN=SECONDS: some)
+	@hack/faults.sh
 
 .PHONY: test-mysql
 test-mysql: build tools ## The tests of MySQL, which need the packages of Debian's unstable release

@@ -35,12 +35,12 @@ impl LockedOut {
         match self {
             Self::ByPassword => {
                 let new = password()?;
-                let sql = format!(
-                    "ALTER ROLE multiactive_agent PASSWORD '{new}';
-                     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                      WHERE usename = 'multiactive_agent' AND backend_type = 'client backend'"
-                );
-                run(&stage.region(region)?.database(), &sql).await?;
+                let database = stage.region(region)?.database();
+                // Committed first: whoever is ended comes back at once, and must not come in by what was the password until then.
+                run(&database, &format!("ALTER ROLE multiactive_agent PASSWORD '{new}'")).await?;
+                let ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                             WHERE usename = 'multiactive_agent' AND backend_type = 'client backend'";
+                run(&database, ends).await?;
                 Ok(Remedy(Some(new)))
             }
             Self::ByCertificate => {

@@ -17,7 +17,9 @@ pub async fn begins(region: &Region) -> Result<()> {
     match region.engine {
         Engine::PostgreSql => {
             let ends = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{OTHERS}'");
-            session.run(&format!("ALTER ROLE {OTHERS} NOLOGIN; {ends}")).await?;
+            // Committed first: whoever is ended comes back at once.
+            session.run(&format!("ALTER ROLE {OTHERS} NOLOGIN")).await?;
+            session.run(&ends).await?;
         }
         Engine::MariaDb | Engine::MySql => {
             session.run(&account("LOCK")).await?;

@@ -86,6 +86,7 @@ async fn seems_to_be_behind(stage: &Stage) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make test-faults"]
 async fn no_lease_lasts_longer_for_a_clock_that_was_set() -> Result<()> {
     clocks_are_set(Engine::PostgreSql).await
 }

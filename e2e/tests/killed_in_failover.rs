@@ -226,6 +226,7 @@ fn on_databases() -> Round {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make test-faults"]
 async fn whoever_dies_meanwhile_the_slots_are_served_elsewhere_and_the_unit_comes_home() -> Result<()> {
     served_elsewhere_and_home(Engine::PostgreSql, &rounds()).await
 }

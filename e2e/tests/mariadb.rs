@@ -26,6 +26,7 @@ async fn a_region_is_killed_taken_over_and_comes_home() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make test-faults"]
 async fn a_region_that_sleeps_for_longer_than_its_lease_wakes_up_and_serves_nothing() -> Result<()> {
     story::a_region_is_lost(&up().await?, Loss::Frozen).await
 }

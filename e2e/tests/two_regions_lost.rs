@@ -62,6 +62,7 @@ async fn is_the_last(stage: &Stage, load: &Load) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make test-faults"]
 async fn the_one_that_is_left_serves_its_own_users_and_takes_over_the_others() -> Result<()> {
     let stage = up().await?;
     let users = shop::load::users(36, "lost");
@@ -136,6 +137,7 @@ async fn ends_or_is_tried_again(stage: &Stage, lost: Lost, abort: &NeededDecisio
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make test-faults"]
 async fn a_failover_whose_target_is_lost_too_says_so_and_ends_once_that_is_back() -> Result<()> {
     let stage = up().await?;
     let [north, south] = LOST;

@@ -219,6 +219,7 @@ async fn stops_by_itself(stage: &Stage, wire: &Wire) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make test-faults"]
 async fn it_stops_by_itself_or_goes_on_and_a_persons_wrong_word_is_kept_with_all_that_came_of_it() -> Result<()> {
     is_cut_off(Engine::PostgreSql).await
 }
