@@ -46,7 +46,7 @@ fleet-down: ## Remove them
 	@$(BIN)/fleet down --name local
 
 .PHONY: test
-test: build tools ## Run the whole test suite
+test: build tools ## Run the test suite, but for what lasts for minutes (test-faults) or needs more (the others)
 	@cargo test --workspace --no-fail-fast
 
 .PHONY: test-tls
