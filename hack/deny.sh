@@ -6,6 +6,7 @@ version=0.20.2
 cache="$(hack/cache-root.sh)/cargo-deny-$version"
 if [ ! -x "$cache/bin/cargo-deny" ]; then
   echo "installing cargo-deny $version into $cache (once)" >&2
-  cargo install --locked --root "$cache" "cargo-deny@$version"
+  # Not optimised: it runs for seconds, and would be compiled for twice as many minutes.
+  cargo install --locked --debug --root "$cache" "cargo-deny@$version"
 fi
 exec "$cache/bin/cargo-deny" "$@"
