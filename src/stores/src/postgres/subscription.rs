@@ -42,12 +42,13 @@ const LOOK: &str = "
            (SELECT count(*) = cardinality($4::text[]) FROM pg_subscription_rel r
             WHERE r.srsubid = s.oid AND r.srrelid = ANY (SELECT to_regclass('multiactive.' || t) FROM unnest($4::text[]) t)),
            substring(a.application_name FROM '^awaits (.*)$'),
-           coalesce(a.backend_start < clock_timestamp() - interval '3 seconds', false),
+           coalesce(a.backend_start < clock_timestamp() - interval '15 seconds', false),
            k.seconds, k.words, w.pid, l.gap IS NOT NULL AND l.sound IS NOT NULL, l.lacking::text,
            -- Of a worker that waits for what comes: one that is busy with what came reads nothing meanwhile.
            -- One that has heard nothing yet says `-infinity`, which no release before 17 can subtract.
            CASE WHEN a.wait_event = 'LogicalApplyMain' AND isfinite(w.last_msg_receipt_time)
-                THEN extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time)::float8 END
+                THEN extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time)::float8 END,
+           pg_replication_origin_progress('pg_' || s.oid, false)::text
     FROM pg_subscription s
     JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()
     -- The worker that applies, as 16 knows it too: none that copies a table, and nobody's helper.
@@ -96,6 +97,8 @@ pub(super) struct Known {
     pub(super) receives_all: bool,
     /// What its worker waits for before it goes on, at an opening or where a table joined.
     pub(super) awaits: Option<Awaits>,
+    /// Up to where what came was applied.
+    applied: Option<String>,
     /// Whether its worker has run for a while: it meets again what it failed at before as soon as the peer has read its log
     /// up to there, which takes seconds where the peer is busy.
     settled: bool,
@@ -138,6 +141,7 @@ pub(super) async fn look(pg: &Postgres, session: &Session<'_>, name: &str) -> Re
         silent: row
             .get::<_, Option<f64>>(18)
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        applied: row.get(19),
     }))
 }
 
@@ -170,8 +174,8 @@ struct Watched {
     compared: bool,
     worker: Option<i32>,
     why: Option<String>,
-    /// What its worker was seen to wait for: between two attempts there is no worker to ask.
-    awaits: Option<Awaits>,
+    /// What its worker was seen to wait for, and up to where it had applied then: between two attempts there is no worker to ask.
+    awaits: Option<(Awaits, Option<String>)>,
 }
 
 impl Watch {
@@ -231,8 +235,10 @@ pub(super) fn judge(pg: &Postgres, name: &str, from: &UnitName, known: Option<&K
         watched.silent.get_or_insert_with(Instant::now);
         watched.why = why.clone().or(watched.why.take());
     }
-    if known.awaits.is_some() || (known.streams && known.settled) {
-        watched.awaits.clone_from(&known.awaits);
+    let passed = |(_, applied): &mut (Awaits, _)| known.applied != *applied || (known.streams && known.settled);
+    match &known.awaits {
+        Some(awaits) => watched.awaits = Some((awaits.clone(), known.applied.clone())),
+        None => drop(watched.awaits.take_if(passed)),
     }
     link(state(known, watched, why.as_deref()), known.gap.clone())
 }
@@ -328,7 +334,7 @@ fn state(known: &Known, watched: &Watched, why: Option<&str>) -> LinkState {
             false => LinkState::Starting(why.clone()),
         };
     }
-    if let Some(awaited) = &watched.awaits {
+    if let Some((awaited, _)) = &watched.awaits {
         return awaited.state(why);
     }
     // A lost connection is counted as one failure; what cannot be applied fails again and again.

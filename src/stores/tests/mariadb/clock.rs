@@ -1,6 +1,7 @@
 //! The clock of a server that is set while it runs.
 
 use super::support::*;
+use multiactive_stores::Driver;
 use mysql_async::prelude::Queryable;
 use std::time::Duration;
 
@@ -15,7 +16,13 @@ async fn on_a_clock_that_was_set_back_writers_are_ended_at_the_deadline_all_the_
     set_all(&member.driver, true, 1).await;
     let mut writer = app(&member.server).await;
     insert(&mut writer, "a", "u1").await.unwrap();
+    let before = member.driver.clock().await.unwrap();
     member.server.set_clock(-3600).unwrap();
+    until("the clock to be set back", async || {
+        let now = member.driver.clock().await.unwrap();
+        (now < before).then_some(()).ok_or(format!("{now:?}"))
+    })
+    .await;
     let refused = insert(&mut writer, "b", "u1").await;
     refused.expect_err("the lease begins only in an hour");
     extend(&member.driver, Duration::from_secs(2)).await.expect("a lease");
