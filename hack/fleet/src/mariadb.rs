@@ -1,11 +1,14 @@
 //! How a server of MariaDB is made and started.
+//!
+//! To make a data folder takes seconds. The first one is kept in the cache, and all others are copies of it.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
-use crate::files::write_private;
+use crate::files::{copy, write_private};
 use crate::process::{Process, Spec, log_tail};
 use crate::server::{Engine, Server, as_root, quoted};
-use crate::tools::Tool;
+use crate::tools::{self, Tool};
 use crate::{Error, Result, clock};
 
 pub use crate::server::Options;
@@ -23,32 +26,8 @@ impl Engine for Kind {
     const FAST: Option<&'static str> = None;
 
     async fn initialise(server: &MariaDb) -> Result<()> {
-        let script = server.dir.join("init.sql");
-        write_private(&script, accounts(&server.options.password))?;
-        let mut args = vec![
-            "--no-defaults".into(),
-            format!("--basedir={}", server.base.display()),
-            format!("--datadir={}", server.data().display()),
-            format!("--extra-file={}", script.display()),
-            "--skip-test-db".into(),
-            "--skip-name-resolve".into(),
-            "--auth-root-authentication-method=normal".into(),
-            "--innodb-log-file-size=16M".into(),
-            "--innodb-flush-method=nosync".into(),
-            "--debug-no-sync".into(),
-        ];
-        args.extend(as_root());
-        let spec = process(server, "bin/mariadb-install-db", args);
-        let status = Process::start(&spec)?.wait().await;
-        let _ = std::fs::remove_file(&script);
-        if status.success() {
-            Ok(())
-        } else {
-            Err(Error::Build {
-                tool: "a MariaDB data folder".into(),
-                detail: log_tail(&spec.log, 40),
-            })
-        }
+        copy(&template(server).await?, &server.data()).await?;
+        write_private(&accounts_of(server), accounts(&server.options.password))
     }
 
     fn process(server: &MariaDb) -> Spec {
@@ -66,6 +45,10 @@ impl Engine for Kind {
         if !server.options.fsync {
             args.extend(["--debug-no-sync".into(), "--innodb-flush-method=nosync".into()]);
         }
+        let accounts = accounts_of(server);
+        if accounts.exists() {
+            args.push(format!("--init-file={}", accounts.display()));
+        }
         process(server, "sbin/mariadbd", args)
     }
 
@@ -77,7 +60,65 @@ impl Engine for Kind {
         }
     }
 
-    fn started(_server: &MariaDb) {}
+    fn started(server: &MariaDb) {
+        let _ = std::fs::remove_file(accounts_of(server));
+    }
+}
+
+/// The data folder that all others are copies of; made where there is none yet. `root` has no password in it.
+async fn template(server: &MariaDb) -> Result<PathBuf> {
+    let template = server.base.with_file_name("data");
+    if template.exists() {
+        return Ok(template);
+    }
+    let _lock = locked("mariadb-data").await?;
+    // Somebody else may have made it meanwhile, or have died in the midst.
+    if template.exists() {
+        return Ok(template);
+    }
+    let new = server.base.with_file_name("data.new");
+    let _ = std::fs::remove_dir_all(&new);
+    make(server, &new).await?;
+    std::fs::rename(&new, &template).map_err(Error::io("renaming to", &template))?;
+    Ok(template)
+}
+
+/// A lock among all processes that use the cache. It goes with the file's handle.
+async fn locked(name: &str) -> Result<File> {
+    let path = tools::cache_root().join("locks").join(name);
+    let lock = move || {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io("creating", folder))?;
+        }
+        let file = File::create(&path).map_err(Error::io("opening", &path))?;
+        file.lock().map_err(Error::io("locking", &path))?;
+        Ok(file)
+    };
+    let locked = tokio::task::spawn_blocking(lock).await;
+    locked.map_err(|error| Error::Refused(format!("waiting for a lock was interrupted: {error}")))?
+}
+
+async fn make(server: &MariaDb, data: &Path) -> Result<()> {
+    let mut args = vec![
+        "--no-defaults".into(),
+        format!("--basedir={}", server.base.display()),
+        format!("--datadir={}", data.display()),
+        "--skip-test-db".into(),
+        "--skip-name-resolve".into(),
+        "--auth-root-authentication-method=normal".into(),
+        "--innodb-log-file-size=16M".into(),
+        "--innodb-flush-method=nosync".into(),
+        "--debug-no-sync".into(),
+    ];
+    args.extend(as_root());
+    let spec = process(server, "bin/mariadb-install-db", args);
+    if Process::start(&spec)?.wait().await.success() {
+        return Ok(());
+    }
+    Err(Error::Build {
+        tool: "a MariaDB data folder".into(),
+        detail: log_tail(&spec.log, 40),
+    })
 }
 
 impl MariaDb {
@@ -110,11 +151,17 @@ fn libraries(server: &MariaDb) -> String {
     libraries.map(|path| path.display().to_string()).join(":")
 }
 
-/// `root` with a password, and nobody else.
+/// The statements that are run when it starts for the first time.
+fn accounts_of(server: &MariaDb) -> PathBuf {
+    server.dir.join("accounts.sql")
+}
+
+/// `root` with a password, and nobody else; none of it is in the log. One statement a line.
 fn accounts(password: &str) -> String {
     let password = quoted(password);
     format!(
-        "FLUSH PRIVILEGES;\n\
+        "SET SESSION sql_log_bin = 0;\n\
+         FLUSH PRIVILEGES;\n\
          DELETE FROM mysql.global_priv WHERE User NOT IN ('root', 'mariadb.sys');\n\
          FLUSH PRIVILEGES;\n\
          ALTER USER root@localhost IDENTIFIED BY '{password}', root@'127.0.0.1' IDENTIFIED BY '{password}';\n"
