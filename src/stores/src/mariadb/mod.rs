@@ -142,8 +142,9 @@ const ALL_BLOCKERS: &str = "
     JOIN information_schema.PROCESSLIST p ON p.ID = b.trx_mysql_thread_id
     WHERE r.trx_query LIKE '%multiactive.slot %' ORDER BY p.ID";
 
+/// Who holds a table the server says only where a plugin is loaded.
 const LOCKED: &str = "
-    SELECT CONCAT('its rows wait for a lock since ', r.trx_wait_started, ', held by process ', p.ID, ' of ', p.USER, ', ',
+    (SELECT CONCAT('its rows wait for a lock since ', r.trx_wait_started, ', held by process ', p.ID, ' of ', p.USER, ', ',
                   IF(p.COMMAND = 'Sleep', 'idle in transaction', 'active'), ', since ', b.trx_started, ': ',
                   LEFT(IFNULL(p.INFO, ''), 120))
     FROM information_schema.INNODB_LOCK_WAITS w
@@ -152,7 +153,12 @@ const LOCKED: &str = "
     JOIN information_schema.INNODB_TRX b ON b.trx_id = w.blocking_trx_id AND (b.trx_id <> 0 OR b.trx_rows_locked > 0)
     JOIN information_schema.PROCESSLIST p ON p.ID = b.trx_mysql_thread_id
     WHERE r.trx_wait_started < CONVERT_TZ(SYSDATE(6), '+00:00', 'SYSTEM') - INTERVAL 1 SECOND
-    ORDER BY r.trx_wait_started LIMIT 1";
+    ORDER BY r.trx_wait_started LIMIT 1)
+    UNION ALL
+    (SELECT CONCAT('its rows wait for a table (', LOWER(p.STATE), ') that another session has locked, or used in a transaction which \
+has not ended: see information_schema.INNODB_TRX and PROCESSLIST')
+     FROM information_schema.PROCESSLIST p
+     WHERE p.USER = 'system user' AND p.STATE LIKE 'Waiting for table % lock' AND p.TIME_MS > 1000 LIMIT 1)";
 
 const BYPASSERS: &str = "
     SELECT DISTINCT p.GRANTEE FROM (

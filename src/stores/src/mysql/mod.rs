@@ -212,7 +212,7 @@ const ALL_BLOCKERS: &str = "
     WHERE r.PROCESSLIST_INFO LIKE '%multiactive.slot %' ORDER BY b.PROCESSLIST_ID";
 
 const LOCKED: &str = "
-    SELECT CONCAT('its rows wait for a lock since ', t.trx_wait_started, ', held by process ', b.PROCESSLIST_ID, ' of ',
+    (SELECT CONCAT('its rows wait for a lock since ', t.trx_wait_started, ', held by process ', b.PROCESSLIST_ID, ' of ',
                   b.PROCESSLIST_USER, ', ', IF(b.PROCESSLIST_COMMAND = 'Sleep', 'idle in transaction', 'active'), ', since ',
                   IFNULL(o.trx_started, 'a moment ago'), ': ', LEFT(IFNULL(b.PROCESSLIST_INFO, ''), 120))
     FROM performance_schema.data_lock_waits w
@@ -221,7 +221,16 @@ const LOCKED: &str = "
     JOIN performance_schema.threads b ON b.THREAD_ID = w.BLOCKING_THREAD_ID AND b.PROCESSLIST_USER IS NOT NULL
     LEFT JOIN information_schema.INNODB_TRX o ON o.trx_mysql_thread_id = b.PROCESSLIST_ID
     WHERE t.trx_wait_started < CONVERT_TZ(SYSDATE(6), '+00:00', 'SYSTEM') - INTERVAL 1 SECOND
-    ORDER BY t.trx_wait_started LIMIT 1";
+    ORDER BY t.trx_wait_started LIMIT 1)
+    UNION ALL
+    (SELECT CONCAT('its rows wait for table ', m.OBJECT_NAME, ', held by process ', b.PROCESSLIST_ID, ' of ', b.PROCESSLIST_USER,
+                   ', ', IF(b.PROCESSLIST_COMMAND = 'Sleep', 'idle', 'active'), ': ', LEFT(IFNULL(b.PROCESSLIST_INFO, ''), 120))
+     FROM performance_schema.metadata_locks m
+     JOIN performance_schema.threads r ON r.THREAD_ID = m.OWNER_THREAD_ID AND r.NAME LIKE 'thread/sql/replica%'
+     JOIN performance_schema.metadata_locks h ON h.OBJECT_SCHEMA = m.OBJECT_SCHEMA AND h.OBJECT_NAME = m.OBJECT_NAME
+                                             AND h.LOCK_STATUS = 'GRANTED' AND h.OWNER_THREAD_ID <> m.OWNER_THREAD_ID
+     JOIN performance_schema.threads b ON b.THREAD_ID = h.OWNER_THREAD_ID AND b.PROCESSLIST_USER IS NOT NULL
+     WHERE m.LOCK_STATUS = 'PENDING' AND m.OBJECT_TYPE = 'TABLE' LIMIT 1)";
 
 const BYPASSERS: &str = "
     SELECT DISTINCT p.GRANTEE FROM (

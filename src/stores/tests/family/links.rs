@@ -326,6 +326,17 @@ async fn a_conflict_stops_a_link_and_a_lock_of_an_idle_session_is_told() {
     assert!(words.contains("shop_app, idle in transaction"), "{words}");
     idle.query_drop("ROLLBACK").await.unwrap();
     running(north, east).await;
+    // A whole table.
+    let mut locks = admin(&north.server).await;
+    locks.query_drop("LOCK TABLES shop.orders READ").await.unwrap();
+    writer.query_drop("UPDATE orders SET amount = 3").await.unwrap();
+    let link = linked(north, east, |link| matches!(link.state, LinkState::Starting(_))).await;
+    let LinkState::Starting(words) = &link.state else {
+        panic!()
+    };
+    assert!(words.contains("its rows wait for"), "{words}");
+    locks.query_drop("UNLOCK TABLES").await.unwrap();
+    running(north, east).await;
     // A row that is there already.
     let mut admin = admin(&north.server).await;
     set_all(&north.driver, true, 1).await;
