@@ -1,11 +1,13 @@
 //! How many rows a second a Verification compares, and what the shop's customers notice of it: with many rows in every database,
 //! orders are taken with nothing beside them, beside a comparison as fast as it goes, and beside one at a pace. The limit is a
-//! plain read of the same rows with a sum of their hashes in one database, in the same run.
+//! plain read of the same rows with a sum of their hashes in one database, in the same run. Then a third of the rows move to and fro: how
+//! long `verify: Changed` takes, once they were found equal, over `verify: Full`.
 //!
 //! `cargo bench -p multiactive-e2e --bench verification -- [rounds=3] [engine=MariaDB] [logs=FOLDER]`, after the programs that
 //! pods run: see `pause`.
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use multiactive_e2e::bench::figures::{self, Sample, fact};
 use multiactive_e2e::bench::{Arguments, run};
 use multiactive_e2e::databases::{execute, number};
@@ -69,8 +71,48 @@ async fn measure(arguments: Arguments) -> Result<()> {
         let spec = json!({"maxRowsPerSecond": PACE});
         paced.push(compare(&stage, &format!("paced-{round}"), spec).await?);
     }
+    let (mut changed, mut full) = (Sample::new(), Sample::new());
+    for round in 0..arguments.rounds.unwrap_or(ROUNDS) {
+        for (verify, took) in [("Full", &mut full), ("Changed", &mut changed)] {
+            took.add(moved_there(&stage, &format!("{verify}-{round}").to_lowercase(), verify).await?);
+            let home = format!("home-{verify}-{round}").to_lowercase();
+            stage.moved(&home, "east-1", range(), "None").await?;
+        }
+    }
     arguments.keep_logs(&stage)?;
-    report(arguments.engine, rows, &plain, &alone, &fast, &paced)
+    report(arguments.engine, rows, &plain, &alone, &fast, &paced)?;
+    report_moves(&full, &changed)
+}
+
+fn range() -> Value {
+    json!({"type": "Ranges", "ranges": ["users-0"]})
+}
+
+/// Moves east's range to north, and tells how long its rows were compared.
+async fn moved_there(stage: &Stage, name: &str, verify: &str) -> Result<Duration> {
+    let status = stage.moved(name, "north-1", range(), verify).await?;
+    let entered = |step: &str| -> Result<Timestamp> {
+        let mut history = status.history.iter();
+        let entry = history
+            .find(|entry| entry.step == step)
+            .with_context(|| format!("{name} has no {step}"))?;
+        Ok(entry.at.parse()?)
+    };
+    Ok(entered("Hold")?.duration_since(entered("Verify")?).try_into()?)
+}
+
+fn report_moves(full: &Sample, changed: &Sample) -> Result<()> {
+    println!("\nBefore a third of the rows moves, from Verify to Hold, median:");
+    let (full, changed) = (full.quantile(0.5), changed.quantile(0.5));
+    let told = |figure: Option<f64>| figure.map_or("-".to_owned(), |figure| format!("{figure:.0}"));
+    fact("verify: Full, ms", told(full), "");
+    fact(
+        "verify: Changed, ms",
+        told(changed),
+        "they were found equal a moment before",
+    );
+    fact("Changed over Full", figures::ratio(changed, full), "");
+    Ok(())
 }
 
 /// Puts rows of every unit's own customers into its database, and waits until all databases have all of them.

@@ -3,6 +3,7 @@
 //! [`world`] starts clusters and databases, [`install`] brings the chart and the shop onto them as a user would,
 //! [`kube_ext`] waits for objects, [`http`] sends requests, [`demo`] tells the story.
 
+pub mod again;
 pub mod bench;
 pub mod catalog;
 pub mod database_wire;

@@ -4,7 +4,7 @@ use crate::lost::{Cut, cuts};
 use jiff::SignedDuration;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
-use multiactive_core::promotion::{Operation, Step, StorePosition};
+use multiactive_core::promotion::{Operation, Step, StorePosition, Verify};
 use multiactive_core::quarantine::is_quarantined;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::span::Span;
@@ -120,7 +120,12 @@ pub enum Ask {
     /// How old is the newest row from these units?
     Lag(Vec<UnitName>),
     /// Are the rows of these slots those of their owners?
-    Compare(Vec<(UnitName, SlotSet)>),
+    Compare {
+        /// Each owner, with its slots.
+        owners: Vec<(UnitName, SlotSet)>,
+        /// Whether those that were found equal before need not be compared whole again, where they did not change.
+        changed: bool,
+    },
     /// Write heartbeats, so that others can tell how far behind they are.
     Beat,
     /// Where does it stand, once these slots are fenced at the operation's epoch?
@@ -234,7 +239,10 @@ fn ask(
             let sources = op.sources().into_iter().filter(|source| *source != unit);
             Ask::Lag(sources.cloned().collect())
         }
-        (Step::Verify, Role::Target) => Ask::Compare(compared(op, keyspace)),
+        (Step::Verify, Role::Target) => Ask::Compare {
+            owners: compared(op, keyspace),
+            changed: op.verify == Verify::Changed,
+        },
         (Step::Hold, Role::Source) if !quiet => Ask::Nothing,
         (Step::Hold | Step::Fence, Role::Source) => Ask::Fence {
             slots: op.slots_of(keyspace, Some(unit)),

@@ -193,7 +193,11 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
         sources: east.clone(),
         takes_over,
     };
-    let compare = Ask::Compare(vec![("east".into(), slots.clone())]);
+    let compared = slots.clone();
+    let compare = |changed| Ask::Compare {
+        owners: vec![("east".into(), compared.clone())],
+        changed,
+    };
     let fence = Ask::Fence {
         slots,
         budget: SignedDuration::from_secs(10),
@@ -202,7 +206,7 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
     for (step, source, target, member) in [
         (Step::Check, Ask::Beat, Ask::Lag(east.clone()), Ask::Lag(east.clone())),
         (Step::Prepare, Ask::Beat, Ask::Lag(east.clone()), Ask::Lag(east.clone())),
-        (Step::Verify, Ask::Beat, compare, nothing.clone()),
+        (Step::Verify, Ask::Beat, compare(false), nothing.clone()),
         (Step::Hold, fence.clone(), follow(true), follow(false)),
         (Step::Fence, fence.clone(), follow(true), follow(false)),
         (Step::Drain, nothing.clone(), reach(true), reach(false)),
@@ -241,6 +245,11 @@ fn each_step_asks_of_each_unit_what_the_machine_waits_for() {
             assert_eq!(duties, [want], "{step} {unit}");
         }
     }
+    let (mut table, _) = promoted_to(Step::Verify);
+    table.operations[0].verify = Verify::Changed;
+    let stores = [("orders".into(), "users".into())];
+    let asked = duties(&table, &"north".into(), &stores, |_, _| true);
+    assert_eq!(asked[0].stores[0].ask, compare(true));
 }
 
 #[test]

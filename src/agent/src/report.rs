@@ -321,7 +321,9 @@ fn comparing(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<StorePair> {
 
 /// Why stores that shall compare have not, for those who wait for it.
 fn problems(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<AnswerProblem> {
-    let asked = answers.iter().filter(|(asked, _)| matches!(asked.ask, Ask::Compare(_)));
+    let asked = answers
+        .iter()
+        .filter(|(asked, _)| matches!(asked.ask, Ask::Compare { .. }));
     let failed = asked.filter_map(|(asked, answer)| {
         let message = answer.as_ref()?.problem.clone()?;
         let store = asked.store.to_string();
@@ -372,7 +374,7 @@ fn asks_opened(ask: &Ask) -> bool {
         Ask::Fence { superseded, .. } => superseded.is_some(),
         Ask::Nothing
         | Ask::Lag(_)
-        | Ask::Compare(_)
+        | Ask::Compare { .. }
         | Ask::Beat
         | Ask::Cut(_)
         | Ask::Follow { .. }

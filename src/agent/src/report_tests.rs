@@ -283,7 +283,10 @@ fn writes_in_flight_are_said_in_hold_by_the_source_alone() {
 fn verifying() -> Duty {
     let mut verify = duty(Step::Verify, Role::Target, &["a"]);
     let slots = SlotSet::range(0, 1);
-    verify.stores[0].ask = Ask::Compare(vec![("east".into(), slots)]);
+    verify.stores[0].ask = Ask::Compare {
+        owners: vec![("east".into(), slots)],
+        changed: false,
+    };
     verify.stores[0].besides = vec![Ask::Beat];
     verify
 }

@@ -21,7 +21,12 @@ const PACE: i64 = 10;
 
 /// Asks north to compare, at this pace.
 async fn asked(world: &World, pace: Option<i64>) {
-    let asked = json!({"uid": "v", "stores": ["orders"], "repair": "None", "maxRowsPerSecond": pace});
+    asked_as(world, "v", pace).await;
+}
+
+/// Asks north to compare, by a Verification of this uid.
+async fn asked_as(world: &World, uid: &str, pace: Option<i64>) {
+    let asked = json!({"uid": uid, "stores": ["orders"], "repair": "None", "maxRowsPerSecond": pace});
     let patch = Patch::Merge(json!({"spec": {"verification": asked}}));
     let api = world.assignments();
     api.patch("north-1", &PatchParams::default(), &patch).await.unwrap();
@@ -189,6 +194,42 @@ async fn who_dies_within_a_large_slot_is_followed_by_one_who_goes_on_behind_its_
         ended.examples.len() == 1 && ended.examples[0].contains(&next),
         "{ended:?}"
     );
+    for agent in [east, north] {
+        agent.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_has_compared_all_remembers_that_all_was_equal() {
+    let (world, [east, north]) = World::pair(shared_cluster().await, "remembers").await;
+    inserted(&world, "'order-' || lpad(n::text, 4, '0'), 'one'", 150).await;
+    let database = admin(world.database("north-1")).await;
+    let remembered = async || -> i64 {
+        let sql = "SELECT count(*) FROM multiactive.found_equal WHERE owner = 'east-1'";
+        database.query_one(sql, &[]).await.unwrap().get(0)
+    };
+    asked(&world, Some(PACE)).await;
+    said(&world, "a part", |found| found.within.is_some()).await;
+    north.abort().await;
+    asked(&world, None).await;
+    let north = world.agent("north-1").await;
+    let ended = said(&world, "the end", |found| found.state.has_ended()).await;
+    assert_eq!((ended.state, ended.rows), (PairState::Equal, Some(150)), "{ended:?}");
+    assert_eq!(
+        remembered().await,
+        0,
+        "what the dead one compared may have changed since"
+    );
+    asked_as(&world, "w", None).await;
+    let all = |status: &multiactive_api::UnitAssignmentStatus| {
+        let told = status.verification.as_ref().filter(|told| told.uid == "w")?;
+        told.pairs
+            .first()
+            .filter(|pair| pair.found.state == PairState::Equal)
+            .map(drop)
+    };
+    world.reported("north-1", "the end of another one", all).await;
+    assert_eq!(remembered().await, 1);
     for agent in [east, north] {
         agent.stop().await;
     }

@@ -258,6 +258,10 @@ pub struct TableOperation {
     /// None or Full.
     #[schemars(schema_with = "schema::word")]
     pub verify: String,
+    /// With Full: rows that were found equal before need not be compared whole again, where they did not change. Whoever does not know
+    /// of it compares all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changed_only: bool,
     /// The budget of Hold and Fence, in milliseconds.
     #[schemars(schema_with = "schema::count_long")]
     pub fence_budget_ms: i64,

@@ -291,6 +291,23 @@ fn a_table_reads_back_as_it_was_written() {
     assert_eq!(RoutingTable::try_from(&stored).unwrap(), table());
 }
 
+/// Who does not know that only what changed is to be compared finds a word that it knows, and compares all.
+#[test]
+fn how_rows_are_compared_is_stored_in_words_of_all_versions() {
+    for (verify, word, changed_only) in [
+        (Verify::None, "None", false),
+        (Verify::Changed, "Full", true),
+        (Verify::Full, "Full", false),
+    ] {
+        let mut table = table();
+        table.operations[0].verify = verify;
+        let stored = RoutingTableSpec::try_from(&table).unwrap();
+        let op = &stored.operations[0];
+        assert_eq!((op.verify.as_str(), op.changed_only), (word, changed_only));
+        assert_eq!(RoutingTable::try_from(&stored).unwrap(), table);
+    }
+}
+
 #[test]
 fn a_stored_table_that_does_not_fit_is_an_error_that_names_the_field() {
     let good = serde_json::to_value(RoutingTableSpec::try_from(&table()).unwrap()).unwrap();
@@ -363,7 +380,7 @@ fn a_promotion_becomes_a_request() {
         }))
         .unwrap()
     };
-    let good = spec("Execute", json!(41), "1m30s");
+    let mut good = spec("Execute", json!(41), "1m30s");
     let Ok(Selection::Slots { keyspace, slots }) = convert::selection(&good.select) else {
         panic!("{:?}", good.select);
     };
@@ -371,6 +388,11 @@ fn a_promotion_becomes_a_request() {
     let request = convert::request(&good, "uid".into(), "move", select.clone(), Vec::new()).unwrap();
     assert_eq!(request.select[0].1.len(), 513);
     assert_eq!((request.expected_epoch, request.verify), (41, Verify::Full));
+    for (mode, verify) in [("None", Verify::None), ("Changed", Verify::Changed)] {
+        good.verify = serde_json::from_value(json!(mode)).unwrap();
+        let request = convert::request(&good, "uid".into(), "move", Vec::new(), Vec::new()).unwrap();
+        assert_eq!(request.verify, verify);
+    }
     assert_eq!(request.budgets.fence, SignedDuration::from_secs(90));
     assert_eq!(request.budgets.drain, SignedDuration::from_secs(30), "the default");
     for (bad, field) in [

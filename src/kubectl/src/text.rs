@@ -122,7 +122,7 @@ pub fn verify_mode(text: &str) -> Result<multiactive_api::VerifyMode, String> {
     if let Some(first) = capital.get_mut(0..1) {
         first.make_ascii_uppercase();
     }
-    parse_word(&capital).ok_or_else(|| format!("`{text}` is no way to compare: None or Full"))
+    parse_word(&capital).ok_or_else(|| format!("`{text}` is no way to compare: None, Changed or Full"))
 }
 
 #[cfg(test)]

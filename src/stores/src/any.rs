@@ -2,8 +2,9 @@
 
 use crate::access::Access;
 use crate::driver::{
-    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected,
-    KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
+    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Horizon,
+    Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked,
+    Waited,
 };
 use crate::error::Error;
 use crate::{MySqlFamily, Postgres};
@@ -231,6 +232,24 @@ impl Driver for AnyStore {
         timeout: Duration,
     ) -> Result<Compared, Error> {
         ask!(self.compare(from, slots, part, timeout))
+    }
+
+    async fn horizon(&self, from: &Peer) -> Result<Option<Horizon>, Error> {
+        ask!(self.horizon(from))
+    }
+
+    async fn found_equal(&self, from: &UnitName, slots: &SlotSet, horizon: &Horizon) -> Result<(), Error> {
+        ask!(self.found_equal(from, slots, horizon))
+    }
+
+    async fn compare_changed(
+        &self,
+        from: &Peer,
+        slots: &SlotSet,
+        part: Option<&Part>,
+        timeout: Duration,
+    ) -> Result<Compared, Error> {
+        ask!(self.compare_changed(from, slots, part, timeout))
     }
 
     async fn sizes(&self, from: &Peer, timeout: Duration) -> Result<BTreeMap<Slot, u64>, Error> {

@@ -17,6 +17,24 @@ pub struct Compared {
     pub examples: Vec<Difference>,
     /// Where the part ends that was asked for; `None` where nothing is behind it.
     pub ends: Option<Place>,
+    /// Where only rows that changed were compared whole.
+    pub narrowed: Option<Narrowed>,
+}
+
+/// Which rows were compared whole: those that changed since rows were found equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Narrowed {
+    /// When that was, by this server's clock, in RFC 3339.
+    pub since: String,
+    /// How many they are.
+    pub rows: u64,
+}
+
+/// From when on rows count as changed in two databases: in each the name by which it keeps that, and the shape of its tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    pub(crate) here: (String, String),
+    pub(crate) there: (String, String),
 }
 
 /// A part of the rows of some slots: one table after the other by their names, each by its primary key.

@@ -3,7 +3,7 @@
 //! Every verb may be repeated, and compares epochs inside the database. None waits without a limit of time: an outcome
 //! that is not known in time is [`Error::TimedOut`]. What could not be read is `None`.
 
-pub use crate::compared::{Compared, Difference, Part, Place, Side};
+pub use crate::compared::{Compared, Difference, Horizon, Narrowed, Part, Place, Side};
 pub use crate::fencing::{Applied, Blocker, FenceLimits, Fenced, Grant, Waited};
 pub use crate::lease::{HeldLease, StoreClock, StoreLease};
 pub use crate::link::{CutAt, Lacking, Lag, Link, LinkState, Peer, Reseeded, Unlinked, lacks};
@@ -402,6 +402,40 @@ pub trait Driver: Send + Sync {
     /// [`Error::NotCompared`]: the peer's log does not come here, a column is missing here, or the right to read its rows is;
     /// [`Error::NotInPlace`]; [`Error::TimedOut`] after `timeout`.
     fn compare(
+        &self,
+        from: &Peer,
+        slots: &SlotSet,
+        part: Option<&Part>,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Compared, Error>> + Send;
+
+    /// Notes here and at a peer from when on rows count as changed: what a comparison that begins now finds equal is equal until
+    /// then. `None` where rows do not say when they were written, or the peer's agent does not know of it yet.
+    ///
+    /// # Errors
+    ///
+    /// Where this server does not answer, or that of the peer.
+    fn horizon(&self, from: &Peer) -> impl Future<Output = Result<Option<Horizon>, Error>> + Send;
+
+    /// Remembers that all rows of `slots` were equal to those of `from`, in comparisons that all began behind `horizon`.
+    ///
+    /// # Errors
+    ///
+    /// Where this server does not answer.
+    fn found_equal(
+        &self,
+        from: &UnitName,
+        slots: &SlotSet,
+        horizon: &Horizon,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// As [`Driver::compare`], but of rows that were found equal before and did not change since, here or there, only that both
+    /// sides have them; of all rows where that is not known of all of these slots.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::compare`].
+    fn compare_changed(
         &self,
         from: &Peer,
         slots: &SlotSet,

@@ -1,6 +1,8 @@
 //! Rows here and at a peer are compared exactly while both run: what differs is told, and what is under way is not.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
 
+#[path = "compare/changed.rs"]
+mod changed;
 #[path = "compare/ranges.rs"]
 mod ranges;
 mod support;
@@ -185,6 +187,20 @@ async fn what_cannot_be_compared_is_refused_in_words_and_writers_go_on() {
     assert!(words.contains("roles.sql"), "{words}");
     there
         .batch_execute("GRANT multiactive_copy TO multiactive_replication")
+        .await
+        .unwrap();
+
+    // No table.
+    there
+        .batch_execute("ALTER TABLE orders RENAME TO elsewhere")
+        .await
+        .unwrap();
+    let words = refused(LONG).await.to_string();
+    assert!(words.contains("there is no table"), "{words}");
+    let words = north.driver.sizes(&peer(&east), LONG).await.unwrap_err().to_string();
+    assert!(words.contains("there is no table"), "{words}");
+    there
+        .batch_execute("ALTER TABLE elsewhere RENAME TO orders")
         .await
         .unwrap();
 

@@ -77,7 +77,7 @@ fn takes_time(asked: &Asked) -> bool {
     match asked.ask {
         Ask::Beat
         | Ask::Lag(_)
-        | Ask::Compare(_)
+        | Ask::Compare { .. }
         | Ask::Fence { .. }
         | Ask::Cut(_)
         | Ask::Follow { .. }
@@ -130,8 +130,8 @@ async fn once<D: Driver>(store: &Store<D>, target: &Target, asked: &Asked) -> Re
             store.board.answer(&asked.operation, |answer| answer.lag = known);
             lag.map(|_| Some(BEAT))
         }
-        Ask::Compare(owners) => {
-            comparing::compare(store, target, asked, owners).await;
+        Ask::Compare { owners, changed } => {
+            comparing::compare(store, target, asked, owners, *changed).await;
             Ok(None)
         }
         Ask::Follow { sources, takes_over } => {
@@ -258,7 +258,7 @@ fn given_up<D: Driver>(store: &Store<D>, asked: &Asked) {
         Ask::Nothing
         | Ask::Beat
         | Ask::Lag(_)
-        | Ask::Compare(_)
+        | Ask::Compare { .. }
         | Ask::Cut(_)
         | Ask::Follow { .. }
         | Ask::Reach { .. } => {}

@@ -1,5 +1,5 @@
-//! What a promotion of `verify: Full` asks of its target: the rows that move are compared with those of each unit that they leave, as
-//! a Verification does it (see `verify`). How far that is stays in the report, so that another agent goes on from there.
+//! What a promotion of `verify: Full` or `Changed` asks of its target: the rows that move are compared with those of each unit that they
+//! leave, as a Verification does it (see `verify`). How far that is stays in the report, so that another agent goes on from there.
 
 use super::verify::{Question, through};
 use super::wish::{Asked, Target};
@@ -19,8 +19,9 @@ pub(super) async fn compare<D: Driver>(
     target: &Target,
     asked: &Asked,
     owners: &[(UnitName, SlotSet)],
+    changed: bool,
 ) {
-    let question = question(asked, owners, target.spec.tables.len());
+    let question = question(asked, owners, changed, target.spec.tables.len());
     let mut answers = store.board.facts().answers;
     let known = answers.remove(&asked.operation).map(|answer| VerificationFact {
         uid: question.uid.clone(),
@@ -40,11 +41,12 @@ pub(super) async fn compare<D: Driver>(
 
 /// What an operation asks, of a store with so many tables. While it runs nobody else moves its slots: whoever owns them owned them
 /// since it began.
-fn question(asked: &Asked, owners: &[(UnitName, SlotSet)], tables: usize) -> Question {
+fn question(asked: &Asked, owners: &[(UnitName, SlotSet)], changed: bool, tables: usize) -> Question {
     Question {
         uid: asked.operation.to_string(),
         repair: RepairMode::None,
         pace: None,
+        changed,
         owners: owners.to_vec(),
         bases: vec![format!("{}/{tables}", asked.epoch); owners.len()],
     }

@@ -29,6 +29,8 @@ pub struct Question {
     pub repair: RepairMode,
     /// How many rows a second may be compared, at most.
     pub pace: Option<u64>,
+    /// Whether those that were found equal before need not be compared whole again, where they did not change.
+    pub changed: bool,
     /// The owners of slots that this unit does not own, each with its slots.
     pub owners: Vec<(UnitName, SlotSet)>,
     /// Upon what each is compared: the newest change of these slots, and how many tables there are.
@@ -56,6 +58,7 @@ pub fn question(spec: &UnitAssignmentSpec, store: &StoreName, table: &RoutingTab
         uid: asked.uid.clone(),
         repair: asked.repair,
         pace: asked.max_rows_per_second.and_then(|pace| u64::try_from(pace).ok()),
+        changed: false,
     })
 }
 
@@ -192,6 +195,7 @@ mod tests {
             uid: "v".to_owned(),
             repair: RepairMode::None,
             pace: None,
+            changed: false,
             owners: vec![
                 ("east".into(), SlotSet::range(0, 7)),
                 ("west".into(), SlotSet::range(8, 9)),

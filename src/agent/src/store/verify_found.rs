@@ -15,9 +15,38 @@ const TOLD: usize = 20;
 pub(super) struct Found {
     pub(super) slots: SlotSet,
     rows: Vec<String>,
+    /// Since when rows have changed that were compared whole, of some chunks; and whether of others all were.
+    narrowed: Option<String>,
+    whole: bool,
 }
 
 impl Found {
+    /// Notes which rows of a chunk were compared whole.
+    pub(super) fn extent(&mut self, got: &Compared) {
+        match &got.narrowed {
+            Some(narrowed) => self.narrowed = Some(narrowed.since.clone()),
+            None => self.whole = true,
+        }
+    }
+
+    /// Which rows were compared whole, in words.
+    pub(super) fn told(&self) -> String {
+        let since = |since: &String| {
+            format!("of rows that did not change since they were found equal at {since} only the keys")
+        };
+        match (&self.narrowed, self.whole) {
+            (None, _) => {
+                "all rows were compared whole: it is not known which of them changed since they were found equal"
+                    .to_owned()
+            }
+            (Some(at), false) => format!("{} were compared", since(at)),
+            (Some(at), true) => format!(
+                "{} were compared, in some slots; in others all rows were, whole",
+                since(at)
+            ),
+        }
+    }
+
     fn add(&mut self, differing: &SlotSet, rows: Vec<String>) {
         self.slots = self.slots.union(differing);
         self.rows.extend(rows);

@@ -12,7 +12,7 @@ use multiactive_api::{PairReport, PairState};
 use multiactive_core::chunks::{self, Chunk, Next, Seen, Sizes};
 use multiactive_core::ids::UnitName;
 use multiactive_core::slots::{Slot, SlotSet};
-use multiactive_stores::driver::{Compared, Part, Peer};
+use multiactive_stores::driver::{Compared, Horizon, Narrowed, Part, Peer};
 use multiactive_stores::{Driver, Error};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ struct Job<'a, D, T> {
     peer: &'a Peer,
     slots: &'a SlotSet,
     pace: Option<u64>,
+    changed: bool,
     /// How often in a row nothing could be compared.
     failures: u32,
     /// Hears what is found.
@@ -38,6 +39,9 @@ pub(super) struct Attempts {
     pub(super) failures: u32,
     /// How many rows its slots have, once they were counted.
     sizes: Option<Sizes>,
+    /// From when on rows count as changed, where that was noted before the first of them was compared: what others had compared
+    /// before is not known to be equal since.
+    horizon: Option<Horizon>,
 }
 
 /// Compares with one owner, and repairs; where that was not possible, what was found by then and why. It goes on from what was
@@ -60,9 +64,16 @@ pub(super) async fn pair<D: Driver>(
         peer,
         slots,
         pace: question.pace,
+        changed: question.changed,
         failures: attempts.failures,
         tell,
     };
+    if found.compared.is_none() && found.within.is_none() && attempts.horizon.is_none() {
+        attempts.horizon = store.driver.horizon(peer).await.unwrap_or_else(|error| {
+            tracing::warn!(%owner, %error, "the next comparison will be of all rows");
+            None
+        });
+    }
     // One slot is compared a range at a time, however large it is.
     if slots.len() > 1 && attempts.sizes.is_none() {
         match job.sizes().await {
@@ -77,7 +88,11 @@ pub(super) async fn pair<D: Driver>(
             Ok(differ) => differ,
             Err(error) => return Err((found, error.explain())),
         };
-        if let Some(ended) = ended(&found, &differ, question.repair, copied.as_ref()) {
+        if let Some(mut ended) = ended(&found, &differ, question.repair, copied.as_ref()) {
+            job.remember(&ended, attempts.horizon.as_ref()).await;
+            if question.changed {
+                ended.message = ended.message.or_else(|| Some(differ.told()));
+            }
             return Ok(ended);
         }
         copied = match job.replace(&mut found).await {
@@ -127,6 +142,10 @@ impl<D: Driver, T: Fn(&PairReport)> Job<'_, D, T> {
                 Next::Slots(slots) => done(found, &mut differ, slots, &got, rows),
                 Next::Rows { slot, .. } => after(found, &mut differ, *slot, &got, rows),
             }
+            if let Some(Narrowed { since, rows }) = &got.narrowed {
+                tracing::info!(owner = %self.peer.unit, rows = got.rows, changed = rows, since, "compared what changed");
+            }
+            differ.extent(&got);
             found.message = copied.cloned();
             (self.tell)(found);
             seen.add(&next, Chunk { rows: got.rows, took });
@@ -135,21 +154,48 @@ impl<D: Driver, T: Fn(&PairReport)> Job<'_, D, T> {
     }
 
     async fn compare(&self, next: &Next, found: &PairReport) -> Result<Compared, Error> {
-        let driver = &self.store.driver;
         match next {
-            Next::Slots(slots) => {
-                let verb = driver.compare(self.peer, slots, None, LIMIT);
-                timed(&self.store.metrics, "compare", verb).await
-            }
+            Next::Slots(slots) => self.compare_part(slots, None).await,
             Next::Rows { slot, rows } => {
                 let part = Part {
                     after: place(found, *slot),
                     rows: *rows,
                 };
                 let slot = SlotSet::range(*slot, *slot);
-                let verb = driver.compare(self.peer, &slot, Some(&part), LIMIT);
-                timed(&self.store.metrics, "compare", verb).await
+                self.compare_part(&slot, Some(&part)).await
             }
+        }
+    }
+
+    async fn compare_part(&self, slots: &SlotSet, part: Option<&Part>) -> Result<Compared, Error> {
+        let driver = &self.store.driver;
+        let metrics = &self.store.metrics;
+        match self.changed {
+            true => {
+                timed(
+                    metrics,
+                    "compare",
+                    driver.compare_changed(self.peer, slots, part, LIMIT),
+                )
+                .await
+            }
+            false => timed(metrics, "compare", driver.compare(self.peer, slots, part, LIMIT)).await,
+        }
+    }
+
+    /// Where all were equal in the end, the next one needs only what changes from now on; as long as nobody remembers that, it
+    /// compares all.
+    async fn remember(&self, ended: &PairReport, horizon: Option<&Horizon>) {
+        let equal = match ended.state {
+            PairState::Equal | PairState::Repaired => true,
+            PairState::Comparing | PairState::Repairing | PairState::Differs => false,
+        };
+        let Some(horizon) = horizon.filter(|_| equal) else {
+            return;
+        };
+        let unit = &self.peer.unit;
+        if let Err(error) = self.store.driver.found_equal(unit, self.slots, horizon).await {
+            tracing::warn!(owner = %unit, %error, "that rows are equal is not remembered");
         }
     }
 

@@ -192,6 +192,7 @@ pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Opera
         moves,
         stores,
         verify,
+        changed_only,
         fence_budget_ms,
         drain_budget_ms,
         step,
@@ -223,10 +224,11 @@ pub(super) fn read_operation(field: &str, stored: &TableOperation) -> Read<Opera
         target: target.as_str().into(),
         moves: moves.collect::<Read<_>>()?,
         stores: stores.iter().map(MovingStore::from).collect(),
-        verify: match verify.as_str() {
-            "None" => Verify::None,
-            "Full" => Verify::Full,
-            other => {
+        verify: match (verify.as_str(), changed_only) {
+            ("None", _) => Verify::None,
+            ("Full", true) => Verify::Changed,
+            ("Full", false) => Verify::Full,
+            (other, _) => {
                 return Err(ConvertError::new(
                     format!("{field}.verify"),
                     format!("`{other}` is unknown"),
@@ -275,8 +277,9 @@ pub(super) fn write_operation(field: &str, op: &Operation) -> Read<TableOperatio
         stores: stores.iter().map(TableStore::from).collect(),
         verify: match verify {
             Verify::None => "None".to_owned(),
-            Verify::Full => "Full".to_owned(),
+            Verify::Changed | Verify::Full => "Full".to_owned(),
         },
+        changed_only: *verify == Verify::Changed,
         fence_budget_ms: number(&format!("{field}.fenceBudgetMs"), budgets.fence.as_millis())?,
         drain_budget_ms: number(&format!("{field}.drainBudgetMs"), budgets.drain.as_millis())?,
         step: step.to_string(),

@@ -14,6 +14,7 @@ impl From<VerifyMode> for Verify {
     fn from(mode: VerifyMode) -> Self {
         match mode {
             VerifyMode::None => Self::None,
+            VerifyMode::Changed => Self::Changed,
             VerifyMode::Full => Self::Full,
         }
     }

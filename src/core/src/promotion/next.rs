@@ -169,7 +169,7 @@ fn prepare(op: &Operation, seen: &Seen, now: Timestamp) -> Move {
     }
     match op.verify {
         Verify::None => enter_hold(op, seen, vec![(Step::Verify, "spec.verify is None".to_owned())]),
-        Verify::Full => enter(Step::Verify),
+        Verify::Changed | Verify::Full => enter(Step::Verify),
     }
 }
 

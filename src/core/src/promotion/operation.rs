@@ -99,6 +99,8 @@ pub enum Verify {
     /// Not at all.
     #[default]
     None,
+    /// Those rows of the slots that move that changed since they were found equal; all of them, where that is not known.
+    Changed,
     /// All rows of the slots that move.
     Full,
 }

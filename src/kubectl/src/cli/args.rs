@@ -71,7 +71,7 @@ pub struct Move {
     /// The keyspace of --key; needed where the namespace has several.
     #[arg(long, value_name = "NAME", requires = "key")]
     pub keyspace: Option<String>,
-    /// Compare the rows before: None or Full.
+    /// Compare the rows before: None, Changed (those that changed since they were found equal) or Full.
     #[arg(long, default_value = "None", value_parser = text::verify_mode, value_name = "MODE")]
     pub verify: multiactive_api::VerifyMode,
     /// The longest time that writes may be held until the sources are fenced.

@@ -49,8 +49,9 @@ pub use crate::access::Access;
 pub use gtid::progress;
 
 use crate::driver::{
-    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected,
-    KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
+    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Horizon,
+    Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked,
+    Waited,
 };
 use crate::error::Error;
 use crate::{mariadb, mysql};
@@ -258,6 +259,25 @@ impl Driver for MySqlFamily {
         timeout: Duration,
     ) -> Result<Compared, Error> {
         compare::compare(self, from, slots, part, timeout).await
+    }
+
+    /// No row says which transaction wrote it.
+    async fn horizon(&self, _from: &Peer) -> Result<Option<Horizon>, Error> {
+        Ok(None)
+    }
+
+    async fn found_equal(&self, _from: &UnitName, _slots: &SlotSet, _horizon: &Horizon) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn compare_changed(
+        &self,
+        from: &Peer,
+        slots: &SlotSet,
+        part: Option<&Part>,
+        timeout: Duration,
+    ) -> Result<Compared, Error> {
+        self.compare(from, slots, part, timeout).await
     }
 
     async fn sizes(&self, from: &Peer, timeout: Duration) -> Result<BTreeMap<Slot, u64>, Error> {

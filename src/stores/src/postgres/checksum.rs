@@ -108,7 +108,7 @@ fn sum(sharded: &TableSpec, columns: &[String], slot: &str, within: &str) -> Str
     )
 }
 
-fn add(sums: &mut Checksums, row: &Row) -> Result<(), Error> {
+pub(super) fn add(sums: &mut Checksums, row: &Row) -> Result<(), Error> {
     let number = |column| {
         let text: String = row.get(column);
         text.parse::<i128>().map_err(|_| Error::Malformed {

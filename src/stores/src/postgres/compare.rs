@@ -17,8 +17,8 @@ use super::connect::{Server, Session};
 use super::ranges::{self, Range};
 use super::reseed::{Table, still_to_come, tables};
 use super::source::{self, Patience, Until};
-use super::{Postgres, checksum, differing, links, names, peer, placed};
-use crate::compared::{Compared, refused, too_far_behind};
+use super::{Postgres, changed, checksum, differing, links, names, peer, placed};
+use crate::compared::{Compared, Narrowed, refused, too_far_behind};
 use crate::driver::{Part, Peer};
 use crate::error::Error;
 use crate::link::hindered;
@@ -47,11 +47,20 @@ const LOOK_AT_LINK: Duration = Duration::from_millis(250);
 /// The longest pause between two questions whether it has: the worker waits meanwhile.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Which rows are compared whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    All,
+    /// Those that changed since they were found equal, where that is known.
+    Changed,
+}
+
 pub(super) async fn compare(
     pg: &Postgres,
     from: &Peer,
     slots: &SlotSet,
     part: Option<&Part>,
+    extent: Extent,
     timeout: Duration,
 ) -> Result<Compared, Error> {
     let until = Until::new(&pg.server.at, "comparing rows", timeout);
@@ -83,21 +92,40 @@ pub(super) async fn compare(
         session.limit(until.left()?);
     }
     let (ranges, ends) = ranges::of(pg, (&ours, &theirs), &tables, slots, part).await?;
+    let since = match extent {
+        Extent::All => None,
+        Extent::Changed => changed::since(pg, (&ours, &theirs), &from.unit, slots).await?,
+    };
     let (mut here, mut peers) = (checksum::nothing(slots), checksum::nothing(slots));
-    for Range { table, within } in &ranges {
-        let Table { sharded, columns, .. } = table;
+    let mut whole = 0;
+    for range in &ranges {
         ours.limit(until.left()?);
         theirs.limit(until.left()?);
+        if let Some(since) = &since {
+            let sums = (&mut here, &mut peers);
+            if let Some(rows) = changed::of_range(pg, (&ours, &theirs), range, slots, since, sums).await? {
+                whole += rows;
+                continue;
+            }
+        }
+        let Range { table, within } = range;
+        let Table { sharded, columns, .. } = table;
+        let before = peers.rows;
         tokio::try_join!(
             checksum::of_table(pg, &ours, sharded, columns, slots, within, &mut here),
             checksum::of_table(pg, &theirs, sharded, columns, slots, within, &mut peers),
         )?;
+        whole += peers.rows - before;
     }
     let mut compared = Compared {
         rows: peers.rows,
         differing: here.differing(&peers),
         examples: Vec::new(),
         ends,
+        narrowed: since.map(|since| Narrowed {
+            since: since.at,
+            rows: whole,
+        }),
     };
     if !compared.differing.is_empty() {
         compared.examples = differing::examples(pg, &ours, &theirs, &ranges, &compared.differing).await?;

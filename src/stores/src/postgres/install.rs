@@ -278,8 +278,9 @@ async fn let_copy(spec: &StoreSpec, session: &Session<'_>) -> Result<(), Error> 
         return Ok(());
     }
     let sql = format!(
-        "GRANT USAGE ON SCHEMA multiactive TO {0}; GRANT SELECT ON {1} TO {0};
-         GRANT EXECUTE ON FUNCTION multiactive.mark_place(text, text), multiactive.beat(), multiactive.{2}(text) TO {0}",
+        "GRANT USAGE ON SCHEMA multiactive TO {0}; GRANT SELECT ON {1}, multiactive.horizon TO {0};
+         GRANT EXECUTE ON FUNCTION multiactive.mark_place(text, text), multiactive.take_horizon(text), multiactive.timeline(), multiactive.beat(),
+                                   multiactive.{2}(text) TO {0}",
         source::ROLE,
         source::tables(spec).join(", "),
         ident(&slot_function(&spec.keyspace))

@@ -4,6 +4,7 @@
 //! The application's user must own no sharded table: an owner can disable triggers. [`Driver::check_tables`] warns.
 
 mod caught_up;
+mod changed;
 mod checksum;
 mod compare;
 mod connect;
@@ -38,8 +39,9 @@ pub use connect::Access;
 pub use progress::progress;
 
 use crate::driver::{
-    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Inspected,
-    KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked, Waited,
+    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Horizon,
+    Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked,
+    Waited,
 };
 use crate::error::Error;
 use connect::Server;
@@ -239,7 +241,25 @@ impl Driver for Postgres {
         part: Option<&Part>,
         timeout: Duration,
     ) -> Result<Compared, Error> {
-        compare::compare(self, from, slots, part, timeout).await
+        compare::compare(self, from, slots, part, compare::Extent::All, timeout).await
+    }
+
+    async fn horizon(&self, from: &Peer) -> Result<Option<Horizon>, Error> {
+        changed::take(self, from).await
+    }
+
+    async fn found_equal(&self, from: &UnitName, slots: &SlotSet, horizon: &Horizon) -> Result<(), Error> {
+        changed::remember(self, from, slots, horizon).await
+    }
+
+    async fn compare_changed(
+        &self,
+        from: &Peer,
+        slots: &SlotSet,
+        part: Option<&Part>,
+        timeout: Duration,
+    ) -> Result<Compared, Error> {
+        compare::compare(self, from, slots, part, compare::Extent::Changed, timeout).await
     }
 
     async fn sizes(&self, from: &Peer, timeout: Duration) -> Result<BTreeMap<Slot, u64>, Error> {

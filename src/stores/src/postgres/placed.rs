@@ -229,6 +229,8 @@ fn parts(spec: &StoreSpec) -> Vec<Part> {
         "quarantine",
         "note_surplus",
         "mark_place",
+        "take_horizon",
+        "timeline",
         "stop_at_place",
         "enable",
         "in_lease",

@@ -408,6 +408,44 @@ $tell$;
 CREATE OR REPLACE TRIGGER tell_birth AFTER UPDATE OF born ON multiactive.store FOR EACH ROW
 WHEN (OLD.born <> NEW.born AND OLD.digest <> '') EXECUTE FUNCTION multiactive.tell_birth();
 
+-- From when on rows of this database count as changed, for the unit that compares them: the oldest transaction that still ran. It
+-- means something in this server only, and while its log goes on in one line.
+CREATE TABLE IF NOT EXISTS multiactive.horizon (
+    id     text        PRIMARY KEY,
+    reader text        NOT NULL,
+    server text        NOT NULL,
+    oldest xid8        NOT NULL,
+    at     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- What is called a server here: one that was restored from before, or took over from another one, goes on in another timeline.
+CREATE OR REPLACE FUNCTION multiactive.timeline() RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $timeline$
+    SELECT c.system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) FROM pg_control_system() c;
+$timeline$;
+
+-- For peers, too. The newest of each reader are kept: each comparison takes one.
+CREATE OR REPLACE FUNCTION multiactive.take_horizon(reader text) RETURNS text
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $take_horizon$
+    DELETE FROM multiactive.horizon WHERE horizon.id IN (
+        SELECT h.id FROM multiactive.horizon h WHERE h.reader = take_horizon.reader ORDER BY h.at DESC OFFSET 999
+        FOR UPDATE SKIP LOCKED);
+    INSERT INTO multiactive.horizon (id, reader, server, oldest)
+    VALUES (gen_random_uuid()::text, take_horizon.reader, multiactive.timeline(), pg_snapshot_xmin(pg_current_snapshot()))
+    RETURNING horizon.id;
+$take_horizon$;
+
+-- Slots whose rows were equal to their owner's in a comparison that began behind two horizons, while tables had these shapes.
+CREATE TABLE IF NOT EXISTS multiactive.found_equal (
+    owner       text           NOT NULL,
+    slots       int4multirange NOT NULL,
+    here        text           NOT NULL,
+    there       text           NOT NULL,
+    shape       text           NOT NULL,
+    shape_there text           NOT NULL,
+    at          timestamptz    NOT NULL DEFAULT clock_timestamp()
+);
+
 -- Published: whoever compares his rows with those of this unit marks a place in its log. Only in the log does the row matter.
 CREATE TABLE IF NOT EXISTS multiactive.mark (
     id     text        PRIMARY KEY,

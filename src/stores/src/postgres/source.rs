@@ -172,26 +172,39 @@ pub(super) fn tables(spec: &StoreSpec) -> Vec<String> {
 /// Refuses where the peer does not let us read its rows.
 pub(super) async fn demand_rights(pg: &Postgres, there: &Session<'_>, from: &Peer) -> Result<(), Error> {
     let sql = "SELECT has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS (
-                   SELECT FROM unnest($1::text[]) t WHERE has_table_privilege(to_regclass(t), 'SELECT') IS NOT TRUE)
+                   SELECT FROM unnest($1::text[]) t WHERE has_table_privilege(to_regclass(t), 'SELECT') IS NOT TRUE),
+               ARRAY(SELECT t FROM unnest($2::text[]) t WHERE to_regclass(t) IS NULL)
                FROM pg_namespace n WHERE n.nspname = 'multiactive'";
-    let allowed = match there.rows("looking at our rights", sql, &[&tables(&pg.spec)]).await {
-        Ok(rows) => rows.first().and_then(|row| row.get(0)),
-        Err(error) if is_forbidden(&error) => Some(false),
+    let sharded: Vec<_> = pg.spec.tables.iter().map(|table| qualified(&table.name)).collect();
+    let (all, doing) = (tables(&pg.spec), "looking at our rights");
+    let (allowed, missing) = match there.rows(doing, sql, &[&all, &sharded]).await {
+        Ok(rows) => rows.first().map(|row| (row.get(0), row.get(1))).unwrap_or_default(),
+        Err(error) if is_forbidden(&error) => (Some(false), Vec::new()),
         Err(error) => return Err(error),
     };
+    let missing: Vec<String> = missing;
+    let refused = |why| {
+        Err(Error::NotCopied {
+            from: from.unit.clone(),
+            why,
+        })
+    };
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        return refused(format!(
+            "there is no table {missing} there: create it there, as it is here"
+        ));
+    }
     if allowed == Some(true) {
         return Ok(());
     }
-    Err(Error::NotCopied {
-        from: from.unit.clone(),
-        why: format!(
-            "its replication user {user} may not read them: run the statements about {ROLE} in roles.sql in {unit}'s \
-             database (CREATE ROLE {ROLE} NOLOGIN; GRANT {ROLE} TO {user}); the agent there grants that role what it needs \
-             when it installs next, but for USAGE on other schemas than public",
-            user = from.user,
-            unit = from.unit
-        ),
-    })
+    refused(format!(
+        "its replication user {user} may not read them: run the statements about {ROLE} in roles.sql in {unit}'s \
+         database (CREATE ROLE {ROLE} NOLOGIN; GRANT {ROLE} TO {user}); the agent there grants that role what it needs \
+         when it installs next, but for USAGE on other schemas than public",
+        user = from.user,
+        unit = from.unit
+    ))
 }
 
 fn is_forbidden(error: &Error) -> bool {

@@ -11,7 +11,7 @@ use multiactive_api::{DataStore, ROUTING_TABLE, RoutingTable, UnitWorkload, Work
 use multiactive_e2e::kube_ext::wait_for;
 use multiactive_e2e::promotion::{create, ended};
 use multiactive_e2e::region::{NAMESPACE, SYSTEM};
-use multiactive_e2e::stage::{LIMIT, Options, Stage, orders};
+use multiactive_e2e::stage::{LIMIT, Stage, orders};
 use serde_json::{Value, json};
 use shop::load::Load;
 use std::time::Duration;
@@ -159,9 +159,7 @@ async fn dies_while_writes_are_held(stage: &Stage, load: &Load) -> Result<()> {
     stage.install.ready(|_| {}).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_promotion_to_it_is_refused_with_the_cause_and_no_order_fails() -> Result<()> {
-    let stage = Stage::up_with(Options::default()).await?;
+pub(crate) async fn a_promotion_to_it_is_refused_with_the_cause_and_no_order_fails(stage: &Stage) -> Result<()> {
     let load = stage.load(20)?;
     orders(&load, 50).await;
     // It owns nothing, so that what is away serves nobody.
@@ -169,13 +167,13 @@ async fn a_promotion_to_it_is_refused_with_the_cause_and_no_order_fails() -> Res
     stage.moved("empty-north", "south-1", all, "None").await?;
     orders(&load, 50).await;
 
-    without_its_service(&stage, &load).await?;
-    without_its_agent(&stage, &load).await?;
-    without_its_database(&stage, &load).await?;
+    without_its_service(stage, &load).await?;
+    without_its_agent(stage, &load).await?;
+    without_its_database(stage, &load).await?;
 
-    dies_while_writes_are_held(&stage, &load).await?;
+    dies_while_writes_are_held(stage, &load).await?;
 
-    stage.moved("at-last", "north-1", range(), "Full").await?;
+    stage.moved("once-all-is-well", "north-1", range(), "Full").await?;
     orders(&load, 50).await;
     stage.judge(load).await.map(drop)
 }

@@ -1,6 +1,6 @@
 //! Ranges and units move while orders come in through every router, and while Git's content is applied again and again.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use kube::Api;
 use multiactive_api::{Keyspace, ShardRange, Unit, UnitWorkload};
 use multiactive_e2e::region::NAMESPACE;
@@ -32,14 +32,12 @@ async fn generations(stage: &Stage) -> Result<Vec<(String, Option<i64>)>> {
     Ok(all)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_fails_or_is_lost_and_git_fights_nothing() -> Result<()> {
-    let stage = Stage::up().await?;
-    let before = generations(&stage).await?;
+pub(crate) async fn nothing_fails_or_is_lost_and_git_fights_nothing(stage: &Stage) -> Result<()> {
+    let before = generations(stage).await?;
     let load = stage.load(30)?;
     orders(&load, 200).await;
 
-    let moves = story::everything_moves(&stage, &load, "None");
+    let moves = story::everything_moves(stage, &load, "None");
     let git = async {
         loop {
             if let Err(error) = stage.install.shop().await {
@@ -62,12 +60,12 @@ async fn nothing_fails_or_is_lost_and_git_fights_nothing() -> Result<()> {
     tokio::spawn(connection);
     let insert =
         "SET ROLE shop_app; INSERT INTO orders (id, user_id, seq, prev, unit) VALUES ('1-x', 'x', 1, 0, 'east-1')";
-    let refused = client.batch_execute(insert).await.unwrap_err();
+    let refused = client.batch_execute(insert).await.err().context("it was not refused")?;
     assert_eq!(refused.code().map(|code| code.code()), Some("MA001"), "{refused:?}");
 
     stage.judge(load).await?;
     assert_eq!(
-        generations(&stage).await?,
+        generations(stage).await?,
         before,
         "applying Git's content again changed no spec"
     );

@@ -6,10 +6,12 @@ use jiff::Timestamp;
 use kube::Api;
 use multiactive_api::{LinkState, UnitAssignment, VerificationStatus, VerifiedPair};
 use multiactive_e2e::kube_ext::wait_for;
+use multiactive_e2e::promotion::{self, create};
 use multiactive_e2e::region::NAMESPACE;
-use multiactive_e2e::stage::{LIMIT, Options, Stage, orders};
+use multiactive_e2e::stage::{LIMIT, Stage, orders};
 use multiactive_e2e::verification;
 use serde_json::{Value, json};
+use shop::load::Load;
 use tokio_postgres::{Client, NoTls};
 
 /// A session of a region's database, as its administrator.
@@ -113,22 +115,20 @@ async fn planted(stage: &Stage) -> Result<Vec<String>> {
     Ok(vec![one.clone(), one.clone(), other.clone()])
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_are_compared_and_repaired_under_load() -> Result<()> {
-    let stage = Stage::up_with(Options::default()).await?;
+pub(crate) async fn rows_are_compared_and_repaired_under_load(stage: &Stage) -> Result<()> {
     let load = stage.load(20)?;
     orders(&load, 100).await;
 
     for round in 0..3 {
-        let status = verified(&stage, &format!("equal-{round}"), json!({})).await?;
+        let status = verified(stage, &format!("equal-{round}"), json!({})).await?;
         ensure!(ended(&status) == ("Succeeded", "Equal"), "{status:?}");
         ensure!(status.pairs.len() == 6 && status.rows > Some(100), "{status:?}");
         ensure!(all_slots(&status), "{status:?}");
     }
-    at_a_pace(&stage).await?;
+    at_a_pace(stage).await?;
 
-    let users = planted(&stage).await?;
-    let status = verified(&stage, "planted", json!({"stores": ["orders"], "units": ["north-1"]})).await?;
+    let users = planted(stage).await?;
+    let status = verified(stage, "planted", json!({"stores": ["orders"], "units": ["north-1"]})).await?;
     ensure!(ended(&status) == ("Failed", "RowsDiffer"), "{status:?}");
     let found = &pair(&status)?.found;
     ensure!(found.examples.len() == users.len(), "{found:?}");
@@ -140,14 +140,14 @@ async fn rows_are_compared_and_repaired_under_load() -> Result<()> {
         );
     }
     // Only looked at: it is as it was.
-    let again = verified(&stage, "again", json!({"units": ["north-1"]})).await?;
+    let again = verified(stage, "again", json!({"units": ["north-1"]})).await?;
     ensure!(pair(&again)?.found.differing == found.differing, "{again:?}");
 
-    let status = verified(&stage, "repair", json!({"units": ["north-1"], "repair": "FromOwner"})).await?;
+    let status = verified(stage, "repair", json!({"units": ["north-1"], "repair": "FromOwner"})).await?;
     ensure!(ended(&status) == ("Succeeded", "Repaired"), "{status:?}");
     ensure!(pair(&status)?.found.differing == found.differing, "{status:?}");
     orders(&load, 50).await;
-    let status = verified(&stage, "after", json!({})).await?;
+    let status = verified(stage, "after", json!({})).await?;
     ensure!(ended(&status) == ("Succeeded", "Equal"), "{status:?}");
 
     let assignments: Api<UnitAssignment> = Api::namespaced(stage.region("north")?.client().await?, NAMESPACE);
@@ -162,5 +162,51 @@ async fn rows_are_compared_and_repaired_under_load() -> Result<()> {
     })
     .await
     .context("north's links run and nothing is left of the comparison")?;
+    only_what_changed(stage, &load, &users[0]).await?;
     stage.judge(load).await.map(drop)
+}
+
+/// A promotion that compares what changed since all was equal: one that finds a difference, and one that finds none.
+async fn only_what_changed(stage: &Stage, load: &Load, user: &str) -> Result<()> {
+    let range = json!({"type": "Ranges", "ranges": ["users-0"]});
+    let north = session(stage, "north").await?;
+    north
+        .batch_execute(
+            "SET session_replication_role = replica;
+             SELECT pg_replication_origin_session_setup('planted')",
+        )
+        .await?;
+    let shift = async |by: &str| {
+        let sql =
+            format!("UPDATE orders SET taken_at = taken_at {by} interval '1 hour' WHERE user_id = $1 AND seq = 1");
+        ensure!(north.execute(&sql, &[&user]).await? == 1, "{sql} of {user}");
+        Ok(())
+    };
+    shift("+").await?;
+    create(&stage.hub, "changed-one", "north-1", range.clone(), "Changed").await?;
+    let status = promotion::ended(&stage.hub, "changed-one", LIMIT).await?;
+    let end = (status.outcome.as_deref(), status.reason.as_deref());
+    ensure!(end == (Some("Aborted"), Some("RowsDiffer")), "{status:?}");
+    shift("-").await?;
+    let before = agent_said(stage, "north", "compared what changed")?;
+    ensure!(before > 0, "all rows were compared, not only what changed");
+    stage.moved("changed-none", "north-1", range, "Changed").await?;
+    let after = agent_said(stage, "north", "compared what changed")?;
+    ensure!(after > before, "all rows were compared, not only what changed");
+    orders(load, 50).await;
+    Ok(())
+}
+
+/// How many lines of a region's agent have these words.
+fn agent_said(stage: &Stage, region: &str, words: &str) -> Result<usize> {
+    let mut clusters = stage.world.clusters.iter();
+    let cluster = clusters.find(|cluster| cluster.name() == region).context("a cluster")?;
+    let mut lines = 0;
+    for file in std::fs::read_dir(cluster.dir().join("node/logs"))? {
+        let path = file?.path();
+        if path.to_string_lossy().ends_with("_agent.log") {
+            lines += std::fs::read_to_string(&path)?.matches(words).count();
+        }
+    }
+    Ok(lines)
 }

@@ -19,9 +19,7 @@ fn owners(table: &Owners) -> Vec<(u16, Option<String>)> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_comes_back_above_all_epochs_and_no_request_fails() -> Result<()> {
-    let stage = Stage::up().await?;
+pub(crate) async fn it_comes_back_above_all_epochs_and_no_request_fails(stage: &Stage) -> Result<()> {
     let load = stage.load(20)?;
     orders(&load, 100).await;
     let before = stage.table().await?;

@@ -6,9 +6,7 @@ use multiactive_e2e::stage::{Stage, orders};
 use multiactive_fleet::cluster::Part;
 use serde_json::json;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_go_on_without_it_and_slots_move_there_afterwards() -> Result<()> {
-    let stage = Stage::up().await?;
+pub(crate) async fn orders_go_on_without_it_and_slots_move_there_afterwards(stage: &Stage) -> Result<()> {
     let load = stage.load(20)?;
     orders(&load, 50).await;
     let north = stage.world.clusters.get(1).context("north")?;

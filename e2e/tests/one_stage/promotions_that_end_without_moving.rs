@@ -117,18 +117,16 @@ async fn aborted_where_a_link_stands_still(stage: &Stage) -> Result<()> {
     nothing_moved(stage, "after the link stood still").await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_aborted_promotion_moves_nothing_and_costs_no_request() -> Result<()> {
-    let stage = Stage::up().await?;
+pub(crate) async fn an_aborted_promotion_moves_nothing_and_costs_no_request(stage: &Stage) -> Result<()> {
     let load = stage.load(20)?;
     orders(&load, 100).await;
-    aborted_by_a_decision(&stage).await?;
+    aborted_by_a_decision(stage).await?;
     orders(&load, 50).await;
-    aborted_by_a_deletion(&stage).await?;
+    aborted_by_a_deletion(stage).await?;
     orders(&load, 50).await;
-    aborted_where_rows_differ(&stage).await?;
+    aborted_where_rows_differ(stage).await?;
     orders(&load, 50).await;
-    aborted_where_a_link_stands_still(&stage).await?;
+    aborted_where_a_link_stands_still(stage).await?;
     orders(&load, 50).await;
 
     let range = json!({"type": "Ranges", "ranges": ["users-0"]});

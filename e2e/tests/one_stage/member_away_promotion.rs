@@ -8,14 +8,12 @@ use multiactive_api::ReplicationLink;
 use multiactive_e2e::kube_ext::{is_ready, wait_for};
 use multiactive_e2e::processes::kill_9;
 use multiactive_e2e::region::{NAMESPACE, Region};
-use multiactive_e2e::stage::{LIMIT, Options, Stage, THINK, orders};
+use multiactive_e2e::stage::{LIMIT, Stage, THINK, orders};
 use multiactive_fleet::cluster::Part;
 use serde_json::json;
 use shop::load::{Attempt, Load, LoadOptions};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slots_move_past_a_lost_region_which_gets_all_of_it_when_it_returns() -> Result<()> {
-    let stage = Stage::up_with(Options::default()).await?;
+pub(crate) async fn slots_move_past_a_lost_region_which_gets_all_of_it_when_it_returns(stage: &Stage) -> Result<()> {
     let (cluster, database) = (&stage.world.clusters[2], &stage.world.databases[2]);
     ensure!(cluster.name() == "south", "{}", cluster.name());
     let living = ["east", "north"].map(|name| stage.region(name).map(Region::router));

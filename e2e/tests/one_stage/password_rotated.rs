@@ -4,10 +4,10 @@
 
 use anyhow::Result;
 use multiactive_e2e::locked_out::{LockedOut, in_the_middle_of_promotions};
-use multiactive_e2e::stage::{Options, Stage};
+use multiactive_e2e::stage::Stage;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_promotion_waits_for_the_secret_or_ends_in_words_and_no_order_is_lost() -> Result<()> {
-    let stage = Stage::up_with(Options::default()).await?;
-    in_the_middle_of_promotions(&stage, LockedOut::ByPassword).await
+pub(crate) async fn a_promotion_waits_for_the_secret_or_ends_in_words_and_no_order_is_lost(
+    stage: &Stage,
+) -> Result<()> {
+    in_the_middle_of_promotions(stage, LockedOut::ByPassword).await
 }

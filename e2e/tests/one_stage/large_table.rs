@@ -92,13 +92,11 @@ async fn routed(regions: &[Region], want: &[(u16, &str)]) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slots_move_in_a_table_of_16384_spans_and_what_does_not_fit_is_refused() -> Result<()> {
-    let stage = Stage::up().await?;
+pub(crate) async fn slots_move_in_a_table_of_16384_spans_and_what_does_not_fit_is_refused(stage: &Stage) -> Result<()> {
     declare(&stage.hub, KEYSPACE).await?;
 
     // Every second slot: no two neighbours have one owner afterwards.
-    moved(&stage, "scatter", "north-1", every_second(KEYSPACE, 0..SLOTS)).await?;
+    moved(stage, "scatter", "north-1", every_second(KEYSPACE, 0..SLOTS)).await?;
     let (scattered, _) = table(&stage.hub).await?;
     let spans = scattered.keyspace(&KEYSPACE.into()).context("no keyspace")?.spans.len();
     ensure!(spans == usize::from(SLOTS), "{spans} spans");
@@ -110,8 +108,8 @@ async fn slots_move_in_a_table_of_16384_spans_and_what_does_not_fit_is_refused()
 
     // Some of them move in that table, one by one and many at once.
     let one = json!({"type": "Slots", "slots": {"keyspace": KEYSPACE, "slots": "8192"}});
-    moved(&stage, "one", "south-1", one).await?;
-    moved(&stage, "many", "south-1", every_second(KEYSPACE, 1..2_000)).await?;
+    moved(stage, "one", "south-1", one).await?;
+    moved(stage, "many", "south-1", every_second(KEYSPACE, 1..2_000)).await?;
     let (after, _) = table(&stage.hub).await?;
     let spans = &after.keyspace(&KEYSPACE.into()).context("no keyspace")?.spans;
     let owner = |slot: u16| match slot {
@@ -129,7 +127,7 @@ async fn slots_move_in_a_table_of_16384_spans_and_what_does_not_fit_is_refused()
         .map(|slot| (slot, owner(slot)))
         .into();
     routed(&stage.world.regions, &want).await?;
-    what_does_not_fit(&stage).await
+    what_does_not_fit(stage).await
 }
 
 /// Keyspaces are added and scattered in the same way, until the table of one more operation would be too large.
