@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
+use crate::support;
 
 use base64::Engine;
 use k8s_openapi::api::events::v1::Event;

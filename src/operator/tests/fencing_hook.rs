@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
+use crate::support;
 
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
+use crate::support;
 
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;

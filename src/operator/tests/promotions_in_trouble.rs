@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
+use crate::support;
 
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use multiactive_api::{self as api, ROUTING_TABLE};
