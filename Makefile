@@ -5,6 +5,8 @@ SHELL := /bin/bash
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 # Always the whole workspace's features: a part that is built alone has others, and is built twice.
 CARGO_BUILD := cargo build --workspace
+# Most tests wait for a server: twice as many as there are processors keep these at work, where they are few.
+export RUST_TEST_THREADS ?= $(shell n=$$(nproc); echo $$((n > 4 ? n : 2 * n)))
 
 .PHONY: help
 help: ## List the targets

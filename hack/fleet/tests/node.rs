@@ -133,14 +133,13 @@ async fn a_deployment_is_a_process_from_its_secret_to_its_deletion() {
     wait("the pod's removal", async || only(&pods).await.is_none().then_some(())).await;
     assert_eq!(start_time(second), None, "its process is gone");
     let name = pod.metadata.name.unwrap();
-    let left = std::fs::read_dir(cluster().await.dir().join("node/pods"))
-        .unwrap()
-        .flatten();
-    assert!(
-        left.into_iter()
-            .all(|e| !e.file_name().to_string_lossy().contains(&name)),
-        "its files are gone"
-    );
+    let files = cluster().await.dir().join("node/pods");
+    wait("its files' removal", async || {
+        let mut left = std::fs::read_dir(&files).ok()?.flatten();
+        let gone = left.all(|file| !file.file_name().to_string_lossy().contains(&name));
+        gone.then_some(())
+    })
+    .await;
     let log = node::log_file(&cluster().await.dir().join("node"), "life", &name, "tiny");
     let text = std::fs::read_to_string(log).unwrap();
     assert_eq!(
