@@ -149,7 +149,7 @@ async fn nobody_notices(load: &Load, when: &str) -> Result<()> {
 pub async fn in_the_middle_of_promotions(stage: &Stage, by: LockedOut) -> Result<()> {
     // North owns nothing: without its database nobody could write there once its lease is over.
     let all = json!({"type": "Unit", "unit": "north-1"});
-    stage.moved("empty-north", "south-1", all, "None").await?;
+    stage.moved("locked-empty-north", "south-1", all, "None").await?;
     let users = shop::load::users(24, "locked");
     let of_east = stage.users_of(&users, "east-1").await?;
     let load = stage.load_of(users)?;
@@ -168,7 +168,7 @@ pub async fn in_the_middle_of_promotions(stage: &Stage, by: LockedOut) -> Result
     moves(stage, by, "source-late", "east", true).await?;
 
     let range = json!({"type": "Ranges", "ranges": ["users-0"]});
-    stage.moved("at-last", "north-1", range, "Full").await?;
+    stage.moved("locked-at-last", "north-1", range, "Full").await?;
     orders(&load, 50).await;
     let record = load.stop().await;
     println!("{}", record.summary());

@@ -69,9 +69,16 @@ impl OpenSlots {
     /// # Errors
     ///
     /// Where looking came to grief.
-    pub async fn stop(self) -> Result<Looked> {
+    pub async fn stop(mut self) -> Result<Looked> {
         self.stop.cancel();
-        Ok(self.task.await?)
+        Ok((&mut self.task).await?)
+    }
+}
+
+/// Whoever does not come to its end looks no further.
+impl Drop for OpenSlots {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 

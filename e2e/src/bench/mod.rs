@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// How a bench was asked to run: `cargo bench -p multiactive-e2e --bench NAME -- [rounds=N] [engine=E] [logs=FOLDER]`.
+/// How a bench was asked to run: `cargo bench --workspace --bench NAME -- [rounds=N] [engine=E] [logs=FOLDER]`.
 #[derive(Clone, Debug, Default)]
 pub struct Arguments {
     /// How many rounds to measure, where the bench's own number does not fit.

@@ -7,8 +7,9 @@ use anyhow::{Result, ensure};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use multiactive_e2e::stage::Stage;
+use std::io::Write;
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 mod large_table;
 mod member_api_server_away;
@@ -19,6 +20,9 @@ mod promotions_that_end_without_moving;
 mod routing_table_deleted;
 mod target_not_ready;
 mod verification;
+
+/// How long one may take: it may wait for orders that do not come.
+const LIMIT: Duration = Duration::from_secs(600);
 
 type Scenario = for<'a> fn(&'a Stage) -> LocalBoxFuture<'a, Result<()>>;
 
@@ -44,6 +48,11 @@ const SCENARIOS: [(&str, Scenario); 9] = scenarios![
     large_table::slots_move_in_a_table_of_16384_spans_and_what_does_not_fit_is_refused,
 ];
 
+/// At once: what a test prints is shown only when it has ended.
+fn say(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_scenario_passes() -> Result<()> {
     let words = std::env::var("SCENARIO").unwrap_or_default();
@@ -60,26 +69,27 @@ async fn each_scenario_passes() -> Result<()> {
             None => Stage::up().await?,
         };
         let began = Instant::now();
-        println!("== {name}");
+        say(&format!("== {name}"));
         let last = number + 1 == chosen.len();
         let passes = async {
             scenario(&stage).await?;
             if last { Ok(()) } else { stage.as_it_began().await }
         };
-        let ended = AssertUnwindSafe(passes).catch_unwind().await;
+        let ended = tokio::time::timeout(LIMIT, AssertUnwindSafe(passes).catch_unwind()).await;
         let why = match ended {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(format!("{error:#}")),
-            Err(_) => Some("it panicked, as said above".to_owned()),
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(error))) => Some(format!("{error:#}")),
+            Ok(Err(_)) => Some("it panicked, as is said in the end".to_owned()),
+            Err(_) => Some(format!("it did not end in {LIMIT:?}")),
         };
         let took = began.elapsed();
         match why {
             None => {
-                println!("== passed in {took:.0?}: {name}");
+                say(&format!("== passed in {took:.0?}: {name}"));
                 stands = Some(stage);
             }
             Some(why) => {
-                println!("== FAILED after {took:.0?}: {name}: {why}");
+                say(&format!("== FAILED after {took:.0?}: {name}: {why}"));
                 failed.push(name);
             }
         }

@@ -188,6 +188,9 @@ async fn only_what_changed(stage: &Stage, load: &Load, user: &str) -> Result<()>
     let end = (status.outcome.as_deref(), status.reason.as_deref());
     ensure!(end == (Some("Aborted"), Some("RowsDiffer")), "{status:?}");
     shift("-").await?;
+    // A difference forgets what was found equal before.
+    let status = verified(stage, "equal-again", json!({"units": ["north-1"]})).await?;
+    ensure!(ended(&status) == ("Succeeded", "Equal"), "{status:?}");
     let before = agent_said(stage, "north", "compared what changed")?;
     ensure!(before > 0, "all rows were compared, not only what changed");
     stage.moved("changed-none", "north-1", range, "Changed").await?;

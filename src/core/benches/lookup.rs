@@ -1,7 +1,7 @@
 //! What a router adds to the hash when it looks a key up: one array index. Ratios in one run count, absolute figures do
 //! not, so both are measured in turns and the best round of each is compared.
 //!
-//! `cargo bench -p multiactive-core --bench lookup` prints the ratio and fails above [`LIMIT`].
+//! `cargo bench --workspace --bench lookup` prints the ratio and fails above [`LIMIT`].
 
 use multiactive_core::epoch::Epoch;
 use multiactive_core::hash::Function;

@@ -1,7 +1,7 @@
 //! What the fence and the lease cost a writer: the same rows into a table with it and into its twin without, in turns, on one real
 //! server with durable commits. Ratios of one run count, not the times. And how long closing and opening take.
 //!
-//! `cargo bench -p multiactive-stores --bench fence`
+//! `cargo bench --workspace --bench fence`
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench")]
 
 mod common;

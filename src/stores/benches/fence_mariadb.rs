@@ -1,6 +1,6 @@
 //! What the fence and the lease cost a writer on MariaDB: see `fence`, which is the same on PostgreSQL.
 //!
-//! `cargo bench -p multiactive-stores --bench fence_mariadb`
+//! `cargo bench --workspace --bench fence_mariadb`
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench")]
 
 mod common;

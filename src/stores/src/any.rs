@@ -238,7 +238,7 @@ impl Driver for AnyStore {
         ask!(self.horizon(from))
     }
 
-    async fn found_equal(&self, from: &UnitName, slots: &SlotSet, horizon: &Horizon) -> Result<(), Error> {
+    async fn found_equal(&self, from: &UnitName, slots: &SlotSet, horizon: Option<&Horizon>) -> Result<(), Error> {
         ask!(self.found_equal(from, slots, horizon))
     }
 

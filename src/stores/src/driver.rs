@@ -417,7 +417,8 @@ pub trait Driver: Send + Sync {
     /// Where this server does not answer, or that of the peer.
     fn horizon(&self, from: &Peer) -> impl Future<Output = Result<Option<Horizon>, Error>> + Send;
 
-    /// Remembers that all rows of `slots` were equal to those of `from`, in comparisons that all began behind `horizon`.
+    /// Remembers that all rows of `slots` were equal to those of `from`, in comparisons that all began behind `horizon`; without one,
+    /// that they are not.
     ///
     /// # Errors
     ///
@@ -426,7 +427,7 @@ pub trait Driver: Send + Sync {
         &self,
         from: &UnitName,
         slots: &SlotSet,
-        horizon: &Horizon,
+        horizon: Option<&Horizon>,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// As [`Driver::compare`], but of rows that were found equal before and did not change since, here or there, only that both

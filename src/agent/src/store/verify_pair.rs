@@ -68,7 +68,8 @@ pub(super) async fn pair<D: Driver>(
         failures: attempts.failures,
         tell,
     };
-    if found.compared.is_none() && found.within.is_none() && attempts.horizon.is_none() {
+    let begins = found.compared.is_none() && found.within.is_none();
+    if begins && attempts.horizon.is_none() {
         attempts.horizon = store.driver.horizon(peer).await.unwrap_or_else(|error| {
             tracing::warn!(%owner, %error, "the next comparison will be of all rows");
             None
@@ -90,7 +91,8 @@ pub(super) async fn pair<D: Driver>(
         };
         if let Some(mut ended) = ended(&found, &differ, question.repair, copied.as_ref()) {
             job.remember(&ended, attempts.horizon.as_ref()).await;
-            if question.changed {
+            // Of what others have compared, or an attempt before, it is not known.
+            if question.changed && begins {
                 ended.message = ended.message.or_else(|| Some(differ.told()));
             }
             return Ok(ended);
@@ -183,15 +185,13 @@ impl<D: Driver, T: Fn(&PairReport)> Job<'_, D, T> {
         }
     }
 
-    /// Where all were equal in the end, the next one needs only what changes from now on; as long as nobody remembers that, it
-    /// compares all.
+    /// Where all were equal in the end, the next one needs only what changes from now on; where they were not, or nobody remembers
+    /// it, it compares all.
     async fn remember(&self, ended: &PairReport, horizon: Option<&Horizon>) {
-        let equal = match ended.state {
-            PairState::Equal | PairState::Repaired => true,
-            PairState::Comparing | PairState::Repairing | PairState::Differs => false,
-        };
-        let Some(horizon) = horizon.filter(|_| equal) else {
-            return;
+        let horizon = match ended.state {
+            PairState::Equal | PairState::Repaired if horizon.is_some() => horizon,
+            PairState::Differs => None,
+            PairState::Equal | PairState::Repaired | PairState::Comparing | PairState::Repairing => return,
         };
         let unit = &self.peer.unit;
         if let Err(error) = self.store.driver.found_equal(unit, self.slots, horizon).await {

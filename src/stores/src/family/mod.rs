@@ -266,7 +266,7 @@ impl Driver for MySqlFamily {
         Ok(None)
     }
 
-    async fn found_equal(&self, _from: &UnitName, _slots: &SlotSet, _horizon: &Horizon) -> Result<(), Error> {
+    async fn found_equal(&self, _from: &UnitName, _slots: &SlotSet, _horizon: Option<&Horizon>) -> Result<(), Error> {
         Ok(())
     }
 

@@ -9,7 +9,7 @@
 //! A horizon counts only in the server that took it, while numbers of transactions have not come around, and for tables that are the
 //! same: what else may show other rows, or show rows otherwise, is their shape. Where there is none, all rows are compared.
 
-use super::connect::{Server, Session};
+use super::connect::Session;
 use super::install::slot_of;
 use super::names::{self, fnv, ident, qualified};
 use super::ranges::Range;
@@ -32,24 +32,28 @@ const MAY_TAKE: &str = "
                     AND has_table_privilege(to_regclass('multiactive.horizon'), 'SELECT'), false)";
 
 /// In one word: the tables with their partitions and heirs, each as it was named, attached and keyed last, with its columns; and the
-/// words of all enums and the parts of all composite types, which rows show and do not hold. Null where rows do not say when they were
-/// written, or show names of other things.
+/// words of all enums and the parts of composite types, which rows show and do not hold. Each by what the catalog says of it now, and
+/// by which transaction it says so, for it may have said something else in between. Null where rows do not say when they were written,
+/// or show names of other things.
 const SHAPE: &str = "
     WITH RECURSIVE tree (relid, attached) AS (
         SELECT to_regclass(n)::oid, '' FROM unnest($1::text[]) n
         UNION SELECT i.inhrelid, i.xmin::text FROM pg_inherits i JOIN tree t ON i.inhparent = t.relid)
-    SELECT CASE WHEN s.sound THEN hashtextextended(concat_ws(';', s.tables, e.words, k.parts), 0)::text END
-    FROM (SELECT string_agg(concat_ws('/', t.relid, t.attached, c.xmin, c.relkind, i.indkey, a.attnum, a.attname, a.atttypid, a.attgenerated),
+    SELECT CASE WHEN s.sound AND k.sound THEN hashtextextended(concat_ws(';', s.tables, e.words, k.parts), 0)::text END
+    FROM (SELECT string_agg(concat_ws('/', t.relid, t.attached, c.xmin, c.relkind, i.indkey, a.attnum, a.attname, a.atttypid, a.attgenerated, a.xmin),
                             ',' ORDER BY t.relid, t.attached, a.attnum) AS tables,
                  bool_and(coalesce(m.amname = 'heap' OR c.relkind = 'p', false) AND i.indkey IS NOT NULL
-                          AND NOT (y.typnamespace = 'pg_catalog'::regnamespace AND y.typname LIKE 'reg%')) AS sound
+                          AND coalesce(b.typname, y.typname) !~ '^_?reg') AS sound,
+                 array_agg(y.oid) || array_agg(y.typelem) || array_agg(y.typbasetype) AS types
           FROM tree t JOIN pg_class c ON c.oid = t.relid LEFT JOIN pg_am m ON m.oid = c.relam
           LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-          JOIN pg_type y ON y.oid = a.atttypid) s,
-         (SELECT string_agg(concat_ws('/', oid, enumlabel), ',' ORDER BY oid) AS words FROM pg_enum) e,
-         (SELECT string_agg(concat_ws('/', a.attrelid, a.attnum, a.attname, a.atttypid), ',' ORDER BY a.attrelid, a.attnum) AS parts
-          FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relkind = 'c') k";
+          JOIN pg_type y ON y.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = y.typbasetype) s,
+         (SELECT string_agg(concat_ws('/', oid, enumlabel, xmin), ',' ORDER BY oid) AS words FROM pg_enum) e,
+         LATERAL (SELECT string_agg(concat_ws('/', a.attrelid, a.attnum, a.attname, a.atttypid, a.xmin), ',' ORDER BY a.attrelid, a.attnum) AS parts,
+                         coalesce(bool_and(y.typname !~ '^_?reg'), true) AS sound
+                  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type y ON y.oid = a.atttypid
+                  WHERE c.relkind = 'c' OR (c.reltype <> 0 AND c.reltype = ANY (s.types))) k";
 
 /// A horizon that counts: in this server, and a billion transactions later at most, of the two that come around.
 macro_rules! counts {
@@ -87,33 +91,38 @@ pub(super) struct Since {
 
 /// Takes a horizon here and at a peer; `None` where one of the two cannot.
 pub(super) async fn take(pg: &Postgres, from: &Peer) -> Result<Option<Horizon>, Error> {
-    // First here: where the owner is restored from before this, what it wrote since its own horizon is younger here, too.
-    let Some(here) = take_in(pg, &pg.server, &from.unit).await? else {
-        return Ok(None);
+    let there = peer::server(pg, from);
+    let (ours, theirs) = (pg.server.session().await?, there.session().await?);
+    let horizon = match (may_take(pg, &ours).await?, may_take(pg, &theirs).await?) {
+        (Some(shape), Some(shape_there)) => {
+            // First here: where the owner is restored from before this, what it wrote since its own horizon is younger here, too.
+            let here = take_in(&ours, &from.unit).await?;
+            let there = take_in(&theirs, &pg.spec.unit).await?;
+            Some(Horizon {
+                here: (here, shape),
+                there: (there, shape_there),
+            })
+        }
+        (None, _) | (_, None) => None,
     };
-    let there = take_in(pg, &peer::server(pg, from), &pg.spec.unit).await?;
-    Ok(there.map(|there| Horizon { here, there }))
+    ours.keep();
+    theirs.keep();
+    Ok(horizon)
 }
 
-/// Takes one in a server: its name there, and the shape of the tables.
-async fn take_in(pg: &Postgres, server: &Server, with: &UnitName) -> Result<Option<(String, String)>, Error> {
-    let session = server.session().await?;
-    if !session
-        .row("looking at our rights", MAY_TAKE, &[])
-        .await?
-        .get::<_, bool>(0)
-    {
-        session.keep();
-        return Ok(None);
+/// The shape of the tables, where a horizon can be taken.
+async fn may_take(pg: &Postgres, session: &Session<'_>) -> Result<Option<String>, Error> {
+    let may = session.row("looking at our rights", MAY_TAKE, &[]).await?;
+    match may.get::<_, bool>(0) {
+        true => shape(pg, session).await,
+        false => Ok(None),
     }
-    let Some(shape) = shape(pg, &session).await? else {
-        session.keep();
-        return Ok(None);
-    };
+}
+
+/// Takes one: its name.
+async fn take_in(session: &Session<'_>, with: &UnitName) -> Result<String, Error> {
     let sql = "SELECT multiactive.take_horizon($1)";
-    let id = session.row("taking a horizon", sql, &[&with.as_str()]).await?.get(0);
-    session.keep();
-    Ok(Some((id, shape)))
+    Ok(session.row("taking a horizon", sql, &[&with.as_str()]).await?.get(0))
 }
 
 async fn shape(pg: &Postgres, session: &Session<'_>) -> Result<Option<String>, Error> {
@@ -122,9 +131,22 @@ async fn shape(pg: &Postgres, session: &Session<'_>) -> Result<Option<String>, E
     Ok(row.get(0))
 }
 
-/// Notes that these slots were equal in a comparison that began behind the horizon. What is known of others stays.
-pub(super) async fn remember(pg: &Postgres, from: &UnitName, slots: &SlotSet, horizon: &Horizon) -> Result<(), Error> {
+/// Notes that these slots were equal in a comparison that began behind the horizon, or without one that they were not. What is known of
+/// others stays.
+pub(super) async fn remember(
+    pg: &Postgres,
+    from: &UnitName,
+    slots: &SlotSet,
+    horizon: Option<&Horizon>,
+) -> Result<(), Error> {
     let session = pg.server.session().await?;
+    let Some(horizon) = horizon else {
+        let sql = "DELETE FROM multiactive.found_equal WHERE owner = $1 AND slots && $2::text::int4multirange";
+        let params: [&(dyn ToSql + Sync); 2] = [&from.as_str(), &names::slots(slots)];
+        session.change("forgetting what was found equal", sql, &params).await?;
+        session.keep();
+        return Ok(());
+    };
     let (here, there) = (&horizon.here, &horizon.there);
     let sql =
         "WITH gone AS (DELETE FROM multiactive.found_equal e WHERE (e.owner = $1 AND e.slots <@ $2::text::int4multirange)

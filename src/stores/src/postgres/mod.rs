@@ -248,7 +248,7 @@ impl Driver for Postgres {
         changed::take(self, from).await
     }
 
-    async fn found_equal(&self, from: &UnitName, slots: &SlotSet, horizon: &Horizon) -> Result<(), Error> {
+    async fn found_equal(&self, from: &UnitName, slots: &SlotSet, horizon: Option<&Horizon>) -> Result<(), Error> {
         changed::remember(self, from, slots, horizon).await
     }
 

@@ -25,9 +25,8 @@ GRANT EXECUTE ON FUNCTION pg_replication_origin_create(text), pg_replication_ori
                           pg_replication_origin_advance(text, pg_lsn) TO multiactive_agent;
 
 -- Whose rows others may compare with theirs, and copy. The agent grants this role SELECT on the sharded tables, and on those
--- few of its schema that say which slots are open, and lets it mark a place in the log and ask for a heartbeat, which is all that
--- it may write. Where
--- a sharded table is not in schema public, GRANT USAGE ON SCHEMA … TO multiactive_copy.
+-- few of its schema that say which slots are open, and lets it mark a place in the log, note from when on rows count as
+-- changed, and ask for a heartbeat, which is all that it may write. Where a sharded table is not in schema public, GRANT USAGE ON SCHEMA … TO multiactive_copy.
 -- Where a sharded table has row-level security, the replication user needs BYPASSRLS: rows that it may not see are an error.
 CREATE ROLE multiactive_copy NOLOGIN;
 

@@ -22,7 +22,10 @@ async fn horizon(here: &Member, there: &Member) -> Horizon {
 async fn found_equal(here: &Member, there: &Member, slots: &SlotSet) {
     let horizon = horizon(here, there).await;
     assert_eq!(compare(here, there, slots).await.differing, SlotSet::default());
-    here.driver.found_equal(&there.unit, slots, &horizon).await.unwrap();
+    here.driver
+        .found_equal(&there.unit, slots, Some(&horizon))
+        .await
+        .unwrap();
 }
 
 /// Two members with a hundred rows, two in each of the first fifty slots.
@@ -187,6 +190,14 @@ async fn where_it_is_not_known_what_changed_all_rows_are_compared() {
     let (east, north) = with_rows().await;
     let (here, there) = (admin(&north.server).await, admin(&east.server).await);
     assert_eq!(narrowed(&north, &east, &all()).await, None, "nothing was found equal");
+    found_equal(&north, &east, &all()).await;
+    assert_eq!(narrowed(&north, &east, &all()).await, Some(0));
+    north
+        .driver
+        .found_equal(&east.unit, &SlotSet::range(5, 5), None)
+        .await
+        .unwrap();
+    assert_eq!(narrowed(&north, &east, &all()).await, None, "one slot differed since");
     let some = SlotSet::range(0, 19);
     found_equal(&north, &east, &some).await;
     assert_eq!(narrowed(&north, &east, &all()).await, None, "only some slots were");
@@ -235,7 +246,14 @@ async fn where_it_is_not_known_what_changed_all_rows_are_compared() {
         }
         assert_eq!(narrowed(&north, &east, &all()).await, None, "{why}");
     }
-    // A shape that does not hold still.
+    // A shape that does not hold still, or is not known to.
+    here.batch_execute("ALTER TABLE orders ADD COLUMN places regclass[]")
+        .await
+        .unwrap();
+    assert_eq!(north.driver.horizon(&peer(&east)).await.unwrap(), None);
+    here.batch_execute("ALTER TABLE orders DROP COLUMN places")
+        .await
+        .unwrap();
     here.batch_execute("ALTER TABLE orders DROP CONSTRAINT orders_pkey, ADD COLUMN place regclass")
         .await
         .unwrap();
