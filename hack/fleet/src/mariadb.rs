@@ -65,9 +65,12 @@ impl Engine for Kind {
     }
 }
 
+/// The name of the data folder that all others are copies of: another one where it is made in another way.
+const TEMPLATE: &str = "data-1";
+
 /// The data folder that all others are copies of; made where there is none yet. `root` has no password in it.
 async fn template(server: &MariaDb) -> Result<PathBuf> {
-    let template = server.base.with_file_name("data");
+    let template = server.base.with_file_name(TEMPLATE);
     if template.exists() {
         return Ok(template);
     }
@@ -76,9 +79,12 @@ async fn template(server: &MariaDb) -> Result<PathBuf> {
     if template.exists() {
         return Ok(template);
     }
-    let new = server.base.with_file_name("data.new");
+    let new = server.base.with_file_name(format!("{TEMPLATE}.new"));
     let _ = std::fs::remove_dir_all(&new);
     make(server, &new).await?;
+    // It was made without waiting for the disk, and stays for long.
+    let on_disk = tokio::process::Command::new("sync").arg("-f").arg(&new).status().await;
+    on_disk.map_err(Error::io("writing to the disk", &new))?;
     std::fs::rename(&new, &template).map_err(Error::io("renaming to", &template))?;
     Ok(template)
 }
