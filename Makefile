@@ -83,5 +83,5 @@ audit: prerequisites ## Known vulnerabilities of dependencies (needs the advisor
 
 .PHONY: bench
 bench: prerequisites tools ## All benchmarks, each against a peer or a limit in the same run: docs/performance.md
-	@cargo build --release --bins -p multiactive-operator -p multiactive-agent -p multiactive-router -p shop
+	@cargo build --release --workspace --bins
 	@cargo bench --workspace --no-fail-fast --bench '*'

@@ -2,7 +2,7 @@
 //! cut off: a region is killed under load, replaced, comes back and goes home, again and again; then one is cut off from the hub.
 //! All against the unit's write lease, the time that must pass in any case.
 //!
-//! `cargo bench -p multiactive-e2e --bench lost -- [rounds=20] [engine=MariaDB] [logs=FOLDER]`, after the programs that pods run:
+//! `cargo bench --workspace --bench lost -- [rounds=20] [engine=MariaDB] [logs=FOLDER]`, after the programs that pods run:
 //! see `pause`.
 
 use anyhow::{Context, Result, ensure};

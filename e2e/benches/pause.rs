@@ -1,7 +1,7 @@
 //! How long writes wait while a range moves, then while a unit is emptied: promotions to and fro under load. With PostgreSQL those
 //! of a range are in turns with the switchover that a careful person makes with SQL on the same servers.
 //!
-//! `cargo bench -p multiactive-e2e --bench pause -- [rounds=50] [engine=MariaDB] [logs=FOLDER]`, after the programs that pods run:
+//! `cargo bench --workspace --bench pause -- [rounds=50] [engine=MariaDB] [logs=FOLDER]`, after the programs that pods run:
 //! `cargo build --release -p multiactive-operator -p multiactive-agent -p multiactive-router -p shop --bins`. With
 //! `logs` the programs log at debug (or as `RUST_LOG` says) and their logs are kept: each commit, publication, verb and
 //! report with its time.

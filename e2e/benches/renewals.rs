@@ -2,7 +2,7 @@
 //! operator's does. Then as many renewals as the API server takes, in turns with a client that writes plain Lease objects, as any
 //! leader election does.
 //!
-//! `cargo bench -p multiactive-e2e --bench renewals -- [rounds=20]`: rounds are of renewals of each unit.
+//! `cargo bench --workspace --bench renewals -- [rounds=20]`: rounds are of renewals of each unit.
 
 use anyhow::{Context, Result, bail};
 use futures::future::try_join_all;

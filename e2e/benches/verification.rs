@@ -3,7 +3,7 @@
 //! plain read of the same rows with a sum of their hashes in one database, in the same run. Then a third of the rows move to and fro: how
 //! long `verify: Changed` takes, once they were found equal, over `verify: Full`.
 //!
-//! `cargo bench -p multiactive-e2e --bench verification -- [rounds=3] [engine=MariaDB] [logs=FOLDER]`, after the programs that
+//! `cargo bench --workspace --bench verification -- [rounds=3] [engine=MariaDB] [logs=FOLDER]`, after the programs that
 //! pods run: see `pause`.
 
 use anyhow::{Context, Result, ensure};

@@ -1,7 +1,7 @@
 //! Objects from the hub to three clusters, against a client without an operator on the same API servers in the same run:
 //! 1,000 at once, one that is changed, and a restart with all of them in place.
 //!
-//! `cargo bench -p multiactive-e2e --bench propagate -- [rounds=3] [logs=FOLDER]`
+//! `cargo bench --workspace --bench propagate -- [rounds=3] [logs=FOLDER]`
 
 mod bare;
 mod change;

@@ -1,7 +1,7 @@
 //! A table of 10,000 ranges: how long until all of them are served, and how long from the commit of one changed range to
 //! the last router, each against a client without an operator on the same API servers in the same run.
 //!
-//! `cargo bench -p multiactive-e2e --bench ranges -- [rounds=60] [logs=FOLDER]`
+//! `cargo bench --workspace --bench ranges -- [rounds=60] [logs=FOLDER]`
 //!
 //! The ranges are those of a Keyspace without a DataStore, beside the shop's own: what is measured is the way of the
 //! table, not a database.
