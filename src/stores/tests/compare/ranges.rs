@@ -20,7 +20,7 @@ const TABLES: &str = "
                         PRIMARY KEY (region, at, number, code));
     CREATE TABLE files (id bytea PRIMARY KEY, price numeric);
     CREATE TABLE moods (mood mood PRIMARY KEY, note text);
-    CREATE TABLE pages (id text COLLATE \"ucs_basic\" PRIMARY KEY);
+    CREATE TABLE pages (id text COLLATE \"POSIX\" PRIMARY KEY);
     CREATE TABLE nothing (id uuid PRIMARY KEY, \"odd \"\" name\" bool);
     GRANT SELECT, INSERT, UPDATE, DELETE ON items, files, moods, pages, nothing TO shop_app;
     ALTER TABLE items OWNER TO shop_owner; ALTER TABLE files OWNER TO shop_owner;
@@ -66,7 +66,7 @@ async fn two() -> [Member; 2] {
     let mut members = Vec::new();
     for (unit, peer) in [("east-1", "north-1"), ("north-1", "east-1")] {
         let server = shop().await;
-        let pages = "CREATE TABLE pages (id text COLLATE \"ucs_basic\"";
+        let pages = "CREATE TABLE pages (id text COLLATE \"POSIX\"";
         assert!(TABLES.contains(pages));
         let tables = match unit {
             "east-1" => TABLES.to_owned(),
