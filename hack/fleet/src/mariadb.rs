@@ -2,7 +2,6 @@
 //!
 //! To make a data folder takes seconds. The first one is kept in the cache, and all others are copies of it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::files::{copy, write_private};
@@ -74,7 +73,8 @@ async fn template(server: &MariaDb) -> Result<PathBuf> {
     if template.exists() {
         return Ok(template);
     }
-    let _lock = locked("mariadb-data").await?;
+    let lock = tokio::task::spawn_blocking(|| tools::locked("mariadb-data", || {})).await;
+    let _lock = lock.map_err(|error| Error::Refused(format!("waiting for a lock was interrupted: {error}")))??;
     // Somebody else may have made it meanwhile, or have died in the midst.
     if template.exists() {
         return Ok(template);
@@ -87,21 +87,6 @@ async fn template(server: &MariaDb) -> Result<PathBuf> {
     on_disk.map_err(Error::io("writing to the disk", &new))?;
     std::fs::rename(&new, &template).map_err(Error::io("renaming to", &template))?;
     Ok(template)
-}
-
-/// A lock among all processes that use the cache. It goes with the file's handle.
-async fn locked(name: &str) -> Result<File> {
-    let path = tools::cache_root().join("locks").join(name);
-    let lock = move || {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::io("creating", folder))?;
-        }
-        let file = File::create(&path).map_err(Error::io("opening", &path))?;
-        file.lock().map_err(Error::io("locking", &path))?;
-        Ok(file)
-    };
-    let locked = tokio::task::spawn_blocking(lock).await;
-    locked.map_err(|error| Error::Refused(format!("waiting for a lock was interrupted: {error}")))?
 }
 
 async fn make(server: &MariaDb, data: &Path) -> Result<()> {

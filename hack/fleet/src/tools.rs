@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
+pub(crate) use build::locked;
+
 /// A program of the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tool {

@@ -2,9 +2,9 @@
 
 use crate::access::Access;
 use crate::driver::{
-    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Horizon,
-    Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked,
-    Waited,
+    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, Extent, FenceLimits, Fenced, Grant, HeldLease,
+    Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding,
+    Unlinked, Waited,
 };
 use crate::error::Error;
 use crate::{MySqlFamily, Postgres};
@@ -229,9 +229,10 @@ impl Driver for AnyStore {
         from: &Peer,
         slots: &SlotSet,
         part: Option<&Part>,
+        extent: Extent,
         timeout: Duration,
     ) -> Result<Compared, Error> {
-        ask!(self.compare(from, slots, part, timeout))
+        ask!(self.compare(from, slots, part, extent, timeout))
     }
 
     async fn horizon(&self, from: &Peer) -> Result<Option<Horizon>, Error> {
@@ -240,16 +241,6 @@ impl Driver for AnyStore {
 
     async fn found_equal(&self, from: &UnitName, slots: &SlotSet, horizon: Option<&Horizon>) -> Result<(), Error> {
         ask!(self.found_equal(from, slots, horizon))
-    }
-
-    async fn compare_changed(
-        &self,
-        from: &Peer,
-        slots: &SlotSet,
-        part: Option<&Part>,
-        timeout: Duration,
-    ) -> Result<Compared, Error> {
-        ask!(self.compare_changed(from, slots, part, timeout))
     }
 
     async fn sizes(&self, from: &Peer, timeout: Duration) -> Result<BTreeMap<Slot, u64>, Error> {

@@ -21,6 +21,16 @@ pub struct Compared {
     pub narrowed: Option<Narrowed>,
 }
 
+/// Which rows are compared whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All.
+    All,
+    /// Those that changed since they were found equal, here or there; of the others only that both sides have them. All, where that
+    /// is not known of all slots, or rows do not say when they were written.
+    Changed,
+}
+
 /// Which rows were compared whole: those that changed since rows were found equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Narrowed {

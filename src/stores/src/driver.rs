@@ -3,7 +3,7 @@
 //! Every verb may be repeated, and compares epochs inside the database. None waits without a limit of time: an outcome
 //! that is not known in time is [`Error::TimedOut`]. What could not be read is `None`.
 
-pub use crate::compared::{Compared, Difference, Horizon, Narrowed, Part, Place, Side};
+pub use crate::compared::{Compared, Difference, Extent, Horizon, Narrowed, Part, Place, Side};
 pub use crate::fencing::{Applied, Blocker, FenceLimits, Fenced, Grant, Waited};
 pub use crate::lease::{HeldLease, StoreClock, StoreLease};
 pub use crate::link::{CutAt, Lacking, Lag, Link, LinkState, Peer, Reseeded, Unlinked, lacks};
@@ -406,6 +406,7 @@ pub trait Driver: Send + Sync {
         from: &Peer,
         slots: &SlotSet,
         part: Option<&Part>,
+        extent: Extent,
         timeout: Duration,
     ) -> impl Future<Output = Result<Compared, Error>> + Send;
 
@@ -429,20 +430,6 @@ pub trait Driver: Send + Sync {
         slots: &SlotSet,
         horizon: Option<&Horizon>,
     ) -> impl Future<Output = Result<(), Error>> + Send;
-
-    /// As [`Driver::compare`], but of rows that were found equal before and did not change since, here or there, only that both
-    /// sides have them; of all rows where that is not known of all of these slots.
-    ///
-    /// # Errors
-    ///
-    /// As [`Driver::compare`].
-    fn compare_changed(
-        &self,
-        from: &Peer,
-        slots: &SlotSet,
-        part: Option<&Part>,
-        timeout: Duration,
-    ) -> impl Future<Output = Result<Compared, Error>> + Send;
 
     /// How many rows a peer has in each slot, about; slots without rows may be missing.
     ///

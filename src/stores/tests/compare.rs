@@ -8,7 +8,7 @@ mod ranges;
 mod support;
 
 use multiactive_core::slots::SlotSet;
-use multiactive_stores::driver::{Compared, Difference, Side};
+use multiactive_stores::driver::{Compared, Difference, Extent, Side};
 use multiactive_stores::{Driver, Error};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -28,7 +28,10 @@ async fn two() -> (Member, Member) {
 }
 
 async fn compare(here: &Member, there: &Member, slots: &SlotSet) -> Compared {
-    here.driver.compare(&peer(there), slots, None, LONG).await.unwrap()
+    here.driver
+        .compare(&peer(there), slots, None, Extent::All, LONG)
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,7 +139,11 @@ async fn what_cannot_be_compared_is_refused_in_words_and_writers_go_on() {
     let (east, north) = two().await;
     let refused = async |timeout| {
         let slots = SlotSet::range(0, 99);
-        match north.driver.compare(&peer(&east), &slots, None, timeout).await {
+        match north
+            .driver
+            .compare(&peer(&east), &slots, None, Extent::All, timeout)
+            .await
+        {
             Err(error) => error,
             Ok(compared) => panic!("{compared:?}"),
         }

@@ -16,18 +16,26 @@ fn unpacking(tool: Tool) -> String {
 
 const INSTALL_PIP: &str = "sudo apt-get install python3 python3-pip";
 
+/// A lock among all processes that use the cache, by its name; `waits` hears that another one has it. It goes with the file's handle.
+pub(crate) fn locked(name: &str, waits: impl FnOnce()) -> Result<File> {
+    let locks = cache_root().join("locks");
+    std::fs::create_dir_all(&locks).map_err(Error::io("creating", &locks))?;
+    let path = locks.join(name);
+    let lock = File::create(&path).map_err(Error::io("opening", &path))?;
+    if lock.try_lock().is_err() {
+        waits();
+        lock.lock().map_err(Error::io("locking", &path))?;
+    }
+    Ok(lock)
+}
+
 /// Builds `tool` at `path`.
 pub(super) fn build(tool: Tool, path: &Path, progress: Progress<'_>) -> Result<()> {
     let family = tool.family().name;
-    let locks = cache_root().join("locks");
-    std::fs::create_dir_all(&locks).map_err(Error::io("creating", &locks))?;
-    let lock_path = locks.join(family);
-    let lock = File::create(&lock_path).map_err(Error::io("opening", &lock_path))?;
-    if lock.try_lock().is_err() {
+    let _lock = locked(family, || {
         progress(tool, &format!("waiting for another process that builds {family}"));
-        lock.lock().map_err(Error::io("locking", &lock_path))?;
-    }
-    // Somebody else may have built it while we waited. The lock goes with its file's handle.
+    })?;
+    // Somebody else may have built it while we waited.
     if path.exists() {
         return Ok(());
     }

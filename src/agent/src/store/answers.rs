@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Reach, StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
-use multiactive_stores::driver::{Difference, FenceLimits, Side, StoreSpec, Waited};
+use multiactive_stores::driver::{Difference, Extent, FenceLimits, Side, StoreSpec, Waited};
 use multiactive_stores::{Driver, Error};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -131,7 +131,8 @@ async fn once<D: Driver>(store: &Store<D>, target: &Target, asked: &Asked) -> Re
             lag.map(|_| Some(BEAT))
         }
         Ask::Compare { owners, changed } => {
-            comparing::compare(store, target, asked, owners, *changed).await;
+            let extent = if *changed { Extent::Changed } else { Extent::All };
+            comparing::compare(store, target, asked, owners, extent).await;
             Ok(None)
         }
         Ask::Follow { sources, takes_over } => {

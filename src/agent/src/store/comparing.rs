@@ -9,6 +9,7 @@ use multiactive_api::{PairReport, RepairMode};
 use multiactive_core::ids::UnitName;
 use multiactive_core::slots::SlotSet;
 use multiactive_stores::Driver;
+use multiactive_stores::driver::Extent;
 
 /// How many rows that differ are told.
 const TOLD: usize = 20;
@@ -19,9 +20,9 @@ pub(super) async fn compare<D: Driver>(
     target: &Target,
     asked: &Asked,
     owners: &[(UnitName, SlotSet)],
-    changed: bool,
+    extent: Extent,
 ) {
-    let question = question(asked, owners, changed, target.spec.tables.len());
+    let question = question(asked, owners, extent, target.spec.tables.len());
     let mut answers = store.board.facts().answers;
     let known = answers.remove(&asked.operation).map(|answer| VerificationFact {
         uid: question.uid.clone(),
@@ -41,12 +42,12 @@ pub(super) async fn compare<D: Driver>(
 
 /// What an operation asks, of a store with so many tables. While it runs nobody else moves its slots: whoever owns them owned them
 /// since it began.
-fn question(asked: &Asked, owners: &[(UnitName, SlotSet)], changed: bool, tables: usize) -> Question {
+fn question(asked: &Asked, owners: &[(UnitName, SlotSet)], extent: Extent, tables: usize) -> Question {
     Question {
         uid: asked.operation.to_string(),
         repair: RepairMode::None,
         pace: None,
-        changed,
+        extent,
         owners: owners.to_vec(),
         bases: vec![format!("{}/{tables}", asked.epoch); owners.len()],
     }

@@ -14,6 +14,7 @@ use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
 use multiactive_core::verification;
 use multiactive_stores::Driver;
+use multiactive_stores::driver::Extent;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -29,8 +30,8 @@ pub struct Question {
     pub repair: RepairMode,
     /// How many rows a second may be compared, at most.
     pub pace: Option<u64>,
-    /// Whether those that were found equal before need not be compared whole again, where they did not change.
-    pub changed: bool,
+    /// Which rows are compared whole.
+    pub extent: Extent,
     /// The owners of slots that this unit does not own, each with its slots.
     pub owners: Vec<(UnitName, SlotSet)>,
     /// Upon what each is compared: the newest change of these slots, and how many tables there are.
@@ -58,7 +59,7 @@ pub fn question(spec: &UnitAssignmentSpec, store: &StoreName, table: &RoutingTab
         uid: asked.uid.clone(),
         repair: asked.repair,
         pace: asked.max_rows_per_second.and_then(|pace| u64::try_from(pace).ok()),
-        changed: false,
+        extent: Extent::All,
     })
 }
 
@@ -195,7 +196,7 @@ mod tests {
             uid: "v".to_owned(),
             repair: RepairMode::None,
             pace: None,
-            changed: false,
+            extent: Extent::All,
             owners: vec![
                 ("east".into(), SlotSet::range(0, 7)),
                 ("west".into(), SlotSet::range(8, 9)),

@@ -12,7 +12,7 @@ use multiactive_api::{PairReport, PairState};
 use multiactive_core::chunks::{self, Chunk, Next, Seen, Sizes};
 use multiactive_core::ids::UnitName;
 use multiactive_core::slots::{Slot, SlotSet};
-use multiactive_stores::driver::{Compared, Horizon, Narrowed, Part, Peer};
+use multiactive_stores::driver::{Compared, Extent, Horizon, Narrowed, Part, Peer};
 use multiactive_stores::{Driver, Error};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ struct Job<'a, D, T> {
     peer: &'a Peer,
     slots: &'a SlotSet,
     pace: Option<u64>,
-    changed: bool,
+    extent: Extent,
     /// How often in a row nothing could be compared.
     failures: u32,
     /// Hears what is found.
@@ -64,7 +64,7 @@ pub(super) async fn pair<D: Driver>(
         peer,
         slots,
         pace: question.pace,
-        changed: question.changed,
+        extent: question.extent,
         failures: attempts.failures,
         tell,
     };
@@ -92,7 +92,7 @@ pub(super) async fn pair<D: Driver>(
         if let Some(mut ended) = ended(&found, &differ, question.repair, copied.as_ref()) {
             job.remember(&ended, attempts.horizon.as_ref()).await;
             // Of what others have compared, or an attempt before, it is not known.
-            if question.changed && begins {
+            if question.extent == Extent::Changed && begins {
                 ended.message = ended.message.or_else(|| Some(differ.told()));
             }
             return Ok(ended);
@@ -170,19 +170,8 @@ impl<D: Driver, T: Fn(&PairReport)> Job<'_, D, T> {
     }
 
     async fn compare_part(&self, slots: &SlotSet, part: Option<&Part>) -> Result<Compared, Error> {
-        let driver = &self.store.driver;
-        let metrics = &self.store.metrics;
-        match self.changed {
-            true => {
-                timed(
-                    metrics,
-                    "compare",
-                    driver.compare_changed(self.peer, slots, part, LIMIT),
-                )
-                .await
-            }
-            false => timed(metrics, "compare", driver.compare(self.peer, slots, part, LIMIT)).await,
-        }
+        let verb = self.store.driver.compare(self.peer, slots, part, self.extent, LIMIT);
+        timed(&self.store.metrics, "compare", verb).await
     }
 
     /// Where all were equal in the end, the next one needs only what changes from now on; where they were not, or nobody remembers

@@ -49,9 +49,9 @@ pub use crate::access::Access;
 pub use gtid::progress;
 
 use crate::driver::{
-    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Horizon,
-    Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked,
-    Waited,
+    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, Extent, FenceLimits, Fenced, Grant, HeldLease,
+    Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding,
+    Unlinked, Waited,
 };
 use crate::error::Error;
 use crate::{mariadb, mysql};
@@ -256,6 +256,8 @@ impl Driver for MySqlFamily {
         from: &Peer,
         slots: &SlotSet,
         part: Option<&Part>,
+        // No row says when it was written: all are compared.
+        _extent: Extent,
         timeout: Duration,
     ) -> Result<Compared, Error> {
         compare::compare(self, from, slots, part, timeout).await
@@ -268,16 +270,6 @@ impl Driver for MySqlFamily {
 
     async fn found_equal(&self, _from: &UnitName, _slots: &SlotSet, _horizon: Option<&Horizon>) -> Result<(), Error> {
         Ok(())
-    }
-
-    async fn compare_changed(
-        &self,
-        from: &Peer,
-        slots: &SlotSet,
-        part: Option<&Part>,
-        timeout: Duration,
-    ) -> Result<Compared, Error> {
-        self.compare(from, slots, part, timeout).await
     }
 
     async fn sizes(&self, from: &Peer, timeout: Duration) -> Result<BTreeMap<Slot, u64>, Error> {

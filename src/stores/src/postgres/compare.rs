@@ -18,7 +18,7 @@ use super::ranges::{self, Range};
 use super::reseed::{Table, still_to_come, tables};
 use super::source::{self, Patience, Until};
 use super::{Postgres, changed, checksum, differing, links, names, peer, placed};
-use crate::compared::{Compared, Narrowed, refused, too_far_behind};
+use crate::compared::{Compared, Extent, Narrowed, refused, too_far_behind};
 use crate::driver::{Part, Peer};
 use crate::error::Error;
 use crate::link::hindered;
@@ -46,14 +46,6 @@ const LOOK_AT_LINK: Duration = Duration::from_millis(250);
 
 /// The longest pause between two questions whether it has: the worker waits meanwhile.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
-
-/// Which rows are compared whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
-    All,
-    /// Those that changed since they were found equal, where that is known.
-    Changed,
-}
 
 pub(super) async fn compare(
     pg: &Postgres,

@@ -39,9 +39,9 @@ pub use connect::Access;
 pub use progress::progress;
 
 use crate::driver::{
-    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, FenceLimits, Fenced, Grant, HeldLease, Horizon,
-    Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding, Unlinked,
-    Waited,
+    Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, Extent, FenceLimits, Fenced, Grant, HeldLease,
+    Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding,
+    Unlinked, Waited,
 };
 use crate::error::Error;
 use connect::Server;
@@ -239,9 +239,10 @@ impl Driver for Postgres {
         from: &Peer,
         slots: &SlotSet,
         part: Option<&Part>,
+        extent: Extent,
         timeout: Duration,
     ) -> Result<Compared, Error> {
-        compare::compare(self, from, slots, part, compare::Extent::All, timeout).await
+        compare::compare(self, from, slots, part, extent, timeout).await
     }
 
     async fn horizon(&self, from: &Peer) -> Result<Option<Horizon>, Error> {
@@ -250,16 +251,6 @@ impl Driver for Postgres {
 
     async fn found_equal(&self, from: &UnitName, slots: &SlotSet, horizon: Option<&Horizon>) -> Result<(), Error> {
         changed::remember(self, from, slots, horizon).await
-    }
-
-    async fn compare_changed(
-        &self,
-        from: &Peer,
-        slots: &SlotSet,
-        part: Option<&Part>,
-        timeout: Duration,
-    ) -> Result<Compared, Error> {
-        compare::compare(self, from, slots, part, compare::Extent::Changed, timeout).await
     }
 
     async fn sizes(&self, from: &Peer, timeout: Duration) -> Result<BTreeMap<Slot, u64>, Error> {

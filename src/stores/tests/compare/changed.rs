@@ -5,7 +5,7 @@ use multiactive_stores::driver::Horizon;
 
 async fn changed(here: &Member, there: &Member, slots: &SlotSet) -> Compared {
     let from = peer(there);
-    let verb = here.driver.compare_changed(&from, slots, None, LONG);
+    let verb = here.driver.compare(&from, slots, None, Extent::Changed, LONG);
     verb.await.unwrap()
 }
 
@@ -131,7 +131,7 @@ async fn whatever_changed_at_either_side_is_found_and_what_did_not_is_compared_b
     loop {
         let part = multiactive_stores::driver::Part { after: ends, rows: 20 };
         let (from, all) = (peer(&east), all());
-        let verb = north.driver.compare_changed(&from, &all, Some(&part), LONG);
+        let verb = north.driver.compare(&from, &all, Some(&part), Extent::Changed, LONG);
         let got = verb.await.unwrap();
         assert!(got.narrowed.is_some(), "{got:?}");
         differing = differing.union(&got.differing);

@@ -7,7 +7,7 @@ use crate::support::*;
 use multiactive_core::hash::Function;
 use multiactive_core::ids::KeyspaceName;
 use multiactive_core::slots::SlotSet;
-use multiactive_stores::driver::{Compared, Difference, KeyspaceSpec, Part, Place, Side, StoreSpec, TableSpec};
+use multiactive_stores::driver::{Compared, Difference, Extent, KeyspaceSpec, Part, Place, Side, StoreSpec, TableSpec};
 use multiactive_stores::{Driver, Postgres};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
@@ -106,7 +106,7 @@ async fn parts(here: &Member, there: &Member, rows: u64) -> Vec<(Option<Place>, 
         let part = Part { after, rows };
         let got = here
             .driver
-            .compare(&peer(there), &one(), Some(&part), LONG)
+            .compare(&peer(there), &one(), Some(&part), Extent::All, LONG)
             .await
             .unwrap();
         after = got.ends.clone();
@@ -138,7 +138,11 @@ async fn each_row_is_in_one_part_whatever_its_key_is() {
             assert!(got.rows <= size + 3, "{got:?}");
         }
     }
-    let whole = north.driver.compare(&peer(&east), &one(), None, LONG).await.unwrap();
+    let whole = north
+        .driver
+        .compare(&peer(&east), &one(), None, Extent::All, LONG)
+        .await
+        .unwrap();
     assert_eq!((whole.rows, whole.ends), (total, None));
     // A place upon another order, or in a table of another name, is none.
     let place = |table: &str| Place {
@@ -158,7 +162,7 @@ async fn each_row_is_in_one_part_whatever_its_key_is() {
             let part = Part { after, rows: 10_000 };
             let got = north
                 .driver
-                .compare(&peer(&east), &one(), Some(&part), LONG)
+                .compare(&peer(&east), &one(), Some(&part), Extent::All, LONG)
                 .await
                 .unwrap();
             (rows, after) = (rows + got.rows, got.ends);
@@ -208,7 +212,11 @@ async fn what_differs_at_a_border_is_told_by_the_part_that_has_it() {
     ]);
     assert_eq!(differing, want);
     // All at once finds the same.
-    let whole = north.driver.compare(&peer(&east), &one(), None, LONG).await.unwrap();
+    let whole = north
+        .driver
+        .compare(&peer(&east), &one(), None, Extent::All, LONG)
+        .await
+        .unwrap();
     let sides: Vec<_> = whole.examples.iter().map(|Difference { side, .. }| *side).collect();
     assert_eq!(sides.len(), 3, "{whole:?}");
     assert!(

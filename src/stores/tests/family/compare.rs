@@ -3,7 +3,7 @@
 use super::support::*;
 use super::writers::*;
 use multiactive_core::slots::SlotSet;
-use multiactive_stores::driver::{Compared, Difference, Side};
+use multiactive_stores::driver::{Compared, Difference, Extent, Side};
 use multiactive_stores::{Driver, Error};
 use mysql_async::prelude::Queryable;
 use std::time::Duration;
@@ -25,7 +25,10 @@ async fn three() -> Vec<Member> {
 }
 
 async fn compare(here: &Member, there: &Member, slots: &SlotSet) -> Compared {
-    here.driver.compare(&peer(there), slots, None, LONG).await.unwrap()
+    here.driver
+        .compare(&peer(there), slots, None, Extent::All, LONG)
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,7 +126,7 @@ async fn whoever_compares_and_dies_leaves_links_that_go_on_when_they_are_looked_
             }
         };
         tokio::select! {
-            compared = north.driver.compare(&from, &slots, None, LONG) => drop(compared.unwrap()),
+            compared = north.driver.compare(&from, &slots, None, Extent::All, LONG) => drop(compared.unwrap()),
             () = seen => stood += 1,
         }
         for from in [east, south] {
@@ -139,7 +142,8 @@ async fn whoever_compares_and_dies_leaves_links_that_go_on_when_they_are_looked_
 async fn what_cannot_be_compared_is_refused_in_words() {
     let members = three().await;
     let [east, north, _] = &members[..] else { panic!() };
-    let refused = async |slots: SlotSet| match north.driver.compare(&peer(east), &slots, None, LONG).await {
+    let refused = async |slots: SlotSet| match north.driver.compare(&peer(east), &slots, None, Extent::All, LONG).await
+    {
         Err(error @ Error::NotCompared { .. }) => error.to_string(),
         other => panic!("{other:?}"),
     };

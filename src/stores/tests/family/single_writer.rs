@@ -5,7 +5,7 @@ use crate::support::*;
 use multiactive_core::hash::Function;
 use multiactive_core::ids::KeyspaceName;
 use multiactive_core::slots::SlotSet;
-use multiactive_stores::driver::{KeyspaceSpec, StoreSpec, TableSpec, Waited};
+use multiactive_stores::driver::{Extent, KeyspaceSpec, StoreSpec, TableSpec, Waited};
 use multiactive_stores::{Driver, Error};
 use mysql_async::prelude::Queryable;
 use std::collections::BTreeMap;
@@ -103,7 +103,11 @@ async fn every_row_is_written_by_whoever_owns_the_one_slot() {
     }
     insert(&mut app(&north.server).await, "d", "u1").await.unwrap();
     rows_everywhere(&members, 3).await;
-    let compared = east.driver.compare(&peer(north), &all, None, limit).await.unwrap();
+    let compared = east
+        .driver
+        .compare(&peer(north), &all, None, Extent::All, limit)
+        .await
+        .unwrap();
     assert_eq!((compared.rows, compared.differing), (3, SlotSet::default()));
 }
 
