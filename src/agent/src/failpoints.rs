@@ -23,6 +23,8 @@ pub const FAILPOINTS: &[&str] = &[
 pub const OF_FAILOVERS: &[&str] = &[
     "cut-before",
     "cut-after",
+    "tail-before",
+    "tail-after",
     "copy-before",
     "copy-after",
     "rejoin-before",

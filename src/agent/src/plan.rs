@@ -139,6 +139,15 @@ pub enum Ask {
     },
     /// How far has it applied the log of a lost unit, once it is cut off from it?
     Cut(Cut),
+    /// Take over from another survivor what that has received more of the lost unit.
+    TakeTail {
+        /// The cut.
+        cut: Cut,
+        /// The lost unit's slots.
+        slots: SlotSet,
+        /// The survivor.
+        from: UnitName,
+    },
     /// Has it applied all that the fences of these units, for the operation at its epoch, let pass?
     Follow {
         /// The sources.
@@ -195,7 +204,7 @@ fn duty(
     let stores = touched.iter().map(|(store, keyspace)| StoreDuty {
         store: store.clone(),
         ask: ask(op, unit, role, (store, keyspace), quiet, cuts),
-        besides: ask_besides(op, unit, role),
+        besides: ask_besides(op, unit, role, keyspace, cuts),
     });
     let lacked = || {
         let moving = op.stores.iter().filter(|moving| moving.has(unit));
@@ -283,9 +292,14 @@ fn superseded(op: &Operation) -> Option<OperationUid> {
 /// sources' rows writes heartbeats: what the others have applied of its own log is waited for too, and two links of a log in
 /// which nothing is written may have begun at different places in it. Not while members follow the fences: writes are held,
 /// and what was written before is on its way.
-fn ask_besides(op: &Operation, unit: &UnitName, role: Role) -> Vec<Ask> {
+fn ask_besides(op: &Operation, unit: &UnitName, role: Role, keyspace: &KeyspaceName, cuts: &[Cut]) -> Vec<Ask> {
     match (op.step, role) {
-        (Step::Check | Step::Prepare | Step::Cut | Step::Drain, Role::Target | Role::Member) => vec![Ask::Beat],
+        (Step::Cut, Role::Target) => std::iter::once(Ask::Beat)
+            .chain(take_tail(op, keyspace, cuts))
+            .collect(),
+        (Step::Check | Step::Prepare | Step::Drain, Role::Target | Role::Member) | (Step::Cut, Role::Member) => {
+            vec![Ask::Beat]
+        }
         (Step::Verify, Role::Target | Role::Member) => {
             let sources = op.sources().into_iter().filter(|source| *source != unit);
             vec![Ask::Lag(sources.cloned().collect()), Ask::Beat]
@@ -294,6 +308,18 @@ fn ask_besides(op: &Operation, unit: &UnitName, role: Role) -> Vec<Ask> {
         | (Step::Hold | Step::Fence, Role::Source | Role::Target | Role::Member)
         | (Step::Commit | Step::Open | Step::Settle, Role::Source | Role::Target | Role::Member) => Vec::new(),
     }
+}
+
+/// What the target takes over, where the record says from whom.
+fn take_tail(op: &Operation, keyspace: &KeyspaceName, cuts: &[Cut]) -> Option<Ask> {
+    let tail = op.failover.as_ref()?.tail.as_ref()?;
+    let lost = op.lost()?;
+    let cut = cuts.iter().find(|cut| cut.lost == *lost)?;
+    Some(Ask::TakeTail {
+        cut: cut.clone(),
+        slots: op.slots_of(keyspace, Some(lost)),
+        from: tail.from.clone(),
+    })
 }
 
 /// The slots of a keyspace that move, with the units that they leave.

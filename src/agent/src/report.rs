@@ -319,11 +319,12 @@ fn comparing(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<StorePair> {
     said.flatten().collect()
 }
 
-/// Why stores that shall compare have not, for those who wait for it.
+/// Why stores that shall compare or copy rows have not, for those who wait for it.
 fn problems(answers: &[(&StoreDuty, Option<&Answer>)]) -> Vec<AnswerProblem> {
-    let asked = answers
-        .iter()
-        .filter(|(asked, _)| matches!(asked.ask, Ask::Compare { .. }));
+    let asked = answers.iter().filter(|(asked, _)| {
+        let mut asks = std::iter::once(&asked.ask).chain(&asked.besides);
+        asks.any(|ask| matches!(ask, Ask::Compare { .. } | Ask::TakeTail { .. }))
+    });
     let failed = asked.filter_map(|(asked, answer)| {
         let message = answer.as_ref()?.problem.clone()?;
         let store = asked.store.to_string();
@@ -377,6 +378,7 @@ fn asks_opened(ask: &Ask) -> bool {
         | Ask::Compare { .. }
         | Ask::Beat
         | Ask::Cut(_)
+        | Ask::TakeTail { .. }
         | Ask::Follow { .. }
         | Ask::Reach { .. } => false,
     }

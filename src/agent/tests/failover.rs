@@ -5,7 +5,7 @@
 
 use crate::support::world::{Running, World};
 use crate::support::{admin, session, shared_cluster, until};
-use multiactive_api::{LinkState, READY};
+use multiactive_api::{LinkState, OperationReport, READY};
 use multiactive_core::promotion::{FencedBy, Move, Outcome, Step};
 
 const UNITS: [&str; 3] = ["east-1", "north-1", "south-1"];
@@ -225,6 +225,58 @@ async fn a_survivor_that_had_received_less_gets_the_rest_from_who_took_over() {
     .await;
     assert_eq!(repaired, north.position.vector[0].position);
     world.link_is("south-1", "east-1", LinkState::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_had_received_less_takes_over_what_another_survivor_has() {
+    let world = World::new(shared_cluster().await, "tail", &UNITS).await;
+    let agents: [Running; 3] = [
+        world.agent("east-1").await,
+        world.agent("north-1").await,
+        world.agent("south-1").await,
+    ];
+    world.publish(world.table()).await;
+    world.all_to("east-1").await;
+    write(&world, "east-1", "a").await;
+    for unit in ["north-1", "south-1"] {
+        arrives(&world, unit, &["a"]).await;
+    }
+    for agent in agents {
+        agent.abort().await;
+    }
+    stands_still(&world, "east-1", &["north-1"]).await;
+    write(&world, "east-1", "south only").await;
+    arrives(&world, "south-1", &["a", "south only"]).await;
+    world.database("east-1").kill_9().await;
+
+    let _north = world.agent("north-1").await;
+    let south = world.agent("south-1").await;
+    let uid = world.lose("east-1", "north-1").await;
+    world.fence_lost(&uid).await;
+    let cuts = world.cut_by(&uid, FencedBy::Lease, &["north-1", "south-1"]).await;
+    let [less, more] = &cuts[..] else { unreachable!() };
+    assert_ne!(less.at, more.at, "north has received less");
+    // Why it cannot be taken over is told, and it goes on by itself.
+    south.abort().await;
+    world.database("south-1").kill_9().await;
+    let from = "south-1".into();
+    world.record(&uid, &Move::HandOn { from }).await;
+    let problem = |report: &OperationReport| report.problems.first().map(|problem| problem.message.clone());
+    let problem = world.answer("north-1", &uid, "a problem", problem).await;
+    println!("{problem}");
+    world.database("south-1").restart().await.unwrap();
+    let taken = |report: &OperationReport| {
+        let cut = report.cut.as_ref()?.first()?;
+        (cut.at == more.at && report.problems.is_empty()).then(|| cut.clone())
+    };
+    let taken = world.answer("north-1", &uid, "what it took over", taken).await;
+    assert_eq!(ids(&world, "north-1").await, ["a", "south only"]);
+    let _south = world.agent("south-1").await;
+    world.drain_to(&uid, &taken, &["north-1", "south-1"], &[]).await;
+    world.commit_lost(&uid).await;
+    write(&world, "north-1", "new").await;
+    arrives(&world, "south-1", &["a", "new", "south only"]).await;
+    world.link_is("south-1", "north-1", LinkState::Running).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

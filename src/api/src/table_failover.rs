@@ -45,6 +45,21 @@ pub struct TableFailover {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_64::<TableRetargeted>")]
     pub retargeted: Vec<TableRetargeted>,
+    /// In Cut: who hands on to the target what it has received more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<TableTail>,
+}
+
+/// A survivor that hands on to the target what it has received more of the lost unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TableTail {
+    /// The survivor.
+    #[schemars(schema_with = "schema::label")]
+    pub from: String,
+    /// Since when.
+    #[schemars(schema_with = "schema::moment")]
+    pub since: String,
 }
 
 /// The operation whose target was lost between its commit and its opening.

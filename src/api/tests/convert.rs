@@ -11,7 +11,7 @@ use multiactive_core::keyspace::Keyspace;
 use multiactive_core::promotion::{
     Accepted, Budgets, Failover, FenceProof, FencedBy, Finished, Found, Heard, Landmark, Loss, MovingStore, Operation,
     OperationKind, Outcome, Placement, Progress, Retargeted, SlotMove, Step, StepRecord, StoreLoss, StorePosition,
-    Superseded, UnitPosition, Verify,
+    Superseded, Tail, UnitPosition, Verify,
 };
 use multiactive_core::quarantine::{LeaseGrant, Quarantined};
 use multiactive_core::select::{NamedRange, Selection};
@@ -231,6 +231,10 @@ fn with_failover() -> RoutingTable {
             why: "it had received more".into(),
             at,
         }],
+        tail: Some(Tail {
+            from: "south-1".into(),
+            since: at,
+        }),
     }));
     for (done, by) in table
         .finished

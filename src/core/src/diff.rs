@@ -2,7 +2,7 @@
 
 use crate::epoch::Epoch;
 use crate::ids::{KeyspaceName, UnitName};
-use crate::promotion::{Finished, Found, Operation, Outcome, Step};
+use crate::promotion::{Finished, Found, Operation, Outcome, Step, Tail};
 use crate::quarantine::{self, is_quarantined};
 use crate::slots::SlotSet;
 use crate::span::{Span, SpanState};
@@ -86,6 +86,15 @@ pub enum Change {
         /// Why.
         why: String,
     },
+    /// The target of a failover takes over what a survivor has received more.
+    OperationTail {
+        /// Its name.
+        operation: String,
+        /// The survivor.
+        from: UnitName,
+        /// The target.
+        to: UnitName,
+    },
     /// A unit is in quarantine.
     Quarantined {
         /// The unit.
@@ -126,6 +135,7 @@ impl Change {
             Self::OperationBegan { operation, .. }
             | Self::OperationStep { operation, .. }
             | Self::OperationTarget { operation, .. }
+            | Self::OperationTail { operation, .. }
             | Self::Found { operation, .. }
             | Self::OperationEnded { operation, .. } => Some(operation),
             Self::UnitAdded(_)
@@ -200,6 +210,9 @@ impl fmt::Display for Change {
                 after,
                 why,
             } => write!(f, "{operation}: target {before} -> {after}: {why}"),
+            Self::OperationTail { operation, from, to } => {
+                write!(f, "{operation}: {to} takes over the rows that {from} has received more")
+            }
             Self::Quarantined { unit, by } => write!(f, "unit {unit} is in quarantine, by {by}"),
             Self::Accepted { unit, by } => write!(f, "{by} accepted what only unit {unit} holds"),
             Self::Found { operation, found } => {
@@ -367,6 +380,13 @@ fn operations(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
                 why: last.map(|last| last.why.clone()).unwrap_or_default(),
             });
         }
+        if let Some(tail) = tail(op).filter(|tail| before.operation(&op.uid).and_then(self::tail) != Some(tail)) {
+            changes.push(Change::OperationTail {
+                operation: operation.clone(),
+                from: tail.from.clone(),
+                to: op.target.clone(),
+            });
+        }
         match before.operation(&op.uid) {
             None => changes.push(Change::OperationBegan {
                 operation,
@@ -400,6 +420,10 @@ fn operations(before: &RoutingTable, after: &RoutingTable) -> Vec<Change> {
         });
     }
     changes
+}
+
+fn tail(op: &Operation) -> Option<&Tail> {
+    op.failover.as_ref()?.tail.as_ref()
 }
 
 /// The steps that an operation passed on its way from `before`: those that were entered, and left at once. Commit is always

@@ -4,7 +4,7 @@ use crate::access::Access;
 use crate::driver::{
     Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, Extent, FenceLimits, Fenced, Grant, HeldLease,
     Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding,
-    Unlinked, Waited,
+    Tail, TailTaken, Unlinked, Waited,
 };
 use crate::error::Error;
 use crate::{MySqlFamily, Postgres};
@@ -175,6 +175,10 @@ impl Driver for AnyStore {
 
     async fn repaired(&self, epoch: Epoch, upto: &UnitPosition) -> Result<(), Error> {
         ask!(self.repaired(epoch, upto))
+    }
+
+    async fn take_tail(&self, tail: &Tail, from: &Peer, timeout: Duration) -> Result<TailTaken, Error> {
+        ask!(self.take_tail(tail, from, timeout))
     }
 
     async fn reseed(&self, from: &Peer, timeout: Duration) -> Result<Reseeded, Error> {

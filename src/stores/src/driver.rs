@@ -6,7 +6,7 @@
 pub use crate::compared::{Compared, Difference, Extent, Horizon, Narrowed, Part, Place, Side};
 pub use crate::fencing::{Applied, Blocker, FenceLimits, Fenced, Grant, Waited};
 pub use crate::lease::{HeldLease, StoreClock, StoreLease};
-pub use crate::link::{CutAt, Lacking, Lag, Link, LinkState, Peer, Reseeded, Unlinked, lacks};
+pub use crate::link::{CutAt, Lacking, Lag, Link, LinkState, Peer, Reseeded, Tail, TailTaken, Unlinked, lacks};
 pub use crate::spec::{KeyspaceSpec, StoreSpec, TableFinding, TableSpec};
 
 use crate::error::Error;
@@ -298,6 +298,22 @@ pub trait Driver: Send + Sync {
     ///
     /// [`Error::NotCut`] where the unit is not cut; [`Error::Overtaken`] where it was cut at a newer epoch.
     fn repaired(&self, epoch: Epoch, upto: &UnitPosition) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Takes over from a survivor what it has received more of a lost unit: makes the rows of these slots equal to its own, and
+    /// says that the lost unit's log is here as far as it is there, both at once. Nothing of it is passed on. Readers see the rows
+    /// before or after. Where the survivor has received no more, nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotCut`] where the unit is not cut here; [`Error::Overtaken`] where it was cut at a newer epoch;
+    /// [`Error::NotCopied`]: it is not cut there, a slot is open here or there, what the operation waits for is applied here
+    /// already ([`Driver::wait_for`]), or a right is missing. [`Error::TimedOut`] after `timeout`.
+    fn take_tail(
+        &self,
+        tail: &Tail,
+        from: &Peer,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<TailTaken, Error>> + Send;
 
     /// Makes the rows of all slots that are open at a peer equal to its own here, and lets the link from it go on exactly
     /// behind them: what it had yet to bring is skipped, and not waited for any more. Readers see the rows before or after,

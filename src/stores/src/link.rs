@@ -1,6 +1,7 @@
 //! Links between the members of a store: how each is, how far it is behind, and what is left where one was cut or removed.
 
-use multiactive_core::ids::UnitName;
+use multiactive_core::epoch::Epoch;
+use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Progress, UnitPosition};
 use multiactive_core::slots::SlotSet;
 use std::fmt;
@@ -109,6 +110,32 @@ pub(crate) fn hindered(links: &[Link], from: &UnitName) -> Option<String> {
         Some(LinkState::Lacks { of, upto }) => Some(lacks(of, upto)),
         None => Some("there is no link from it".to_owned()),
     }
+}
+
+/// What a survivor may have received more of a lost unit than this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The lost unit, which is cut off at both.
+    pub lost: UnitName,
+    /// The operation that takes its slots.
+    pub op: OperationUid,
+    /// The epoch at which this is asked.
+    pub epoch: Epoch,
+    /// All slots that the lost unit had, which nobody has open any more.
+    pub slots: SlotSet,
+}
+
+/// What was taken over of a [`Tail`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TailTaken {
+    /// The slots whose rows differed.
+    pub slots: SlotSet,
+    /// How many rows were written.
+    pub written: u64,
+    /// How many rows were removed that the survivor has not.
+    pub removed: u64,
+    /// How far the lost unit's log is here now; `None` where the survivor had no more than this one.
+    pub upto: Option<String>,
 }
 
 /// A lost unit that is cut off.

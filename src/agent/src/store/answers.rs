@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::promotion::{Reach, StorePosition, UnitPosition};
 use multiactive_core::slots::SlotSet;
-use multiactive_stores::driver::{Difference, Extent, FenceLimits, Side, StoreSpec, Waited};
+use multiactive_stores::driver::{Difference, Extent, FenceLimits, Side, StoreSpec, Tail, Waited};
 use multiactive_stores::{Driver, Error};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -80,6 +80,7 @@ fn takes_time(asked: &Asked) -> bool {
         | Ask::Compare { .. }
         | Ask::Fence { .. }
         | Ask::Cut(_)
+        | Ask::TakeTail { .. }
         | Ask::Follow { .. }
         | Ask::Reach { .. } => true,
         Ask::Nothing => false,
@@ -120,6 +121,7 @@ async fn once<D: Driver>(store: &Store<D>, target: &Target, asked: &Asked) -> Re
             superseded,
         } => fence(store, asked, slots, *budget, superseded.as_ref()).await,
         Ask::Cut(wanted) => cut(store, asked, wanted).await,
+        Ask::TakeTail { cut, slots, from } => take_tail(store, target, asked, cut, slots, from).await,
         Ask::Beat => {
             timed(&store.metrics, "beat", store.driver.beat()).await?;
             Ok(Some(BEAT))
@@ -220,6 +222,45 @@ async fn cut<D: Driver>(store: &Store<D>, asked: &Asked, wanted: &Cut) -> Result
     Ok(None)
 }
 
+/// Takes over from another survivor what that has received more of the lost unit, and puts on the board how far its log is here
+/// then.
+async fn take_tail<D: Driver>(
+    store: &Store<D>,
+    target: &Target,
+    asked: &Asked,
+    wanted: &Cut,
+    slots: &SlotSet,
+    from: &UnitName,
+) -> Result<Option<Duration>, Error> {
+    // The target is made anew where its members change.
+    let Some(peer) = target.peers.iter().find(|peer| peer.unit == *from) else {
+        return Ok(None);
+    };
+    let tail = Tail {
+        lost: wanted.lost.clone(),
+        op: asked.operation.clone(),
+        epoch: asked.epoch.max(wanted.at),
+        slots: slots.clone(),
+    };
+    hit("tail-before");
+    let note = |problem| store.board.answer(&asked.operation, |answer| answer.problem = problem);
+    match timed(
+        &store.metrics,
+        "take_tail",
+        store.driver.take_tail(&tail, peer, COMPARE),
+    )
+    .await
+    {
+        Ok(_) => note(None),
+        Err(error) => {
+            note(Some(error.explain()));
+            return Err(error);
+        }
+    }
+    hit("tail-after");
+    cut(store, asked, wanted).await
+}
+
 /// The lost unit's log first, as the cut found it, then what is applied of each other member; not the member's own log, which
 /// nobody has to reach before the slots are its own.
 fn position_of_cut(spec: &StoreSpec, lost: &UnitName, at: Option<String>, vector: Vec<UnitPosition>) -> StorePosition {
@@ -261,6 +302,7 @@ fn given_up<D: Driver>(store: &Store<D>, asked: &Asked) {
         | Ask::Lag(_)
         | Ask::Compare { .. }
         | Ask::Cut(_)
+        | Ask::TakeTail { .. }
         | Ask::Follow { .. }
         | Ask::Reach { .. } => {}
     }

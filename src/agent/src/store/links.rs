@@ -138,7 +138,7 @@ impl Peers {
 fn holds_writes(wish: &Wish) -> bool {
     wish.asked.iter().any(|asked| match asked.ask {
         Ask::Fence { .. } | Ask::Follow { .. } | Ask::Reach { .. } => true,
-        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Compare { .. } | Ask::Cut(_) => false,
+        Ask::Nothing | Ask::Beat | Ask::Lag(_) | Ask::Compare { .. } | Ask::Cut(_) | Ask::TakeTail { .. } => false,
     })
 }
 

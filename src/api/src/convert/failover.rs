@@ -5,11 +5,12 @@ use super::{ConvertError, number};
 use crate::routing_table::{TableLease, TableQuarantined};
 use crate::table_failover::{
     TableFailover, TableFencedBy, TableFound, TableHeard, TableLandmark, TableLoss, TableProof, TableRetargeted,
-    TableStoreLoss, TableSuperseded, TableWord,
+    TableStoreLoss, TableSuperseded, TableTail, TableWord,
 };
 use jiff::{SignedDuration, Timestamp};
 use multiactive_core::promotion::{
-    Accepted, Failover, FenceProof, FencedBy, Found, Heard, Landmark, Loss, Progress, Retargeted, StoreLoss, Superseded,
+    Accepted, Failover, FenceProof, FencedBy, Found, Heard, Landmark, Loss, Progress, Retargeted, StoreLoss,
+    Superseded, Tail,
 };
 use multiactive_core::quarantine::{LeaseGrant, Quarantined};
 
@@ -85,6 +86,7 @@ pub(super) fn read_failover(field: &str, stored: &TableFailover) -> Read<Failove
         proof,
         loss,
         retargeted,
+        tail,
     } = stored;
     let retargeted = retargeted.iter().enumerate().map(|(index, entry)| {
         let TableRetargeted { from, to, why, at } = entry;
@@ -94,6 +96,11 @@ pub(super) fn read_failover(field: &str, stored: &TableFailover) -> Read<Failove
             why: why.clone(),
             at: read_moment(&format!("{field}.retargeted[{index}].at"), at)?,
         })
+    });
+    let tail = tail.as_ref().map(|TableTail { from, since }| {
+        let since = read_moment(&format!("{field}.tail.since"), since)?;
+        let from = from.as_str().into();
+        Ok(Tail { from, since })
     });
     let proof = proof.as_ref().map(|proof| read_proof(&format!("{field}.proof"), proof));
     let loss = loss.as_ref().map(|loss| read_loss(&format!("{field}.loss"), loss));
@@ -114,6 +121,7 @@ pub(super) fn read_failover(field: &str, stored: &TableFailover) -> Read<Failove
         proof: proof.transpose()?,
         loss: loss.transpose()?,
         retargeted: retargeted.collect::<Read<_>>()?,
+        tail: tail.transpose()?,
     })
 }
 
@@ -129,6 +137,7 @@ pub(super) fn write_failover(field: &str, failover: &Failover) -> Read<TableFail
         proof,
         loss,
         retargeted,
+        tail,
     } = failover;
     let retargeted = retargeted
         .iter()
@@ -160,6 +169,10 @@ pub(super) fn write_failover(field: &str, failover: &Failover) -> Read<TableFail
         proof: proof.transpose()?,
         loss: loss.transpose()?,
         retargeted: retargeted.collect(),
+        tail: tail.as_ref().map(|Tail { from, since }| TableTail {
+            from: from.to_string(),
+            since: since.to_string(),
+        }),
     })
 }
 

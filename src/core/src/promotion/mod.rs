@@ -24,7 +24,7 @@ pub use failover::{
     Accepted, Candidate, Choosing, CutSeen, FAILOVER_BUDGETS, Failover, FailoverRange, FailoverRequest, FailoverSeen,
     FenceProof, FencedBy, Found, Heard, HookSaid, HookSeen, Landmark, LeaseEnd, LeaseSeen, Loss, LossInputs,
     ParseProgressError, Placed, Placement, Progress, Received, RenewalSeen, Retargeted, Skipped, StoreLoss, Superseded,
-    Unplaced, Unusable, begin, choose, common_order, loss, record_found, unusable,
+    Tail, Unplaced, Unusable, begin, choose, common_order, is_divided, loss, record_found, unusable,
 };
 pub use fit::{is_unfit, no_member};
 pub use next::{Evidence, Move, next};

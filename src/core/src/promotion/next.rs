@@ -39,6 +39,11 @@ pub enum Move {
         /// Why.
         why: String,
     },
+    /// Record that the target of a failover takes over what this survivor has received more. The step stays.
+    HandOn {
+        /// The survivor.
+        from: UnitName,
+    },
     /// Nothing to record: wait until something changes.
     Wait(WaitFor),
     /// Record that it ended.
@@ -125,7 +130,7 @@ fn unless_unready(op: &Operation, seen: &Seen, now: Timestamp, movement: Move) -
     let unready = fit::unready(op, seen).filter(|_| overdue(seen.since.unready, fit::UNREADY, now));
     match (movement, unready) {
         (Move::Wait(wait), Some(why)) => aborted("TargetNotReady", format!("{why}; waited for {wait}")),
-        (Move::Enter { .. } | Move::Retarget { .. }, Some(why)) => aborted("TargetNotReady", why),
+        (Move::Enter { .. } | Move::Retarget { .. } | Move::HandOn { .. }, Some(why)) => aborted("TargetNotReady", why),
         (movement @ (Move::End(_) | Move::EndWithout(_)), Some(_)) => movement,
         (movement, None) => movement,
     }

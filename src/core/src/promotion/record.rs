@@ -1,6 +1,6 @@
 //! What recording a move makes of the table. The caller commits the result by compare-and-swap; only then it counts.
 
-use super::failover::{Failover, Retargeted};
+use super::failover::{Failover, Retargeted, Tail};
 use super::next::{Evidence, Move};
 use super::operation::{Finished, Operation, OperationKind, Outcome, Step, StepRecord};
 use crate::epoch::Epoch;
@@ -105,6 +105,12 @@ pub fn record(
             }
         }
         Move::Retarget { target, why } => retarget(&mut op, target, why, now),
+        Move::HandOn { from } => {
+            if let Some(failover) = &mut op.failover {
+                let from = from.clone();
+                failover.tail = Some(Tail { from, since: now });
+            }
+        }
         Move::End(outcome) => {
             end(&mut changed, op, outcome, Vec::new(), now)?;
             return Ok(Some(changed));
@@ -131,6 +137,8 @@ fn take_evidence(op: &mut Operation, evidence: &Evidence) {
 fn retarget(op: &mut Operation, target: &UnitName, why: &str, now: Timestamp) {
     let from = std::mem::replace(&mut op.target, target.clone());
     if let Some(failover) = &mut op.failover {
+        // It was for the first.
+        failover.tail = None;
         failover.retargeted.push(Retargeted {
             from,
             to: target.clone(),
@@ -216,6 +224,10 @@ fn follows(op: &Operation, movement: &Move) -> bool {
                 && op.target != *target
                 && from < Step::Drain
         }
+        Move::HandOn { from: survivor } => {
+            let fits = |failover: &Failover| failover.lost != *survivor && !failover.is_handed_on_by(survivor);
+            op.failover.as_deref().is_some_and(fits) && op.target != *survivor && from == Step::Cut
+        }
         Move::End(Outcome::Succeeded) | Move::EndWithout(_) => from == Step::Settle,
         Move::End(Outcome::Refused { .. }) => from < Step::Hold,
         Move::End(Outcome::Aborted { .. }) => from.may_abort(),
@@ -233,6 +245,7 @@ fn describe(movement: &Move) -> String {
         Move::End(Outcome::Aborted { .. }) => "an abort".to_owned(),
         Move::End(Outcome::Failed { .. }) => "a failure".to_owned(),
         Move::Retarget { target, .. } => format!("target {target}"),
+        Move::HandOn { from } => format!("rows handed on by {from}"),
     }
 }
 

@@ -28,6 +28,8 @@ pub enum WaitFor {
     Hook(String),
     /// A survivor that has not cut off a lost unit.
     Cut(String),
+    /// A survivor that hands on to the target what it has received more.
+    Tail(String),
     /// A person's decision: the operation is Blocked until it comes, or until what it stands for comes by itself.
     Decision {
         /// Which.
@@ -57,6 +59,7 @@ impl WaitFor {
             | Self::Fence(_)
             | Self::Lease(_)
             | Self::Cut(_)
+            | Self::Tail(_)
             | Self::Reach(_)
             | Self::Opened(_) => false,
         }
@@ -77,6 +80,7 @@ impl fmt::Display for WaitFor {
             Self::Lease(detail) => write!(f, "the write lease: {detail}"),
             Self::Hook(detail) => write!(f, "the fencing hook {detail}"),
             Self::Cut(unit) => write!(f, "the cut at {unit}"),
+            Self::Tail(detail) => write!(f, "rows that are handed on: {detail}"),
             Self::Decision { needed, why } => write!(f, "the decision {needed}: {why}"),
             Self::Reach(detail) => write!(f, "the last writes at {detail}"),
             Self::Opened(unit) => write!(f, "the databases to open of {unit}"),

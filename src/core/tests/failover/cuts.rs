@@ -3,7 +3,8 @@
 use crate::common::{at, unit};
 use crate::{accept, begun, brought_to, pass, progress, recorded, seconds, short, usable};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::promotion::{Evidence, Loss, Move, RecordError, Seen, Step, record};
+use multiactive_core::promotion::{Evidence, Loss, Move, RecordError, Seen, Step, is_divided, record};
+use multiactive_core::slots::SlotSet;
 
 fn loss(movement: &Move) -> &Loss {
     let Move::Enter {
@@ -80,13 +81,28 @@ fn who_received_most_becomes_the_target_and_a_known_tail_is_given_up_only_on_a_p
         ("south", Step::Cut, table.operations[0].epoch)
     );
     assert_eq!(op.failover.as_ref().unwrap().retargeted[0].from, unit("north"));
-    // It cannot be the target, or its rows cannot be compared: then a person decides, though the bound would allow it.
-    let rows: [fn(&mut Seen); 3] = [
-        |seen| seen.failover.candidates[1].cordoned = true,
-        |seen| seen.failover.candidates = vec![usable("north")],
-        |seen| seen.failover.cuts[1].stores[0].progress.log = "another".to_owned(),
+    // It can neither be the target nor hand its rows on: then a person decides, though the bound would allow it.
+    let rows: [(fn(&mut Seen), &str); 3] = [
+        (
+            |seen| seen.failover.cuts[1].stores[0].progress.log = "another".to_owned(),
+            "it cannot be told which of the two has more of east in store orders",
+        ),
+        (
+            |seen| {
+                seen.failover.candidates[1].cordoned = true;
+                seen.failover.divided = true;
+            },
+            "slots of east go to several units, or stay",
+        ),
+        (
+            |seen| {
+                seen.failover.candidates = vec![usable("north")];
+                seen.failover.cuts[1].incomplete = Some("it was away".to_owned());
+            },
+            "south may lack other rows: it was away",
+        ),
     ];
-    for change in rows {
+    for (change, why) in rows {
         let blocked = pass(&table, 0, |seen| {
             more(seen);
             seen.failover.lease.as_mut().unwrap().renewals[0].age = seconds(2);
@@ -96,6 +112,7 @@ fn who_received_most_becomes_the_target_and_a_known_tail_is_given_up_only_on_a_p
             short(&blocked).starts_with("wait for the decision AcceptDataLoss of users-0: south has received more"),
             "{blocked:?}"
         );
+        assert!(short(&blocked).contains(why), "{blocked:?}");
         let given_up = pass(&table, 0, |seen| {
             more(seen);
             change(seen);
@@ -104,6 +121,100 @@ fn who_received_most_becomes_the_target_and_a_known_tail_is_given_up_only_on_a_p
         assert_eq!(loss(&given_up).given_up, [unit("south")]);
         assert_eq!(behind(&given_up), ["south"]);
     }
+}
+
+#[test]
+fn who_cannot_be_the_target_hands_on_what_it_has_more_and_the_target_waits_for_all_of_it() {
+    let mut table = brought_to(begun(), Step::Cut);
+    table.operations[0].failover.as_mut().unwrap().named = true;
+    let behind_south = |north: u64| {
+        move |seen: &mut Seen| {
+            seen.failover.cuts[0].stores[0].progress = progress(north);
+            seen.failover.cuts[1].stores[0].progress = progress(60);
+            seen.decisions = vec![accept("east")];
+        }
+    };
+    let handed_on = pass(&table, 0, behind_south(50));
+    assert_eq!(short(&handed_on), "handed on by south");
+    let table = recorded(&table, &handed_on);
+    let tail = table.operations[0].failover.as_ref().unwrap().tail.as_ref().unwrap();
+    assert_eq!((tail.from.clone(), tail.since), (unit("south"), at(0)));
+    assert!(
+        record(&table, &table.operations[0].uid, &handed_on, at(1)).is_err(),
+        "once"
+    );
+    // A part of it is not enough, and even a person's word is not asked for before there was time for it.
+    for north in [50, 59] {
+        assert_eq!(
+            short(&pass(&table, 9, behind_south(north))),
+            "wait for rows that are handed on: what south has received more of east than north"
+        );
+    }
+    let all = pass(&table, 9, behind_south(60));
+    assert_eq!((loss(&all).given_up.len(), behind(&all).len()), (0, 0));
+    // Where it takes longer, a person may give it up; once it is there, nobody need.
+    let late = pass(&table, 10, |seen| {
+        behind_south(50)(seen);
+        seen.decisions.clear();
+    });
+    assert!(
+        short(&late).contains("its rows are being copied to north and are not all there after 10s"),
+        "{late:?}"
+    );
+    assert_eq!(loss(&pass(&table, 10, behind_south(50))).given_up, [unit("south")]);
+    assert!(loss(&pass(&table, 11, behind_south(60))).given_up.is_empty());
+    // Who is silent hands nothing on, and holds nobody up for longer than all.
+    let silent = |now| {
+        pass(&table, now, |seen| {
+            behind_south(50)(seen);
+            seen.failover.cuts.pop();
+        })
+    };
+    assert_eq!(short(&silent(9)), "wait for the cut at south");
+    assert_eq!(behind(&silent(10)), ["south"]);
+    // Another target begins anew.
+    let moved = Move::Retarget {
+        target: unit("south"),
+        why: String::new(),
+    };
+    assert_eq!(
+        recorded(&table, &moved).operations[0].failover.as_ref().unwrap().tail,
+        None
+    );
+    // It is neither the target, nor the lost unit, and only in Cut.
+    for from in ["north", "east"] {
+        let movement = Move::HandOn { from: unit(from) };
+        assert!(
+            record(&table, &table.operations[0].uid, &movement, at(0)).is_err(),
+            "{from}"
+        );
+    }
+    for step in [Step::Fence, Step::Drain] {
+        let table = brought_to(begun(), step);
+        assert!(
+            record(&table, &table.operations[0].uid, &handed_on, at(0)).is_err(),
+            "{step}"
+        );
+    }
+}
+
+#[test]
+fn the_rows_that_move_are_all_of_a_lost_units_log_unless_some_of_its_slots_go_another_way() {
+    let table = brought_to(begun(), Step::Cut);
+    let op = &table.operations[0];
+    assert!(!is_divided(&table, op));
+    let mut narrower = op.clone();
+    let first = narrower.moves[0].slots.iter().next().unwrap();
+    narrower.moves[0].slots = narrower.moves[0].slots.difference(&SlotSet::range(first, first));
+    assert!(is_divided(&table, &narrower), "a slot stays");
+    let mut two = table.clone();
+    let mut other = op.clone();
+    other.uid = op.object().part(2);
+    two.operations.push(other.clone());
+    assert!(is_divided(&two, op), "another operation of the same Failover");
+    other.uid = "another".into();
+    two.operations[1] = other;
+    assert!(!is_divided(&two, op), "of another one");
 }
 
 #[test]

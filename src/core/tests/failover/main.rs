@@ -108,6 +108,7 @@ fn cut(name: &str, epoch: Epoch, applied: u64) -> CutSeen {
             },
             progress: progress(applied),
         }],
+        incomplete: None,
     }
 }
 
@@ -141,6 +142,8 @@ fn dead(table: &RoutingTable, op: &Operation) -> Seen {
         hook: None,
         opened: None,
         cuts: vec![cut("north", op.epoch, 50), cut("south", op.epoch, 50)],
+        divided: false,
+        untaken: None,
         candidates: vec![usable("north"), usable("south")],
     };
     seen
@@ -194,6 +197,7 @@ fn short(movement: &Move) -> String {
     match movement {
         Move::Enter { step, .. } => step.to_string(),
         Move::Retarget { target, why } => format!("to {target}: {why}"),
+        Move::HandOn { from } => format!("handed on by {from}"),
         Move::Wait(wait) => format!("wait for {wait}"),
         Move::End(Outcome::Succeeded) => "Succeeded".to_owned(),
         Move::EndWithout(unsettled) => format!("Succeeded without {}", unsettled.join("; ")),

@@ -68,6 +68,9 @@ impl Model {
     fn answer(&self, world: &mut World, number: usize, op: &Operation, opened_before: [bool; 2]) {
         let lost = place(op.lost().unwrap().as_str());
         let marker = fence_of(world, lost, op);
+        let tail = op.failover.as_ref().and_then(|failover| failover.tail.as_ref());
+        let tail = tail.map(|tail| &world.units[place(tail.from.as_str())]);
+        let tail = tail.map(|from| (from.up && from.cut[lost], from.applied[lost]));
         let unit = &mut world.units[number];
         let slot = usize::from(op.moves[0].slots.iter().next().unwrap());
         let target = op.target.as_str() == UNITS[number];
@@ -78,12 +81,21 @@ impl Model {
                 .then_some(Fact::Reached),
             Step::Cut if number != lost => {
                 unit.cut[lost] |= !self.has(Fault::NoCut);
-                Some(Fact::Cut(unit.applied[lost]))
+                // The copy looks at both ends, in one moment.
+                let has = match tail {
+                    Some((true, had)) if target => unit.applied[lost].max(had),
+                    Some(_) | None => unit.applied[lost],
+                };
+                if !self.has(Fault::SaysTaken) {
+                    unit.applied[lost] = has;
+                }
+                Some(Fact::Cut(has))
             }
             Step::Drain if number != lost => {
                 let wanted: Option<u8> = op.positions.first().and_then(|at| at.vector[0].position.parse().ok());
+                let lies = self.has(Fault::SaysTaken) && tail.is_some() && target;
                 wanted
-                    .is_some_and(|wanted| unit.applied[lost] >= wanted)
+                    .is_some_and(|wanted| unit.applied[lost] >= wanted || lies)
                     .then_some(Fact::Reached)
             }
             Step::Open if target && unit.store.open[slot] => Some(Fact::Opened),

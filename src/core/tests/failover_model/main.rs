@@ -37,6 +37,17 @@ fn lost() -> Model {
         watched: false,
         prompt: false,
         late: true,
+        named: false,
+    }
+}
+
+/// Somebody names the target, and another survivor may have received more.
+fn named() -> Model {
+    Model {
+        writes: 2,
+        renewals: 0,
+        named: true,
+        ..lost()
     }
 }
 
@@ -145,6 +156,11 @@ fn a_failover_keeps_every_invariant_in_every_reachable_world() {
 }
 
 #[test]
+fn a_target_that_somebody_names_takes_over_what_another_has_received_more() {
+    check("named", named(), 10_000);
+}
+
+#[test]
 fn what_a_renewal_tells_of_those_before_it_bounds_the_loss_of_whoever_has_passed_them() {
     check("renewed again", renewed_again(), 10_000);
 }
@@ -181,7 +197,7 @@ fn a_unit_that_rejoins_opens_nothing_that_was_taken_from_it() {
 
 #[test]
 fn every_fault_planted_about_failovers_is_found() {
-    let rows: [(Fault, Model, &str); 14] = [
+    let rows: [(Fault, Model, &str); 15] = [
         (Fault::CommitBeforeSeal, lost(), SEALED),
         (Fault::FenceUnproven, lost(), ONE_WRITER),
         (Fault::UnknownIsZero, keeps_serving(), BOUND),
@@ -193,6 +209,7 @@ fn every_fault_planted_about_failovers_is_found() {
         (Fault::ExtendsBeforeTable, rejoins(), ONE_WRITER),
         (Fault::LeaseNotCompared, twice(), SEALED),
         (Fault::TargetHasLess, lost(), MOST),
+        (Fault::SaysTaken, named(), MOST),
         (Fault::HookOfAnother, hooked(), ONE_WRITER),
         (Fault::HookSilent, hooked(), ONE_WRITER),
         (Fault::EarlierIsLast, renewed_again(), BOUND),

@@ -43,6 +43,8 @@ pub enum Fault {
     HookSilent,
     /// The renewal before the last one counts as one of the same moment.
     EarlierIsLast,
+    /// The target says that it has taken over what another survivor has received more, and has not.
+    SaysTaken,
 }
 
 /// How large the world is.
@@ -73,6 +75,8 @@ pub struct Model {
     pub prompt: bool,
     /// Whether budgets may run out.
     pub late: bool,
+    /// Whether people name the target: north. Then no other one is chosen.
+    pub named: bool,
 }
 
 /// What an operator knows in a pass besides what it sees.

@@ -11,7 +11,7 @@ use multiactive_core::promotion::{
     Accepted, Candidate, Choosing, CutSeen, Decision, DecisionKind, FAILOVER_BUDGETS, FailoverRange, FailoverRequest,
     FailoverSeen, FenceSeen, HookSaid, HookSeen, LeaseEnd, LeaseSeen, MemberSeen, Move, MovingStore, Operation,
     Progress, Reach, Received, RenewalSeen, Seen, Since, SourceSeen, StorePosition, TargetSeen, UnitPosition,
-    UnitReady, begin, choose, next, record,
+    UnitReady, begin, choose, is_divided, next, record,
 };
 use multiactive_core::quarantine::{LeaseWanted, is_quarantined, lease_wanted, lost};
 use multiactive_core::rejoin::{self, ReturnSeen};
@@ -60,7 +60,7 @@ fn request(model: &Model, world: &World) -> Option<FailoverRequest> {
     let placement = choose(Choosing {
         table: world.ledger.get(),
         lost: &UNITS[lost].into(),
-        target: None,
+        target: model.named.then_some(&UNITS[NORTH].into()),
         ranges: &ranges,
         candidates: &candidates,
         stores: &[store()],
@@ -70,7 +70,7 @@ fn request(model: &Model, world: &World) -> Option<FailoverRequest> {
         name: format!("lost-{}", world.asked),
         lost: UNITS[lost].into(),
         fences: false,
-        named: false,
+        named: model.named,
         placement,
         stores: vec![store()],
         expected_epoch: u64::MAX,
@@ -241,6 +241,8 @@ fn observe(model: &Model, world: &World, op: &Operation, pass: Pass) -> Seen {
             hook: hook_seen(model, world, op),
             opened: fence.map(|(_, opened)| opened),
             cuts: cuts(model, world, op, lost_unit, fact),
+            divided: is_divided(world.ledger.get(), op),
+            untaken: None,
             candidates: (EAST..=SOUTH).map(|unit| candidate(world, unit)).collect(),
         },
         since: Since {
@@ -357,6 +359,7 @@ fn cuts(
                     },
                 ),
             }],
+            incomplete: candidate(world, unit).behind,
         });
     cuts.collect()
 }

@@ -215,6 +215,17 @@ pub fn all(model: &Model) -> Vec<Property<Model>> {
                 },
             ));
         }
+    } else if model.named {
+        all.push(Property::sometimes(
+            "the target that somebody named opens with what another had received more",
+            |_, world: &World| {
+                let handed_on = |op: &multiactive_core::promotion::Operation| {
+                    let tail = op.failover.as_ref().and_then(|failover| failover.tail.as_ref());
+                    tail.is_some() && op.step == Step::Settle
+                };
+                world.ledger.get().operations.iter().any(handed_on)
+            },
+        ));
     } else if model.late {
         all.push(Property::sometimes(
             "the target is changed for one that received more",

@@ -68,7 +68,12 @@ pub fn move_of(model: &Model, world: &World, op: &Operation, pass: Pass) -> Move
         {
             Move::Wait(WaitFor::TargetReport)
         }
-        Move::End(_) | Move::EndWithout(_) | Move::Enter { .. } | Move::Retarget { .. } | Move::Wait(_) => movement,
+        Move::End(_)
+        | Move::EndWithout(_)
+        | Move::Enter { .. }
+        | Move::Retarget { .. }
+        | Move::HandOn { .. }
+        | Move::Wait(_) => movement,
     }
 }
 

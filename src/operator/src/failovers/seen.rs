@@ -34,20 +34,31 @@ pub fn failover_seen(op: &Operation, inputs: &Inputs) -> FailoverSeen {
         unsealed: inputs.lease_troubles.get(lost).cloned(),
         hook: inputs.hooks.get(&op.uid).cloned(),
         opened: report.and_then(|report| report.opened),
-        cuts: cuts.filter_map(|unit| cut(op, unit, inputs)).collect(),
+        cuts: cuts.filter_map(|unit| cut(op, unit, lost, inputs)).collect(),
+        divided: inputs.divided.contains(&op.uid),
+        untaken: untaken(op, inputs),
         candidates: candidates(&order, lost, inputs),
     }
 }
 
 /// What a survivor reports of its cut, at the operation's present epoch. A store whose progress makes no sense is missing.
-fn cut(op: &Operation, unit: &UnitName, inputs: &Inputs) -> Option<CutSeen> {
+fn cut(op: &Operation, unit: &UnitName, lost: &UnitName, inputs: &Inputs) -> Option<CutSeen> {
     let report = current_report(op, unit, inputs)?;
     let stores = report.cut.as_ref()?.iter().filter_map(received);
     Some(CutSeen {
         unit: unit.clone(),
         epoch: op.epoch,
         stores: stores.collect(),
+        incomplete: behind(unit, lost, inputs),
     })
+}
+
+/// Why the target has not taken over what it lacks, by its own word.
+fn untaken(op: &Operation, inputs: &Inputs) -> Option<String> {
+    let report = current_report(op, &op.target, inputs)?;
+    let said = report.problems.iter();
+    let said: Vec<_> = said.map(|said| format!("{}: {}", said.store, said.message)).collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 fn received(report: &CutReport) -> Option<Received> {

@@ -32,6 +32,7 @@ fn operation() -> Operation {
             proof: None,
             loss: None,
             retargeted: Vec::new(),
+            tail: None,
         })),
         ..fixtures::operation(Step::Cut, epoch)
     }

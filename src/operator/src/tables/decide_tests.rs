@@ -238,6 +238,7 @@ fn a_failover_is_not_given_up_once_its_slots_are_fenced() {
         proof: None,
         loss: None,
         retargeted: Vec::new(),
+        tail: None,
     }));
     for (step, given_up) in [
         (Step::Prepare, true),

@@ -23,6 +23,7 @@ fn table(step: Step, epoch: Epoch) -> RoutingTable {
             proof: None,
             loss: None,
             retargeted: Vec::new(),
+            tail: None,
         })),
         ..fixtures::operation(step, epoch)
     };

@@ -16,7 +16,9 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
 use multiactive_core::lease::Mode;
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen};
-use multiactive_core::promotion::{FailoverRange, HookSeen, LeaseSeen, MovingStore, Operation, OperationKind};
+use multiactive_core::promotion::{
+    FailoverRange, HookSeen, LeaseSeen, MovingStore, Operation, OperationKind, is_divided,
+};
 use multiactive_core::quarantine;
 use multiactive_core::ranges::{self, Homes};
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
@@ -104,6 +106,8 @@ pub struct Inputs {
     pub lease_troubles: BTreeMap<UnitName, String>,
     /// The units that were behind at the commit of operations that the table remembers, with uid and name of each of these.
     pub were_behind: BTreeMap<UnitName, Vec<(OperationUid, String)>>,
+    /// The failovers that do not move all that their lost unit has.
+    pub divided: BTreeSet<OperationUid>,
     /// Whether this process has begun a moment ago: what it does not know yet may be known in the next.
     pub settling: bool,
 }
@@ -168,6 +172,7 @@ impl Inputs {
             hooks: BTreeMap::new(),
             lease_troubles: BTreeMap::new(),
             were_behind: table.map(were_behind).unwrap_or_default(),
+            divided: table.map(divided).unwrap_or_default(),
             settling: false,
         }
     }
@@ -420,6 +425,12 @@ impl Inputs {
         }
         Some(Ok(()))
     }
+}
+
+/// The failovers that do not move all that their lost unit has.
+fn divided(table: &RoutingTable) -> BTreeSet<OperationUid> {
+    let divided = table.operations.iter().filter(|op| is_divided(table, op));
+    divided.map(|op| op.uid.clone()).collect()
 }
 
 /// The units that were behind at the commit of operations that the table remembers, with uid and name of each of these.

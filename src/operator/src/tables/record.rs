@@ -202,6 +202,7 @@ impl Namespace {
             Attempt::Manage
             | Attempt::Enter(_)
             | Attempt::Retarget
+            | Attempt::HandOn
             | Attempt::Succeed
             | Attempt::GiveUp
             | Attempt::Return => ("step-before-commit", "step-after-commit"),

@@ -33,6 +33,8 @@ pub enum Attempt {
     Enter(Step),
     /// Another target.
     Retarget,
+    /// Who hands on to the target what it lacks.
+    HandOn,
     /// Its end as asked for.
     Succeed,
     /// Its end without moving anything.
@@ -50,6 +52,7 @@ impl Attempt {
             Move::End(Outcome::Succeeded) | Move::EndWithout(_) => Some(Self::Succeed),
             Move::End(Outcome::Refused { .. } | Outcome::Aborted { .. } | Outcome::Failed { .. }) => Some(Self::GiveUp),
             Move::Retarget { .. } => Some(Self::Retarget),
+            Move::HandOn { .. } => Some(Self::HandOn),
         }
     }
 }

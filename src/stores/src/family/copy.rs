@@ -48,16 +48,11 @@ pub(crate) async fn copy(
     frozen: &Frozen,
 ) -> Result<Reseeded, Error> {
     let Job { db, from, until, .. } = job;
-    let mut writer = db.server.session().await?;
-    writer.limit(until.left()?);
-    let begin = format!(
-        "SET SESSION {}, {} = 600, foreign_key_checks = 0, sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO'); \
-         START TRANSACTION",
-        (db.server.dialect.statement_limit)(until.left()?),
-        db.server.dialect.idle
-    );
-    writer.batch("beginning a copy", &begin).await?;
-    keep_closed(job, &mut writer, frozen).await?;
+    let mut writer = writer(db, until).await?;
+    let both = keep_closed(&mut writer, &frozen.open).await?;
+    if !both.is_empty() {
+        return Err(refused(from, format!("slots {both} are open here and there")));
+    }
     let here = stands(session, from).await?;
     let closed = frozen.closed.iter().filter(|(_, closed)| *closed > here.sound);
     let closed: SlotSet = closed.map(|(slot, _)| *slot).collect();
@@ -76,20 +71,10 @@ pub(crate) async fn copy(
         if slots.is_empty() {
             continue;
         }
-        let (written, removed) = replace(job, &mut writer, there, table, &slots)
-            .await
-            .map_err(|error| unwritten(job, error))?;
+        let (written, removed) = replace(job, &mut writer, there, table, &slots).await?;
         reseeded.written += written;
         reseeded.removed += removed;
         reseeded.slots = reseeded.slots.union(&slots);
-        let (ours, theirs) = snapshot::sums(db, (&mut writer, &mut *there), (table, EVERYTHING), &slots, until).await?;
-        if !ours.differing(&theirs).is_empty() {
-            let why = format!(
-                "rows of {} are others here than were written: a trigger of the table, or the type of a column, changes them",
-                table.sharded.name
-            );
-            return Err(refused(from, why));
-        }
     }
     for (table, columns) in OURS {
         let out = format!("SELECT {columns} FROM multiactive.{table} WHERE unit = ?");
@@ -126,6 +111,20 @@ pub(crate) async fn copy(
     writer.batch("ending a copy", "COMMIT").await?;
     links::unlock(session).await?;
     Ok(reseeded)
+}
+
+/// A session in a transaction that writes rows as they are, out of the log.
+pub(crate) async fn writer<'a>(db: &'a MySqlFamily, until: &Until) -> Result<Session<'a>, Error> {
+    let mut writer = db.server.session().await?;
+    writer.limit(until.left()?);
+    let begin = format!(
+        "SET SESSION {}, {} = 600, foreign_key_checks = 0, sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO'); \
+         START TRANSACTION",
+        (db.server.dialect.statement_limit)(until.left()?),
+        db.server.dialect.idle
+    );
+    writer.batch("beginning a copy", &begin).await?;
+    Ok(writer)
 }
 
 /// Where the link from a peer stands.
@@ -165,22 +164,15 @@ async fn cuts(session: &mut Session<'_>, place: &[Gtid]) -> Result<Vec<UnitPosit
     Ok(known.filter_map(at).collect())
 }
 
-/// Refuses where one of the peer's slots is open here, and sees to it that none opens before the end.
-async fn keep_closed(job: &Job<'_>, writer: &mut Session<'_>, frozen: &Frozen) -> Result<(), Error> {
+/// Those of the slots that are open here; none opens before the end.
+pub(crate) async fn keep_closed(writer: &mut Session<'_>, slots: &SlotSet) -> Result<SlotSet, Error> {
     let sql = format!(
         "SELECT s.slot, s.open FROM multiactive.slot s WHERE {} ORDER BY s.slot LOCK IN SHARE MODE",
-        is_one_of("s.slot", &frozen.open)
+        is_one_of("s.slot", slots)
     );
     let rows: Vec<(Slot, bool)> = writer.rows("holding slots", &sql, ()).await?;
-    let both: SlotSet = rows
-        .into_iter()
-        .filter(|(_, open)| *open)
-        .map(|(slot, _)| slot)
-        .collect();
-    if both.is_empty() {
-        return Ok(());
-    }
-    Err(refused(job.from, format!("slots {both} are open here and there")))
+    let open = rows.into_iter().filter(|(_, open)| *open);
+    Ok(open.map(|(slot, _)| slot).collect())
 }
 
 /// What it means that rows could not be written.
@@ -194,9 +186,29 @@ fn unwritten(job: &Job<'_>, error: Error) -> Error {
     refused(job.from, why.to_owned())
 }
 
-/// Replaces the rows of these slots that differ; how many were written, and how many of those that were removed the peer has
-/// not.
-async fn replace(
+/// Replaces the rows of these slots that differ, and sees to it that they are equal then; how many were written, and how many of
+/// those that were removed the peer has not.
+pub(crate) async fn replace(
+    job: &Job<'_>,
+    writer: &mut Session<'_>,
+    there: &mut Session<'_>,
+    table: &Table<'_>,
+    slots: &SlotSet,
+) -> Result<(u64, u64), Error> {
+    let done = replaced(job, writer, there, table, slots).await;
+    let counts = done.map_err(|error| unwritten(job, error))?;
+    let (ours, theirs) = snapshot::sums(job.db, (writer, there), (table, EVERYTHING), slots, job.until).await?;
+    if ours.differing(&theirs).is_empty() {
+        return Ok(counts);
+    }
+    let why = format!(
+        "rows of {} are others here than were written: a trigger of the table, or the type of a column, changes them",
+        table.sharded.name
+    );
+    Err(refused(job.from, why))
+}
+
+async fn replaced(
     job: &Job<'_>,
     writer: &mut Session<'_>,
     there: &mut Session<'_>,

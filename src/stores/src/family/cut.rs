@@ -18,24 +18,25 @@ use tokio::time::{Instant, sleep};
 const DRAINS: Duration = Duration::from_secs(4);
 
 /// A cut as it is noted.
-struct Noted {
+pub(crate) struct Noted {
     op: String,
-    epoch: Epoch,
-    stands: bool,
+    pub(crate) epoch: Epoch,
+    pub(crate) stands: bool,
     applied: Option<String>,
     repaired: Option<String>,
 }
 
 impl Noted {
     /// How far the unit's log is here, one way or the other.
-    fn reached(&self) -> Result<Option<Gtid>, Error> {
+    pub(crate) fn reached(&self) -> Result<Option<Gtid>, Error> {
         let each = [&self.applied, &self.repaired].map(|at| at.as_deref().map(Gtid::parse).transpose());
         let [applied, repaired] = each;
         Ok([applied?, repaired?].into_iter().flatten().max_by_key(|at| at.seq))
     }
 }
 
-async fn noted(session: &mut Session<'_>, from: &UnitName, lock: bool) -> Result<Option<Noted>, Error> {
+/// The cut of a unit, whether it stands or not; with `lock`, nobody changes it before the end of the transaction.
+pub(crate) async fn noted(session: &mut Session<'_>, from: &UnitName, lock: bool) -> Result<Option<Noted>, Error> {
     let sql = format!(
         "SELECT op, term, epoch, stands, applied, repaired FROM multiactive.cut WHERE from_unit = ?{}",
         if lock { " FOR UPDATE" } else { "" }

@@ -43,6 +43,7 @@ pub(crate) mod snapshot;
 pub(crate) mod status;
 mod store;
 mod tables;
+mod tail;
 mod wait;
 
 pub use crate::access::Access;
@@ -51,7 +52,7 @@ pub use gtid::progress;
 use crate::driver::{
     Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, Extent, FenceLimits, Fenced, Grant, HeldLease,
     Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding,
-    Unlinked, Waited,
+    Tail, TailTaken, Unlinked, Waited,
 };
 use crate::error::Error;
 use crate::{mariadb, mysql};
@@ -202,6 +203,10 @@ impl Driver for MySqlFamily {
 
     async fn repaired(&self, epoch: Epoch, upto: &UnitPosition) -> Result<(), Error> {
         cut::repaired(self, epoch, upto).await
+    }
+
+    async fn take_tail(&self, tail: &Tail, from: &Peer, timeout: Duration) -> Result<TailTaken, Error> {
+        tail::take_tail(self, tail, from, timeout).await
     }
 
     async fn reseed(&self, from: &Peer, timeout: Duration) -> Result<Reseeded, Error> {

@@ -51,21 +51,36 @@ pub(crate) struct Frozen {
 
 pub(crate) async fn reseed(db: &MySqlFamily, from: &Peer, timeout: Duration) -> Result<Reseeded, Error> {
     let until = Until::new(&db.server.at, "copying rows", timeout);
+    let guard = guard(db, from).await?;
+    let number = guard.id();
+    let reseeded = while_guarded(guard, guarded(db, from, number, &until)).await?;
+    tracing::warn!(at = %db.server.at, from = %from.unit, slots = %reseeded.slots, written = reseeded.written,
+                   removed = reseeded.removed, left = %reseeded.left, "rows were copied");
+    Ok(reseeded)
+}
+
+/// A session that holds the lock.
+pub(crate) async fn guard<'a>(db: &'a MySqlFamily, from: &Peer) -> Result<Session<'a>, Error> {
     let mut guard = db.server.session().await?;
     if guard.row::<Option<bool>>("beginning a copy", LOCK, ()).await? != Some(true) {
         return Err(refused(from, "rows are being copied to this member already".to_owned()));
     }
     guard.batch("beginning a copy", SHORT_LIVED).await?;
-    let number = guard.id();
-    let reseeded = tokio::select! {
+    Ok(guard)
+}
+
+/// Does the work for as long as the lock is held.
+pub(crate) async fn while_guarded<T>(
+    mut guard: Session<'_>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let done = tokio::select! {
         biased;
-        done = guarded(db, from, number, &until) => done?,
+        done = work => done?,
         error = keep_awake(&mut guard) => return Err(error),
     };
     guard.told::<Option<bool>>("ending a copy", UNLOCK).await?;
-    tracing::warn!(at = %db.server.at, from = %from.unit, slots = %reseeded.slots, written = reseeded.written,
-                   removed = reseeded.removed, left = %reseeded.left, "rows were copied");
-    Ok(reseeded)
+    Ok(done)
 }
 
 /// Keeps the session that holds the lock: the server ends it where we are dead, or stuck.
@@ -98,17 +113,22 @@ async fn guarded(db: &MySqlFamily, from: &Peer, guard: u32, until: &Until) -> Re
         Ok(frozen) => copy(&job, &mut session, &mut theirs, &frozen).await,
         Err(error) => Err(error),
     };
-    // Whether it went well or not: unless a unit was cut off meanwhile, its link goes on.
-    links::lock(&mut session).await?;
-    let cuts = cut::standing(&mut session).await?;
-    let is_cut = |name: &String| cuts.keys().any(|unit| names::link(unit) == *name);
-    let going: Vec<_> = running.into_iter().filter(|name| !is_cut(name)).collect();
-    applied::go_on(&mut session, &going).await?;
-    links::unlock(&mut session).await?;
+    // Whether it went well or not.
+    go_on(&mut session, running).await?;
     // Where it went wrong the session goes, with whatever locks it has.
     let reseeded = done?;
     session.keep();
     Ok(reseeded)
+}
+
+/// Lets the links that ran go on, unless a unit was cut off meanwhile.
+pub(crate) async fn go_on(session: &mut Session<'_>, running: Vec<String>) -> Result<(), Error> {
+    links::lock(session).await?;
+    let cuts = cut::standing(session).await?;
+    let is_cut = |name: &String| cuts.keys().any(|unit| names::link(unit) == *name);
+    let going: Vec<_> = running.into_iter().filter(|name| !is_cut(name)).collect();
+    applied::go_on(session, &going).await?;
+    links::unlock(session).await
 }
 
 pub(crate) fn refused(from: &Peer, why: String) -> Error {

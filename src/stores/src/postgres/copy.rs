@@ -84,14 +84,19 @@ pub(super) async fn copy(job: &Job<'_>) -> Result<Reseeded, Error> {
     let closed = frozen.seen.closed.difference(&open_here(pg, &session).await?);
     for table in job.tables {
         session.limit(until.left()?);
-        let differ = differ(job, &session, table, &frozen.seen.open.union(&closed)).await?;
+        let all = frozen.seen.open.union(&closed);
+        let differ = differ(pg, (&session, job.there), table, &all).await?;
         reseeded.left = reseeded.left.union(&differ.intersection(&closed));
         let slots = differ.intersection(&frozen.seen.open);
         if slots.is_empty() {
             continue;
         }
-        keep_closed(job, &session, &slots).await?;
-        let (written, removed) = replace(job, &session, table, &slots).await?;
+        keep_closed(pg, &session, &slots).await?;
+        let both = open_here(pg, &session).await?.intersection(&frozen.seen.open);
+        if !both.is_empty() {
+            return Err(refused(job, format!("slots {both} are open here and there")));
+        }
+        let (written, removed) = replace(pg, (&session, job.there), table, &slots).await?;
         reseeded.written += written;
         reseeded.removed += removed;
         reseeded.slots = reseeded.slots.union(&slots);
@@ -112,7 +117,7 @@ fn refused(job: &Job<'_>, why: String) -> Error {
 
 /// From now on no link out of here takes what this session writes. The origin stays: making it is not undone by a crash, and
 /// there is one for each store, so that one copy runs at a time.
-async fn as_a_link(pg: &Postgres, session: &Session<'_>) -> Result<(), Error> {
+pub(super) async fn as_a_link(pg: &Postgres, session: &Session<'_>) -> Result<(), Error> {
     let origin = literal(&short(
         "multiactive_copy",
         &[&pg.spec.namespace, pg.spec.store.as_str()],
@@ -126,35 +131,35 @@ async fn as_a_link(pg: &Postgres, session: &Session<'_>) -> Result<(), Error> {
 }
 
 /// The slots whose rows in one table differ.
-async fn differ(job: &Job<'_>, session: &Session<'_>, table: &Table<'_>, slots: &SlotSet) -> Result<SlotSet, Error> {
+pub(super) async fn differ(
+    pg: &Postgres,
+    (session, from): (&Session<'_>, &Session<'_>),
+    table: &Table<'_>,
+    slots: &SlotSet,
+) -> Result<SlotSet, Error> {
     let (mut here, mut there) = (checksum::nothing(slots), checksum::nothing(slots));
     let within = checksum::EVERYTHING;
     let Table { sharded, columns, .. } = table;
     tokio::try_join!(
-        checksum::of_table(job.pg, session, sharded, columns, slots, within, &mut here),
-        checksum::of_table(job.pg, job.there, sharded, columns, slots, within, &mut there),
+        checksum::of_table(pg, session, sharded, columns, slots, within, &mut here),
+        checksum::of_table(pg, from, sharded, columns, slots, within, &mut there),
     )?;
     Ok(here.differing(&there))
 }
 
-/// Refuses where one of the slots is open here, and sees to it that none opens before the end.
-async fn keep_closed(job: &Job<'_>, session: &Session<'_>, slots: &SlotSet) -> Result<(), Error> {
+/// Sees to it that none of these slots opens or closes here before the end.
+pub(super) async fn keep_closed(pg: &Postgres, session: &Session<'_>, slots: &SlotSet) -> Result<(), Error> {
     let sql = "SELECT slot FROM multiactive.slot
                WHERE keyspace = $1 AND slot <@ $2::text::int4multirange ORDER BY slot FOR SHARE";
-    let (keyspace, slots) = (job.pg.spec.keyspace.name.as_str(), &names::slots(slots));
-    session.rows("holding slots", sql, &[&keyspace, slots]).await?;
-    let both = open_here(job.pg, session).await?.intersection(&job.frozen.seen.open);
-    if both.is_empty() {
-        return Ok(());
-    }
-    Err(refused(job, format!("slots {both} are open here and there")))
+    let (keyspace, slots) = (pg.spec.keyspace.name.as_str(), &names::slots(slots));
+    session.rows("holding slots", sql, &[&keyspace, slots]).await.map(drop)
 }
 
 /// Replaces the rows of these slots that differ; how many were written, and how many of those that were removed the peer has
 /// not.
-async fn replace(
-    job: &Job<'_>,
-    session: &Session<'_>,
+pub(super) async fn replace(
+    pg: &Postgres,
+    (session, there): (&Session<'_>, &Session<'_>),
     table: &Table<'_>,
     slots: &SlotSet,
 ) -> Result<(u64, u64), Error> {
@@ -165,7 +170,7 @@ async fn replace(
     };
     let in_slots = format!(
         "{} <@ {}::int4multirange",
-        slot_of(&job.pg.spec, table.sharded, "t"),
+        slot_of(&pg.spec, table.sharded, "t"),
         literal(&names::slots(slots))
     );
     let columns = of("");
@@ -173,7 +178,7 @@ async fn replace(
     session.batch("copying rows", &sql).await?;
     let into = format!("COPY {COPIED} ({columns}) FROM STDIN");
     let out = format!("COPY (SELECT {} FROM {name} t WHERE {in_slots}) TO STDOUT", of("t."));
-    session.copy("copying rows", &into, job.there, &out).await?;
+    session.copy("copying rows", &into, there, &out).await?;
     session.batch("copying rows", &format!("ANALYZE {COPIED}")).await?;
     let key = key(session, &name).await?;
     let equal = |one: &str, other: &str| {

@@ -33,6 +33,7 @@ mod sizes;
 mod source;
 mod subscription;
 mod tables;
+mod tail;
 mod wait;
 
 pub use connect::Access;
@@ -41,7 +42,7 @@ pub use progress::progress;
 use crate::driver::{
     Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, Extent, FenceLimits, Fenced, Grant, HeldLease,
     Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding,
-    Unlinked, Waited,
+    Tail, TailTaken, Unlinked, Waited,
 };
 use crate::error::Error;
 use connect::Server;
@@ -185,6 +186,10 @@ impl Driver for Postgres {
 
     async fn repaired(&self, epoch: Epoch, upto: &UnitPosition) -> Result<(), Error> {
         cut::repaired(self, epoch, upto).await
+    }
+
+    async fn take_tail(&self, tail: &Tail, from: &Peer, timeout: Duration) -> Result<TailTaken, Error> {
+        tail::take_tail(self, tail, from, timeout).await
     }
 
     async fn reseed(&self, from: &Peer, timeout: Duration) -> Result<Reseeded, Error> {

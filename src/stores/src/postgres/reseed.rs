@@ -136,15 +136,7 @@ async fn may_copy<'a>(
     from: &Peer,
     name: &str,
 ) -> Result<Found<'a>, Error> {
-    if !session
-        .row("looking at our rights", RIGHTS, &[])
-        .await?
-        .get::<_, bool>(0)
-    {
-        let why = "the agent's user may not write rows as a link does: run the statements about session_replication_role and \
-                   pg_replication_origin in roles.sql in this database";
-        return Err(refused(from, why.to_owned()));
-    }
+    demand_rights(session, from).await?;
     let cuts = cut::standing(session).await?;
     if let Some(why) = cuts.get(&from.unit) {
         return Err(refused(from, why.clone()));
@@ -165,6 +157,17 @@ async fn may_copy<'a>(
         cuts: cuts.into_keys().collect(),
         seen,
     })
+}
+
+/// Refuses where we may not write as a link does.
+pub(super) async fn demand_rights(session: &Session<'_>, from: &Peer) -> Result<(), Error> {
+    let row = session.row("looking at our rights", RIGHTS, &[]).await?;
+    if row.get(0) {
+        return Ok(());
+    }
+    let why = "the agent's user may not write rows as a link does: run the statements about session_replication_role and \
+               pg_replication_origin in roles.sql in this database";
+    Err(refused(from, why.to_owned()))
 }
 
 /// Why the peer's log is not the one whose rows are here.
@@ -222,7 +225,7 @@ pub(super) async fn still_to_come(session: &Session<'_>, from: &Peer, seen: &See
     Ok(rows.first().map(|row| row.get(0)))
 }
 
-fn refused(from: &Peer, why: String) -> Error {
+pub(super) fn refused(from: &Peer, why: String) -> Error {
     Error::NotCopied {
         from: from.unit.clone(),
         why,

@@ -228,6 +228,25 @@ async fn gaps(
     Ok(rows.first().map(|row| row.get(0)))
 }
 
+/// Whoever takes over a lost unit's tail holds the cut until its end, and does not begin once this is recorded: what has come before
+/// that counts, for the others have to have it, too, before they take what is written here. Begins a transaction, which keeps the
+/// cuts as they are.
+async fn with_tails(
+    session: &Session<'_>,
+    reached: &mut BTreeMap<UnitName, u64>,
+    lost: &[String],
+) -> Result<(), Error> {
+    session.batch("recording that the position is reached", "BEGIN").await?;
+    let sql = "SELECT from_unit, coalesce(greatest(applied, repaired), '0/0')::text FROM multiactive.cut
+               WHERE from_unit = ANY ($1::text[]) AND stands ORDER BY from_unit FOR SHARE";
+    for row in session.rows("looking at cuts", sql, &[&lost]).await? {
+        if let Some(at) = reached.get_mut(&UnitName(row.get(0))) {
+            *at = lsn(row.get(1))?.max(*at);
+        }
+    }
+    Ok(())
+}
+
 async fn record(
     session: &Session<'_>,
     op: &OperationUid,
@@ -236,6 +255,10 @@ async fn record(
     lost: &[String],
 ) -> Result<(), Error> {
     let (term, number) = numbers(epoch);
+    let mut reached = reached.clone();
+    if !lost.is_empty() {
+        with_tails(session, &mut reached, lost).await?;
+    }
     let (units, positions): (Vec<_>, Vec<_>) = reached.iter().map(|(unit, at)| (unit.as_str(), words(*at))).unzip();
     let sql =
         "INSERT INTO multiactive.reached (op, term, epoch, units, positions, lost) VALUES ($1, $2, $3, $4, $5, $6)
@@ -248,6 +271,10 @@ async fn record(
             &[&op.as_str(), &term, &number, &units, &positions, &lost],
         )
         .await?;
+    if !lost.is_empty() {
+        let commit = "COMMIT";
+        session.batch("recording that the position is reached", commit).await?;
+    }
     // Of openings receivers have no row to delete: what is replicated of this changes nothing there.
     let sql = "WITH openings AS (DELETE FROM multiactive.opening WHERE at < clock_timestamp() - interval '30 days'),
                     losses AS (DELETE FROM multiactive.lost WHERE at < clock_timestamp() - interval '30 days')

@@ -34,6 +34,8 @@ mod skipped;
 mod support;
 #[path = "../family/tables.rs"]
 mod tables;
+#[path = "../family/tail.rs"]
+mod tail;
 #[path = "../family/transactions.rs"]
 mod transactions;
 #[path = "../family/writers.rs"]

@@ -33,6 +33,8 @@ mod single_writer;
 mod support;
 #[path = "../family/tables.rs"]
 mod tables;
+#[path = "../family/tail.rs"]
+mod tail;
 #[path = "../family/transactions.rs"]
 mod transactions;
 #[path = "../family/writers.rs"]

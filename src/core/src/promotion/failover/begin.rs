@@ -245,6 +245,7 @@ fn operation(
             proof: None,
             loss: None,
             retargeted: Vec::new(),
+            tail: None,
         })),
         history: vec![StepRecord {
             step: Step::Check,

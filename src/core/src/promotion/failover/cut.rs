@@ -2,8 +2,9 @@
 //! is within what may be lost.
 //!
 //! A survivor that received more than the target becomes the target itself. Where it cannot (the user named the target, or
-//! it is not usable), handing its tail on would be the other way; as long as nobody can do that, the tail is given up only
-//! on a person's word, never because the bound happens to allow it: those rows are known to exist.
+//! it is not usable), it hands that on: the target's agent makes the lost unit's rows those of the survivor. Where that is not
+//! done in time, or cannot be, the tail is given up only on a person's word, never because the bound happens to allow it: those
+//! rows are known to exist.
 
 use super::loss::{Loss, LossInputs, largest, loss, stores_at_risk};
 use super::next::{decision, give_way, others};
@@ -47,7 +48,11 @@ pub(super) fn cut(op: &Operation, failover: &Failover, seen: &Seen, now: Timesta
     {
         return movement;
     }
-    let loss = match gate(op, failover, seen, proof, mine, &ahead, now) {
+    let why = match handed_on(op, failover, seen, mine, &ahead, &at_risk, now) {
+        Handing::Not(why) => why,
+        Handing::Moves(movement) => return *movement,
+    };
+    let loss = match gate(op, failover, seen, proof, mine, (&ahead, &why), now) {
         Ok(loss) => loss,
         Err(blocked) => return Move::Wait(blocked),
     };
@@ -138,6 +143,84 @@ fn to_the_best(
     })
 }
 
+/// Whether the target gets what others have received more.
+enum Handing {
+    /// It does not, and why; without a reason where there is nothing to hand on.
+    Not(String),
+    /// Who hands it on is to be recorded, or is waited for.
+    Moves(Box<Move>),
+}
+
+/// Has one of those that have received more hand that on. Its rows are taken as the lost unit's log: so they must be all of it, and
+/// nothing else.
+fn handed_on(
+    op: &Operation,
+    failover: &Failover,
+    seen: &Seen,
+    mine: &CutSeen,
+    ahead: &[&CutSeen],
+    at_risk: &[&StoreName],
+    now: Timestamp,
+) -> Handing {
+    let unfit = |cut: &CutSeen| unfit_to_hand_on(op, failover, seen, (mine, cut), at_risk);
+    let Some(first) = ahead.first() else {
+        return Handing::Not(String::new());
+    };
+    // Who has most is asked once; then whoever still has more in a store of its own.
+    let most = |cut: &&&CutSeen| ahead.iter().all(|other| covers(cut, other, at_risk));
+    let fit = ahead.iter().filter(|cut| unfit(cut).is_none());
+    let Some(best) = fit.clone().find(most).or_else(|| fit.clone().next()) else {
+        return Handing::Not(unfit(first).unwrap_or_default());
+    };
+    let from = &best.unit;
+    let since = failover.tail.as_ref().filter(|tail| tail.from == *from);
+    let Some(tail) = since else {
+        return Handing::Moves(Box::new(Move::HandOn { from: from.clone() }));
+    };
+    if overdue(Some(tail.since), op.budgets.drain, now) {
+        let budget = told(op.budgets.drain);
+        let why = seen.failover.untaken.as_deref().unwrap_or("the copy runs");
+        return Handing::Not(format!(
+            "its rows are being copied to {} and are not all there after {budget:#} ({why}): once they are, this goes on by itself",
+            op.target
+        ));
+    }
+    let mut what = format!("what {from} has received more of {} than {}", failover.lost, op.target);
+    if let Some(why) = &seen.failover.untaken {
+        what = format!("{what} ({why})");
+    }
+    Handing::Moves(Box::new(Move::Wait(WaitFor::Tail(what))))
+}
+
+/// Why what a survivor has received more cannot be handed on.
+fn unfit_to_hand_on(
+    op: &Operation,
+    failover: &Failover,
+    seen: &Seen,
+    (mine, cut): (&CutSeen, &CutSeen),
+    at_risk: &[&StoreName],
+) -> Option<String> {
+    let comparable = |store: &&StoreName| match (mine.of(store), cut.of(store)) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(one), Some(other)) => one.progress.covers(&other.progress).is_some(),
+    };
+    if seen.failover.divided || failover.superseded.is_some() {
+        return Some(format!("slots of {} go to several units, or stay", failover.lost));
+    }
+    if op.behind.contains(&cut.unit) {
+        return Some(format!("{} is behind itself", cut.unit));
+    }
+    if let Some(why) = &cut.incomplete {
+        return Some(format!("{} may lack other rows: {why}", cut.unit));
+    }
+    let unlike = at_risk.iter().find(|store| !comparable(store))?;
+    Some(format!(
+        "it cannot be told which of the two has more of {} in store {unlike}",
+        failover.lost
+    ))
+}
+
 /// The loss, where it may be; else the decision without which it may not.
 fn gate(
     op: &Operation,
@@ -145,7 +228,7 @@ fn gate(
     seen: &Seen,
     proof: &FenceProof,
     mine: &CutSeen,
-    ahead: &[&CutSeen],
+    (ahead, not_handed_on): (&[&CutSeen], &str),
     now: Timestamp,
 ) -> Result<Loss, WaitFor> {
     let at_risk = stores_at_risk(op, &failover.lost);
@@ -169,8 +252,8 @@ fn gate(
         let limit = failover.max_data_loss;
         let why = match given_up.first() {
             Some(unit) => format!(
-                "{unit} has received more of {} than {}, and by this Failover it does not take over: what it has beyond would \
-                 be given up (loss in all: {known}); to keep that, abort, and name {unit} by a new Failover",
+                "{unit} has received more of {} than {}, and by this Failover it does not take over; {not_handed_on}. What it has \
+                 beyond would be given up (loss in all: {known}); to keep that, abort, and name {unit} by a new Failover",
                 failover.lost, op.target
             ),
             None => format!(

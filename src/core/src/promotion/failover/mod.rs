@@ -31,7 +31,7 @@ pub use next::FAILOVER_BUDGETS;
 pub use seen::{CutSeen, FailoverSeen, HookSaid, HookSeen, LeaseEnd, LeaseSeen, Received, RenewalSeen};
 pub use types::{
     Accepted, Failover, FenceProof, FencedBy, Found, Heard, Landmark, ParseProgressError, Progress, Retargeted,
-    Superseded, record_found,
+    Superseded, Tail, is_divided, record_found,
 };
 
 pub(super) use next::{next, wake_at};

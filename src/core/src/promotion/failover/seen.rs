@@ -24,6 +24,11 @@ pub struct FailoverSeen {
     pub opened: Option<bool>,
     /// What survivors answered to Cut.
     pub cuts: Vec<CutSeen>,
+    /// Whether slots of the lost unit go another way than this operation's, or stay with it: its log is in more rows then than those
+    /// that move here. [`super::is_divided`].
+    pub divided: bool,
+    /// Why the target has not taken over what another survivor hands on to it, where that failed.
+    pub untaken: Option<String>,
     /// The units that may be the target instead, the best one first: [`super::common_order`].
     pub candidates: Vec<Candidate>,
 }
@@ -119,6 +124,8 @@ pub struct CutSeen {
     pub epoch: Epoch,
     /// One entry for each moving store of it.
     pub stores: Vec<Received>,
+    /// Why its rows may lack what others wrote before these slots came to the lost unit, where they may.
+    pub incomplete: Option<String>,
 }
 
 impl CutSeen {

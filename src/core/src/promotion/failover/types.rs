@@ -3,6 +3,7 @@
 use super::loss::Loss;
 use crate::epoch::Epoch;
 use crate::ids::{OperationUid, StoreName, UnitName};
+use crate::promotion::operation::Operation;
 use crate::table::RoutingTable;
 use jiff::{SignedDuration, Timestamp};
 use std::fmt;
@@ -127,6 +128,15 @@ pub struct Retargeted {
     pub at: Timestamp,
 }
 
+/// A survivor that has received more of the lost unit than the target, and hands that on to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tail {
+    /// The survivor.
+    pub from: UnitName,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// The operation whose target was lost between its commit and its opening.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Superseded {
@@ -182,14 +192,36 @@ pub struct Failover {
     pub loss: Option<Loss>,
     /// The targets that were given up.
     pub retargeted: Vec<Retargeted>,
+    /// In Cut: who hands on to the target what it has not.
+    pub tail: Option<Tail>,
 }
 
 impl Failover {
+    /// Whether the target gets the lost unit's rows from this survivor.
+    pub fn is_handed_on_by(&self, unit: &UnitName) -> bool {
+        self.tail.as_ref().is_some_and(|tail| tail.from == *unit)
+    }
+
     /// Whether this unit gave the slots to the lost one a moment ago.
     pub fn returns_to(&self, unit: &UnitName) -> bool {
         let superseded = self.superseded.as_ref();
         superseded.is_some_and(|superseded| superseded.sources.contains(unit))
     }
+}
+
+/// Whether the lost unit has, or had when this Failover began, slots in the same keyspaces that do not move by this operation: the
+/// rows of those that do are not all of its log then.
+pub fn is_divided(table: &RoutingTable, op: &Operation) -> bool {
+    let Some(lost) = op.lost() else { return false };
+    let stays = op.moves.iter().any(|moved| {
+        let owned = table.owners_of(&moved.keyspace).remove(lost).unwrap_or_default();
+        !owned.difference(&op.slots_of(&moved.keyspace, Some(lost))).is_empty()
+    });
+    let object = op.object();
+    let parts = table.operations.iter().map(|other| &other.uid);
+    let parts = parts.chain(table.finished.iter().map(|done| &done.uid));
+    let another = |uid: &OperationUid| *uid != op.uid && uid.object() == object;
+    stays || parts.into_iter().any(another)
 }
 
 /// The table in which what was really lost stands beside the bounds of a Failover that ended, the one with this uid; `None`

@@ -45,6 +45,7 @@ impl After {
                             .event(&**object, EventType::Normal, "SlotsChanged", change.to_string());
                     }
                 }
+                Change::OperationTail { operation, .. } => self.step_event(view, operation, "HandedOn", change),
                 Change::OperationTarget { operation, .. } => self.step_event(view, operation, "TargetChanged", change),
                 Change::Quarantined { unit, .. } => self.unit_event(view, unit, "Quarantined", change),
                 Change::Accepted { unit, .. } => self.unit_event(view, unit, "DivergenceAccepted", change),
