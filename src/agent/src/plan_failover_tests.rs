@@ -4,8 +4,8 @@ use super::tests::{UNITS, open, table};
 use super::*;
 use jiff::Timestamp;
 use multiactive_core::promotion::{
-    Evidence, FAILOVER_BUDGETS, FailoverRequest, FenceProof, FencedBy, Loss, Move, Outcome, Placed, Placement, begin,
-    record,
+    Evidence, FAILOVER_BUDGETS, FailoverRequest, FenceProof, FencedBy, Loss, Move, Outcome, Placed, Placement, Tail,
+    begin, record,
 };
 
 use multiactive_core::quarantine::Quarantined;
@@ -151,6 +151,32 @@ fn each_step_of_a_failover_asks_what_the_machine_waits_for() {
             assert_eq!(asks(&table, unit), want, "{step} {unit}");
         }
     }
+}
+
+#[test]
+fn only_the_target_takes_over_a_tail_and_only_before_the_slots_are_anybodys() {
+    let tail = Tail {
+        from: "south".into(),
+        stores: Vec::new(),
+    };
+    let cut = failed_to(Step::Cut);
+    let handed_on = record(&cut, &"lost.1".into(), &Move::HandOn(tail), NOW)
+        .unwrap()
+        .unwrap();
+    let take = Ask::TakeTail {
+        cut: cut_at(&handed_on),
+        slots: SlotSet::range(0, 99),
+        from: "south".into(),
+    };
+    assert_eq!(
+        asks(&handed_on, "north"),
+        [Ask::Cut(cut_at(&handed_on)), Ask::Beat, take.clone()]
+    );
+    for unit in ["east", "south"] {
+        assert!(!asks(&handed_on, unit).contains(&take), "{unit}");
+    }
+    let drained = enter(&handed_on, "lost.1", Step::Drain);
+    assert!(!asks(&drained, "north").contains(&take));
 }
 
 #[test]

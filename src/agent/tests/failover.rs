@@ -6,7 +6,7 @@
 use crate::support::world::{Running, World};
 use crate::support::{admin, session, shared_cluster, until};
 use multiactive_api::{LinkState, OperationReport, READY};
-use multiactive_core::promotion::{FencedBy, Move, Outcome, Step};
+use multiactive_core::promotion::{FencedBy, Move, Outcome, Step, Tail};
 
 const UNITS: [&str; 3] = ["east-1", "north-1", "south-1"];
 
@@ -259,8 +259,11 @@ async fn a_target_that_had_received_less_takes_over_what_another_survivor_has() 
     // Why it cannot be taken over is told, and it goes on by itself.
     south.abort().await;
     world.database("south-1").kill_9().await;
-    let from = "south-1".into();
-    world.record(&uid, &Move::HandOn { from }).await;
+    let tail = Tail {
+        from: "south-1".into(),
+        stores: Vec::new(),
+    };
+    world.record(&uid, &Move::HandOn(tail)).await;
     let problem = |report: &OperationReport| report.problems.first().map(|problem| problem.message.clone());
     let problem = world.answer("north-1", &uid, "a problem", problem).await;
     println!("{problem}");

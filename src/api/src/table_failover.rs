@@ -45,7 +45,7 @@ pub struct TableFailover {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::ordered_64::<TableRetargeted>")]
     pub retargeted: Vec<TableRetargeted>,
-    /// In Cut: who hands on to the target what it has received more.
+    /// From Cut on: who hands, or handed, on to the target what it has received more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<TableTail>,
 }
@@ -57,9 +57,24 @@ pub struct TableTail {
     /// The survivor.
     #[schemars(schema_with = "schema::label")]
     pub from: String,
-    /// Since when.
-    #[schemars(schema_with = "schema::moment")]
-    pub since: String,
+    /// How far it has the lost unit's log.
+    #[schemars(schema_with = "schema::ordered_64::<TableProgress>")]
+    pub stores: Vec<TableProgress>,
+}
+
+/// How far somebody has a unit's log, in one store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TableProgress {
+    /// The store.
+    #[schemars(schema_with = "schema::label")]
+    pub store: String,
+    /// The history that the number counts in.
+    #[schemars(schema_with = "schema::short")]
+    pub log: String,
+    /// How far, as a number in decimals.
+    #[schemars(schema_with = "schema::digits")]
+    pub at: String,
 }
 
 /// The operation whose target was lost between its commit and its opening.
@@ -226,6 +241,9 @@ pub struct TableRetargeted {
     /// Why it was given up.
     #[schemars(schema_with = "schema::message")]
     pub why: String,
+    /// Whether something was being handed on to it.
+    #[serde(default)]
+    pub tail: bool,
     /// When that was recorded.
     #[schemars(schema_with = "schema::moment")]
     pub at: String,

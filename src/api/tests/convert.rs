@@ -230,10 +230,17 @@ fn with_failover() -> RoutingTable {
             to: "north".into(),
             why: "it had received more".into(),
             at,
+            tail: true,
         }],
         tail: Some(Tail {
             from: "south-1".into(),
-            since: at,
+            stores: vec![(
+                "orders".into(),
+                Progress {
+                    log: "pg-7".to_owned(),
+                    at: 12,
+                },
+            )],
         }),
     }));
     for (done, by) in table

@@ -172,6 +172,60 @@ async fn what_is_taken_over_late_is_waited_for_by_the_others_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_the_survivor_has_is_not_dropped_in_silence() {
+    let members = lost().await;
+    let [east, north, south] = &members[..] else { panic!() };
+    let here = cut(north, east).await;
+    cut(south, east).await;
+    let there = admin(&south.server).await;
+    let publication = "SELECT pubname::text FROM pg_publication";
+    let publication: String = there.query_one(publication, &[]).await.unwrap().get(0);
+    for (change, undo, words) in [
+        (
+            "ALTER TABLE orders ADD note text".to_owned(),
+            "ALTER TABLE orders DROP note".to_owned(),
+            "table orders has column note there, and not here",
+        ),
+        (
+            format!("CREATE TABLE carts (id text PRIMARY KEY); ALTER PUBLICATION {publication} ADD TABLE carts"),
+            "DROP TABLE carts".to_owned(),
+            "carts\" is in the store there, and not here",
+        ),
+    ] {
+        there.batch_execute(&change).await.unwrap();
+        let refused = why(north.driver.take_tail(&tail(east), &peer(south), LONG).await);
+        assert!(refused.contains(words), "{refused}");
+        there.batch_execute(&undo).await.unwrap();
+    }
+    assert_eq!(cut(north, east).await, here, "nothing was taken");
+    north.driver.take_tail(&tail(east), &peer(south), LONG).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_took_a_tail_and_gave_up_knows_that_it_has_more_than_another_new_owner() {
+    let members = lost().await;
+    let [east, north, south] = &members[..] else { panic!() };
+    let (here, there) = (cut(north, east).await, cut(south, east).await);
+    north.driver.take_tail(&tail(east), &peer(south), LONG).await.unwrap();
+    assert_ne!(here, there);
+    // South takes over with less than north has by now: as though it had received no more than north at first.
+    let shorten = "UPDATE multiactive.cut SET applied = $1::text::pg_lsn";
+    admin(&south.server).await.execute(shorten, &[&here]).await.unwrap();
+    reaches(south, east, &here).await;
+    takes_over(south).await;
+    running(north, south).await;
+    insert(&app(&south.server).await, "new", &key_of(1, 3)).await.unwrap();
+    until("the surplus to be noted", async || {
+        let passed = north.driver.passed(&[op("failover")]).await.unwrap();
+        let links = north.driver.links().await.unwrap();
+        let link = links.into_iter().find(|link| link.from == south.unit).unwrap();
+        let noted = passed.is_empty() && link.gap.as_ref().is_some_and(|gap| gap.contains("had received more"));
+        noted.then_some(()).ok_or(format!("{passed:?} {link:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_that_is_given_up_changes_nothing_and_holds_nobody_up() {
     let members = lost().await;
     let [east, north, south] = &members[..] else { panic!() };

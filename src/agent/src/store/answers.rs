@@ -30,6 +30,9 @@ const WAIT: Duration = Duration::from_secs(1);
 /// How long comparing all rows with one owner's may take: it holds nobody up.
 pub(super) const COMPARE: Duration = Duration::from_secs(24 * 3600);
 
+/// How long taking over a tail may take: slots are down meanwhile, and the cut is held.
+const TAIL: Duration = Duration::from_secs(3600);
+
 pub(super) async fn answer<D: Driver>(store: &Store<D>, target: &Target, mut wish: watch::Receiver<Wish>) {
     let mut running: Vec<(Asked, CancellationToken)> = Vec::new();
     let mut tasks = FuturesUnordered::new();
@@ -232,10 +235,22 @@ async fn take_tail<D: Driver>(
     slots: &SlotSet,
     from: &UnitName,
 ) -> Result<Option<Duration>, Error> {
+    let note = |problem| store.board.answer(&asked.operation, |answer| answer.problem = problem);
     // The target is made anew where its members change.
     let Some(peer) = target.peers.iter().find(|peer| peer.unit == *from) else {
+        note(Some(format!("{from} is no peer of this store")));
         return Ok(None);
     };
+    // The copy holds the cut: it begins only once that was answered.
+    let facts = store.board.facts();
+    let cut_at = facts
+        .answers
+        .get(&asked.operation)
+        .and_then(|answer| answer.cut.as_ref());
+    if cut_at.is_none_or(|(epoch, _)| *epoch != asked.epoch) {
+        return Ok(Some(Duration::from_millis(50)));
+    }
+    note(None);
     let tail = Tail {
         lost: wanted.lost.clone(),
         op: asked.operation.clone(),
@@ -243,19 +258,10 @@ async fn take_tail<D: Driver>(
         slots: slots.clone(),
     };
     hit("tail-before");
-    let note = |problem| store.board.answer(&asked.operation, |answer| answer.problem = problem);
-    match timed(
-        &store.metrics,
-        "take_tail",
-        store.driver.take_tail(&tail, peer, COMPARE),
-    )
-    .await
-    {
-        Ok(_) => note(None),
-        Err(error) => {
-            note(Some(error.explain()));
-            return Err(error);
-        }
+    let verb = store.driver.take_tail(&tail, peer, TAIL);
+    if let Err(error) = timed(&store.metrics, "take_tail", verb).await {
+        note(Some(error.explain()));
+        return Err(error);
     }
     hit("tail-after");
     cut(store, asked, wanted).await

@@ -4,8 +4,8 @@ use super::operation::{read_epoch, read_units, write_units};
 use super::{ConvertError, number};
 use crate::routing_table::{TableLease, TableQuarantined};
 use crate::table_failover::{
-    TableFailover, TableFencedBy, TableFound, TableHeard, TableLandmark, TableLoss, TableProof, TableRetargeted,
-    TableStoreLoss, TableSuperseded, TableTail, TableWord,
+    TableFailover, TableFencedBy, TableFound, TableHeard, TableLandmark, TableLoss, TableProgress, TableProof,
+    TableRetargeted, TableStoreLoss, TableSuperseded, TableTail, TableWord,
 };
 use jiff::{SignedDuration, Timestamp};
 use multiactive_core::promotion::{
@@ -89,19 +89,22 @@ pub(super) fn read_failover(field: &str, stored: &TableFailover) -> Read<Failove
         tail,
     } = stored;
     let retargeted = retargeted.iter().enumerate().map(|(index, entry)| {
-        let TableRetargeted { from, to, why, at } = entry;
+        let TableRetargeted {
+            from,
+            to,
+            why,
+            at,
+            tail,
+        } = entry;
         Ok(Retargeted {
             from: from.as_str().into(),
             to: to.as_str().into(),
             why: why.clone(),
             at: read_moment(&format!("{field}.retargeted[{index}].at"), at)?,
+            tail: *tail,
         })
     });
-    let tail = tail.as_ref().map(|TableTail { from, since }| {
-        let since = read_moment(&format!("{field}.tail.since"), since)?;
-        let from = from.as_str().into();
-        Ok(Tail { from, since })
-    });
+    let tail = tail.as_ref().map(|tail| read_tail(&format!("{field}.tail"), tail));
     let proof = proof.as_ref().map(|proof| read_proof(&format!("{field}.proof"), proof));
     let loss = loss.as_ref().map(|loss| read_loss(&format!("{field}.loss"), loss));
     Ok(Failover {
@@ -139,14 +142,21 @@ pub(super) fn write_failover(field: &str, failover: &Failover) -> Read<TableFail
         retargeted,
         tail,
     } = failover;
-    let retargeted = retargeted
-        .iter()
-        .map(|Retargeted { from, to, why, at }| TableRetargeted {
+    let retargeted = retargeted.iter().map(
+        |Retargeted {
+             from,
+             to,
+             why,
+             at,
+             tail,
+         }| TableRetargeted {
             from: from.to_string(),
             to: to.to_string(),
             why: why.clone(),
             at: at.to_string(),
-        });
+            tail: *tail,
+        },
+    );
     let proof = proof
         .as_ref()
         .map(|proof| write_proof(&format!("{field}.proof"), proof));
@@ -169,11 +179,36 @@ pub(super) fn write_failover(field: &str, failover: &Failover) -> Read<TableFail
         proof: proof.transpose()?,
         loss: loss.transpose()?,
         retargeted: retargeted.collect(),
-        tail: tail.as_ref().map(|Tail { from, since }| TableTail {
-            from: from.to_string(),
-            since: since.to_string(),
-        }),
+        tail: tail.as_ref().map(write_tail),
     })
+}
+
+fn read_tail(field: &str, TableTail { from, stores }: &TableTail) -> Read<Tail> {
+    let stores = stores.iter().enumerate().map(|(index, stored)| {
+        let TableProgress { store, log, at } = stored;
+        let invalid = |error| ConvertError::new(format!("{field}.stores[{index}].at"), error);
+        let progress = Progress {
+            log: log.clone(),
+            at: at.parse().map_err(invalid)?,
+        };
+        Ok((store.as_str().into(), progress))
+    });
+    Ok(Tail {
+        from: from.as_str().into(),
+        stores: stores.collect::<Read<_>>()?,
+    })
+}
+
+fn write_tail(Tail { from, stores }: &Tail) -> TableTail {
+    let stores = stores.iter().map(|(store, progress)| TableProgress {
+        store: store.to_string(),
+        log: progress.log.clone(),
+        at: progress.at.to_string(),
+    });
+    TableTail {
+        from: from.to_string(),
+        stores: stores.collect(),
+    }
 }
 
 fn read_proof(field: &str, stored: &TableProof) -> Read<FenceProof> {

@@ -1,7 +1,7 @@
 //! The step machine: what to do next, from the record, what was seen, and the time. Pure and total.
 
 use super::drain;
-use super::failover::{self, FenceProof, Loss};
+use super::failover::{self, FenceProof, Loss, Tail};
 use super::fit::{self, Unfit, unfit};
 use super::operation::{Operation, Outcome, Step, StorePosition, Verify};
 use super::seen::{RouterBehind, Seen};
@@ -40,10 +40,7 @@ pub enum Move {
         why: String,
     },
     /// Record that the target of a failover takes over what this survivor has received more. The step stays.
-    HandOn {
-        /// The survivor.
-        from: UnitName,
-    },
+    HandOn(Tail),
     /// Nothing to record: wait until something changes.
     Wait(WaitFor),
     /// Record that it ended.
@@ -130,7 +127,7 @@ fn unless_unready(op: &Operation, seen: &Seen, now: Timestamp, movement: Move) -
     let unready = fit::unready(op, seen).filter(|_| overdue(seen.since.unready, fit::UNREADY, now));
     match (movement, unready) {
         (Move::Wait(wait), Some(why)) => aborted("TargetNotReady", format!("{why}; waited for {wait}")),
-        (Move::Enter { .. } | Move::Retarget { .. } | Move::HandOn { .. }, Some(why)) => aborted("TargetNotReady", why),
+        (Move::Enter { .. } | Move::Retarget { .. } | Move::HandOn(_), Some(why)) => aborted("TargetNotReady", why),
         (movement @ (Move::End(_) | Move::EndWithout(_)), Some(_)) => movement,
         (movement, None) => movement,
     }

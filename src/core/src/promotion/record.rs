@@ -1,6 +1,6 @@
 //! What recording a move makes of the table. The caller commits the result by compare-and-swap; only then it counts.
 
-use super::failover::{Failover, Retargeted, Tail};
+use super::failover::{Failover, Retargeted};
 use super::next::{Evidence, Move};
 use super::operation::{Finished, Operation, OperationKind, Outcome, Step, StepRecord};
 use crate::epoch::Epoch;
@@ -105,10 +105,9 @@ pub fn record(
             }
         }
         Move::Retarget { target, why } => retarget(&mut op, target, why, now),
-        Move::HandOn { from } => {
+        Move::HandOn(tail) => {
             if let Some(failover) = &mut op.failover {
-                let from = from.clone();
-                failover.tail = Some(Tail { from, since: now });
+                failover.tail = Some(tail.clone());
             }
         }
         Move::End(outcome) => {
@@ -137,13 +136,13 @@ fn take_evidence(op: &mut Operation, evidence: &Evidence) {
 fn retarget(op: &mut Operation, target: &UnitName, why: &str, now: Timestamp) {
     let from = std::mem::replace(&mut op.target, target.clone());
     if let Some(failover) = &mut op.failover {
-        // It was for the first.
-        failover.tail = None;
         failover.retargeted.push(Retargeted {
             from,
             to: target.clone(),
             why: why.to_owned(),
             at: now,
+            // It was for the first.
+            tail: failover.tail.take().is_some(),
         });
     }
 }
@@ -224,9 +223,9 @@ fn follows(op: &Operation, movement: &Move) -> bool {
                 && op.target != *target
                 && from < Step::Drain
         }
-        Move::HandOn { from: survivor } => {
-            let fits = |failover: &Failover| failover.lost != *survivor && !failover.is_handed_on_by(survivor);
-            op.failover.as_deref().is_some_and(fits) && op.target != *survivor && from == Step::Cut
+        Move::HandOn(tail) => {
+            let fits = |failover: &Failover| failover.lost != tail.from && failover.tail.as_ref() != Some(tail);
+            op.failover.as_deref().is_some_and(fits) && op.target != tail.from && from == Step::Cut
         }
         Move::End(Outcome::Succeeded) | Move::EndWithout(_) => from == Step::Settle,
         Move::End(Outcome::Refused { .. }) => from < Step::Hold,
@@ -245,7 +244,7 @@ fn describe(movement: &Move) -> String {
         Move::End(Outcome::Aborted { .. }) => "an abort".to_owned(),
         Move::End(Outcome::Failed { .. }) => "a failure".to_owned(),
         Move::Retarget { target, .. } => format!("target {target}"),
-        Move::HandOn { from } => format!("rows handed on by {from}"),
+        Move::HandOn(tail) => format!("rows handed on by {}", tail.from),
     }
 }
 

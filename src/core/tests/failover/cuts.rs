@@ -1,10 +1,12 @@
 //! Cut: who has received what, who is behind, and whether the loss may be.
 
 use crate::common::{at, unit};
-use crate::{accept, begun, brought_to, pass, progress, recorded, seconds, short, usable};
+use crate::{accept, begun, brought_to, dead, pass, progress, recorded, seconds, short, usable};
+use multiactive_core::diff::diff;
 use multiactive_core::epoch::Epoch;
-use multiactive_core::promotion::{Evidence, Loss, Move, RecordError, Seen, Step, is_divided, record};
+use multiactive_core::promotion::{Evidence, Loss, Move, RecordError, Seen, Step, Tail, is_divided, record, wake_at};
 use multiactive_core::slots::SlotSet;
+use multiactive_core::table::RoutingTable;
 
 fn loss(movement: &Move) -> &Loss {
     let Move::Enter {
@@ -82,7 +84,7 @@ fn who_received_most_becomes_the_target_and_a_known_tail_is_given_up_only_on_a_p
     );
     assert_eq!(op.failover.as_ref().unwrap().retargeted[0].from, unit("north"));
     // It can neither be the target nor hand its rows on: then a person decides, though the bound would allow it.
-    let rows: [(fn(&mut Seen), &str); 3] = [
+    let rows: [(fn(&mut Seen), &str); 5] = [
         (
             |seen| seen.failover.cuts[1].stores[0].progress.log = "another".to_owned(),
             "it cannot be told which of the two has more of east in store orders",
@@ -93,6 +95,17 @@ fn who_received_most_becomes_the_target_and_a_known_tail_is_given_up_only_on_a_p
                 seen.failover.divided = true;
             },
             "slots of east go to several units, or stay",
+        ),
+        (
+            |seen| {
+                seen.failover.candidates[1].cordoned = true;
+                seen.failover.cuts[0].incomplete = Some("it was behind".to_owned());
+            },
+            "north may lack other rows: it was behind",
+        ),
+        (
+            |seen| seen.lost.push("south".into()),
+            "south is lost or in quarantine itself",
         ),
         (
             |seen| {
@@ -138,56 +151,63 @@ fn who_cannot_be_the_target_hands_on_what_it_has_more_and_the_target_waits_for_a
     assert_eq!(short(&handed_on), "handed on by south");
     let table = recorded(&table, &handed_on);
     let tail = table.operations[0].failover.as_ref().unwrap().tail.as_ref().unwrap();
-    assert_eq!((tail.from.clone(), tail.since), (unit("south"), at(0)));
+    assert_eq!(
+        (&tail.from, &tail.stores[..]),
+        (&unit("south"), &[("orders".into(), progress(60))][..])
+    );
     assert!(
         record(&table, &table.operations[0].uid, &handed_on, at(1)).is_err(),
         "once"
     );
-    // A part of it is not enough, and even a person's word is not asked for before there was time for it.
+    let before = table_before(&table);
+    let told: Vec<_> = diff(&before, &table).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        ["lost-east: north takes over the rows that south has received more"]
+    );
+    // A part of it is not enough, and a person's word counts only once there was time for it.
+    let waits = "wait for rows that are handed on: what south has received more of east than north";
     for north in [50, 59] {
-        assert_eq!(
-            short(&pass(&table, 9, behind_south(north))),
-            "wait for rows that are handed on: what south has received more of east than north"
-        );
+        assert_eq!(short(&pass(&table, 19, behind_south(north))), waits);
     }
     let all = pass(&table, 9, behind_south(60));
     assert_eq!((loss(&all).given_up.len(), behind(&all).len()), (0, 0));
     // Where it takes longer, a person may give it up; once it is there, nobody need.
-    let late = pass(&table, 10, |seen| {
-        behind_south(50)(seen);
-        seen.decisions.clear();
-    });
-    assert!(
-        short(&late).contains("its rows are being copied to north and are not all there after 10s"),
-        "{late:?}"
-    );
-    assert_eq!(loss(&pass(&table, 10, behind_south(50))).given_up, [unit("south")]);
-    assert!(loss(&pass(&table, 11, behind_south(60))).given_up.is_empty());
-    // Who is silent hands nothing on, and holds nobody up for longer than all.
-    let silent = |now| {
-        pass(&table, now, |seen| {
+    let late = |why: Option<&str>| {
+        let late = pass(&table, 20, |seen| {
             behind_south(50)(seen);
-            seen.failover.cuts.pop();
-        })
+            seen.decisions.clear();
+            seen.failover.untaken = why.map(str::to_owned);
+        });
+        short(&late)
     };
-    assert_eq!(short(&silent(9)), "wait for the cut at south");
-    assert_eq!(behind(&silent(10)), ["south"]);
-    // Another target begins anew.
+    for (why, words) in [
+        (None, "north takes it over from south, which goes on; once it is there"),
+        (
+            Some("no rights"),
+            "north takes it over from south, which failed: no rights; once it is there",
+        ),
+    ] {
+        assert!(late(why).contains(words), "{}", late(why));
+    }
+    assert_eq!(loss(&pass(&table, 20, behind_south(50))).given_up, [unit("south")]);
+    assert!(loss(&pass(&table, 21, behind_south(60))).given_up.is_empty());
+    let wakes = wake_at(&table.operations[0], &dead(&table, &table.operations[0]), at(10));
+    assert_eq!(wakes, Some(at(20)));
+    // Another target begins anew, and the first may have more than it had said.
     let moved = Move::Retarget {
         target: unit("south"),
         why: String::new(),
     };
-    assert_eq!(
-        recorded(&table, &moved).operations[0].failover.as_ref().unwrap().tail,
-        None
-    );
+    let moved = recorded(&table, &moved);
+    assert_eq!(moved.operations[0].failover.as_ref().unwrap().tail, None);
+    let passed = pass(&moved, 0, |seen| seen.decisions = vec![accept("east")]);
+    assert_eq!(behind(&passed), ["north"]);
     // It is neither the target, nor the lost unit, and only in Cut.
     for from in ["north", "east"] {
-        let movement = Move::HandOn { from: unit(from) };
-        assert!(
-            record(&table, &table.operations[0].uid, &movement, at(0)).is_err(),
-            "{from}"
-        );
+        let (from, stores) = (unit(from), Vec::new());
+        let movement = Move::HandOn(Tail { from, stores });
+        assert!(record(&table, &table.operations[0].uid, &movement, at(0)).is_err());
     }
     for step in [Step::Fence, Step::Drain] {
         let table = brought_to(begun(), step);
@@ -196,6 +216,86 @@ fn who_cannot_be_the_target_hands_on_what_it_has_more_and_the_target_waits_for_a
             "{step}"
         );
     }
+}
+
+fn table_before(table: &RoutingTable) -> RoutingTable {
+    let mut before = table.clone();
+    before.operations[0].failover.as_mut().unwrap().tail = None;
+    before
+}
+
+#[test]
+fn who_falls_silent_while_it_hands_on_has_it_still_and_only_a_person_gives_that_up() {
+    let mut table = brought_to(begun(), Step::Cut);
+    table.operations[0].failover.as_mut().unwrap().named = true;
+    let seen = |north: u64, decided: bool, silent: bool| {
+        move |seen: &mut Seen| {
+            seen.failover.cuts[0].stores[0].progress = progress(north);
+            seen.failover.cuts[1].stores[0].progress = progress(60);
+            seen.decisions = Vec::from_iter(decided.then(|| accept("east")));
+            if silent {
+                seen.failover.cuts.pop();
+            }
+        }
+    };
+    table = recorded(&table, &pass(&table, 0, seen(50, false, false)));
+    let silent = |now, north, decided| pass(&table, now, seen(north, decided, true));
+    assert_eq!(short(&silent(9, 50, true)), "wait for the cut at south");
+    assert_eq!(
+        short(&silent(19, 50, true)),
+        "wait for rows that are handed on: what south has received more of east than north"
+    );
+    let blocked = short(&silent(20, 50, false));
+    assert!(
+        blocked.starts_with("wait for the decision AcceptDataLoss of users-0: south has received more"),
+        "{blocked}"
+    );
+    assert_eq!(loss(&silent(20, 50, true)).given_up, [unit("south")]);
+    let all = silent(10, 60, true);
+    assert_eq!((loss(&all).given_up.len(), behind(&all)), (0, vec!["south".to_owned()]));
+}
+
+#[test]
+fn of_two_stores_each_survivor_hands_on_what_it_has_more_one_after_the_other() {
+    let mut table = brought_to(begun(), Step::Cut);
+    let op = &mut table.operations[0];
+    op.failover.as_mut().unwrap().named = true;
+    let mut carts = op.stores[0].clone();
+    carts.store = "carts".into();
+    carts.members.push(unit("west"));
+    op.stores[0].members.push(unit("west"));
+    op.stores.push(carts);
+    // Of orders and of carts, in the order north, south, west.
+    let has = |seen: &mut Seen, has: [(u64, u64); 3]| {
+        let mut west = seen.failover.cuts[1].clone();
+        west.unit = unit("west");
+        seen.failover.cuts.push(west);
+        let mut member = seen.members[1].clone();
+        member.unit = unit("west");
+        seen.members.push(member);
+        for (cut, (orders, carts)) in seen.failover.cuts.iter_mut().zip(has) {
+            let mut second = cut.stores[0].clone();
+            second.position.store = "carts".into();
+            (cut.stores[0].progress, second.progress) = (progress(orders), progress(carts));
+            cut.stores.push(second);
+        }
+        seen.decisions = vec![accept("east")];
+        seen.failover.untaken = Some("why".to_owned());
+    };
+    let first = pass(&table, 0, |seen| has(seen, [(50, 50), (60, 50), (50, 60)]));
+    assert_eq!(short(&first), "handed on by south");
+    let table = recorded(&table, &first);
+    // Who does it goes on, though another one has more by now, too.
+    let both = pass(&table, 0, |seen| has(seen, [(55, 50), (60, 50), (60, 60)]));
+    assert!(
+        short(&both).ends_with("what south has received more of east than north (why)"),
+        "{both:?}"
+    );
+    let second = pass(&table, 0, |seen| has(seen, [(60, 50), (60, 50), (50, 60)]));
+    assert_eq!(short(&second), "handed on by west");
+    let table = recorded(&table, &second);
+    let all = pass(&table, 0, |seen| has(seen, [(60, 60), (60, 50), (50, 60)]));
+    assert!(loss(&all).given_up.is_empty());
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn short(movement: &Move) -> String {
     match movement {
         Move::Enter { step, .. } => step.to_string(),
         Move::Retarget { target, why } => format!("to {target}: {why}"),
-        Move::HandOn { from } => format!("handed on by {from}"),
+        Move::HandOn(tail) => format!("handed on by {}", tail.from),
         Move::Wait(wait) => format!("wait for {wait}"),
         Move::End(Outcome::Succeeded) => "Succeeded".to_owned(),
         Move::EndWithout(unsettled) => format!("Succeeded without {}", unsettled.join("; ")),

@@ -72,7 +72,7 @@ pub fn move_of(model: &Model, world: &World, op: &Operation, pass: Pass) -> Move
         | Move::EndWithout(_)
         | Move::Enter { .. }
         | Move::Retarget { .. }
-        | Move::HandOn { .. }
+        | Move::HandOn(_)
         | Move::Wait(_) => movement,
     }
 }

@@ -54,7 +54,7 @@ fn short(movement: &Move) -> String {
             ([], passed) => format!("{step} with {passed:?}"),
         },
         Move::Retarget { target, why } => format!("to {target}: {why}"),
-        Move::HandOn { from } => format!("handed on by {from}"),
+        Move::HandOn(tail) => format!("handed on by {}", tail.from),
         Move::Wait(wait) => format!("wait for {wait}"),
         Move::End(Outcome::Succeeded) => "Succeeded".to_owned(),
         Move::EndWithout(unsettled) => format!("Succeeded without {}", unsettled.join("; ")),
@@ -102,7 +102,7 @@ fn nothing_seen_never_enters_a_step_and_ends_only_before_the_commit_point() {
                 }
                 other @ (Move::Enter { .. }
                 | Move::Retarget { .. }
-                | Move::HandOn { .. }
+                | Move::HandOn(_)
                 | Move::End(Outcome::Failed { .. })
                 | Move::EndWithout(_)
                 | Move::End(Outcome::Succeeded)) => {

@@ -49,8 +49,20 @@ fn cut(op: &Operation, unit: &UnitName, lost: &UnitName, inputs: &Inputs) -> Opt
         unit: unit.clone(),
         epoch: op.epoch,
         stores: stores.collect(),
-        incomplete: behind(unit, lost, inputs),
+        incomplete: incomplete(op, unit, lost, inputs),
     })
+}
+
+/// Why rows of the moving stores may lack something: as for a candidate, or another link may have missed rows.
+fn incomplete(op: &Operation, unit: &UnitName, lost: &UnitName, inputs: &Inputs) -> Option<String> {
+    let gap = || {
+        let status = inputs.reports.get(unit)?.status.as_ref()?;
+        let moves = |store: &str| op.stores.iter().any(|moving| moving.store.as_str() == store);
+        let gap = status.links.iter().find(|link| link.gap && moves(&link.store))?;
+        let why = gap.message.as_deref().unwrap_or("rows may be missing");
+        Some(format!("its link of {} from {} has a gap: {why}", gap.store, gap.from))
+    };
+    behind(unit, lost, inputs).or_else(gap)
 }
 
 /// Why the target has not taken over what it lacks, by its own word.

@@ -100,6 +100,43 @@ fn a_cut_counts_only_at_the_operations_own_epoch_and_with_a_number_that_makes_se
 }
 
 #[test]
+fn who_may_lack_rows_says_why_with_its_cut_and_the_target_why_it_has_not_taken_over_what_it_lacks() {
+    let with = |extra: Value| {
+        let mut said = cut_at(7, "100");
+        for (field, value) in extra.as_object().unwrap() {
+            said[field] = value.clone();
+        }
+        said
+    };
+    let gap =
+        |from: &str, store: &str| json!({"links": [{"store": store, "from": from, "state": "Running", "gap": true}]});
+    let untaken = json!([{"store": "orders", "message": "no rights"}]);
+    for (unit, said, incomplete, why) in [
+        ("c", with(json!({})), false, None),
+        ("c", with(gap("a", "orders")), true, None),
+        // Rows of a former owner are missing.
+        ("c", with(gap("b", "orders")), true, None),
+        ("c", with(gap("b", "another")), false, None),
+        ("b", with(json!({})), false, None),
+    ] {
+        let seen = failover_seen(&operation(), &inputs(vec![report(unit, said.clone())], json!([])));
+        let cut = seen.cuts.iter().find(|cut| cut.unit.as_str() == unit).unwrap();
+        assert_eq!(cut.incomplete.is_some(), incomplete, "{said}");
+        assert_eq!(seen.untaken, why, "{said}");
+    }
+    for (unit, want) in [("b", Some("orders: no rights".to_owned())), ("c", None)] {
+        let mut said = cut_at(7, "100");
+        said["operations"][0]["problems"] = untaken.clone();
+        let seen = failover_seen(&operation(), &inputs(vec![report(unit, said)], json!([])));
+        assert_eq!(seen.untaken, want, "{unit}: only the target's word counts");
+    }
+    let mut divided = inputs(Vec::new(), json!([]));
+    assert!(!failover_seen(&operation(), &divided).divided);
+    divided.divided = ["lost.1".into()].into();
+    assert!(failover_seen(&operation(), &divided).divided);
+}
+
+#[test]
 fn whether_the_lost_unit_opened_the_slots_counts_only_with_its_fence() {
     for (fenced, want) in [(json!([]), Some(false)), (Value::Null, None)] {
         let said = json!({"operations": [{"uid": "lost.1", "term": 1, "epoch": 7, "fenced": fenced, "opened": false}]});

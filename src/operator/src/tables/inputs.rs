@@ -17,7 +17,7 @@ use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
 use multiactive_core::lease::Mode;
 use multiactive_core::ownership::{Declared, DeclaredKeyspace, DeclaredUnit, UnitSeen};
 use multiactive_core::promotion::{
-    FailoverRange, HookSeen, LeaseSeen, MovingStore, Operation, OperationKind, is_divided,
+    FailoverRange, HookSeen, LeaseSeen, MovingStore, Operation, OperationKind, Step, is_divided,
 };
 use multiactive_core::quarantine;
 use multiactive_core::ranges::{self, Homes};
@@ -104,7 +104,8 @@ pub struct Inputs {
     pub hooks: BTreeMap<OperationUid, HookSeen>,
     /// Why leases are not as the table wants them, where bringing them there did not succeed.
     pub lease_troubles: BTreeMap<UnitName, String>,
-    /// The units that were behind at the commit of operations that the table remembers, with uid and name of each of these.
+    /// The units that were behind at the commit of operations that the table remembers, or that have not settled yet, with uid and
+    /// name of each of these.
     pub were_behind: BTreeMap<UnitName, Vec<(OperationUid, String)>>,
     /// The failovers that do not move all that their lost unit has.
     pub divided: BTreeSet<OperationUid>,
@@ -433,16 +434,20 @@ fn divided(table: &RoutingTable) -> BTreeSet<OperationUid> {
     divided.map(|op| op.uid.clone()).collect()
 }
 
-/// The units that were behind at the commit of operations that the table remembers, with uid and name of each of these.
+/// The units that were behind at the commit of operations that the table remembers, or that have not settled yet, with uid and name
+/// of each of these.
 fn were_behind(table: &RoutingTable) -> BTreeMap<UnitName, Vec<(OperationUid, String)>> {
-    let of = |unit: &UnitName| {
-        table
-            .behind_of(unit)
-            .map(|done| (done.uid.clone(), done.name.clone()))
-            .collect()
-    };
-    let units: BTreeSet<&UnitName> = table.finished.iter().flat_map(|done| &done.behind).collect();
-    units.into_iter().map(|unit| (unit.clone(), of(unit))).collect()
+    let committed = table.operations.iter().filter(|op| op.step >= Step::Commit);
+    let running = committed.map(|op| (&op.behind, &op.uid, &op.name));
+    let finished = table.finished.iter().map(|done| (&done.behind, &done.uid, &done.name));
+    let mut units = BTreeMap::<UnitName, Vec<_>>::new();
+    for (behind, uid, name) in finished.chain(running) {
+        for unit in behind {
+            let of = units.entry(unit.clone()).or_default();
+            of.push((uid.clone(), name.clone()));
+        }
+    }
+    units
 }
 
 /// The table to which an agent says it brought its stores.

@@ -52,7 +52,7 @@ impl Attempt {
             Move::End(Outcome::Succeeded) | Move::EndWithout(_) => Some(Self::Succeed),
             Move::End(Outcome::Refused { .. } | Outcome::Aborted { .. } | Outcome::Failed { .. }) => Some(Self::GiveUp),
             Move::Retarget { .. } => Some(Self::Retarget),
-            Move::HandOn { .. } => Some(Self::HandOn),
+            Move::HandOn(_) => Some(Self::HandOn),
         }
     }
 }

@@ -114,7 +114,7 @@ pub(crate) async fn copy(
 }
 
 /// A session in a transaction that writes rows as they are, out of the log.
-pub(crate) async fn writer<'a>(db: &'a MySqlFamily, until: &Until) -> Result<Session<'a>, Error> {
+async fn writer<'a>(db: &'a MySqlFamily, until: &Until) -> Result<Session<'a>, Error> {
     let mut writer = db.server.session().await?;
     writer.limit(until.left()?);
     let begin = format!(
@@ -165,7 +165,7 @@ async fn cuts(session: &mut Session<'_>, place: &[Gtid]) -> Result<Vec<UnitPosit
 }
 
 /// Those of the slots that are open here; none opens before the end.
-pub(crate) async fn keep_closed(writer: &mut Session<'_>, slots: &SlotSet) -> Result<SlotSet, Error> {
+async fn keep_closed(writer: &mut Session<'_>, slots: &SlotSet) -> Result<SlotSet, Error> {
     let sql = format!(
         "SELECT s.slot, s.open FROM multiactive.slot s WHERE {} ORDER BY s.slot LOCK IN SHARE MODE",
         is_one_of("s.slot", slots)
@@ -188,7 +188,7 @@ fn unwritten(job: &Job<'_>, error: Error) -> Error {
 
 /// Replaces the rows of these slots that differ, and sees to it that they are equal then; how many were written, and how many of
 /// those that were removed the peer has not.
-pub(crate) async fn replace(
+async fn replace(
     job: &Job<'_>,
     writer: &mut Session<'_>,
     there: &mut Session<'_>,

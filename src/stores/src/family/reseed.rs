@@ -60,7 +60,7 @@ pub(crate) async fn reseed(db: &MySqlFamily, from: &Peer, timeout: Duration) -> 
 }
 
 /// A session that holds the lock.
-pub(crate) async fn guard<'a>(db: &'a MySqlFamily, from: &Peer) -> Result<Session<'a>, Error> {
+async fn guard<'a>(db: &'a MySqlFamily, from: &Peer) -> Result<Session<'a>, Error> {
     let mut guard = db.server.session().await?;
     if guard.row::<Option<bool>>("beginning a copy", LOCK, ()).await? != Some(true) {
         return Err(refused(from, "rows are being copied to this member already".to_owned()));
@@ -70,10 +70,7 @@ pub(crate) async fn guard<'a>(db: &'a MySqlFamily, from: &Peer) -> Result<Sessio
 }
 
 /// Does the work for as long as the lock is held.
-pub(crate) async fn while_guarded<T>(
-    mut guard: Session<'_>,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
+async fn while_guarded<T>(mut guard: Session<'_>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let done = tokio::select! {
         biased;
         done = work => done?,
@@ -122,7 +119,7 @@ async fn guarded(db: &MySqlFamily, from: &Peer, guard: u32, until: &Until) -> Re
 }
 
 /// Lets the links that ran go on, unless a unit was cut off meanwhile.
-pub(crate) async fn go_on(session: &mut Session<'_>, running: Vec<String>) -> Result<(), Error> {
+async fn go_on(session: &mut Session<'_>, running: Vec<String>) -> Result<(), Error> {
     links::lock(session).await?;
     let cuts = cut::standing(session).await?;
     let is_cut = |name: &String| cuts.keys().any(|unit| names::link(unit) == *name);

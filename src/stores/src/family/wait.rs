@@ -183,29 +183,14 @@ async fn record(
     wanted: &BTreeMap<UnitName, Gtid>,
     lost: &[UnitName],
 ) -> Result<(), Error> {
-    // Whoever takes over a lost unit's tail holds the cut until its end, and does not begin once this is recorded: so what has come
-    // by then is in the vector that this member tells when it opens the slots.
-    if !lost.is_empty() {
-        session
-            .batch("recording that the position is reached", "START TRANSACTION")
-            .await?;
-    }
-    for unit in lost {
-        cut::noted(session, unit, true).await?;
-    }
     let vector: Vec<_> = wanted.iter().map(|(unit, at)| (&unit.0, at.to_string())).collect();
     let vector = serde_json::json!(vector).to_string();
-    let units = serde_json::json!(lost.iter().map(UnitName::as_str).collect::<Vec<_>>()).to_string();
+    let lost = serde_json::json!(lost.iter().map(UnitName::as_str).collect::<Vec<_>>()).to_string();
     let sql = "REPLACE INTO multiactive.reached (op, term, epoch, lost, vector, at) VALUES (?, ?, ?, ?, ?, SYSDATE(6))";
-    let params = (op.as_str(), epoch.term, epoch.epoch, units, vector);
+    let params = (op.as_str(), epoch.term, epoch.epoch, lost, vector);
     session
         .change("recording that the position is reached", sql, params)
         .await?;
-    if !lost.is_empty() {
-        session
-            .batch("recording that the position is reached", "COMMIT")
-            .await?;
-    }
     for table in ["reached", "opening", "brought"] {
         let sql = format!("DELETE FROM multiactive.{table} WHERE at < SYSDATE(6) - INTERVAL 30 DAY");
         session.change("forgetting old operations", &sql, ()).await?;

@@ -2,7 +2,7 @@
 -- slots now, before a person has accepted what differs. Run by `install` after `schema.sql`; every statement may be repeated.
 
 -- The units of which nothing is taken here. `applied`: how far that unit's log was applied when the link stood still;
--- `repaired`: up to where what is missing behind that was brought here by hand. A row stays when the cut does not stand any
+-- `repaired`: up to where what is missing behind that was brought here another way. A row stays when the cut does not stand any
 -- more, so that a late call of an older epoch does not cut again.
 CREATE TABLE IF NOT EXISTS multiactive.cut (
     from_unit text    PRIMARY KEY,
@@ -93,7 +93,7 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $surplus$
         WHERE NOT p.surplus
           AND EXISTS (SELECT FROM unnest(p.units, p.positions) AS w(unit, position)
                       JOIN multiactive.cut c ON c.from_unit = w.unit AND c.stands
-                      WHERE c.applied > w.position::pg_lsn)
+                      WHERE greatest(c.applied, c.repaired) > w.position::pg_lsn)
         RETURNING p.owner)
     UPDATE multiactive.link l
     SET gap = coalesce(l.gap, format('this member had received more of a lost unit than %s, which took its slots over: rows that '

@@ -8,6 +8,7 @@
 use super::connect::Session;
 use super::copy::{as_a_link, differ, keep_closed, replace};
 use super::inspect::{epoch as pair, numbers};
+use super::names::qualified;
 use super::reseed::{demand_rights, open_here, refused, tables};
 use super::source::{Until, prepare_snapshot, take_snapshot};
 use super::{Postgres, names, peer, source};
@@ -32,7 +33,14 @@ pub(super) async fn take_tail(pg: &Postgres, tail: &Tail, from: &Peer, timeout: 
     let mut session = pg.server.session().await?;
     session.limit(until.left()?);
     demand_rights(&session, from).await?;
+    // What there is only there would be lost without a word.
     let tables = tables(pg, &session, &there).await?;
+    if let Some(table) = tables.iter().find(|table| !table.missing.is_empty()) {
+        let (name, missing) = (&table.sharded.name, table.missing.join(", "));
+        let why = format!("table {name} has column {missing} there, and not here: add it here too");
+        return Err(refused(from, why));
+    }
+    no_others(pg, &there, from).await?;
     as_a_link(pg, &session).await?;
     let begin = format!(
         "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL session_replication_role = replica",
@@ -100,6 +108,27 @@ async fn hold_cut(pg: &Postgres, session: &Session<'_>, tail: &Tail, from: &Peer
     match open.is_empty() {
         true => Ok(row.get(0)),
         false => Err(refused(from, format!("slots {open} are open here"))),
+    }
+}
+
+/// Refuses where the survivor shares tables that are not shared here.
+async fn no_others(pg: &Postgres, there: &Session<'_>, from: &Peer) -> Result<(), Error> {
+    let sql = r#"SELECT min(t.name) FROM (
+                     SELECT schemaname, format('"%s"."%s"', replace(schemaname::text, '"', '""'),
+                                               replace(tablename::text, '"', '""')) AS name
+                     FROM pg_publication_tables WHERE pubname = $1) t
+                 WHERE t.schemaname <> 'multiactive' AND t.name <> ALL ($2::text[])"#;
+    let known: Vec<_> = pg.spec.tables.iter().map(|table| qualified(&table.name)).collect();
+    let publication = names::publication(&pg.spec);
+    let row = there
+        .row("looking at the peer's tables", sql, &[&publication, &known])
+        .await?;
+    match row.get::<_, Option<String>>(0) {
+        Some(table) => Err(refused(
+            from,
+            format!("table {table} is in the store there, and not here"),
+        )),
+        None => Ok(()),
     }
 }
 

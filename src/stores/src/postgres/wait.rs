@@ -240,9 +240,8 @@ async fn with_tails(
     let sql = "SELECT from_unit, coalesce(greatest(applied, repaired), '0/0')::text FROM multiactive.cut
                WHERE from_unit = ANY ($1::text[]) AND stands ORDER BY from_unit FOR SHARE";
     for row in session.rows("looking at cuts", sql, &[&lost]).await? {
-        if let Some(at) = reached.get_mut(&UnitName(row.get(0))) {
-            *at = lsn(row.get(1))?.max(*at);
-        }
+        let at = reached.entry(UnitName(row.get(0))).or_default();
+        *at = lsn(row.get(1))?.max(*at);
     }
     Ok(())
 }

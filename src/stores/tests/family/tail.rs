@@ -40,8 +40,9 @@ async fn lost() -> Vec<Member> {
     stop_links(north).await;
     insert(&mut writer, "south only", &key_of(1, 1)).await.unwrap();
     for sql in [
-        "UPDATE orders SET amount = 9 WHERE id = 'changed'",
+        "UPDATE orders SET amount = 8 WHERE id = 'changed'",
         "DELETE FROM orders WHERE id = 'gone'",
+        "UPDATE orders SET amount = 9 WHERE id = 'changed'",
     ] {
         writer.query_drop(sql).await.unwrap();
     }
@@ -125,27 +126,51 @@ async fn what_a_survivor_has_received_more_is_taken_over_as_the_lost_units_log()
     let less = south.driver.take_tail(&tail(east), &peer(north), LONG).await;
     assert_eq!(less.unwrap(), TailTaken::default(), "who has less hands nothing on");
 
-    // Its link would pass it on, too: without one, the copy is the only way.
-    let log = log_end(&mut admin(&north.server).await).await;
-    let taken = take().await.unwrap();
-    assert_eq!((taken.written, taken.removed), (2, 1));
-    assert_eq!(taken.slots, SlotSet::range(1, 3));
+    // Its link stands still.
+    let stands = take().await;
+    assert!(
+        matches!(&stands, Err(Error::NotCopied { why, .. }) if why.starts_with("its link would bring them: ")),
+        "{stands:?}"
+    );
+    assert_eq!(cut(north, east).await, here);
+    let (taken, _) = tokio::join!(take_once_it_can(north, east, south), running(north, south));
     assert_eq!(taken.upto.as_deref(), Some(there.as_str()));
-    assert_eq!(log_end(&mut admin(&north.server).await).await, log, "out of the log");
-    running(north, south).await;
     assert_eq!(take().await.unwrap(), TailTaken::default(), "once");
     assert_eq!(cut(north, east).await, there, "as if it had come by its own link");
-    assert_eq!(ids(north).await, ["all", "changed", "south only"]);
+    // At once, before anything else could come.
     goes_on([east, north, south], &there).await;
+    for member in [north, south] {
+        let amount = "SELECT amount FROM shop.orders WHERE id = 'changed'";
+        let amount: Option<i64> = admin(&member.server).await.query_first(amount).await.unwrap();
+        assert_eq!(amount, Some(9), "{}", member.unit);
+        assert_eq!(ids(member).await, ["all", "changed", "new", "south only"]);
+    }
+}
+
+async fn take_once_it_can(north: &Member, east: &Member, south: &Member) -> TailTaken {
+    until("the tail", async || {
+        let taken = north.driver.take_tail(&tail(east), &peer(south), LONG).await;
+        taken.map_err(|error| error.to_string())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_taken_over_late_is_waited_for_by_the_others_too() {
+async fn what_has_come_since_the_cut_counts_and_who_has_more_takes_nothing() {
     let members = lost().await;
     let [east, north, south] = &members[..] else { panic!() };
     let (here, there) = (cut(north, east).await, cut(south, east).await);
-    let copy = north.driver.take_tail(&tail(east), &peer(south), LONG).await;
-    assert_eq!(copy.unwrap().upto.as_deref(), Some(there.as_str()));
-    // The operation had gone on with what north had before.
-    goes_on([east, north, south], &here).await;
+    running(north, south).await;
+    until("the rows", async || {
+        let found = ids(north).await;
+        (found == ids(south).await).then_some(()).ok_or(format!("{found:?}"))
+    })
+    .await;
+    assert_ne!(here, there);
+    let taken = take_once_it_can(north, east, south).await;
+    assert!(taken.upto.is_none_or(|upto| upto == there));
+    assert_eq!(cut(north, east).await, there);
+    let back = south.driver.take_tail(&tail(east), &peer(north), LONG).await;
+    assert_eq!(back.unwrap(), TailTaken::default());
+    goes_on([east, north, south], &there).await;
 }

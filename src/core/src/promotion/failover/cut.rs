@@ -9,7 +9,7 @@
 use super::loss::{Loss, LossInputs, largest, loss, stores_at_risk};
 use super::next::{decision, give_way, others};
 use super::seen::{CutSeen, Received};
-use super::types::{Accepted, Failover, FenceProof};
+use super::types::{Accepted, Failover, FenceProof, Progress, Tail};
 use crate::ids::{StoreName, UnitName};
 use crate::promotion::StorePosition;
 use crate::promotion::decision::{DecisionKind, find};
@@ -19,7 +19,7 @@ use crate::promotion::operation::{Operation, Step};
 use crate::promotion::seen::Seen;
 use crate::promotion::timers::{overdue, told};
 use crate::promotion::wait::WaitFor;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub(super) fn cut(op: &Operation, failover: &Failover, seen: &Seen, now: Timestamp) -> Move {
     let Some(proof) = &failover.proof else {
@@ -37,10 +37,14 @@ pub(super) fn cut(op: &Operation, failover: &Failover, seen: &Seen, now: Timesta
             false => Move::Wait(WaitFor::Cut(op.target.to_string())),
         };
     };
+    // What is on record is known to exist, though who has it does not answer now.
+    let silent = failover.tail.as_ref().filter(|tail| !answers.has(&tail.from));
+    let silent = silent.map(|tail| as_cut(op, failover, tail));
     let ahead: Vec<&CutSeen> = answers
         .cut
         .iter()
         .copied()
+        .chain(&silent)
         .filter(|cut| !covers(mine, cut, &at_risk))
         .collect();
     if !ahead.is_empty()
@@ -65,6 +69,7 @@ pub(super) fn cut(op: &Operation, failover: &Failover, seen: &Seen, now: Timesta
         .cloned()
         .chain(answers.silent.iter().cloned())
         .chain(differing)
+        .chain(may_have_taken(op, failover))
         .collect();
     behind.sort_unstable();
     behind.dedup();
@@ -78,11 +83,48 @@ pub(super) fn cut(op: &Operation, failover: &Failover, seen: &Seen, now: Timesta
     }
 }
 
+/// What a survivor that hands its tail on has said, as though it said it now.
+fn as_cut(op: &Operation, failover: &Failover, tail: &Tail) -> CutSeen {
+    let received = |(store, progress): &(StoreName, Progress)| Received {
+        position: StorePosition {
+            store: store.clone(),
+            source: failover.lost.clone(),
+            vector: Vec::new(),
+        },
+        progress: progress.clone(),
+    };
+    CutSeen {
+        unit: tail.from.clone(),
+        epoch: op.epoch,
+        stores: tail.stores.iter().map(received).collect(),
+        incomplete: None,
+    }
+}
+
+/// The former targets that something was handed on to: what they said before may be less than they have.
+fn may_have_taken(op: &Operation, failover: &Failover) -> impl Iterator<Item = UnitName> {
+    let former = failover.retargeted.iter().filter(|former| former.tail);
+    former
+        .map(|former| former.from.clone())
+        .filter(|unit| *unit != op.target)
+}
+
 /// Who answered, and who is not waited for.
 struct Answers<'a> {
     cut: Vec<&'a CutSeen>,
     silent: Vec<UnitName>,
     late: bool,
+}
+
+impl Answers<'_> {
+    fn has(&self, unit: &UnitName) -> bool {
+        self.cut.iter().any(|cut| cut.unit == *unit)
+    }
+}
+
+/// How long survivors have to hand on what they have more, from Cut on: some of that time is theirs who cut first.
+pub(super) fn patience(op: &Operation) -> SignedDuration {
+    op.budgets.drain.saturating_mul(2)
 }
 
 fn answers<'a>(op: &Operation, seen: &'a Seen, now: Timestamp) -> Result<Answers<'a>, WaitFor> {
@@ -162,39 +204,46 @@ fn handed_on(
     at_risk: &[&StoreName],
     now: Timestamp,
 ) -> Handing {
-    let unfit = |cut: &CutSeen| unfit_to_hand_on(op, failover, seen, (mine, cut), at_risk);
     let Some(first) = ahead.first() else {
         return Handing::Not(String::new());
     };
-    // Who has most is asked once; then whoever still has more in a store of its own.
-    let most = |cut: &&&CutSeen| ahead.iter().all(|other| covers(cut, other, at_risk));
-    let fit = ahead.iter().filter(|cut| unfit(cut).is_none());
-    let Some(best) = fit.clone().find(most).or_else(|| fit.clone().next()) else {
-        return Handing::Not(unfit(first).unwrap_or_default());
+    let unfit = |cut: &CutSeen| unfit_to_hand_on(failover, seen, (mine, cut), at_risk);
+    // Who does it goes on; else who has most is asked, then whoever still has more in a store of its own.
+    let does = |cut: &&CutSeen| failover.tail.as_ref().is_some_and(|tail| tail.from == cut.unit);
+    let most = |cut: &&CutSeen| ahead.iter().all(|other| covers(cut, other, at_risk));
+    let fit: Vec<&CutSeen> = ahead.iter().copied().filter(|cut| unfit(cut).is_none()).collect();
+    let mut found = [
+        fit.iter().find(|cut| does(cut)),
+        fit.iter().find(|cut| most(cut)),
+        fit.first(),
+    ]
+    .into_iter();
+    let Some(best) = found.find_map(|found| found) else {
+        let why = unfit(first).unwrap_or_default();
+        return Handing::Not(format!("it cannot hand that on: {why}"));
     };
-    let from = &best.unit;
-    let since = failover.tail.as_ref().filter(|tail| tail.from == *from);
-    let Some(tail) = since else {
-        return Handing::Moves(Box::new(Move::HandOn { from: from.clone() }));
-    };
-    if overdue(Some(tail.since), op.budgets.drain, now) {
-        let budget = told(op.budgets.drain);
-        let why = seen.failover.untaken.as_deref().unwrap_or("the copy runs");
+    if !does(best) {
+        let said = |received: &Received| (received.position.store.clone(), received.progress.clone());
+        return Handing::Moves(Box::new(Move::HandOn(Tail {
+            from: best.unit.clone(),
+            stores: best.stores.iter().map(said).collect(),
+        })));
+    }
+    let (from, target, lost) = (&best.unit, &op.target, &failover.lost);
+    let failed = seen.failover.untaken.as_ref();
+    if overdue(seen.stood(op, Step::Cut), patience(op), now) {
+        let how = failed.map_or_else(|| "which goes on".to_owned(), |why| format!("which failed: {why}"));
         return Handing::Not(format!(
-            "its rows are being copied to {} and are not all there after {budget:#} ({why}): once they are, this goes on by itself",
-            op.target
+            "{target} takes it over from {from}, {how}; once it is there, this goes on by itself"
         ));
     }
-    let mut what = format!("what {from} has received more of {} than {}", failover.lost, op.target);
-    if let Some(why) = &seen.failover.untaken {
-        what = format!("{what} ({why})");
-    }
+    let failed = failed.map(|why| format!(" ({why})")).unwrap_or_default();
+    let what = format!("what {from} has received more of {lost} than {target}{failed}");
     Handing::Moves(Box::new(Move::Wait(WaitFor::Tail(what))))
 }
 
 /// Why what a survivor has received more cannot be handed on.
 fn unfit_to_hand_on(
-    op: &Operation,
     failover: &Failover,
     seen: &Seen,
     (mine, cut): (&CutSeen, &CutSeen),
@@ -205,19 +254,27 @@ fn unfit_to_hand_on(
         (None, Some(_)) => false,
         (Some(one), Some(other)) => one.progress.covers(&other.progress).is_some(),
     };
-    if seen.failover.divided || failover.superseded.is_some() {
-        return Some(format!("slots of {} go to several units, or stay", failover.lost));
+    let lost = &failover.lost;
+    if failover.superseded.is_some() {
+        return Some(format!(
+            "slots came to {lost} a moment ago, by an operation that did not end"
+        ));
     }
-    if op.behind.contains(&cut.unit) {
-        return Some(format!("{} is behind itself", cut.unit));
+    if seen.failover.divided {
+        return Some(format!("slots of {lost} go to several units, or stay with it"));
     }
-    if let Some(why) = &cut.incomplete {
-        return Some(format!("{} may lack other rows: {why}", cut.unit));
+    if seen.lost.contains(&cut.unit) {
+        return Some(format!("{} is lost or in quarantine itself", cut.unit));
+    }
+    // Of the target, too: its log would count as here, also for slots that left the lost unit before.
+    for one in [cut, mine] {
+        if let Some(why) = &one.incomplete {
+            return Some(format!("{} may lack other rows: {why}", one.unit));
+        }
     }
     let unlike = at_risk.iter().find(|store| !comparable(store))?;
     Some(format!(
-        "it cannot be told which of the two has more of {} in store {unlike}",
-        failover.lost
+        "it cannot be told which of the two has more of {lost} in store {unlike}"
     ))
 }
 
@@ -252,8 +309,9 @@ fn gate(
         let limit = failover.max_data_loss;
         let why = match given_up.first() {
             Some(unit) => format!(
-                "{unit} has received more of {} than {}, and by this Failover it does not take over; {not_handed_on}. What it has \
-                 beyond would be given up (loss in all: {known}); to keep that, abort, and name {unit} by a new Failover",
+                "{unit} has received more of {} than {}, and by this Failover it does not take over; {not_handed_on}. By this decision \
+                 what it has beyond is given up (loss in all: {known}). It would be kept, too, by an abort and a new Failover \
+                 that names {unit}",
                 failover.lost, op.target
             ),
             None => format!(

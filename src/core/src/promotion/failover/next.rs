@@ -147,7 +147,7 @@ fn with_target(
     match trouble(op, seen, now) {
         Trouble::None => step(op, failover, seen, now),
         Trouble::Lasts(wait) => match step(op, failover, seen, now) {
-            movement @ (Move::End(_) | Move::Retarget { .. } | Move::HandOn { .. } | Move::Wait(_)) => movement,
+            movement @ (Move::End(_) | Move::Retarget { .. } | Move::HandOn(_) | Move::Wait(_)) => movement,
             Move::Enter { .. } | Move::EndWithout(_) => Move::Wait(wait),
         },
         Trouble::Over(reason, why) => give_way(op, failover, seen, reason, why),
@@ -313,8 +313,11 @@ pub(in crate::promotion) fn wake_at(
         }
         Step::Fence => fence::wakes(op, failover, seen, now),
         Step::Cut => {
-            let tail = failover.tail.as_ref().map(|tail| tail.since);
-            vec![after(entered(op.step), op.budgets.drain), after(tail, op.budgets.drain)]
+            let handed_on = cut::patience(op);
+            vec![
+                after(entered(op.step), op.budgets.drain),
+                after(entered(op.step), handed_on),
+            ]
         }
         Step::Drain => vec![after(entered(op.step), op.budgets.drain)],
         Step::Settle => vec![after(entered(Step::Settle), SETTLE)],

@@ -126,6 +126,8 @@ pub struct Retargeted {
     pub why: String,
     /// When.
     pub at: Timestamp,
+    /// Whether something was being handed on to it: it may have more than it had said.
+    pub tail: bool,
 }
 
 /// A survivor that has received more of the lost unit than the target, and hands that on to it.
@@ -133,8 +135,9 @@ pub struct Retargeted {
 pub struct Tail {
     /// The survivor.
     pub from: UnitName,
-    /// Since when.
-    pub since: Timestamp,
+    /// How far it has the lost unit's log, in each moving store of its own: that there is so much is known from then on, though
+    /// it may fall silent.
+    pub stores: Vec<(StoreName, Progress)>,
 }
 
 /// The operation whose target was lost between its commit and its opening.
@@ -192,16 +195,11 @@ pub struct Failover {
     pub loss: Option<Loss>,
     /// The targets that were given up.
     pub retargeted: Vec<Retargeted>,
-    /// In Cut: who hands on to the target what it has not.
+    /// From Cut on: who hands, or handed, on to the target what it had not.
     pub tail: Option<Tail>,
 }
 
 impl Failover {
-    /// Whether the target gets the lost unit's rows from this survivor.
-    pub fn is_handed_on_by(&self, unit: &UnitName) -> bool {
-        self.tail.as_ref().is_some_and(|tail| tail.from == *unit)
-    }
-
     /// Whether this unit gave the slots to the lost one a moment ago.
     pub fn returns_to(&self, unit: &UnitName) -> bool {
         let superseded = self.superseded.as_ref();
