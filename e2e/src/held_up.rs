@@ -29,7 +29,7 @@ impl InTheWay {
             // Out of the log: what is prepared would be at every member.
             Engine::MariaDb | Engine::MySql => (
                 format!(
-                    "SET SESSION sql_log_bin = 0; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; XA START {PREPARED}"
+                    "SET SESSION sql_log_bin = 0; CALL multiactive.past_the_log(); SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; XA START {PREPARED}"
                 ),
                 Some(format!("XA END {PREPARED}; XA PREPARE {PREPARED}")),
             ),

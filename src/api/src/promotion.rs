@@ -146,7 +146,7 @@ pub enum VerifyMode {
     /// Not at all.
     None,
     /// Those rows of the slots that move that changed since a Verification or a Promotion has found them equal; all of them, where that
-    /// is not known, or where rows do not say when they changed (MariaDB, MySQL).
+    /// is not known.
     Changed,
     /// All rows of the slots that move.
     Full,

@@ -27,7 +27,7 @@ pub enum Extent {
     /// All.
     All,
     /// Those that changed since they were found equal, here or there; of the others only that both sides have them. All, where that
-    /// is not known of all slots, or rows do not say when they were written.
+    /// is not known of all slots.
     Changed,
 }
 
@@ -40,7 +40,8 @@ pub struct Narrowed {
     pub rows: u64,
 }
 
-/// From when on rows count as changed in two databases: in each the name by which it keeps that, and the shape of its tables.
+/// From when on rows count as changed in two databases: of each the name by which it keeps that, or where its log stood, and the shape
+/// of its tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Horizon {
     pub(crate) here: (String, String),

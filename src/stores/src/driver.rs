@@ -427,7 +427,7 @@ pub trait Driver: Send + Sync {
     ) -> impl Future<Output = Result<Compared, Error>> + Send;
 
     /// Notes here and at a peer from when on rows count as changed: what a comparison that begins now finds equal is equal until
-    /// then. `None` where rows do not say when they were written, or the peer's agent does not know of it yet.
+    /// then. `None` where neither rows nor logs tell when they were written, or the peer's agent does not know of it yet.
     ///
     /// # Errors
     ///

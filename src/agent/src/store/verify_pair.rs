@@ -70,10 +70,7 @@ pub(super) async fn pair<D: Driver>(
     };
     let begins = found.compared.is_none() && found.within.is_none();
     if begins && attempts.horizon.is_none() {
-        attempts.horizon = store.driver.horizon(peer).await.unwrap_or_else(|error| {
-            tracing::warn!(%owner, %error, "the next comparison will be of all rows");
-            None
-        });
+        attempts.horizon = job.horizon().await;
     }
     // One slot is compared a range at a time, however large it is.
     if slots.len() > 1 && attempts.sizes.is_none() {
@@ -101,10 +98,20 @@ pub(super) async fn pair<D: Driver>(
             Ok(words) => Some(words),
             Err(why) => return Err((found, why)),
         };
+        // All rows are compared again from here on. Where a log tells what changed, those that were copied are not in it.
+        attempts.horizon = job.horizon().await;
     }
 }
 
 impl<D: Driver, T: Fn(&PairReport)> Job<'_, D, T> {
+    /// From when on rows count as changed, where that can be told.
+    async fn horizon(&self) -> Option<Horizon> {
+        self.store.driver.horizon(self.peer).await.unwrap_or_else(|error| {
+            tracing::warn!(owner = %self.peer.unit, %error, "the next comparison will be of all rows");
+            None
+        })
+    }
+
     /// Counts the owner's rows, slot by slot.
     async fn sizes(&self) -> Result<Sizes, Error> {
         let began = Instant::now();

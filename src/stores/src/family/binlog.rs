@@ -1,51 +1,26 @@
-//! What the server's own log says of the rows that it changed: their keys, in the order of the log.
-//!
-//! It is read as a link would, which the server ends where the log does. Nothing of it is used up.
+//! A server's own log, read as a link would, which the server ends where the log does. Nothing of it is used up. What it says is in
+//! `reading`.
 
-use super::MySqlFamily;
-use super::connect::Session;
+use super::connect::{Server, Session};
 use super::dialect::Kind;
 use super::gtid::Gtid;
 use super::logs::Logs;
 use super::names::table;
-use super::rows::{Damaged, Does, Part, Shape, keys, table_of};
-use super::snapshot;
+use super::reading::{Begins, Changed, Goes, Most, Reading, Tables, What, begins, mark_of};
+use super::{MySqlFamily, snapshot, stand};
 use crate::error::Error;
 use crate::until::Until;
 use crate::{mariadb, mysql};
 use futures::StreamExt;
-use mysql_async::binlog::events::TableMapEvent;
-use std::collections::{BTreeMap, HashMap};
-use tokio::time::timeout;
+use mysql_async::BinlogStream;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
 
-/// How many keys are kept at most: more do not fit into memory, and no person reads them.
-const KEYS: usize = 1_000_000;
-
-/// The number of the event that describes a table.
-const TABLE_MAP: u8 = 19;
-
-/// Whose transaction begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Begins {
-    /// One that this server wrote, with its number.
-    Own(u64),
-    /// One of another member's, which a link has brought.
-    Other,
-}
-
-/// Events that change rows; those that are compressed are not read.
-fn does(event: u8) -> Option<Result<Does, Damaged>> {
-    match event {
-        23 | 30 => Some(Ok(Does::Insert)),
-        24 | 31 => Some(Ok(Does::Update)),
-        25 | 32 => Some(Ok(Does::Delete)),
-        20..=22 | 39 | 40 | 165..=171 => Some(Err(Damaged)),
-        _ => None,
-    }
-}
-
-/// The keys that the log changed, by table as declared, and when each was changed last, in seconds since 1970.
-pub(crate) type Changed = BTreeMap<String, BTreeMap<Vec<Part>, u32>>;
+/// Why a log is not known whose last transaction has not come, how often it is read then, and after how long again.
+const EARLY: &str = "it ends before its end";
+const TRIES: u32 = 5;
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// What the log says.
 pub(crate) enum Log {
@@ -54,46 +29,68 @@ pub(crate) enum Log {
     Gone(String),
 }
 
-/// What stands in this server's own part of its log behind `after`, as far as the log goes now.
-pub(crate) async fn behind(
-    db: &MySqlFamily,
-    session: &mut Session<'_>,
-    after: Option<Gtid>,
-    until: &Until,
-) -> Result<Log, Error> {
-    let end = super::position::written(session).await?;
-    if after.map_or(0, |at| at.seq) >= end.seq {
-        return Ok(Log::Has(Changed::new()));
-    }
-    let mut tables = HashMap::new();
+/// The sharded tables, as this server has them.
+pub(crate) async fn tables(db: &MySqlFamily, session: &mut Session<'_>) -> Result<Tables, Error> {
+    let mut tables = Tables::new();
     for sharded in &db.spec.tables {
         let (database, name) = table(&sharded.name, &db.access.database);
+        // Those too that are computed and stored nowhere: the log numbers all of them.
         let sql = "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?
-                   AND EXTRA NOT LIKE '%VIRTUAL%' ORDER BY ORDINAL_POSITION";
+                   ORDER BY ORDINAL_POSITION";
         let columns: Vec<String> = session.rows("reading the columns", sql, (database, name)).await?;
         let key = snapshot::key(db, session, sharded).await?;
         let place = |column: &String| columns.iter().position(|known| known == column);
         let key: Vec<usize> = key.iter().filter_map(place).collect();
         tables.insert((database.to_owned(), name.to_owned()), (sharded.name.clone(), key));
     }
-    let all = Logs::read(session).await?.all;
-    let open = async {
-        match session.kind() {
-            Kind::MariaDb => mariadb::log::open(db, end.log, &all, after).await,
-            Kind::MySql => mysql::log::open(db, end.log, &all, after).await,
+    Ok(tables)
+}
+
+/// What of these tables stands in a server's log, as far as that goes now.
+pub(crate) async fn read(
+    server: &Server,
+    session: &mut Session<'_>,
+    tables: &Tables,
+    (what, most): (What<'_>, Most),
+    until: &Until,
+) -> Result<Log, Error> {
+    let logs = Logs::read(session).await?;
+    let (kind, end) = (session.kind(), logs.written());
+    let from = match &what {
+        What::Own(after) if after.map_or(0, |at| at.seq) >= end.seq => return Ok(Log::Has(Changed::new())),
+        What::Own(after) => {
+            let others = logs.all.iter().filter(|at| at.log != end.log).copied();
+            let list: Vec<_> = others.chain(*after).collect();
+            match kind {
+                Kind::MariaDb => mariadb::log::behind(&list),
+                Kind::MySql => mysql::log::behind(&list),
+            }
         }
+        What::All(stand) => stand::from(kind, end.log, stand)?,
     };
-    let mut stream = match timeout(until.left()?, open).await {
+    for _ in 1..TRIES {
+        let reading = Reading::new(tables, (what, most), end);
+        match pass(server, (kind, &from), reading, until).await? {
+            // What is being written has a number before others can read it.
+            Log::Gone(why) if why == EARLY => sleep(AGAIN).await,
+            log @ (Log::Gone(_) | Log::Has(_)) => return Ok(log),
+        }
+    }
+    let reading = Reading::new(tables, (what, most), end);
+    pass(server, (kind, &from), reading, until).await
+}
+
+/// Reads it once.
+async fn pass(
+    server: &Server,
+    (kind, from): (Kind, &str),
+    mut reading: Reading<'_>,
+    until: &Until,
+) -> Result<Log, Error> {
+    let mut stream = match timeout(until.left()?, open(server, kind, from)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Ok(Log::Gone(error.to_string())),
         Err(_) => return until.left().map(|_| Log::Gone("it does not answer".to_owned())),
-    };
-    let mut reading = Reading {
-        tables: &tables,
-        maps: HashMap::new(),
-        changed: Changed::new(),
-        count: 0,
-        is_own: true,
     };
     loop {
         let event = match timeout(until.left()?, stream.next()).await {
@@ -102,81 +99,54 @@ pub(crate) async fn behind(
             Ok(Some(Err(error))) => return Ok(Log::Gone(error.to_string())),
             Err(_) => continue,
         };
-        let (kind, data) = (event.header().event_type_raw(), event.data());
-        let begins = match session.kind() {
-            Kind::MariaDb => mariadb::log::begins(kind, data),
-            Kind::MySql => mysql::log::begins(kind, data, end.log),
-        };
-        match begins {
-            Some(Begins::Own(seq)) if seq > end.seq => break,
-            Some(begins) => reading.is_own = begins != Begins::Other,
-            None => {}
-        }
-        if kind == TABLE_MAP {
-            let Ok(map) = event.read_event::<TableMapEvent<'_>>() else {
-                return Ok(Log::Gone("a message of the log makes no sense".to_owned()));
-            };
-            reading.maps.insert(map.table_id(), known(&map));
-        } else if reading.add(kind, data, event.header().timestamp()).is_err() {
-            return Ok(Log::Gone(
-                "a message of the log makes no sense, or the key of a table is of a type that is not read".to_owned(),
-            ));
-        }
-        if reading.count > KEYS {
-            return Ok(Log::Gone(format!("there are more than {KEYS} changes")));
+        match reading.take(kind, &event) {
+            Ok(Goes::On) => {}
+            Ok(Goes::Behind) => break,
+            Err(why) => return Ok(Log::Gone(why)),
         }
     }
     let _ = stream.close().await;
-    Ok(Log::Has(reading.changed))
+    Ok(match reading.is_whole() {
+        true => Log::Has(reading.changed),
+        false => Log::Gone(EARLY.to_owned()),
+    })
 }
 
-/// The database and table of a table map, and its columns.
-type Known = ((String, String), Vec<Shape>);
-
-fn known(map: &TableMapEvent<'_>) -> Known {
-    let columns = usize::try_from(map.columns_count()).unwrap_or_default();
-    let shape = |column| {
-        let meta = map.get_column_metadata(column).unwrap_or_default();
-        let at = |place| meta.get(place).copied().unwrap_or_default();
-        Shape {
-            kind: map
-                .get_raw_column_type(column)
-                .ok()
-                .flatten()
-                .map_or(0, |kind| kind as u8),
-            meta: [at(0), at(1)],
-        }
-    };
-    let name = (map.database_name().into_owned(), map.table_name().into_owned());
-    (name, (0..columns).map(shape).collect())
-}
-
-struct Reading<'a> {
-    tables: &'a HashMap<(String, String), (String, Vec<usize>)>,
-    maps: HashMap<u64, Known>,
-    changed: Changed,
-    count: usize,
-    /// Whether the transaction that is read is this server's own.
-    is_own: bool,
-}
-
-impl Reading<'_> {
-    fn add(&mut self, kind: u8, data: &[u8], committed: u32) -> Result<(), Damaged> {
-        let Some(does) = does(kind).filter(|_| self.is_own) else {
-            return Ok(());
-        };
-        let (table, rest) = table_of(kind, data)?;
-        let (name, shapes) = self.maps.get(&table).ok_or(Damaged)?;
-        let Some((declared, key)) = self.tables.get(name) else {
-            return Ok(());
-        };
-        let found = keys(rest, does?, shapes, key)?;
-        let of = self.changed.entry(declared.clone()).or_default();
-        for key in found {
-            if of.insert(key, committed).is_none() {
-                self.count += 1;
+/// What tells the transaction `last`, the first one of the server's own behind `from`, from every other that may have its number once
+/// the log has begun anew; `None` where it is not in the log any more.
+pub(crate) async fn mark(
+    server: &Server,
+    kind: Kind,
+    last: Gtid,
+    from: &str,
+    until: &Until,
+) -> Result<Option<String>, Error> {
+    let find = async {
+        let mut stream = open(server, kind, from).await?;
+        while let Some(event) = stream.next().await {
+            let event = event?;
+            match begins(kind, &event, last.log) {
+                Some(Begins::Own(seq)) => return Ok((seq == last.seq).then(|| mark_of(&event))),
+                Some(Begins::Other) | None => {}
             }
         }
-        Ok(())
+        Ok::<_, mysql_async::Error>(None)
+    };
+    match timeout(until.left()?, find).await {
+        Ok(Ok(mark)) => Ok(mark),
+        Ok(Err(error)) => {
+            tracing::info!(at = server.at, %error, "a log cannot be read");
+            Ok(None)
+        }
+        Err(_) => until.left().map(|_| None),
+    }
+}
+
+async fn open(server: &Server, kind: Kind, from: &str) -> Result<BinlogStream, mysql_async::Error> {
+    // Who reads with the number of another one, a link or a server, ends its reading.
+    let number = u32::try_from(RandomState::new().build_hasher().finish() >> 33).unwrap_or_default() | 1 << 31;
+    match kind {
+        Kind::MariaDb => mariadb::log::open(server, number, from).await,
+        Kind::MySql => mysql::log::open(server, number, from).await,
     }
 }

@@ -8,7 +8,7 @@
 //!    before they came to the peer, so it stands before the place too. A snapshot is taken here.
 //! 4. All links go on, and the two snapshots are compared at leisure: what differs does differ, and no row is under way. Of a part
 //!    of the rows (`ranges`) it is the same: its bounds are keys, which are in it or not at both sides alike, whatever happens to
-//!    rows elsewhere.
+//!    rows elsewhere. And of rows that did not change (`changed`) only the keys are.
 //!
 //! Whoever dies meanwhile leaves links that stand still, or stop by themselves: `link` looks first, and lets them go on. The lock
 //! that keeps others from that goes with his session.
@@ -16,8 +16,8 @@
 use super::connect::Session;
 use super::dialect::Kind;
 use super::gtid::{Gtid, Log};
-use super::{MySqlFamily, applied, differing, links, names, peer, placed, ranges, snapshot, status};
-use crate::compared::{Compared, refused, too_far_behind};
+use super::{MySqlFamily, applied, changed, differing, links, names, peer, placed, ranges, snapshot, status};
+use crate::compared::{Compared, Extent, Narrowed, refused, too_far_behind};
 use crate::driver::{Part, Peer};
 use crate::error::Error;
 use crate::link::hindered;
@@ -39,7 +39,7 @@ pub(crate) async fn compare(
     db: &MySqlFamily,
     from: &Peer,
     slots: &SlotSet,
-    part: Option<&Part>,
+    (part, extent): (Option<&Part>, Extent),
     timeout: Duration,
 ) -> Result<Compared, Error> {
     let until = Until::new(&db.server.at, "comparing rows", timeout);
@@ -69,13 +69,31 @@ pub(crate) async fn compare(
         session.limit(until.left()?);
     }
     let (ranges, ends) = ranges::of(db, (&mut ours, &mut theirs), &tables, slots, part).await?;
+    let since = match extent {
+        Extent::All => None,
+        Extent::Changed => changed::since(db, (&mut ours, &mut theirs), from, slots, &until).await?,
+    };
     let mut compared = Compared {
         ends,
+        narrowed: since.as_ref().map(|since| Narrowed {
+            since: since.at.clone(),
+            rows: 0,
+        }),
         ..Compared::default()
     };
     for range in &ranges {
-        let rows = (range.table, range.within.as_str());
-        let (here, peers) = snapshot::sums(db, (&mut ours, &mut theirs), rows, slots, &until).await?;
+        let (here, peers) = match (&since, &mut compared.narrowed) {
+            (Some(since), Some(narrowed)) => {
+                let sums = since.sums(db, (&mut ours, &mut theirs), range, slots, &until);
+                let (here, peers, whole) = sums.await?;
+                narrowed.rows += whole;
+                (here, peers)
+            }
+            (None, _) | (_, None) => {
+                let rows = (range.table, range.within.as_str());
+                snapshot::sums(db, (&mut ours, &mut theirs), rows, slots, &until).await?
+            }
+        };
         compared.rows += peers.rows;
         let differ = here.differing(&peers);
         if !differ.is_empty() {

@@ -22,6 +22,10 @@ use multiactive_core::slots::{Slot, SlotSet};
 /// Where the peer's rows wait.
 const COPIED: &str = "multiactive.copied";
 
+/// Whoever writes past the log says so, and when he has committed.
+const PAST_THE_LOG: &str = "CALL multiactive.past_the_log()";
+const BACK_IN_THE_LOG: &str = "DO RELEASE_LOCK('multiactive.unlogged')";
+
 /// What is copied, and from where.
 pub(crate) struct Job<'a> {
     pub(crate) db: &'a MySqlFamily,
@@ -109,6 +113,7 @@ pub(crate) async fn copy(
     .await?;
     settle(job, &mut writer, frozen, &reseeded).await?;
     writer.batch("ending a copy", "COMMIT").await?;
+    writer.batch("ending a copy", BACK_IN_THE_LOG).await?;
     links::unlock(session).await?;
     Ok(reseeded)
 }
@@ -195,6 +200,7 @@ async fn replace(
     table: &Table<'_>,
     slots: &SlotSet,
 ) -> Result<(u64, u64), Error> {
+    writer.batch("copying rows", PAST_THE_LOG).await?;
     let done = replaced(job, writer, there, table, slots).await;
     let counts = done.map_err(|error| unwritten(job, error))?;
     let (ours, theirs) = snapshot::sums(job.db, (writer, there), (table, EVERYTHING), slots, job.until).await?;

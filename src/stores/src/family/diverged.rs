@@ -4,24 +4,34 @@
 //! same in both was received, or repeated; what differs is listed with both versions. A row that the new owner has changed
 //! since is listed too: the write here was lost all the same.
 
-use super::binlog::{Log, behind};
+use super::binlog::{self, Log};
 use super::checksum::slot_of;
 use super::connect::Session;
 use super::gtid::Gtid;
 use super::names::{ident, literal, qualified, table};
-use super::rows::Part;
+use super::reading::{Most, What};
+use super::rows::{Part, signed, unsigned};
 use super::{MySqlFamily, lost, peer, snapshot};
 use crate::driver::{Diverged, Peer, TableSpec};
 use crate::error::Error;
 use crate::until::Until;
 use multiactive_core::ids::{OperationUid, UnitName};
 use multiactive_core::slots::{Slot, SlotSet};
-use mysql_async::{Params, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How many keys are looked up at once.
 const BATCH: usize = 100;
+
+/// The columns of a table: name, whether it has no sign, whether it is an enum, whether it is no text, and its value as the log has it:
+/// texts in their characters, bytes without the zeros at their end.
+const COLUMNS: &str = "
+    SELECT COLUMN_NAME, COLUMN_TYPE LIKE '%unsigned%', DATA_TYPE = 'enum', DATA_TYPE LIKE '%binary',
+           CASE WHEN DATA_TYPE = 'binary' THEN CONCAT('CAST(? AS BINARY(', CHARACTER_MAXIMUM_LENGTH, '))')
+                WHEN DATA_TYPE = 'uuid' THEN 'CAST(CAST(? AS BINARY(16)) AS UUID)'
+                WHEN CHARACTER_SET_NAME IS NULL OR DATA_TYPE = 'enum' THEN '?'
+                ELSE CONCAT('CONVERT(CAST(? AS BINARY) USING ', CHARACTER_SET_NAME, ') COLLATE ', COLLATION_NAME) END
+    FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
 
 /// How many rows are told.
 const TOLD: u32 = 20;
@@ -73,7 +83,8 @@ async fn list(db: &MySqlFamily, op: &OperationUid, owner: &Peer, slots: &SlotSet
     let mut there = there.foreign().await?;
     let own = super::position::written(&mut session).await?.log;
     let got = Gtid::of(&peer::written(&mut there).await?, own);
-    let log = behind(db, &mut session, got, until).await?;
+    let tables = binlog::tables(db, &mut session).await?;
+    let log = binlog::read(&db.server, &mut session, &tables, (What::Own(got), Most::TOLD), until).await?;
     // The owner may take its time meanwhile.
     let sql = format!("SET SESSION {} = 600; START TRANSACTION", session.dialect().idle);
     session.batch("listing what differs", &sql).await?;
@@ -102,8 +113,8 @@ struct Finder<'a> {
     sharded: &'a TableSpec,
     /// What is asked of each row: its slot, its key and all of it as JSON.
     asks: String,
-    /// The condition on each column of the key, one `?` in each.
-    same: Vec<(String, Kind)>,
+    /// The condition on each column of the key: what stands before its value, and behind it.
+    same: Vec<(String, String, Kind)>,
 }
 
 /// What the server says of a column.
@@ -129,24 +140,30 @@ impl<'a> Finder<'a> {
         let both = ours.iter().filter(|column| theirs.contains(column));
         let json = both.map(|column| format!("{}, {}", literal(&column.name), column.text("t")));
         let json = json.collect::<Vec<_>>().join(", ");
-        let named = key
-            .iter()
-            .map(|column| format!("{}, t.{}", literal(column), ident(column)));
+        let kinds: Vec<(String, bool, bool, bool, String)> =
+            here.rows("reading the columns", COLUMNS, (database, name)).await?;
+        let bytes = |column: &String| {
+            kinds
+                .iter()
+                .any(|(name, _, _, is_bytes, _)| name == column && *is_bytes)
+        };
+        let named = key.iter().map(|column| match bytes(column) {
+            true => format!("{}, HEX(t.{})", literal(column), ident(column)),
+            false => format!("{}, t.{}", literal(column), ident(column)),
+        });
         let named = named.collect::<Vec<_>>().join(", ");
-        let sql = "SELECT COLUMN_NAME, COLUMN_TYPE LIKE '%unsigned%', DATA_TYPE = 'enum', CHARACTER_SET_NAME
-                   FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
-        let kinds: Vec<(String, bool, bool, Option<String>)> =
-            here.rows("reading the columns", sql, (database, name)).await?;
-        let kinds: BTreeMap<_, _> = kinds.into_iter().map(|(name, u, e, c)| (name, (u, e, c))).collect();
+        let kinds: BTreeMap<_, _> = kinds
+            .into_iter()
+            .map(|(name, u, e, _, value)| (name, (u, e, value)))
+            .collect();
         let same = key.iter().filter_map(|column| {
-            let (is_unsigned, is_enum, characters) = kinds.get(column)?.clone();
-            let column = ident(column);
-            let condition = match (is_enum, characters) {
-                (true, _) => format!("t.{column} + 0 = ?"),
-                (false, Some(characters)) => format!("t.{column} = CONVERT(CAST(? AS BINARY) USING {characters})"),
-                (false, None) => format!("t.{column} = ?"),
+            let (is_unsigned, is_enum, value) = kinds.get(column)?.clone();
+            let (column, (begin, end)) = (ident(column), value.split_once('?')?);
+            let begin = match is_enum {
+                true => format!("t.{column} + 0 = {begin}"),
+                false => format!("t.{column} = {begin}"),
             };
-            Some((condition, Kind { is_unsigned, is_enum }))
+            Some((begin, end.to_owned(), Kind { is_unsigned, is_enum }))
         });
         Ok(Self {
             sharded,
@@ -165,41 +182,33 @@ impl<'a> Finder<'a> {
         session: &mut Session<'_>,
         keys: &[(Vec<Part>, u32)],
     ) -> Result<BTreeMap<usize, (Slot, String, String)>, Error> {
-        let same: Vec<_> = self.same.iter().map(|(condition, _)| condition.as_str()).collect();
-        let one = |number| format!("SELECT {number}, {} WHERE {}", self.asks, same.join(" AND "));
-        let sql: Vec<_> = (0..keys.len()).map(one).collect();
-        let params: Vec<Value> = keys.iter().flat_map(|(key, _)| self.values(key)).collect();
+        let one = |(number, (key, _)): (usize, &(Vec<Part>, u32))| {
+            let pairs = key.iter().zip(&self.same);
+            let same = pairs.map(|(part, (begin, end, kind))| format!("{begin}{}{end}", value(part, kind)));
+            let same: Vec<_> = same.collect();
+            format!("SELECT {number}, {} WHERE {}", self.asks, same.join(" AND "))
+        };
+        let sql: Vec<_> = keys.iter().enumerate().map(one).collect();
         let rows: Vec<(usize, Slot, String, String)> = session
-            .rows(
-                "reading rows by their keys",
-                &sql.join(" UNION ALL "),
-                Params::Positional(params),
-            )
+            .rows("reading rows by their keys", &sql.join(" UNION ALL "), ())
             .await?;
         let found = |(number, slot, name, row)| (number, (slot, name, row));
         Ok(rows.into_iter().map(found).collect())
     }
-
-    fn values<'k>(&'k self, key: &'k [Part]) -> impl Iterator<Item = Value> + 'k {
-        key.iter().zip(&self.same).map(|(part, (_, kind))| value(part, kind))
-    }
 }
 
-fn value(part: &Part, kind: &Kind) -> Value {
+/// A value of the log in words: bytes as they are, whatever characters the session has.
+fn value(part: &Part, kind: &Kind) -> String {
     match part {
-        Part::Bytes(bytes) => Value::Bytes(bytes.clone()),
-        Part::Day(year, month, day) => Value::Date(*year, *month, *day, 0, 0, 0, 0),
-        Part::Number(bytes) => {
-            let number = bytes
-                .iter()
-                .rev()
-                .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-            let unused = 64 - 8 * u32::try_from(bytes.len().clamp(1, 8)).unwrap_or(8);
-            match kind.is_unsigned || kind.is_enum {
-                true => Value::UInt(number),
-                false => Value::Int((number << unused).cast_signed() >> unused),
-            }
-        }
+        Part::Bytes(bytes) => format!(
+            "X'{}'",
+            bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>()
+        ),
+        Part::Day(year, month, day) => format!("'{year:04}-{month:02}-{day:02}'"),
+        Part::Number(bytes) => match kind.is_unsigned || kind.is_enum {
+            true => unsigned(bytes).to_string(),
+            false => signed(bytes).to_string(),
+        },
     }
 }
 
@@ -248,11 +257,11 @@ mod tests {
     #[test]
     fn numbers_have_the_sign_that_the_table_says() {
         for (bytes, is_unsigned, want) in [
-            (&[255_u8][..], false, Value::Int(-1)),
-            (&[255], true, Value::UInt(255)),
-            (&[0, 0, 128], false, Value::Int(-8_388_608)),
-            (&[1, 0, 0, 0, 0, 0, 0, 128], false, Value::Int(i64::MIN + 1)),
-            (&[1, 0, 0, 0, 0, 0, 0, 128], true, Value::UInt(1 << 63 | 1)),
+            (&[255_u8][..], false, "-1"),
+            (&[255], true, "255"),
+            (&[0, 0, 128], false, "-8388608"),
+            (&[1, 0, 0, 0, 0, 0, 0, 128], false, "-9223372036854775807"),
+            (&[1, 0, 0, 0, 0, 0, 0, 128], true, "9223372036854775809"),
         ] {
             let kind = Kind {
                 is_unsigned,

@@ -90,6 +90,9 @@ pub(crate) async fn install(db: &MySqlFamily) -> Result<(), Error> {
     if !amiss.is_empty() {
         placed::confess(db, &mut session, &amiss).await?;
     }
+    // Before all was in place somebody may have written past the log, and not said so.
+    let sql = "UPDATE multiactive.unlogged SET number = number + 1 WHERE part = 1";
+    session.change("noting the fence", sql, ()).await?;
     let sql = "UPDATE multiactive.store SET digest = ?";
     session.change("noting the fence", sql, (digest,)).await?;
     let sql = "SELECT RELEASE_LOCK('multiactive.install')";
@@ -197,6 +200,7 @@ fn guard(db: &MySqlFamily, sharded: &TableSpec) -> String {
     };
     let guard = db.server.dialect.guard;
     guard
+        .replace("$admit_unlogged$", include_str!("unlogged.sql").trim_end())
         .replace("$insert$", &trigger("INSERT"))
         .replace("$update$", &trigger("UPDATE"))
         .replace("$delete$", &trigger("DELETE"))

@@ -11,6 +11,7 @@ pub(crate) mod applied;
 pub(crate) mod binlog;
 mod brought;
 mod caught_up;
+mod changed;
 mod checksum;
 mod compare;
 pub(crate) mod connect;
@@ -24,6 +25,7 @@ mod grants;
 pub(crate) mod gtid;
 pub(crate) mod inspect;
 mod install;
+mod keys;
 mod lag;
 mod lease;
 mod links;
@@ -35,11 +37,14 @@ mod peer;
 mod placed;
 mod position;
 mod ranges;
+pub(crate) mod reading;
 mod reseed;
 mod rows;
 mod sizes;
 mod slots;
 pub(crate) mod snapshot;
+mod stand;
+mod statements;
 pub(crate) mod status;
 mod store;
 mod tables;
@@ -261,20 +266,18 @@ impl Driver for MySqlFamily {
         from: &Peer,
         slots: &SlotSet,
         part: Option<&Part>,
-        // No row says when it was written: all are compared.
-        _extent: Extent,
+        extent: Extent,
         timeout: Duration,
     ) -> Result<Compared, Error> {
-        compare::compare(self, from, slots, part, timeout).await
+        compare::compare(self, from, slots, (part, extent), timeout).await
     }
 
-    /// No row says which transaction wrote it.
-    async fn horizon(&self, _from: &Peer) -> Result<Option<Horizon>, Error> {
-        Ok(None)
+    async fn horizon(&self, from: &Peer) -> Result<Option<Horizon>, Error> {
+        changed::take(self, from).await
     }
 
-    async fn found_equal(&self, _from: &UnitName, _slots: &SlotSet, _horizon: Option<&Horizon>) -> Result<(), Error> {
-        Ok(())
+    async fn found_equal(&self, from: &UnitName, slots: &SlotSet, horizon: Option<&Horizon>) -> Result<(), Error> {
+        changed::remember(self, from, slots, horizon).await
     }
 
     async fn sizes(&self, from: &Peer, timeout: Duration) -> Result<BTreeMap<Slot, u64>, Error> {

@@ -25,6 +25,18 @@ pub(crate) enum Part {
     Day(u16, u8, u8),
 }
 
+/// A number that has no sign.
+pub(crate) fn unsigned(bytes: &[u8]) -> u64 {
+    let bytes = bytes.iter().rev();
+    bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// A number that has one: its first bit.
+pub(crate) fn signed(bytes: &[u8]) -> i64 {
+    let unused = 64 - 8 * u32::try_from(bytes.len().clamp(1, 8)).unwrap_or(8);
+    (unsigned(bytes) << unused).cast_signed() >> unused
+}
+
 /// What is left of an event.
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
@@ -37,14 +49,11 @@ impl<'a> Reader<'a> {
 
     /// A number of so many bytes, the lowest first.
     pub(crate) fn number(&mut self, len: usize) -> Result<u64, Damaged> {
-        let bytes = self.take(len)?;
-        Ok(bytes
-            .iter()
-            .rev()
-            .fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        self.take(len).map(unsigned)
     }
 
-    fn len(&mut self, len: usize) -> Result<usize, Damaged> {
+    /// A length of so many bytes.
+    pub(crate) fn len(&mut self, len: usize) -> Result<usize, Damaged> {
         usize::try_from(self.number(len)?).map_err(|_| Damaged)
     }
 

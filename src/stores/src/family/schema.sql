@@ -177,3 +177,26 @@ CREATE TABLE IF NOT EXISTS multiactive.placed (
     words  VARCHAR(255) NOT NULL,
     PRIMARY KEY (kind, object, name)
 ) ENGINE = InnoDB;
+
+-- How often somebody began to write rows of sharded tables past the log (`past_the_log`; part 1: how often the fence was put in
+-- place, before which anybody may have). While he does, he holds the lock `multiactive.unlogged`.
+CREATE TABLE IF NOT EXISTS multiactive.unlogged (
+    part   TINYINT PRIMARY KEY,
+    number BIGINT UNSIGNED NOT NULL DEFAULT 0
+) ENGINE = InnoDB;
+
+INSERT IGNORE INTO multiactive.unlogged (part) VALUES (0), (1);
+
+-- Slots whose rows were equal to their owner's in a comparison that began when both logs stood there, and databases and tables had
+-- these shapes.
+CREATE TABLE IF NOT EXISTS multiactive.found_equal (
+    number      BIGINT UNSIGNED PRIMARY KEY AUTO_INCREMENT,
+    owner       VARCHAR(191) NOT NULL,
+    slots       LONGTEXT     NOT NULL,
+    here        LONGTEXT     NOT NULL,
+    there       LONGTEXT     NOT NULL,
+    shape       VARCHAR(191) NOT NULL,
+    shape_there VARCHAR(191) NOT NULL,
+    at          DATETIME(6)  NOT NULL,
+    KEY (owner, number)
+) ENGINE = InnoDB;

@@ -37,6 +37,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("routine", "refuse"),
         ("routine", "end_writers"),
         ("routine", "keep_deadline"),
+        ("routine", "past_the_log"),
     ],
     digest: ("MD5(", ")"),
     logs: "CAST(@@global.gtid_domain_id AS CHAR), @@global.server_id, '', @@global.gtid_binlog_pos",

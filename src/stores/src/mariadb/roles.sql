@@ -16,7 +16,7 @@ GRANT BINLOG ADMIN, BINLOG MONITOR, READ ONLY ADMIN ON *.* TO multiactive_agent@
 GRANT PROCESS, CONNECTION ADMIN ON *.* TO multiactive_agent@'%';
 -- The links of this member; RELOAD removes one.
 GRANT REPLICATION SLAVE ADMIN, REPLICATION MASTER ADMIN, SLAVE MONITOR, RELOAD ON *.* TO multiactive_agent@'%';
--- Where this unit was lost, what others did not get of it is read from its own log.
+-- What others did not get of this unit where it was lost, and which rows changed since some were compared, is read from its own log.
 GRANT REPLICATION SLAVE ON *.* TO multiactive_agent@'%';
 -- Who could get past the fence is told from the accounts.
 GRANT SELECT ON mysql.* TO multiactive_agent@'%';

@@ -5,6 +5,7 @@
 -- holders to end before it closes a slot, and a locking read sees what was committed last in every isolation level. Then the
 -- unit's write lease; the server is read-only before it has begun, and after the lease has ended, also to who may write to a
 -- read-only one. All of it stands in the trigger, for a routine of ours costs a row more than the look itself.
+--   `unlogged.sql` refuses who writes past the log and has not said so: rows that changed are found by the log.
 LOCK TABLES $table$ WRITE
 --;
 DROP TRIGGER IF EXISTS $insert$
@@ -13,6 +14,7 @@ CREATE TRIGGER $insert$ BEFORE INSERT ON $table$ FOR EACH ROW
 BEGIN
     DECLARE its_slot INT DEFAULT $slot_of_new$;
     $admit_its_slot$;
+    $admit_unlogged$;
 END
 --;
 DROP TRIGGER IF EXISTS $update$
@@ -25,6 +27,7 @@ BEGIN
     IF next_slot <> its_slot THEN
         $admit_next_slot$;
     END IF;
+    $admit_unlogged$;
 END
 --;
 DROP TRIGGER IF EXISTS $delete$
@@ -33,6 +36,7 @@ CREATE TRIGGER $delete$ BEFORE DELETE ON $table$ FOR EACH ROW
 BEGIN
     DECLARE its_slot INT DEFAULT $slot_of_old$;
     $admit_its_slot$;
+    $admit_unlogged$;
 END
 --;
 UNLOCK TABLES

@@ -1,8 +1,9 @@
 //! Reading MySQL's log as a link would.
 
-use crate::family::MySqlFamily;
-use crate::family::binlog::Begins;
+use crate::error::Error;
+use crate::family::connect::{Server, Session};
 use crate::family::gtid::{Gtid, Log};
+use crate::family::reading::Begins;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Sid};
 
 /// The number of the event with which a transaction begins.
@@ -26,20 +27,37 @@ pub(crate) fn begins(kind: u8, data: &[u8], own: Log) -> Option<Begins> {
     }
 }
 
-/// What this server wrote itself behind `after`. Of the logs of others nothing is asked for that is whole.
-pub(crate) async fn open(
-    db: &MySqlFamily,
-    own: Log,
-    all: &[Gtid],
-    after: Option<Gtid>,
-) -> Result<BinlogStream, mysql_async::Error> {
-    let conn = db.server.raw().await?;
-    let others = all.iter().filter(|at| at.log != own).copied();
-    let known = others.chain(after).filter(|at| at.seq > 0);
+/// Which transactions have ended, so that everybody sees what they wrote: the server counts them behind that.
+pub(crate) async fn committed(session: &mut Session<'_>) -> Result<String, Error> {
+    let sql = "SELECT REPLACE(REPLACE(@@global.gtid_executed, '\n', ''), ' ', '')";
+    session.row("reading how far logs have come", sql, ()).await
+}
+
+/// Where reading begins, behind these places.
+pub(crate) fn behind(list: &[Gtid]) -> String {
+    let known = list.iter().filter(|at| at.seq > 0);
     let known: Vec<String> = known.map(|at| format!("{}:1-{}", at.log, at.seq)).collect();
-    let sids: Vec<Sid<'_>> = known.iter().filter_map(|text| text.parse().ok()).collect();
-    // A number that no server has: who reads with another one's ends its reading.
-    let request = BinlogStreamRequest::new(u32::MAX - std::process::id() % 1_000_000)
+    known.join(",")
+}
+
+/// The same behind the transactions of a set, but that of the log of `last` that one and whatever follows it comes once more.
+pub(crate) fn before(last: Gtid, set: &str) -> String {
+    let is_own = |part: &&str| {
+        part.split(':')
+            .next()
+            .is_some_and(|log| Log::parse(log).ok() == Some(last.log))
+    };
+    let others = set.split(',').filter(|part| !part.is_empty() && !is_own(part));
+    let own = (last.seq > 1).then(|| format!("{}:1-{}", last.log, last.seq.saturating_sub(1)));
+    let all: Vec<_> = others.map(str::to_owned).chain(own).collect();
+    all.join(",")
+}
+
+/// What stands in a server's log but for the transactions of the set `from`. Of those that we cannot name, all comes.
+pub(crate) async fn open(server: &Server, number: u32, from: &str) -> Result<BinlogStream, mysql_async::Error> {
+    let conn = server.raw().await?;
+    let sids = from.split(',').filter_map(|text| text.parse::<Sid<'_>>().ok());
+    let request = BinlogStreamRequest::new(number)
         .with_gtid()
         .with_gtid_set(sids)
         .with_non_blocking();

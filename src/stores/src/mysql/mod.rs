@@ -49,6 +49,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
         ("routine", "admit_writers"),
         ("routine", "end_writers"),
         ("routine", "keep_deadline"),
+        ("routine", "past_the_log"),
     ],
     // MD5() has become a component that a server may lack.
     digest: ("SHA2(", ", 256)"),

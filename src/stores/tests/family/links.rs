@@ -1,6 +1,7 @@
 //! Links between real servers: in a mesh, with one missing, in crashes, and against what must not be taken.
 
 use super::support::*;
+use super::writers::by_hand;
 use multiactive_core::slots::SlotSet;
 use multiactive_stores::Driver;
 use multiactive_stores::driver::{Link, LinkState, Unlinked, Waited};
@@ -338,17 +339,15 @@ async fn a_conflict_stops_a_link_and_a_lock_of_an_idle_session_is_told() {
     locks.query_drop("UNLOCK TABLES").await.unwrap();
     running(north, east).await;
     // A row that is there already.
-    let mut admin = admin(&north.server).await;
     set_all(&north.driver, true, 1).await;
-    admin.query_drop("USE shop").await.unwrap();
-    insert(&mut admin, "b", "u1").await.unwrap();
+    by_hand(north, &["INSERT INTO orders VALUES ('b', 'u1', 1)"]).await;
     insert(&mut writer, "b", "u1").await.unwrap();
     let link = linked(north, east, |link| matches!(link.state, LinkState::Broken(_))).await;
     let LinkState::Broken(words) = &link.state else {
         panic!()
     };
     assert!(words.contains("Duplicate entry"), "{words}");
-    admin.query_drop("DELETE FROM orders WHERE id = 'b'").await.unwrap();
+    by_hand(north, &["DELETE FROM orders WHERE id = 'b'"]).await;
     running(north, east).await;
     rows_everywhere(&members, 2).await;
 }

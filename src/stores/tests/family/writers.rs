@@ -7,13 +7,35 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
+/// Whoever writes past the log says so, and when he has ended.
+pub const PAST_THE_LOG: [&str; 2] = ["SET SESSION sql_log_bin = 0", "CALL multiactive.past_the_log()"];
+pub const BACK_IN_THE_LOG: &str = "DO RELEASE_LOCK('multiactive.unlogged')";
+
 /// Writes as a repair does, which nobody else gets.
 pub async fn by_hand(member: &Member, sql: &[&str]) {
     let mut client = client(&member.server, "multiactive_agent").await;
-    client.query_drop("SET SESSION sql_log_bin = 0").await.unwrap();
+    for past in PAST_THE_LOG {
+        client.query_drop(past).await.unwrap();
+    }
     client.query_drop("USE shop").await.unwrap();
     for sql in sql {
         client.query_drop(*sql).await.unwrap();
+    }
+    client.query_drop(BACK_IN_THE_LOG).await.unwrap();
+}
+
+/// How often somebody wrote past the log.
+pub async fn counted(member: &Member) -> Vec<(u8, u64)> {
+    let sql = "SELECT part, number FROM multiactive.unlogged ORDER BY part";
+    admin(&member.server).await.query(sql).await.unwrap()
+}
+
+/// As if nobody had since.
+pub async fn forget(member: &Member, count: &[(u8, u64)]) {
+    let mut admin = admin(&member.server).await;
+    for (part, number) in count {
+        let sql = format!("UPDATE multiactive.unlogged SET number = {number} WHERE part = {part}");
+        admin.query_drop(sql).await.unwrap();
     }
 }
 

@@ -26,6 +26,16 @@ pub const KEYS: [(&str, &str, &str); 1] = [(
     "'123E4567-E89B-12D3-A456-426614174000'",
     "123e4567-e89b-12d3-a456-426614174000",
 )];
+/// Types of keys that are read in the log besides, and values.
+pub const ALSO: [(&str, &[&str]); 1] = [(
+    "UUID",
+    &[
+        "'123e4567-e89b-12d3-a456-426614174000'",
+        "'018f4567-e89b-7123-a456-426614174000'",
+        "'11223344-5566-4788-99aa-bbccddee0000'",
+        "'00000000-0000-0000-0000-000000000000'",
+    ],
+)];
 /// Inserts a row on a clock that stands still, long ago.
 pub const LONG_AGO: [&str; 1] = ["SET STATEMENT timestamp = 1 FOR INSERT INTO orders (id, user_id) VALUES ('t', 'u1')"];
 pub const NEW_PASSWORD: &str = "SET PASSWORD FOR multiactive_replication@'%' = PASSWORD('another')";
@@ -81,6 +91,11 @@ pub fn seq(position: &str) -> u64 {
 pub async fn log_end(admin: &mut Conn) -> u64 {
     let log: Option<String> = admin.query_first("SELECT @@global.gtid_binlog_pos").await.unwrap();
     seq(&log.unwrap())
+}
+
+/// The server forgets its log, but not what it has of others.
+pub async fn begin_log_anew(admin: &mut Conn) {
+    admin.query_drop("RESET MASTER").await.unwrap();
 }
 
 /// Whether a log is closed, of which nothing more is taken.

@@ -3,6 +3,8 @@
 
 #[path = "../family/caught_up.rs"]
 mod caught_up;
+#[path = "../family/changed.rs"]
+mod changed;
 mod clock;
 #[path = "../family/compare.rs"]
 mod compare;
@@ -22,6 +24,8 @@ mod full_disk;
 mod lease;
 #[path = "../family/links.rs"]
 mod links;
+#[path = "../family/logged_keys.rs"]
+mod logged_keys;
 #[path = "../family/ranges.rs"]
 mod ranges;
 mod relay_logs;

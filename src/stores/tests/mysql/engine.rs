@@ -22,6 +22,8 @@ pub const THREE: &str = "(SELECT 1 AS seq UNION ALL SELECT 2 UNION ALL SELECT 3)
 pub const STORED: &str = "STORED";
 /// How a column of a type's key is written, and read as text.
 pub const KEYS: [(&str, &str, &str); 0] = [];
+/// Types of keys that are read in the log besides, and values.
+pub const ALSO: [(&str, &[&str]); 0] = [];
 /// Inserts a row on a clock that stands still, long ago.
 pub const LONG_AGO: [&str; 3] = [
     "SET SESSION timestamp = 1",
@@ -84,6 +86,16 @@ pub async fn log_end(admin: &mut Conn) -> u64 {
     let sql = "SELECT GTID_SUBTRACT(@@global.gtid_executed, GTID_SUBTRACT(@@global.gtid_executed, CONCAT(@@server_uuid, ':1-9223372036854775806')))";
     let log: Option<String> = admin.query_first(sql).await.unwrap();
     log.unwrap().rsplit(['-', ':']).next().unwrap().parse().unwrap()
+}
+
+/// The server forgets its log, but not what it has of others.
+pub async fn begin_log_anew(admin: &mut Conn) {
+    let sql = "SELECT GTID_SUBTRACT(@@global.gtid_executed, CONCAT(@@server_uuid, ':1-9223372036854775806'))";
+    let others: Option<String> = admin.query_first(sql).await.unwrap();
+    admin.query_drop(STOP_LINKS).await.unwrap();
+    admin.query_drop("RESET BINARY LOGS AND GTIDS").await.unwrap();
+    let sql = format!("SET GLOBAL gtid_purged = '{}'", others.unwrap());
+    admin.query_drop(sql).await.unwrap();
 }
 
 /// Whether a log is closed, of which nothing more is taken.

@@ -3,6 +3,8 @@
 
 #[path = "../family/caught_up.rs"]
 mod caught_up;
+#[path = "../family/changed.rs"]
+mod changed;
 #[path = "../family/compare.rs"]
 mod compare;
 mod copied;
@@ -21,6 +23,8 @@ mod fence;
 mod lease;
 #[path = "../family/links.rs"]
 mod links;
+#[path = "../family/logged_keys.rs"]
+mod logged_keys;
 mod md5;
 #[path = "../family/ranges.rs"]
 mod ranges;
