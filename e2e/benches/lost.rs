@@ -72,6 +72,9 @@ async fn is_replaced(stage: &Stage, round: usize) -> Result<Replaced> {
     let lost = Lost::SOUTH.by(format!("lost-{round}").leak());
     let users = shop::load::users(USERS, &format!("killed-{round}"));
     let of_lost = stage.users_of(&users, lost.unit).await?;
+    // Of slots of the lost unit, with orders of their own: of a few users none may be its own.
+    let later = shop::load::users(USERS, &format!("home-{round}"));
+    let later = stage.users_of(&later, lost.unit).await?;
     let load = stage.load_through(&["east", "north"], &users)?;
     orders(&load, 200).await;
     let killed = Timestamp::now();
@@ -90,7 +93,7 @@ async fn is_replaced(stage: &Stage, round: usize) -> Result<Replaced> {
     stage.world.revive(lost.region).await?;
     stage.until_member(lost.region, true).await?;
     rejoins(stage, &lost, &findings.lost).await?;
-    goes_home(stage, &[&lost], &shop::load::users(6, &format!("home-{round}"))).await?;
+    goes_home(stage, &[&lost], &later).await?;
     Ok(Replaced {
         served: span(killed, first),
         ended: span(killed, ended),
