@@ -12,6 +12,7 @@
 
 use super::binlog::{self, Log};
 use super::connect::{Server, Session};
+use super::dialect::Kind;
 use super::keys::{self, Key};
 use super::links::parse_slots;
 use super::logs::Logs;
@@ -24,6 +25,7 @@ use super::stand::{self, Stand};
 use super::{MySqlFamily, peer};
 use crate::driver::{Checksums, Horizon, Peer};
 use crate::error::Error;
+use crate::mysql;
 use crate::names::definition;
 use crate::until::Until;
 use multiactive_core::ids::UnitName;
@@ -40,6 +42,9 @@ const MOST: Most = Most {
     bytes: 1 << 30,
 };
 
+/// How long a log is read at most.
+const READING: Duration = Duration::from_secs(300);
+
 /// How many keys are looked up at once.
 const BATCH: usize = 200;
 
@@ -52,7 +57,9 @@ const KEPT: usize = 100;
 /// Which database this is, and how often somebody began to write past its log. Nothing, where the log may have a table by another name.
 const IDENTITY: &str = "
     SELECT CONCAT_WS('/', s.store, s.unit, s.incarnation, s.born, (SELECT SUM(u.number) FROM multiactive.unlogged u), @@version)
-    FROM multiactive.store s WHERE @@global.lower_case_table_names = 0";
+    FROM multiactive.store s
+    WHERE @@global.lower_case_table_names = 0
+      AND EXISTS (SELECT 1 FROM multiactive.placed p WHERE p.kind = 'routine' AND 'past_the_log' IN (p.object, p.name))";
 
 /// A table in words: since when there is this one, and how its rows lie. Nothing for what is no table, and for one whose rows a foreign
 /// key may change: of those the log says nothing.
@@ -127,8 +134,15 @@ async fn shape(db: &MySqlFamily, session: &mut Session<'_>) -> Result<Option<Str
         Err(Error::NotInstalled { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let own = Logs::read(session).await?.own.to_string();
-    let mut words = vec![identity, own, definition(&db.spec.keyspace)];
+    let own = Logs::read(session).await?.own;
+    let has_gaps = match session.kind() {
+        Kind::MariaDb => false,
+        Kind::MySql => mysql::log::has_gaps(&mysql::log::committed(session).await?, own),
+    };
+    if has_gaps {
+        return Ok(None);
+    }
+    let mut words = vec![identity, own.to_string(), definition(&db.spec.keyspace)];
     for sharded in &db.spec.tables {
         words.push(format!("{sharded:?}"));
         let names = names_of(&sharded.name, &db.access.database);
@@ -248,7 +262,12 @@ async fn behind(
     stand: &Stand,
     until: &Until,
 ) -> Result<Option<Changed>, Error> {
-    match binlog::read(server, session, tables, (What::All(stand), MOST), until).await? {
+    let soon = Until::new(&server.at, "reading a log", READING.min(until.left()?));
+    let read = match binlog::read(server, session, tables, (What::All(stand), MOST), &soon).await {
+        Err(Error::TimedOut { .. }) if until.left().is_ok() => Log::Gone("reading it takes too long".to_owned()),
+        read => read?,
+    };
+    match read {
         Log::Has(changed) => Ok(Some(changed)),
         Log::Gone(why) => {
             tracing::info!(

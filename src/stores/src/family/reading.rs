@@ -55,6 +55,8 @@ enum Says {
     /// It changes rows; those that are compressed are not read.
     Rows(Result<Does, Damaged>),
     Statement,
+    /// It holds others, which are not read.
+    Packed,
     /// Nothing about rows.
     Nothing,
     /// What is not known here.
@@ -69,7 +71,8 @@ impl Says {
             23 | 30 => Self::Rows(Ok(Does::Insert)),
             24 | 31 => Self::Rows(Ok(Does::Update)),
             25 | 32 => Self::Rows(Ok(Does::Delete)),
-            20..=22 | 39 | 40 | 165..=171 => Self::Rows(Err(Damaged)),
+            20..=22 | 39 | 166..=171 => Self::Rows(Err(Damaged)),
+            40 => Self::Packed,
             // How logs and files begin and end, a commit, a beat, a statement's text beside its rows.
             3 | 4 | 15 | 16 | 27 | 29 | 35 | 41 | 160 | 161 | 163 | 164 => Self::Nothing,
             _ => Self::Unknown,
@@ -183,10 +186,11 @@ impl<'a> Reading<'a> {
             (Says::Statement, What::All(_)) if self.counts && !changes_nothing(data) => {
                 return Err("a statement in the log may have changed tables, or rows by itself".to_owned());
             }
+            (Says::Packed, _) if self.counts => return Err(SENSELESS.to_owned()),
             (Says::Unknown, What::All(_)) => {
                 return Err(format!("the log has a message of a kind that is not read: {number}"));
             }
-            (Says::Statement | Says::Unknown, What::Own(_) | What::All(_)) | (Says::Nothing, _) => {}
+            (Says::Statement | Says::Unknown, What::Own(_) | What::All(_)) | (Says::Nothing | Says::Packed, _) => {}
         }
         if self.count > self.most.keys || self.bytes > self.most.bytes {
             let Most { keys, bytes } = self.most;

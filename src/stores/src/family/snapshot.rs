@@ -27,10 +27,15 @@ pub(crate) async fn take(session: &mut Session<'_>, limit: Duration) -> Result<(
     session.batch("taking a snapshot", &begin).await
 }
 
-/// Lets the statements that read a snapshot take so long.
+/// Lets the statements that read a snapshot take so long, and whoever reads it do other things meanwhile.
 pub(crate) async fn lasts(session: &mut Session<'_>, limit: Duration) -> Result<(), Error> {
     session.limit(limit);
-    let sql = format!("SET SESSION {}", (session.dialect().statement_limit)(limit));
+    let sql = format!(
+        "SET SESSION {}, {} = {}",
+        (session.dialect().statement_limit)(limit),
+        session.dialect().idle,
+        limit.as_secs() + 1
+    );
     session.batch("taking a snapshot", &sql).await
 }
 

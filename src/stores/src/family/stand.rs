@@ -125,6 +125,7 @@ mod tests {
                 logs: logs.clone(),
             };
             assert_eq!(from(Kind::MySql, name, &stand).unwrap(), want, "{logs}");
+            assert_eq!(mysql::log::has_gaps(&logs, name), logs.ends_with(":9"), "{logs}");
         }
     }
 }

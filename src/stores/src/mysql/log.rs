@@ -33,6 +33,13 @@ pub(crate) async fn committed(session: &mut Session<'_>) -> Result<String, Error
     session.row("reading how far logs have come", sql, ()).await
 }
 
+/// Whether a server's own transactions are not all that there are up to its last one: whoever reads its log to where the first ones end
+/// would miss the others.
+pub(crate) fn has_gaps(set: &str, own: Log) -> bool {
+    let mut parts = set.split(',').map(|part| part.split(':'));
+    parts.any(|mut part| part.next().and_then(|log| Log::parse(log).ok()) == Some(own) && part.count() > 1)
+}
+
 /// Where reading begins, behind these places.
 pub(crate) fn behind(list: &[Gtid]) -> String {
     let known = list.iter().filter(|at| at.seq > 0);
