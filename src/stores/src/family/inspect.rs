@@ -8,6 +8,7 @@ use crate::driver::Inspected;
 use crate::error::Error;
 use crate::{mariadb, mysql};
 use multiactive_core::epoch::Epoch;
+use mysql_async::Row;
 
 /// Without it a lease has no end.
 pub(crate) const SCHEDULER: Setting = (
@@ -73,6 +74,7 @@ pub(crate) async fn settings(db: &MySqlFamily) -> Result<(), Error> {
             return Err(Error::Setting { name, is, wanted, why });
         }
     }
+    logs_all(&mut session).await?;
     match session.kind() {
         Kind::MariaDb => mariadb::has_a_log_of_its_own(&mut session).await?,
         Kind::MySql => {
@@ -101,6 +103,30 @@ pub(crate) async fn settings(db: &MySqlFamily) -> Result<(), Error> {
         });
     }
     session.keep();
+    Ok(())
+}
+
+/// Refuses a server whose log leaves databases out. No variable says that.
+async fn logs_all(session: &mut Session<'_>) -> Result<(), Error> {
+    let sql = match session.kind() {
+        Kind::MariaDb => "SHOW MASTER STATUS",
+        Kind::MySql => "SHOW BINARY LOG STATUS",
+    };
+    let rows: Vec<Row> = session.rows("reading the server's settings", sql, ()).await?;
+    for (name, column) in [
+        ("binlog_do_db", "Binlog_Do_DB"),
+        ("binlog_ignore_db", "Binlog_Ignore_DB"),
+    ] {
+        let is = rows.first().and_then(|row| row.get_opt::<String, _>(column)?.ok());
+        if let Some(is) = is.filter(|is| !is.is_empty()) {
+            return Err(Error::Setting {
+                name,
+                is,
+                wanted: "nothing",
+                why: "what is left out of the log comes to no other member, and nobody notices",
+            });
+        }
+    }
     Ok(())
 }
 

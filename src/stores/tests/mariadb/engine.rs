@@ -40,7 +40,9 @@ pub const ALSO: [(&str, &[&str]); 1] = [(
 pub const LONG_AGO: [&str; 1] = ["SET STATEMENT timestamp = 1 FOR INSERT INTO orders (id, user_id) VALUES ('t', 'u1')"];
 pub const NEW_PASSWORD: &str = "SET PASSWORD FOR multiactive_replication@'%' = PASSWORD('another')";
 /// Settings with which a server is refused, and the name of what is wrong.
-pub const SETTINGS: [(&str, &str, &str); 10] = [
+pub const SETTINGS: [(&str, &str, &str); 12] = [
+    ("binlog_do_db", "shop", "binlog_do_db"),
+    ("binlog_ignore_db", "other", "binlog_ignore_db"),
     ("read_only", "OFF", "read_only"),
     ("gtid_domain_id", "0", "gtid_domain_id"),
     ("gtid_ignore_duplicates", "OFF", "gtid_ignore_duplicates"),

@@ -32,7 +32,9 @@ pub const LONG_AGO: [&str; 3] = [
 ];
 pub const NEW_PASSWORD: &str = "SET PASSWORD FOR multiactive_replication@'%' = 'another'";
 /// Settings with which a server is refused, and the name of what is wrong.
-pub const SETTINGS: [(&str, &str, &str); 11] = [
+pub const SETTINGS: [(&str, &str, &str); 13] = [
+    ("binlog_do_db", "shop", "binlog_do_db"),
+    ("binlog_ignore_db", "other", "binlog_ignore_db"),
     ("read_only", "OFF", "read_only"),
     ("binlog_row_image", "MINIMAL", "binlog_row_image"),
     ("sysdate_is_now", "", "sysdate_is_now"),
