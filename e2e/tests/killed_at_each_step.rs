@@ -53,7 +53,7 @@ const LATE: Duration = Duration::from_secs(10);
 const LATE_ANSWERS: usize = 8;
 
 /// What is passed in failovers only: `killed_in_failover` strikes there.
-const OF_FAILOVERS: [&str; 5] = ["lease-", "hook-", "cut-", "copy-", "rejoin-"];
+const OF_FAILOVERS: [&str; 6] = ["lease-", "hook-", "cut-", "tail-", "copy-", "rejoin-"];
 
 /// How much of all that can die does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

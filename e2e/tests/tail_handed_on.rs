@@ -1,17 +1,19 @@
-//! A person names who takes over, and another survivor has received more of the lost unit: it hands that on, and of what any
-//! survivor has nothing is lost.
+//! A person names who takes over, and another survivor has received more of the lost unit: it hands that on, though the target's
+//! agent dies before and behind that, and of what any survivor has nothing is lost.
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use multiactive_e2e::lost::{MayBeLost, begin, how_it_ended, stops_within_its_lease};
 use multiactive_e2e::region::{NAMESPACE, Region};
 use multiactive_e2e::session::Session;
-use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, orders};
+use multiactive_e2e::stage::{LIMIT, Stage, acknowledges, orders};
 use multiactive_e2e::stops::serves;
 use multiactive_e2e::story::{Lost, judge, served};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// The process that sends `from`'s log to `to` stands still: who receives it notices nothing. Its id.
 async fn silenced(from: &Region, to: &Region) -> Result<Pid> {
@@ -30,10 +32,28 @@ async fn silenced(from: &Region, to: &Region) -> Result<Pid> {
     Ok(pid)
 }
 
+/// Whoever reads this file dies at each of these places once, one after the other.
+async fn dies_at(file: PathBuf, places: [&'static str; 2]) -> Result<()> {
+    for place in places {
+        std::fs::write(&file, place)?;
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        let struck = async {
+            while file.exists() {
+                tick.tick().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, struck)
+            .await
+            .with_context(|| format!("nobody came to {place}"))?;
+        println!("died at {place}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes: make test-faults"]
 async fn whoever_is_named_takes_over_what_another_survivor_has_received_more() -> Result<()> {
-    let stage = Stage::up_with(Options::default()).await?;
+    let stage = Stage::up().await?;
     let lost = Lost::SOUTH;
     stops_within_its_lease(&stage.hub, lost.unit, LIMIT).await?;
     let users = shop::load::users(24, "tail");
@@ -50,9 +70,14 @@ async fn whoever_is_named_takes_over_what_another_survivor_has_received_more() -
     // It stands still for good otherwise, with the memory of a server that is gone.
     kill(sender, Signal::SIGKILL)?;
 
+    let deaths = tokio::spawn(dies_at(
+        stage.install.failpoint("agent", "north"),
+        ["tail-before", "tail-after"],
+    ));
     let spec = json!({"lostUnit": lost.unit, "targetUnit": "north-1", "maxDataLoss": "15s"});
     begin(&stage.hub, lost.failover, spec).await?;
     let status = how_it_ended(&stage.hub, lost.failover, LIMIT).await?;
+    deaths.await??;
     let bound = served(&status, "Lease")?.bound;
     ensure!(status.to.as_deref() == Some("north-1"), "{status:?}");
     ensure!(status.behind.is_empty(), "both have the same: {status:?}");
