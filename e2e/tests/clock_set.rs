@@ -4,10 +4,11 @@
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
+use multiactive_e2e::databases::number;
 use multiactive_e2e::held_up::stuck_at_the_fence;
 use multiactive_e2e::lost::{failures, stops_within_its_lease};
 use multiactive_e2e::promotion::{create, ended, waits_for};
-use multiactive_e2e::region::Engine;
+use multiactive_e2e::region::{Engine, Region};
 use multiactive_e2e::stage::{LIMIT, Options, Stage, acknowledges, orders};
 use multiactive_e2e::stops::{last_acknowledged, refuses, until};
 use multiactive_e2e::wire::Wire;
@@ -67,11 +68,33 @@ async fn is_set_while_slots_move(stage: &Stage, name: &str, seconds: i64) -> Res
     stage.judge(load).await.map(drop)
 }
 
+/// Waits until the last that a member has heard of south is older, by its own clock, than a promotion's budget allows.
+async fn its_beat_is_old(member: &Region) -> Result<()> {
+    let sql = match member.engine {
+        Engine::PostgreSql => {
+            "SELECT count(*) FROM multiactive.marker WHERE unit = 'south-1' AND at < clock_timestamp() - interval '30 minutes'"
+        }
+        Engine::MariaDb | Engine::MySql => {
+            // A beat is never older than the one before it: on a clock that was set back all have the same age, which grows.
+            "SELECT COUNT(*) FROM (SELECT MAX(at) AS at FROM multiactive.beat WHERE unit = 'south-1') b
+             WHERE multiactive.clock() - b.at > 40000000"
+        }
+    };
+    let deadline = Timestamp::now() + SignedDuration::try_from(LIMIT)?;
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
+    while number(member, sql).await? == 0 {
+        ensure!(Timestamp::now() < deadline, "no beat of south's clock has come");
+        tick.tick().await;
+    }
+    Ok(())
+}
+
 /// Whoever has a wrong clock seems to be behind: the promotion says by what it goes and holds nothing, and goes on once it is right.
 async fn seems_to_be_behind(stage: &Stage) -> Result<()> {
     let load = stage.load(24)?;
     orders(&load, 50).await;
     stage.world.set_clock("south", -HOUR)?;
+    its_beat_is_old(stage.region("north")?).await?;
     let range = json!({"type": "Ranges", "ranges": ["users-2"]});
     create(&stage.hub, "behind-by-its-clock", "north-1", range, "None").await?;
     let words = ["behind, as far as the clocks of the two servers agree"];
