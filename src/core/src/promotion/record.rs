@@ -141,9 +141,10 @@ fn retarget(op: &mut Operation, target: &UnitName, why: &str, now: Timestamp) {
             to: target.clone(),
             why: why.to_owned(),
             at: now,
-            // It was for the first.
-            tail: failover.tail.take().is_some(),
+            tail: failover.tail.is_some(),
         });
+        // What another one has stays known, and goes to the new target.
+        failover.tail = failover.tail.take().filter(|tail| tail.from != *target);
     }
 }
 

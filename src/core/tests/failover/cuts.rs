@@ -256,6 +256,49 @@ fn who_falls_silent_while_it_hands_on_has_it_still_and_only_a_person_gives_that_
 }
 
 #[test]
+fn what_a_silent_survivor_has_is_forgotten_by_no_change_of_the_target() {
+    let table = brought_to(begun(), Step::Cut);
+    // South has more and may not be the target; west has what north has.
+    let with_west = |south: bool| {
+        move |seen: &mut Seen| {
+            seen.failover.candidates[1].cordoned = true;
+            seen.failover.candidates.push(usable("west"));
+            seen.failover.cuts[1].stores[0].progress = progress(60);
+            let mut west = seen.failover.cuts[0].clone();
+            west.unit = unit("west");
+            if !south {
+                seen.failover.cuts.pop();
+            }
+            seen.failover.cuts.push(west);
+            let mut member = seen.members[1].clone();
+            member.unit = unit("west");
+            seen.members.push(member);
+        }
+    };
+    let mut table = table;
+    table.operations[0].stores[0].members.push(unit("west"));
+    let handed_on = pass(&table, 0, with_west(true));
+    assert_eq!(short(&handed_on), "handed on by south");
+    let table = recorded(&table, &handed_on);
+    let silent = short(&pass(&table, 20, with_west(false)));
+    assert!(
+        silent.starts_with("wait for the decision AcceptDataLoss of users-0: south has received more"),
+        "{silent}"
+    );
+    // Nor where the target fails, and west takes its place.
+    let moved = Move::Retarget {
+        target: unit("west"),
+        why: String::new(),
+    };
+    let moved = recorded(&table, &moved);
+    let failover = moved.operations[0].failover.as_ref().unwrap();
+    assert_eq!(failover.tail.as_ref().unwrap().from, unit("south"));
+    assert!(failover.retargeted[0].tail);
+    let silent = short(&pass(&moved, 20, with_west(false)));
+    assert!(silent.contains("south has received more of east than west"), "{silent}");
+}
+
+#[test]
 fn of_two_stores_each_survivor_hands_on_what_it_has_more_one_after_the_other() {
     let mut table = brought_to(begun(), Step::Cut);
     let op = &mut table.operations[0];

@@ -40,15 +40,14 @@ pub(super) fn cut(op: &Operation, failover: &Failover, seen: &Seen, now: Timesta
     // What is on record is known to exist, though who has it does not answer now.
     let silent = failover.tail.as_ref().filter(|tail| !answers.has(&tail.from));
     let silent = silent.map(|tail| as_cut(op, failover, tail));
-    let ahead: Vec<&CutSeen> = answers
-        .cut
+    let known: Vec<&CutSeen> = answers.cut.iter().copied().chain(&silent).collect();
+    let ahead: Vec<&CutSeen> = known
         .iter()
         .copied()
-        .chain(&silent)
         .filter(|cut| !covers(mine, cut, &at_risk))
         .collect();
     if !ahead.is_empty()
-        && let Some(movement) = to_the_best(op, failover, seen, &answers.cut, &at_risk)
+        && let Some(movement) = to_the_best(op, failover, seen, (&answers.cut, &known), &at_risk)
     {
         return movement;
     }
@@ -163,17 +162,17 @@ fn covers(one: &CutSeen, other: &CutSeen, stores: &[&StoreName]) -> bool {
     stores.iter().all(|store| covered(&store))
 }
 
-/// The move to the first usable survivor that has all that anybody has.
+/// The move to the first usable survivor that answers and has all that anybody is known to have.
 fn to_the_best(
     op: &Operation,
     failover: &Failover,
     seen: &Seen,
-    cut: &[&CutSeen],
+    (answered, known): (&[&CutSeen], &[&CutSeen]),
     at_risk: &[&StoreName],
 ) -> Option<Move> {
     let best = |unit: &UnitName| {
-        let mine = cut.iter().find(|cut| cut.unit == *unit);
-        mine.is_some_and(|mine| cut.iter().all(|other| covers(mine, other, at_risk)))
+        let mine = answered.iter().find(|cut| cut.unit == *unit);
+        mine.is_some_and(|mine| known.iter().all(|other| covers(mine, other, at_risk)))
     };
     if failover.named {
         return None;
