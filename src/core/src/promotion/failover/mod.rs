@@ -20,6 +20,7 @@ mod fence;
 mod loss;
 mod next;
 mod seen;
+mod tail;
 mod types;
 
 pub use begin::{FailoverRequest, begin};

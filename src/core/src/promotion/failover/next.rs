@@ -3,7 +3,7 @@
 
 use super::choose::unusable;
 use super::types::{Failover, FencedBy};
-use super::{cut, fence};
+use super::{cut, fence, tail};
 use crate::ids::UnitName;
 use crate::promotion::decision::{DecisionKind, Needed};
 use crate::promotion::drain::{excused, missing};
@@ -313,7 +313,7 @@ pub(in crate::promotion) fn wake_at(
         }
         Step::Fence => fence::wakes(op, failover, seen, now),
         Step::Cut => {
-            let handed_on = cut::patience(op);
+            let handed_on = tail::patience(op);
             vec![
                 after(entered(op.step), op.budgets.drain),
                 after(entered(op.step), handed_on),
