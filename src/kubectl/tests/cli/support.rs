@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 
 /// Where the chart is installed.
 pub const SYSTEM: &str = "multiactive-system";
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Outlives the single test, as the cluster does.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());

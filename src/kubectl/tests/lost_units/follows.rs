@@ -1,6 +1,6 @@
 //! What `failover` creates, and how it follows that to its end.
 
-use crate::support::{admin, apply, as_file, cluster, eventually, grant, kubectl, kubectl_as, run};
+use crate::support::{PATIENCE, Run, admin, apply, as_file, cluster, eventually, grant, kubectl, kubectl_as, run};
 use crate::world::{appears, deployment, failovers, status};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -8,6 +8,8 @@ use multiactive_api::Failover;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader as Lines};
+use tokio::sync::watch;
 
 fn history(steps: &[&str]) -> Value {
     let at = Timestamp::now().to_string();
@@ -46,8 +48,8 @@ async fn ends_well(failover: &Failover) {
     status(failover, end).await;
 }
 
-/// An operator that waits for a person, who then ends it.
-async fn is_aborted(n: &str) -> Failover {
+/// An operator that waits for a person, who ends it once that has been `shown`.
+async fn is_aborted(n: &str, mut shown: watch::Receiver<String>) -> Failover {
     let failover = appears(n).await;
     let lost = &failover.spec.lost_unit;
     let command = format!(
@@ -58,6 +60,12 @@ async fn is_aborted(n: &str) -> Failover {
     let blocked = json!({"step": "Fence", "from": lost, "to": "north-1", "slots": 8, "reason": "Blocked", "needed": [needed],
         "history": history(&["Check", "Fence"]), "waitingFor": "the decision ConfirmFenced"});
     status(&failover, blocked).await;
+    let waits = format!("{n}/{}: waiting for the decision", failover.name_any());
+    let seen = tokio::time::timeout(PATIENCE, shown.wait_for(|out| out.contains(&waits))).await;
+    drop(
+        seen.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {waits}"))
+            .unwrap(),
+    );
     let end =
         json!({"outcome": "Aborted", "reason": "Decided", "message": "alice decided Abort: INC-7", "needed": null});
     status(&failover, end).await;
@@ -70,7 +78,8 @@ fn each_lost_unit_of_a_region_is_followed_and_the_worst_outcome_is_the_exit_code
         deployment("ends", "west", "Fence").await;
         deployment("begins", "west", "KeepServing").await;
         let args = ["failover", "--region", "west", "-A", "--max-data-loss", "5s", "--yes"];
-        let (run, good, bad) = tokio::join!(kubectl(&args), succeeds("ends"), is_aborted("begins"));
+        let (shows, shown) = watch::channel(String::new());
+        let (run, good, bad) = tokio::join!(shown_to(&shows, &args), succeeds("ends"), is_aborted("begins", shown));
         run.exits(4)
             .shows("failover begins/failover-west-1-6 created\nfailover ends/failover-west-1-6 created\n")
             .shows("Failover ends/failover-west-1-6: chosen to be taken over: 6 slots by south-1, 2 slots by nobody")
@@ -207,6 +216,30 @@ fn who_interrupts_stops_following_and_the_same_command_follows_again() {
         assert!(out.contains("Succeeded, 6 slots"), "{out}");
         assert_eq!(failovers("followed").await.len(), 1);
     });
+}
+
+/// A run to its end, of which others see what it prints as it comes.
+async fn shown_to(shows: &watch::Sender<String>, args: &[&str]) -> Run {
+    let kubeconfig = cluster().await.kubeconfig_path();
+    let mut command = tokio::process::Command::from(as_file(&kubeconfig, args).0);
+    let command = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.kill_on_drop(true).spawn().unwrap();
+    let (mut out, mut errors) = (Lines::new(child.stdout.take().unwrap()), child.stderr.take().unwrap());
+    let mut err = String::new();
+    let prints = async {
+        let mut line = String::new();
+        while out.read_line(&mut line).await.unwrap() > 0 {
+            shows.send_modify(|all| all.push_str(&std::mem::take(&mut line)));
+        }
+    };
+    let all = async { tokio::join!(child.wait(), prints, errors.read_to_string(&mut err)).0 };
+    let ended = tokio::time::timeout(PATIENCE, all).await.expect("it ends");
+    let code = ended.unwrap().code().unwrap_or(-1);
+    let out = shows.borrow().clone();
+    Run { code, out, err }
 }
 
 /// A run that has printed its first line.
