@@ -7,6 +7,7 @@ use multiactive_core::ids::{OperationUid, StoreName};
 use multiactive_core::promotion::{Progress, Reach, StorePosition};
 use multiactive_core::slots::SlotSet;
 use multiactive_core::wire::{Applied, KeyspaceApplied};
+use multiactive_stores::driver::Conflicts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -139,6 +140,10 @@ pub struct StoreFacts {
     pub incarnation: Option<String>,
     /// Whether the sessions with it are encrypted.
     pub encrypted: bool,
+    /// Whether several units write it: then it has no part in what is done about units that are lost.
+    pub shared: bool,
+    /// The rows that are listed in it because two units wrote them at the same time.
+    pub conflicts: Option<Conflicts>,
     /// The highest epoch that it held then.
     pub seen: Option<Epoch>,
     /// What a person should know though it keeps nothing from working, and its reason.
@@ -237,9 +242,10 @@ pub fn applied_by_keyspace(stores: &Stores, assignment: &UnitAssignmentSpec, tab
     all
 }
 
-/// The table that every store stands at; a unit without stores stands at its table at once.
+/// The table that every store stands at that has a part in it; a unit without such stores stands at its table at once.
 pub fn applied(stores: &Stores, table: Option<Epoch>) -> Option<Epoch> {
-    let all: Option<Vec<Epoch>> = stores.values().map(|store| store.applied).collect();
+    let with_a_part = stores.values().filter(|store| !store.shared);
+    let all: Option<Vec<Epoch>> = with_a_part.map(|store| store.applied).collect();
     all?.into_iter().min().or(table)
 }
 

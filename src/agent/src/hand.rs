@@ -15,7 +15,7 @@ use crate::{failpoints::hit, publish};
 use jiff::Timestamp;
 use multiactive_api::{UnitAssignment, UnitAssignmentStatus};
 use multiactive_core::epoch::Epoch;
-use multiactive_core::ids::{OperationUid, StoreName};
+use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName};
 use multiactive_core::promotion::Step;
 use multiactive_core::quarantine;
 use multiactive_core::table::RoutingTable;
@@ -218,7 +218,12 @@ impl Hand {
         let stores: Vec<_> = spec
             .stores
             .iter()
-            .map(|store| (StoreName::from(store.name.as_str()), store.keyspace.as_str().into()))
+            .map(|store| {
+                (
+                    StoreName::from(store.name.as_str()),
+                    KeyspaceName::from(store.keyspace.as_str()),
+                )
+            })
             .collect();
         let unit = self.key.unit.as_str().into();
         self.hush();
@@ -227,7 +232,7 @@ impl Hand {
             .as_ref()
             .map(|table| plan::duties(table, &unit, &stores, quiet))
             .unwrap_or_default();
-        self.prune(&stores.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+        self.prune(&stores);
         for store in &spec.stores {
             let name = StoreName::from(store.name.as_str());
             let secret = &store.local.credentials;
@@ -293,9 +298,10 @@ impl Hand {
     }
 
     /// Forgets stores that are not assigned any more, and answers to operations that have ended.
-    fn prune(&mut self, assigned: &[StoreName]) {
+    fn prune(&mut self, assigned: &[(StoreName, KeyspaceName)]) {
+        let is_assigned = |name: &StoreName| assigned.iter().any(|(known, _)| known == name);
         self.tasks.retain(|name, task| {
-            let stays = assigned.contains(name);
+            let stays = is_assigned(name);
             if !stays {
                 tracing::info!(store = %name, "not assigned any more, left as it is");
                 task.token.cancel();
@@ -305,9 +311,10 @@ impl Hand {
         let (duties, last) = (&self.duties, &self.last);
         self.board.send_if_modified(|stores| {
             let before = stores.clone();
-            stores.retain(|name, _| assigned.contains(name));
-            for name in assigned {
+            stores.retain(|name, _| is_assigned(name));
+            for (name, keyspace) in assigned {
                 let facts = stores.entry(name.clone()).or_insert_with(|| remembered(last, name));
+                facts.shared = keyspace.is_shared();
                 facts
                     .answers
                     .retain(|uid, _| duties.iter().any(|duty| duty.operation == *uid));

@@ -26,6 +26,25 @@ struct StoreLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConflictLabels {
+    namespace: String,
+    unit: String,
+    store: String,
+    state: &'static str,
+}
+
+impl StoreLabels {
+    fn of(&self, state: &'static str) -> ConflictLabels {
+        ConflictLabels {
+            namespace: self.namespace.clone(),
+            unit: self.unit.clone(),
+            store: self.store.clone(),
+            state,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LinkLabels {
     namespace: String,
     unit: String,
@@ -56,6 +75,7 @@ pub struct Metrics {
     applied: Family<UnitLabels, Gauge>,
     routers: Family<UnitLabels, Gauge>,
     ready: Family<StoreLabels, Gauge>,
+    conflicts: Family<ConflictLabels, Gauge>,
     lag: Family<LinkLabels, Gauge<f64, AtomicU64>>,
     seconds: Family<VerbLabels, Histogram, fn() -> Histogram>,
     verbs: Family<OutcomeLabels, Counter>,
@@ -71,6 +91,7 @@ impl Default for Metrics {
             applied: Family::default(),
             routers: Family::default(),
             ready: Family::default(),
+            conflicts: Family::default(),
             lag: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14))),
             verbs: Family::default(),
@@ -91,6 +112,10 @@ impl Metrics {
             applied: shown.make("applied_epoch", "Epoch of the table that all stores stand at"),
             routers: shown.make("routers_connected", "Routers that are connected"),
             ready: shown.make("store_ready", "1 while a store is in hand"),
+            conflicts: shown.make(
+                "conflicts",
+                "Rows listed in a store because two units wrote them at the same time: open, and settled in the last 30 days",
+            ),
             lag: shown.make(
                 "link_lag_seconds",
                 "How long what is written at the other unit takes to be read here, at most, in steps; absent while unknown",
@@ -147,6 +172,10 @@ impl Metrics {
                 store: store.name.clone(),
             };
             self.ready.get_or_create(&labels).set(i64::from(store.ready));
+            if let Some(known) = store.conflicts {
+                self.conflicts.get_or_create(&labels.of("open")).set(known.open);
+                self.conflicts.get_or_create(&labels.of("settled")).set(known.settled);
+            }
         }
         for link in &status.links {
             let labels = LinkLabels {
@@ -173,11 +202,15 @@ impl Metrics {
         self.applied.remove(&labels);
         self.routers.remove(&labels);
         for store in stores {
-            self.ready.remove(&StoreLabels {
+            let labels = StoreLabels {
                 namespace: key.namespace.clone(),
                 unit: key.unit.clone(),
                 store: store.name.clone(),
-            });
+            };
+            self.ready.remove(&labels);
+            for state in ["open", "settled"] {
+                self.conflicts.remove(&labels.of(state));
+            }
             for peer in &store.peers {
                 self.lag.remove(&LinkLabels {
                     namespace: key.namespace.clone(),

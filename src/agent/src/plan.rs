@@ -6,7 +6,7 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName, UnitName};
 use multiactive_core::promotion::{Operation, Step, StorePosition, Verify};
 use multiactive_core::quarantine::is_quarantined;
-use multiactive_core::slots::SlotSet;
+use multiactive_core::slots::{Slot, SlotSet};
 use multiactive_core::span::Span;
 use multiactive_core::table::RoutingTable;
 use multiactive_stores::driver::Grant;
@@ -20,6 +20,17 @@ pub fn supersedes(new: &RoutingTable, held: Option<&RoutingTable>) -> bool {
 pub fn in_haste(table: &RoutingTable) -> bool {
     let mut steps = table.operations.iter().map(|op| op.step);
     steps.any(|step| step >= Step::Hold && step < Step::Settle)
+}
+
+/// The grants of a store that several units write: everything is open at once, and stays so, whoever owns what.
+pub fn shared_grants(slots: u32) -> Vec<Grant> {
+    let last = Slot::try_from(slots.saturating_sub(1)).unwrap_or(Slot::MAX);
+    vec![Grant {
+        slots: SlotSet::range(0, last),
+        open: true,
+        epoch: Epoch::new(1, 1),
+        brought_by: None,
+    }]
 }
 
 /// The grants of a unit's stores of one keyspace. They cover every slot of the table but those that [`fencing`] names. A

@@ -6,10 +6,10 @@ use crate::routers::Registry;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use multiactive_api::{
-    AnswerProblem, AppliedTable, AssignedStoreStatus, AssignedVerification, CutReport, DivergentRow, LeaseReport,
-    LinkState, LinkStatus, OperationReport, PairReport, QuarantineReport, QuarantineState, READY, RECONCILING,
-    ReachReport, ReachState, RouterStatus, STALLED, StoreComparison, StorePair, TablePosition, UnitAssignmentStatus,
-    VerificationReport, WithinSlot,
+    AnswerProblem, AppliedTable, AssignedStoreStatus, AssignedVerification, ConflictCounts, CutReport, DivergentRow,
+    LeaseReport, LinkState, LinkStatus, OperationReport, PairReport, QuarantineReport, QuarantineState, READY,
+    RECONCILING, ReachReport, ReachState, RouterStatus, STALLED, StoreComparison, StorePair, TablePosition,
+    UnitAssignmentStatus, VerificationReport, WithinSlot,
 };
 use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, StoreName};
@@ -52,6 +52,10 @@ pub fn status(known: Known<'_>, before: &[Condition], now: Timestamp) -> UnitAss
         incarnation: facts.incarnation.clone(),
         encrypted: facts.encrypted,
         seen: facts.seen.map(table_of),
+        conflicts: facts.conflicts.map(|known| ConflictCounts {
+            open: signed(known.open),
+            settled: signed(known.settled),
+        }),
     };
     let router = |(name, router): (&str, &crate::routers::Router)| RouterStatus {
         name: name.to_owned(),
@@ -188,7 +192,8 @@ fn conditions(known: Known<'_>, applied: Option<Epoch>, before: &[Condition], no
 
 /// The operations at whose commit the unit was behind, and of which every store has all rows by now.
 fn caught_up(known: Known<'_>) -> Vec<String> {
-    let passed = |uid: &OperationUid| known.stores.values().all(|store| store.passed.contains(uid));
+    let with_a_part = || known.stores.values().filter(|store| !store.shared);
+    let passed = |uid: &OperationUid| with_a_part().all(|store| store.passed.contains(uid));
     let behind = known.behind.iter().map(|(uid, _)| uid);
     behind.filter(|uid| passed(uid)).map(ToString::to_string).collect()
 }
@@ -206,7 +211,8 @@ fn quarantine(known: &Quarantined, stores: &Stores) -> QuarantineReport {
             .filter(|fact| fact.by == known.by)
             .unwrap_or_else(begun)
     };
-    let all: Vec<(&StoreName, QuarantineFact)> = stores.iter().map(|(name, facts)| (name, fact(facts))).collect();
+    let concerned = stores.iter().filter(|(_, facts)| !facts.shared);
+    let all: Vec<(&StoreName, QuarantineFact)> = concerned.map(|(name, facts)| (name, fact(facts))).collect();
     // A unit without stores holds nothing.
     let without = match known.accepted {
         Some(_) => QuarantineState::Rejoined,

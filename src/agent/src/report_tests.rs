@@ -515,6 +515,16 @@ fn a_unit_in_quarantine_is_as_far_as_its_slowest_store_and_what_one_does_not_kno
             None,
         ),
         (fact(Rejoined, Some(2), "lost"), StoreFacts::default(), Comparing, None),
+        // What several units write is neither fenced nor accepted.
+        (
+            fact(Rejoined, Some(2), "lost"),
+            StoreFacts {
+                shared: true,
+                ..StoreFacts::default()
+            },
+            Rejoined,
+            Some(2),
+        ),
     ] {
         let stores = Stores::from([("a".into(), a), ("b".into(), b)]);
         let report = quarantine(&quarantined(true), &stores);

@@ -36,6 +36,9 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "STATE", type_ = "string", json_path = ".status.writer.state"),
     printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "WHY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "CONFLICT", type_ = "string", json_path = ".spec.conflict", priority = 1),
+    printcolumn(name = "OPEN-CONFLICTS", type_ = "integer", json_path = ".status.conflicts.open", priority = 1),
+    printcolumn(name = "SETTLED-CONFLICTS", type_ = "integer", json_path = ".status.conflicts.settled", priority = 1),
     printcolumn(name = "MESSAGE", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -52,6 +55,16 @@ use serde::{Deserialize, Serialize};
         .message("keyspace is given exactly for topology Sharded"),
     validation = Rule::new("(self.topology == 'SingleWriter') == has(self.singleWriter)")
         .message("singleWriter is given exactly for topology SingleWriter"),
+    validation = Rule::new("has(self.conflict) == has(oldSelf.conflict)")
+        .message("conflict can be changed, never added or taken away: its fences and links depend on whether several units write"),
+    validation = Rule::new("!has(self.conflict) || self.topology == 'Sharded'")
+        .message("conflict goes with topology Sharded: a store with a single writer has none"),
+    validation = Rule::new("!has(self.conflict) || has(self.verification)")
+        .message("conflict needs verification.schedule: by it rows that two units wrote at the same time are found and settled"),
+    validation = Rule::new("!has(self.conflict) || self.conflict != 'LastWriterWins' || self.tables.all(t, has(t.lastWrite))")
+        .message("conflict LastWriterWins needs lastWrite of each table: the column that says when a row was written last"),
+    validation = Rule::new("has(self.conflict) || self.tables.all(t, !has(t.lastWrite))")
+        .message("lastWrite goes with conflict: elsewhere one unit writes a row"),
     validation = Rule::new("self.tables.all(t, (self.topology == 'Sharded') == has(t.shardKey))")
         .message("shardKey is given exactly for topology Sharded: a store with a single writer is not divided"),
     validation = Rule::new("!has(self.singleWriter) || self.members.exists(m, m.unit == self.singleWriter.homeUnit)")
@@ -70,6 +83,10 @@ pub struct DataStoreSpec {
     /// For `SingleWriter`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub single_writer: Option<SingleWriter>,
+    /// For `Sharded`: lets every unit write every row at any time, and says whose row is right where two wrote it at the same time.
+    /// Without it only the owner of a slot writes its rows, and no conflict can arise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Conflict>,
     /// The database engine.
     pub engine: Engine,
     /// Encrypts every session of the agents and every link, and has each server prove its name; without it nothing is
@@ -88,7 +105,7 @@ pub struct DataStoreSpec {
     pub verification: Option<StoreVerification>,
 }
 
-/// Verifications of a store that are made by a schedule. They repair nothing.
+/// Verifications of a store that are made by a schedule. They repair nothing, but for what `conflict` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreVerification {
@@ -124,13 +141,28 @@ pub fn default_keep() -> i32 {
 }
 
 impl DataStore {
-    /// The keyspace whose slots it is fenced by: the declared one, or that of its single writer, which has one slot.
+    /// The keyspace whose slots it is fenced by: the declared one, or that of its single writer, which has one slot, or that of
+    /// a store that several units write, whose slots nobody owns.
     pub fn keyspace_name(&self) -> KeyspaceName {
-        match &self.spec.keyspace {
-            Some(declared) => declared.as_str().into(),
-            None => KeyspaceName::of_writer(&self.name_any().into()),
+        match (&self.spec.conflict, &self.spec.keyspace) {
+            (Some(_), _) => KeyspaceName::of_shared(&self.name_any().into()),
+            (None, Some(declared)) => declared.as_str().into(),
+            (None, None) => KeyspaceName::of_writer(&self.name_any().into()),
         }
     }
+}
+
+/// Whose row is right where two units wrote it at the same time. Both versions are listed in the database of the unit whose row
+/// was replaced, or is in doubt: table `multiactive.conflict`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Conflict {
+    /// That which was written last, by the column `lastWrite` of its table; of the same moment, that which the unit has whose name
+    /// comes first. A row that only one of them has stays.
+    LastWriterWins,
+    /// That of the unit which owns its slot.
+    OwnerWins,
+    /// Nobody's: it is listed, and stays different until a person or the application writes it again.
+    Report,
 }
 
 /// Who writes to a store.
@@ -319,6 +351,10 @@ pub struct Table {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::column")]
     pub shard_key: Option<String>,
+    /// For `conflict`: the column that says when a row was written last, such as updated_at. Whoever writes a row sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::column")]
+    pub last_write: Option<String>,
 }
 
 /// The database of one unit.
@@ -360,6 +396,21 @@ pub struct DataStoreStatus {
     /// Where it has a schedule of verifications.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<StoreVerificationStatus>,
+    /// Where several units write it: the rows that two wrote at the same time, as far as its members' agents have said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<ConflictCounts>,
+}
+
+/// How many rows two units wrote at the same time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConflictCounts {
+    /// That differ still.
+    #[schemars(schema_with = "schema::count_long")]
+    pub open: i64,
+    /// That are equal again, of the last 30 days.
+    #[schemars(schema_with = "schema::count_long")]
+    pub settled: i64,
 }
 
 /// What has become of a schedule of verifications.
@@ -413,4 +464,7 @@ pub struct StoreMemberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::message")]
     pub message: Option<String>,
+    /// Where several units write the store: the rows that are listed in this database (multiactive.conflict).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<ConflictCounts>,
 }

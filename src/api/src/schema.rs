@@ -22,8 +22,8 @@ texts! {
     /// The name of a unit, a keyspace, a cluster: a DNS-1123 label.
     label {"minLength": 1, "maxLength": 63, "pattern": LABEL_PATTERN}
     /// The name of a keyspace in the record and in reports: that of a Keyspace, or of a store with a single writer, behind
-    /// which stands `.writer`.
-    keyspace {"minLength": 1, "maxLength": 70, "pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.writer)?$"}
+    /// which stands `.writer`, or of one that several units write, behind which stands `.shared`.
+    keyspace {"minLength": 1, "maxLength": 70, "pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.(writer|shared))?$"}
     /// The name of any object: a DNS-1123 subdomain.
     object_name {"minLength": 1, "maxLength": 253, "pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"}
     /// A key of a Secret's data.

@@ -4,6 +4,7 @@ use crate::schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use kube::KubeSchema;
+use multiactive_core::ids::KeyspaceName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -149,13 +150,16 @@ pub struct AssignedStore {
     /// Its name.
     #[schemars(schema_with = "schema::label")]
     pub name: String,
-    /// Its keyspace.
+    /// The keyspace that it is fenced by: a Keyspace, that of its single writer, or that of a store which several units write.
     #[schemars(schema_with = "schema::keyspace")]
     pub keyspace: String,
     /// Where one unit writes it: who that is by Git's wish. The agent does not use it; it is kept here so that a store whose
     /// object is gone stays in force as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub single_writer: Option<crate::data_store::SingleWriter>,
+    /// Where several units write it: what becomes of rows that two wrote at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<AssignedConflict>,
     /// Its engine.
     pub engine: crate::data_store::Engine,
     /// How its servers prove who they are.
@@ -170,6 +174,24 @@ pub struct AssignedStore {
     #[serde(default)]
     #[schemars(schema_with = "schema::by_unit::<crate::data_store::StoreMember>")]
     pub peers: Vec<crate::data_store::StoreMember>,
+}
+
+impl AssignedStore {
+    /// Whether several units write it.
+    pub fn is_shared(&self) -> bool {
+        KeyspaceName::from(self.keyspace.as_str()).is_shared()
+    }
+}
+
+/// What becomes of rows that two units wrote at the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AssignedConflict {
+    /// Whose row is right.
+    pub rule: crate::data_store::Conflict,
+    /// The Keyspace in whose slots the rows are, and by whose owners it may be decided.
+    #[schemars(schema_with = "schema::label")]
+    pub keyspace: String,
 }
 
 /// What the agent reports. What changes all the time is reported only for operations that run.
@@ -335,6 +357,9 @@ pub struct AssignedStoreStatus {
     /// The highest table that it held then: one that holds a lower table was restored from an older state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<AppliedTable>,
+    /// Where several units write it: the rows that are listed here because another one wrote them at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<crate::data_store::ConflictCounts>,
 }
 
 /// A link into the unit.

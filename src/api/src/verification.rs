@@ -294,6 +294,8 @@ pub enum PairState {
     Differs,
     /// Rows differed, and were replaced by the owner's; compared again, they are equal.
     Repaired,
+    /// In a store that several units write, rows differed that both had written, and each was decided by the store's `conflict`.
+    Settled,
 }
 
 impl PairState {
@@ -301,7 +303,7 @@ impl PairState {
     pub fn has_ended(self) -> bool {
         match self {
             Self::Comparing | Self::Repairing => false,
-            Self::Equal | Self::Differs | Self::Repaired => true,
+            Self::Equal | Self::Differs | Self::Repaired | Self::Settled => true,
         }
     }
 }

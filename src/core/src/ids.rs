@@ -53,7 +53,21 @@ name!(
 /// What stands behind a store's name in that of the keyspace of its writer. Names of Keyspaces have no dot.
 const WRITER: &str = ".writer";
 
+/// As above, of a store that several units write.
+const SHARED: &str = ".shared";
+
 impl KeyspaceName {
+    /// The keyspace of a store that several units write at the same time. No table has it: nobody owns its slots, and no operation
+    /// moves them.
+    pub fn of_shared(store: &StoreName) -> Self {
+        Self(format!("{store}{SHARED}"))
+    }
+
+    /// Whether it is that of a store that several units write.
+    pub fn is_shared(&self) -> bool {
+        self.0.ends_with(SHARED)
+    }
+
     /// The keyspace of a store with a single writer: one slot, and whoever owns it writes.
     pub fn of_writer(store: &StoreName) -> Self {
         Self(format!("{store}{WRITER}"))

@@ -70,6 +70,11 @@ pub struct KeyspaceTable {
 }
 
 impl KeyspaceTable {
+    /// All of its slots.
+    pub fn all(&self) -> SlotSet {
+        SlotSet::range(0, Slot::try_from(self.slots.saturating_sub(1)).unwrap_or(Slot::MAX))
+    }
+
     /// A keyspace that nobody owns yet; `slots` is at least 1 and at most [`crate::slots::MAX_SLOTS`].
     pub fn unowned(name: KeyspaceName, slots: u32) -> Self {
         let last = Slot::try_from(slots.saturating_sub(1)).unwrap_or(Slot::MAX);

@@ -15,8 +15,29 @@ pub struct Pair {
     pub unit: UnitName,
     /// Whose rows are right.
     pub owner: UnitName,
-    /// The slots that it owns.
+    /// The slots that it owns; of a store that several units write and where the last one wins, all.
     pub slots: SlotSet,
+}
+
+/// All comparisons of a store in which each member writes all of these slots: each takes from each other what is newer there.
+pub fn between(store: &MovingStore, units: Option<&[UnitName]>, slots: &SlotSet) -> Vec<Pair> {
+    let members = store.members.iter();
+    let concerned = members.filter(|unit| units.is_none_or(|units| units.contains(unit)));
+    let all = concerned.flat_map(|unit| {
+        let others = store.members.iter().filter(move |other| *other != unit);
+        others.map(|other| Pair {
+            store: store.store.clone(),
+            unit: unit.clone(),
+            owner: other.clone(),
+            slots: slots.clone(),
+        })
+    });
+    sorted(all.collect())
+}
+
+fn sorted(mut pairs: Vec<Pair>) -> Vec<Pair> {
+    pairs.sort_by(|a, b| (&a.store, &a.unit, &a.owner).cmp(&(&b.store, &b.unit, &b.owner)));
+    pairs
 }
 
 /// With whom a member of a store is compared: the other members that own slots, each with them, in order.
@@ -56,8 +77,7 @@ pub fn pairs(table: &RoutingTable, stores: &[MovingStore], units: Option<&[UnitN
             }));
         }
     }
-    all.sort_by(|a, b| (&a.store, &a.unit, &a.owner).cmp(&(&b.store, &b.unit, &b.owner)));
-    all
+    sorted(all)
 }
 
 /// How a comparison stands.
@@ -89,6 +109,8 @@ pub fn turn(pairs: &[Pair], has_ended: impl Fn(&Pair) -> bool) -> Option<&UnitNa
 pub enum Found {
     /// All rows are equal.
     Equal,
+    /// Rows differed that two units had written, and it was decided whose are right.
+    Settled,
     /// Rows differed, and are the owner's now.
     Repaired,
     /// Rows differ.

@@ -3,8 +3,8 @@
 use crate::access::Access;
 use crate::driver::{
     Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, Extent, FenceLimits, Fenced, Grant, HeldLease,
-    Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding,
-    Tail, TailTaken, Unlinked, Waited,
+    Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, Settled, StoreClock, StoreLease, StoreSpec,
+    TableFinding, Tail, TailTaken, Unlinked, Waited, Winner,
 };
 use crate::error::Error;
 use crate::{MySqlFamily, Postgres};
@@ -237,6 +237,17 @@ impl Driver for AnyStore {
         timeout: Duration,
     ) -> Result<Compared, Error> {
         ask!(self.compare(from, slots, part, extent, timeout))
+    }
+
+    async fn settle(
+        &self,
+        from: &Peer,
+        winner: &Winner,
+        slots: &SlotSet,
+        of: &SlotSet,
+        timeout: Duration,
+    ) -> Result<Settled, Error> {
+        ask!(self.settle(from, winner, slots, of, timeout))
     }
 
     async fn horizon(&self, from: &Peer) -> Result<Option<Horizon>, Error> {

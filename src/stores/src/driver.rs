@@ -4,6 +4,7 @@
 //! that is not known in time is [`Error::TimedOut`]. What could not be read is `None`.
 
 pub use crate::compared::{Compared, Difference, Extent, Horizon, Narrowed, Part, Place, Side};
+pub use crate::conflict::{Conflicts, Settled, Winner};
 pub use crate::fencing::{Applied, Blocker, FenceLimits, Fenced, Grant, Waited};
 pub use crate::lease::{HeldLease, StoreClock, StoreLease};
 pub use crate::link::{CutAt, Lacking, Lag, Link, LinkState, Peer, Reseeded, Tail, TailTaken, Unlinked, lacks};
@@ -42,6 +43,8 @@ pub struct Inspected {
     pub refused: Vec<TableFinding>,
     /// What a person should know, though it keeps nothing from working.
     pub warnings: Vec<TableFinding>,
+    /// Where several units write the store: the rows that two wrote at the same time.
+    pub conflicts: Option<Conflicts>,
 }
 
 /// Keys to compare: from the first, inclusive, to the last, exclusive, in the order of their bytes.
@@ -425,6 +428,23 @@ pub trait Driver: Send + Sync {
         extent: Extent,
         timeout: Duration,
     ) -> impl Future<Output = Result<Compared, Error>> + Send;
+
+    /// In a store that several units write: looks at the rows of `slots` that differ from a peer's, waits until each side has all that
+    /// the other had written by then, and where both versions are still the same lists the row with both, or makes it what `winner`
+    /// says. That is passed on to nobody. What is listed of slots `of`, and differs no more, counts as settled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotCompared`]: the peer's log does not come here, or ours not there, or a right is missing. [`Error::TimedOut`] after
+    /// `timeout`: what was settled by then is.
+    fn settle(
+        &self,
+        from: &Peer,
+        winner: &Winner,
+        slots: &SlotSet,
+        of: &SlotSet,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Settled, Error>> + Send;
 
     /// Notes here and at a peer from when on rows count as changed: what a comparison that begins now finds equal is equal until
     /// then. `None` where neither rows nor logs tell when they were written, or the peer's agent does not know of it yet.

@@ -32,6 +32,21 @@ pub(crate) fn none_refused(findings: Vec<TableFinding>) -> Result<(), Error> {
     }
 }
 
+/// What is wrong with a table that lacks the column which says when a row was written last.
+pub(crate) fn no_last_write(column: &str) -> (&'static str, String) {
+    let message = format!("it has no column {column}, which lastWrite names: add it here, and have each write set it");
+    ("NoLastWrite", message)
+}
+
+/// What is wrong with keys that must be unique besides the primary key, where several units write.
+pub(crate) fn unique_besides(keys: &str) -> (&'static str, String) {
+    let message = format!(
+        "several units write this store, and {keys} must be unique too: two rows that are not the same would be in each other's \
+         way, and neither could be kept; have the primary key be all that is unique"
+    );
+    ("UniqueKey", message)
+}
+
 /// The column that holds the key, as the server tells of it.
 pub(crate) struct KeyColumn<'a> {
     name: &'a str,

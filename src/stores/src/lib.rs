@@ -6,6 +6,7 @@
 pub mod access;
 mod any;
 mod compared;
+mod conflict;
 pub mod driver;
 pub mod error;
 pub mod family;

@@ -22,6 +22,13 @@ pub struct StoreSpec {
     pub peers: Vec<UnitName>,
 }
 
+impl StoreSpec {
+    /// Whether several units write it at the same time.
+    pub fn is_shared(&self) -> bool {
+        self.keyspace.name.is_shared()
+    }
+}
+
 /// A keyspace as the fence computes it. Immutable once installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyspaceSpec {
@@ -42,6 +49,8 @@ pub struct TableSpec {
     pub name: String,
     /// The exact name of the column whose text is the key; `None` in a store with a single writer, where every row is in slot 0.
     pub shard_key: Option<String>,
+    /// In a store that several units write: the exact name of the column that says when a row was written last, if one does.
+    pub last_write: Option<String>,
 }
 
 /// Something about a table that a person must know.

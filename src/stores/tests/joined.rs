@@ -32,6 +32,7 @@ fn learned(member: &Member, peer: &str) -> Postgres {
     spec.tables.push(TableSpec {
         name: "invoices".to_owned(),
         shard_key: Some("user_id".to_owned()),
+        last_write: None,
     });
     Postgres::new(spec, access(&member.server))
 }

@@ -483,6 +483,7 @@ async fn orders_and_items(mut member: Member, peer: &str) -> Member {
     spec.tables.push(TableSpec {
         name: "items".to_owned(),
         shard_key: Some("user_id".to_owned()),
+        last_write: None,
     });
     member.driver = Postgres::new(spec, access(&member.server));
     member.driver.install().await.unwrap();

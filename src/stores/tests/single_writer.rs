@@ -25,6 +25,7 @@ fn single(unit: &str) -> StoreSpec {
         tables: vec![TableSpec {
             name: "orders".to_owned(),
             shard_key: None,
+            last_write: None,
         }],
         ..spec(unit, &[])
     }

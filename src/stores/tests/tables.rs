@@ -14,6 +14,7 @@ fn tables(list: &[(&str, &str)]) -> Vec<TableSpec> {
         .map(|(name, key)| TableSpec {
             name: (*name).to_owned(),
             shard_key: Some((*key).to_owned()),
+            last_write: None,
         })
         .collect()
 }

@@ -145,11 +145,20 @@ impl Databases {
         let told = self.0.iter_mut().map(async |(name, database)| {
             let before = all.get(name);
             database.extended = false;
+            let shared = database.target.spec.is_shared();
             let call = async {
                 match (act, before) {
                     // What a clock says that was set is no time: whatever it counts is over, whether there is more or not.
                     (_, Some(before)) if before.set => database.driver.expire().await.map(|()| false),
-                    (Act::Extend { granted }, Some(before)) => extend(&database.driver, before, *granted, terms).await,
+                    // Where several units write, who may write is no question: its lease only says that an agent looks after it.
+                    (_, Some(before)) if shared => {
+                        extend(&database.driver, before, Epoch::NEVER, StoreLease::LONGEST).await
+                    }
+                    (Act::Extend { granted }, Some(before)) => {
+                        extend(&database.driver, before, *granted, terms.window().unsigned_abs()).await
+                    }
+                    // It has the deadline that it has.
+                    (_, None) if shared => Ok(false),
                     (Act::Expire, _) => database.driver.expire().await.map(|()| false),
                     // What was not read in time has the deadline that it has.
                     (Act::Extend { .. }, None) | (Act::Leave, _) => Ok(false),
@@ -196,10 +205,10 @@ async fn look(driver: &AnyStore) -> Result<Look, Error> {
 }
 
 /// Whether a lease is valid afterwards.
-async fn extend(driver: &AnyStore, before: &Before, granted: Epoch, terms: Terms) -> Result<bool, Error> {
+async fn extend(driver: &AnyStore, before: &Before, granted: Epoch, length: Duration) -> Result<bool, Error> {
     let lease = StoreLease {
         from: before.clock,
-        length: terms.window().unsigned_abs(),
+        length,
         granted,
     };
     driver.extend(lease).await.map(|held| held.is_some())

@@ -50,6 +50,8 @@ fn question(asked: &Asked, owners: &[(UnitName, SlotSet)], extent: Extent, table
         extent,
         owners: owners.to_vec(),
         bases: vec![format!("{}/{tables}", asked.epoch); owners.len()],
+        settle: None,
+        all: SlotSet::default(),
     }
 }
 

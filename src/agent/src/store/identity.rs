@@ -120,6 +120,7 @@ mod tests {
                 amiss: Vec::new(),
                 refused: Vec::new(),
                 warnings: Vec::new(),
+                conflicts: None,
             };
             let got = judge(EngineKind::PostgreSql, &facts, &inspected, beyond).err();
             let got = got.map(|problem| problem.reason);

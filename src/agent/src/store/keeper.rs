@@ -164,7 +164,7 @@ async fn pass<D: Driver>(
         behind = wish.table.as_deref().filter(|table| !is_there(&stands, table));
     }
     if let Some(table) = behind {
-        let grants = plan::grants(table, &target.spec.keyspace.name, &target.spec.unit);
+        let grants = grants(target, table);
         match &mut stands.at {
             // Every change of a slot has an epoch of its own, so tables that grant the same, and all between them,
             // ask the same of the store: nothing is done, and whoever is older is refused as before.
@@ -194,6 +194,14 @@ async fn pass<D: Driver>(
     Ok(())
 }
 
+/// What the store shall let in at this table.
+fn grants(target: &Target, table: &RoutingTable) -> Vec<Grant> {
+    match target.spec.is_shared() {
+        true => plan::shared_grants(target.spec.keyspace.slots),
+        false => plan::grants(table, &target.spec.keyspace.name, &target.spec.unit),
+    }
+}
+
 /// Looks at the server, and puts back what is not in place. What was done to it counts only while it is the same one, with
 /// the same slots open. A server that is new here may hold another database.
 async fn look<D: Driver>(store: &Store<D>, target: &Target, before: Option<Standing>) -> Result<Standing, Trouble> {
@@ -217,6 +225,7 @@ async fn look<D: Driver>(store: &Store<D>, target: &Target, before: Option<Stand
         lease: _,
         refused,
         warnings,
+        conflicts,
         version: _,
         seen: epoch,
         amiss: _,
@@ -244,6 +253,7 @@ async fn look<D: Driver>(store: &Store<D>, target: &Target, before: Option<Stand
         facts.server = Some(server.clone());
         facts.incarnation = Some(incarnation);
         facts.encrypted = target.tls.is_some();
+        facts.conflicts = conflicts;
         facts.seen = Some(epoch);
         facts.warnings = warnings;
     });
@@ -269,7 +279,7 @@ async fn apply<D: Driver>(
     hit(if opens { "open-before" } else { "apply-before" });
     let verb = store.driver.apply(table.epoch, grants, LIMITS);
     let same = |wish: &Wish| {
-        let granted = |table| plan::grants(table, &target.spec.keyspace.name, &target.spec.unit);
+        let granted = |table| super::keeper::grants(target, table);
         wish.table.as_deref().is_none_or(|table| granted(table) == grants)
     };
     let verb = timed(&store.metrics, "apply", verb);

@@ -25,7 +25,8 @@ pub(super) fn repairs<'a>(table: &RoutingTable, target: &'a Target, wanted: &BTr
 /// From whom rows are to be copied.
 pub(super) fn sources<'a>(table: &RoutingTable, target: &'a Target, links: &[Link]) -> Vec<&'a Peer> {
     let lost = quarantine::lost(table);
-    if lost.contains(&target.spec.unit) {
+    // Where several units write, what is missing is found when rows are compared.
+    if lost.contains(&target.spec.unit) || target.spec.is_shared() {
         return Vec::new();
     }
     let owners = table.owners_of(&target.spec.keyspace.name);

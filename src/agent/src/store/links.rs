@@ -18,7 +18,7 @@ use multiactive_core::epoch::Epoch;
 use multiactive_core::ids::{KeyspaceName, OperationUid, UnitName};
 use multiactive_core::table::RoutingTable;
 use multiactive_stores::driver::{Link, LinkState, lacks};
-use multiactive_stores::{Driver, EngineKind, Error};
+use multiactive_stores::{Driver, Error};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -78,6 +78,9 @@ pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish:
 /// Asks the database of which operations it has all rows by now, of those at whose commit this unit was behind; whether of all.
 async fn catch_up<D: Driver>(store: &Store<D>, target: &Target, table: Option<&RoutingTable>) -> bool {
     let Some(table) = table else { return false };
+    if target.spec.is_shared() {
+        return true;
+    }
     let behind = lost::was_behind(table, &target.spec.unit);
     let known = store.board.facts().passed;
     if behind.iter().all(|(uid, _)| known.contains(uid)) {
@@ -121,6 +124,13 @@ impl Peers {
     /// `None` before the first table.
     fn of(wish: &Wish, target: &Target) -> Option<Self> {
         let table = wish.table.as_deref()?;
+        // What a lost unit wrote last comes when it comes, where several write at the same time.
+        if target.spec.is_shared() {
+            return Some(Self {
+                cuts: Vec::new(),
+                back: BTreeMap::new(),
+            });
+        }
         let peers = &target.spec.peers;
         let mut cuts = lost::cuts(table, &target.spec.unit);
         cuts.retain(|cut| peers.contains(&cut.lost));
@@ -182,10 +192,7 @@ async fn converge<D: Driver>(store: &Store<D>, target: &Target, peers: Option<&P
         let mistaken = store.board.facts().mistaken;
         let fact = match mistaken {
             Some(problem) => not_its_own(&problem),
-            None => with_copy(
-                fact(target.engine, &target.spec.unit, link),
-                store.copies.of(&peer.unit),
-            ),
+            None => with_copy(fact(target, link), store.copies.of(&peer.unit)),
         };
         // Neither a cut nor a quarantine ends by trying again.
         let stays = match fact.state {
@@ -307,8 +314,12 @@ pub(super) fn not_its_own(problem: &Problem) -> LinkFact {
     }
 }
 
-/// No automatic comparison clears a gap yet: a person says that the rows are equal.
-fn how_to_forget(engine: EngineKind, unit: &UnitName, from: &UnitName) -> String {
+/// How a gap ends: by a Verification where several units write, else a person says that the rows are equal.
+fn how_to_forget(target: &Target, from: &UnitName) -> String {
+    if target.spec.is_shared() {
+        return "; it ends once a Verification has found all rows of the store equal".to_owned();
+    }
+    let (engine, unit) = (target.engine, &target.spec.unit);
     let forget = format!("UPDATE multiactive.link SET gap = NULL WHERE from_unit = '{from}'");
     format!(
         "; once they are equal, in {unit}'s database: {}",
@@ -317,7 +328,7 @@ fn how_to_forget(engine: EngineKind, unit: &UnitName, from: &UnitName) -> String
 }
 
 /// A gap makes a link that streams, or could, broken all the same: rows may be missing here.
-fn fact(engine: EngineKind, unit: &UnitName, link: Result<Link, Error>) -> LinkFact {
+fn fact(target: &Target, link: Result<Link, Error>) -> LinkFact {
     let gap = link.as_ref().is_ok_and(|link| link.gap.is_some());
     let (state, message) = match link {
         Ok(Link {
@@ -327,8 +338,8 @@ fn fact(engine: EngineKind, unit: &UnitName, link: Result<Link, Error>) -> LinkF
             lacking,
         }) => {
             let how = || match lacking {
-                Some(_) => "; they are copied by themselves".to_owned(),
-                None => how_to_forget(engine, unit, &from),
+                Some(_) if !target.spec.is_shared() => "; they are copied by themselves".to_owned(),
+                Some(_) | None => how_to_forget(target, &from),
             };
             let gap = gap.map(|gap| format!("{gap}{}", how()));
             match (state, gap) {
@@ -364,6 +375,7 @@ mod tests {
     #[test]
     fn a_link_with_a_gap_is_broken_though_it_streams_and_says_how_that_ends() {
         let gap = || Some("made again".to_owned());
+        let (target, _) = super::super::lacking::tests::south();
         for (state, gap, want) in [
             (LinkState::Running, None, Reported::Running),
             (LinkState::Running, gap(), Reported::Broken),
@@ -375,8 +387,7 @@ mod tests {
         ] {
             let has_gap = gap.is_some();
             let told = fact(
-                EngineKind::PostgreSql,
-                &"east-1".into(),
+                &target,
                 Ok(Link {
                     from: "north-1".into(),
                     state,
@@ -388,7 +399,7 @@ mod tests {
             let message = told.message.unwrap_or_default();
             assert_eq!(
                 message.contains(
-                    "in east-1's database: UPDATE multiactive.link SET gap = NULL WHERE from_unit = 'north-1'"
+                    "in south-1's database: UPDATE multiactive.link SET gap = NULL WHERE from_unit = 'north-1'"
                 ),
                 has_gap,
                 "{message}"

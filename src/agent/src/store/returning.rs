@@ -17,7 +17,9 @@ const LIMIT: Duration = super::answers::COMPARE;
 
 /// What the table asks of a store whose unit is in quarantine.
 pub(super) fn asked(wish: &Wish, target: &Target) -> Option<Quarantine> {
-    Quarantine::of(wish.table.as_deref()?, &target.spec.unit, &target.spec.keyspace.name)
+    // What only this unit has of a store that several write comes to the others by itself.
+    let table = wish.table.as_deref().filter(|_| !target.spec.is_shared())?;
+    Quarantine::of(table, &target.spec.unit, &target.spec.keyspace.name)
 }
 
 /// Does what is left to do; whether nothing is.

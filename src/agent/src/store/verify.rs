@@ -8,15 +8,18 @@ use super::waiting::until_not;
 use super::wish::{Target, Wish};
 use crate::backoff::Backoff;
 use crate::facts::VerificationFact;
-use multiactive_api::{PairReport, RepairMode, UnitAssignmentSpec};
+use multiactive_api::{Conflict, PairReport, PairState, RepairMode, UnitAssignmentSpec};
 use multiactive_core::ids::{StoreName, UnitName};
 use multiactive_core::slots::SlotSet;
 use multiactive_core::table::RoutingTable;
 use multiactive_core::verification;
 use multiactive_stores::Driver;
-use multiactive_stores::driver::Extent;
+use multiactive_stores::driver::{Extent, Link, Winner};
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// How long it may take to close what is listed.
+const SOON: Duration = Duration::from_secs(10);
 
 /// The longest pause after a round in which something could not be compared.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -36,6 +39,10 @@ pub struct Question {
     pub owners: Vec<(UnitName, SlotSet)>,
     /// Upon what each is compared: the newest change of these slots, and how many tables there are.
     pub bases: Vec<String>,
+    /// In a store that several units write: what becomes of rows that two wrote at the same time.
+    pub settle: Option<Winner>,
+    /// There: all slots.
+    pub all: SlotSet,
 }
 
 /// What the assignment asks of a store, by the owners of now.
@@ -46,14 +53,34 @@ pub fn question(spec: &UnitAssignmentSpec, store: &StoreName, table: &RoutingTab
     let known = spec.stores.iter().find(|known| known.name == store.as_str())?;
     let peers: Vec<UnitName> = known.peers.iter().map(|peer| peer.unit.as_str().into()).collect();
     let unit = spec.unit.as_str().into();
-    let keyspace = known.keyspace.as_str().into();
-    let owners = verification::owners(table, &keyspace, &unit, &peers);
+    let declared = known
+        .conflict
+        .as_ref()
+        .map_or(&known.keyspace, |conflict| &conflict.keyspace);
+    let keyspace = declared.as_str().into();
+    let rule = known.conflict.as_ref().map(|conflict| conflict.rule);
+    let owners = match rule {
+        Some(Conflict::LastWriterWins) => {
+            let slots = table.keyspace(&keyspace)?.all();
+            peers.iter().map(|peer| (peer.clone(), slots.clone())).collect()
+        }
+        Some(Conflict::OwnerWins | Conflict::Report) | None => verification::owners(table, &keyspace, &unit, &peers),
+    };
     // Tables are only ever added.
     let basis = |(owner, _): &(UnitName, SlotSet)| {
-        let changed = verification::changed(table, &keyspace, owner);
-        format!("{changed}/{}", known.tables.len())
+        let (changed, tables) = (verification::changed(table, &keyspace, owner), known.tables.len());
+        match rule {
+            Some(Conflict::LastWriterWins) => format!("LastWriterWins/{tables}"),
+            Some(Conflict::OwnerWins) => format!("{changed}/OwnerWins/{tables}"),
+            Some(Conflict::Report) => format!("{changed}/Report/{tables}"),
+            None => format!("{changed}/{tables}"),
+        }
     };
     Some(Question {
+        settle: rule.map(|rule| winner(rule, asked.repair)),
+        all: rule
+            .and_then(|_| Some(table.keyspace(&keyspace)?.all()))
+            .unwrap_or_default(),
         bases: owners.iter().map(basis).collect(),
         owners,
         uid: asked.uid.clone(),
@@ -61,6 +88,17 @@ pub fn question(spec: &UnitAssignmentSpec, store: &StoreName, table: &RoutingTab
         pace: asked.max_rows_per_second.and_then(|pace| u64::try_from(pace).ok()),
         extent: Extent::All,
     })
+}
+
+/// What becomes of rows that two units wrote at the same time.
+fn winner(rule: Conflict, repair: RepairMode) -> Winner {
+    match (rule, repair) {
+        (Conflict::LastWriterWins, RepairMode::None | RepairMode::FromOwner) => Winner::LastWrite,
+        (Conflict::OwnerWins, RepairMode::None | RepairMode::FromOwner) | (Conflict::Report, RepairMode::FromOwner) => {
+            Winner::Peer
+        }
+        (Conflict::Report, RepairMode::None) => Winner::Nobody,
+    }
 }
 
 pub(super) async fn keep<D: Driver>(store: &Store<D>, target: &Target, mut wish: watch::Receiver<Wish>) {
@@ -89,7 +127,48 @@ async fn work<D: Driver>(store: &Store<D>, target: &Target, question: &Question)
     let _ = store.judged.subscribe().wait_for(|judged| *judged).await;
     let known = store.board.facts().verification;
     let note = |fact: &VerificationFact| store.board.change(|facts| facts.verification = Some(fact.clone()));
-    through(store, target, question, known.as_ref(), LONGEST_PAUSE, note).await;
+    let Some(winner) = &question.settle else {
+        through(store, target, question, known.as_ref(), LONGEST_PAUSE, note).await;
+        return;
+    };
+    let gaps = store.driver.links().await.unwrap_or_default();
+    let before = begin(question, store.board.facts().incarnation.as_deref(), known.as_ref());
+    let fact = through(store, target, question, known.as_ref(), LONGEST_PAUSE, note).await;
+    // What was compared before these gaps were looked at may be older than they are.
+    let is_new =
+        |pair: &PairReport| pair.state == PairState::Comparing && pair.compared.is_none() && pair.within.is_none();
+    let is_equal = |pair: &PairReport| pair.state == PairState::Equal && pair.message.is_none();
+    if !fact.pairs.is_empty() && before.pairs.iter().all(is_new) && fact.pairs.iter().all(is_equal) {
+        forget(store, &gaps).await;
+    }
+    close(store, target, question, winner).await;
+}
+
+/// Ends what is listed of slots that are compared with nobody any more: this unit owns them by now, or nobody does.
+async fn close<D: Driver>(store: &Store<D>, target: &Target, question: &Question, winner: &Winner) {
+    let compared = question.owners.iter();
+    let compared = compared.fold(SlotSet::default(), |all, (_, slots)| all.union(slots));
+    let rest = question.all.difference(&compared);
+    let Some(peer) = target.peers.first().filter(|_| !rest.is_empty()) else {
+        return;
+    };
+    let nothing = SlotSet::default();
+    if let Err(error) = store.driver.settle(peer, winner, &nothing, &rest, SOON).await {
+        tracing::warn!(%error, "what is listed of slots that are not compared any more is not closed");
+    }
+}
+
+/// Whatever links had not brought by the time when these were seen is here: all rows that differed were settled since.
+async fn forget<D: Driver>(store: &Store<D>, before: &[Link]) {
+    let now = store.driver.links().await.unwrap_or_default();
+    for link in now.iter().filter(|link| link.gap.is_some()) {
+        let same = |before: &&Link| before.from == link.from && before.gap == link.gap;
+        if before.iter().any(|before| same(&before))
+            && let Err(error) = store.driver.compared(&link.from).await
+        {
+            tracing::warn!(from = %link.from, %error, "a gap that was settled is not forgotten");
+        }
+    }
 }
 
 /// Compares with each owner, behind what is `known`, until nothing more comes of any; `note` hears how far that is.
@@ -202,6 +281,8 @@ mod tests {
                 ("west".into(), SlotSet::range(8, 9)),
             ],
             bases: vec!["1.4/2".to_owned(), "1.1/2".to_owned()],
+            settle: None,
+            all: SlotSet::default(),
         };
         for (uid, owner, slots, basis, was, want) in [
             ("v", "east", "0-7", "1.4/2/d", PairState::Equal, PairState::Equal),

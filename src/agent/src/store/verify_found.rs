@@ -4,8 +4,9 @@
 //! only where they are equal. Of a slot that is compared a range at a time it is told how far it is, apart from all else.
 
 use multiactive_api::{PairReport, PairState, RepairMode, WithinSlot};
+use multiactive_core::ids::UnitName;
 use multiactive_core::slots::{Slot, SlotSet};
-use multiactive_stores::driver::{Compared, Place};
+use multiactive_stores::driver::{Compared, Place, Settled};
 
 /// How many rows that differ are told of one owner's.
 const TOLD: usize = 20;
@@ -123,7 +124,7 @@ fn number(rows: u64) -> i64 {
 fn note(found: &mut PairReport, slots: &SlotSet, more: i64, differing: &SlotSet, rows: &[String]) {
     let done = match found.state {
         PairState::Repairing => slots.difference(differing),
-        PairState::Comparing | PairState::Equal | PairState::Differs | PairState::Repaired => {
+        PairState::Comparing | PairState::Equal | PairState::Differs | PairState::Repaired | PairState::Settled => {
             found.rows = Some(found.rows.unwrap_or_default().saturating_add(more));
             found.differing = text(&set(found.differing.as_deref()).union(differing));
             found.examples.extend_from_slice(rows);
@@ -149,7 +150,7 @@ pub(super) fn ended(
         ..found.clone()
     };
     match (found.state, repair) {
-        (PairState::Equal | PairState::Differs | PairState::Repaired, _) => Some(found.clone()),
+        (PairState::Equal | PairState::Differs | PairState::Repaired | PairState::Settled, _) => Some(found.clone()),
         (PairState::Comparing, _) if found.differing.is_none() => Some(ends(PairState::Equal, None)),
         (PairState::Comparing, RepairMode::None) => Some(ends(PairState::Differs, None)),
         (PairState::Comparing, RepairMode::FromOwner) => None,
@@ -162,6 +163,47 @@ pub(super) fn ended(
             examples: differ.rows.clone(),
             ..ends(PairState::Differs, Some(format!("{copied}, and rows differ still")))
         }),
+    }
+}
+
+/// How it ends in a store that several units write, once it was decided about the rows that differ for good.
+pub(super) fn settled_as(
+    found: PairReport,
+    settled: &Settled,
+    examples: Vec<String>,
+    (unit, peer): (&UnitName, &UnitName),
+) -> PairReport {
+    let moving = || {
+        (settled.moving > 0).then(|| {
+            format!(
+                "{} rows are being written: they are looked at the next time",
+                settled.moving
+            )
+        })
+    };
+    let (state, message) = match (settled.noted, settled.taken + settled.left) {
+        (0, 0) => (PairState::Equal, moving()),
+        (0, rows) => {
+            let taken = (settled.taken > 0).then(|| format!("{} are {peer}'s here now", settled.taken));
+            let left = (settled.left > 0)
+                .then(|| format!("{} stay {unit}'s, and {peer} takes them when it is asked", settled.left));
+            let both: Vec<_> = taken.into_iter().chain(left).chain(moving()).collect();
+            let message = format!("{rows} rows that both had written: {}", both.join("; "));
+            (PairState::Settled, Some(message))
+        }
+        (rows, _) => {
+            let message = format!("{rows} rows that both had written: see multiactive.conflict in {unit}'s database");
+            (PairState::Differs, Some(message))
+        }
+    };
+    PairReport {
+        state,
+        compared: None,
+        within: None,
+        differing: text(&settled.slots),
+        examples,
+        message,
+        ..found
     }
 }
 

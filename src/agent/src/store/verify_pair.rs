@@ -5,14 +5,14 @@
 
 use super::copies::Copied;
 use super::verify::Question;
-use super::verify_found::{Found, after, compared, done, ended, place};
+use super::verify_found::{Found, after, compared, done, ended, place, settled_as};
 use super::wish::Target;
 use super::{Store, answers, timed};
 use multiactive_api::{PairReport, PairState};
 use multiactive_core::chunks::{self, Chunk, Next, Seen, Sizes};
 use multiactive_core::ids::UnitName;
 use multiactive_core::slots::{Slot, SlotSet};
-use multiactive_stores::driver::{Compared, Extent, Horizon, Narrowed, Part, Peer};
+use multiactive_stores::driver::{Compared, Extent, Horizon, Narrowed, Part, Peer, Settled, Winner};
 use multiactive_stores::{Driver, Error};
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,7 @@ pub(super) async fn pair<D: Driver>(
         tell,
     };
     let begins = found.compared.is_none() && found.within.is_none();
-    if begins && attempts.horizon.is_none() {
+    if begins && attempts.horizon.is_none() && question.settle.is_none() {
         attempts.horizon = job.horizon().await;
     }
     // One slot is compared a range at a time, however large it is.
@@ -86,6 +86,9 @@ pub(super) async fn pair<D: Driver>(
             Ok(differ) => differ,
             Err(error) => return Err((found, error.explain())),
         };
+        if let Some(winner) = &question.settle {
+            return job.settle(winner, found).await;
+        }
         if let Some(mut ended) = ended(&found, &differ, question.repair, copied.as_ref()) {
             job.remember(&ended, attempts.horizon.as_ref()).await;
             // Of what others have compared, or an attempt before, it is not known.
@@ -187,11 +190,34 @@ impl<D: Driver, T: Fn(&PairReport)> Job<'_, D, T> {
         let horizon = match ended.state {
             PairState::Equal | PairState::Repaired if horizon.is_some() => horizon,
             PairState::Differs => None,
-            PairState::Equal | PairState::Repaired | PairState::Comparing | PairState::Repairing => return,
+            PairState::Equal
+            | PairState::Repaired
+            | PairState::Settled
+            | PairState::Comparing
+            | PairState::Repairing => return,
         };
         let unit = &self.peer.unit;
         if let Err(error) = self.store.driver.found_equal(unit, self.slots, horizon).await {
             tracing::warn!(owner = %unit, %error, "that rows are equal is not remembered");
+        }
+    }
+
+    /// Of a store that several units write: which of the rows that differ do so for good, and what becomes of them.
+    async fn settle(&self, winner: &Winner, found: PairReport) -> Result<PairReport, (PairReport, String)> {
+        let slots = found.differing.as_deref().and_then(|slots| slots.parse().ok());
+        let slots = slots.unwrap_or_default();
+        let verb = self.store.driver.settle(self.peer, winner, &slots, self.slots, LIMIT);
+        match timed(&self.store.metrics, "settle", verb).await {
+            Ok(settled) => {
+                let (unit, peer) = (&self.store.spec.unit, &self.peer.unit);
+                if settled != Settled::default() {
+                    tracing::info!(%peer, ?settled, "rows that two units wrote");
+                }
+                let words = settled.examples.iter().map(|row| answers::words(row, unit, peer));
+                let words = words.collect();
+                Ok(settled_as(found, &settled, words, (unit, peer)))
+            }
+            Err(error) => Err((found, error.explain())),
         }
     }
 

@@ -133,8 +133,18 @@ pub fn target(
     let keyspace = match KeyspaceName::from(store.keyspace.as_str()).writer_of() {
         Some(_) => fenced_by(&store.keyspace, &Keyspace::single_writer(), &[]),
         None => {
-            let declared = declared.find(|keyspace| keyspace.name == store.keyspace);
-            let missing = || invalid(format!("keyspace {} is not in the assignment", store.keyspace));
+            let name = store
+                .conflict
+                .as_ref()
+                .map_or(&store.keyspace, |conflict| &conflict.keyspace);
+            let declared = declared.find(|keyspace| keyspace.name == *name);
+            let missing = || {
+                let older = match store.is_shared() && store.conflict.is_none() {
+                    true => ": several units write the store, which this cluster's CRDs do not know; update them",
+                    false => "",
+                };
+                invalid(format!("keyspace {name} is not in the assignment{older}"))
+            };
             let spec = &declared.ok_or_else(missing)?.spec;
             let checked = Keyspace::try_from(spec).map_err(|error| invalid(error.to_string()))?;
             fenced_by(&store.keyspace, &checked, &spec.overrides)
@@ -173,6 +183,7 @@ pub fn target(
     let table = |table: &multiactive_api::Table| TableSpec {
         name: table.name.clone(),
         shard_key: table.shard_key.clone(),
+        last_write: table.last_write.clone(),
     };
     Ok(Target {
         engine,
@@ -247,6 +258,7 @@ mod tests {
             name: "orders".to_owned(),
             keyspace: "users".to_owned(),
             single_writer: None,
+            conflict: None,
             engine: multiactive_api::Engine::postgre_sql("shop"),
             tls: None,
             tables: Vec::new(),

@@ -54,6 +54,17 @@ fn columns_answer_who_owns_what() {
                 ],
             ),
             (
+                good::shared("columns"),
+                json!({"conflicts": {"open": 2, "settled": 7}}),
+                "dst",
+                vec![
+                    ("TOPOLOGY", "Sharded"),
+                    ("CONFLICT", "LastWriterWins"),
+                    ("OPEN-CONFLICTS", "2"),
+                    ("SETTLED-CONFLICTS", "7"),
+                ],
+            ),
+            (
                 good::failover("columns"),
                 json!({"to": "north-1,south-1", "step": "Cut", "waitingFor": "the cut at south-1", "reason": "Blocked",
                     "loss": {"bound": "3s", "allowed": "5s"}, "outcome": "Succeeded"}),

@@ -87,6 +87,15 @@ pub fn data_store(name: &str) -> Value {
     of("DataStore", name, spec)
 }
 
+/// A store that several units write.
+pub fn shared(name: &str) -> Value {
+    let mut store = data_store(name);
+    store["spec"]["conflict"] = json!("LastWriterWins");
+    store["spec"]["verification"] = json!({"schedule": "*/5 * * * *"});
+    store["spec"]["tables"][0]["lastWrite"] = json!("updated_at");
+    store
+}
+
 pub fn single_writer(name: &str) -> Value {
     let members = ["east-1", "north-1", "south-1"];
     let members = members.map(|unit| json!({"unit": unit, "address": "db.shop.svc:5432", "credentials": "catalog-db"}));

@@ -235,6 +235,59 @@ fn a_store_with_a_single_writer_says_who_that_is_and_may_become_it() {
 }
 
 #[test]
+fn a_store_that_several_units_write_says_whose_row_is_right_and_when_that_is_looked_for() {
+    let table = |last_write: Value| {
+        let table = json!([{"name": "orders", "shardKey": "user_id", "lastWrite": last_write}]);
+        with(&good::shared("several-rules"), "/spec/tables", table)["spec"]["tables"].clone()
+    };
+    let without = json!([{"name": "orders", "shardKey": "user_id"}]);
+    let rows = vec![
+        ("/spec/conflict", json!("OwnerWins"), None),
+        ("/spec/conflict", json!("Report"), None),
+        ("/spec/conflict", json!("Random"), Some("Unsupported value: \"Random\"")),
+        ("/spec/conflict", Value::Null, Some("lastWrite goes with conflict")),
+        ("/spec/tables", table(json!("changed")), None),
+        (
+            "/spec/tables",
+            without,
+            Some("conflict LastWriterWins needs lastWrite of each table"),
+        ),
+        (
+            "/spec/verification",
+            Value::Null,
+            Some("conflict needs verification.schedule"),
+        ),
+    ];
+    on_create(good::shared("several-rules"), rows);
+    let rows = vec![(
+        "/spec/conflict",
+        json!("Report"),
+        Some("conflict goes with topology Sharded"),
+    )];
+    on_create(good::single_writer("several-single"), rows);
+    let rows = vec![
+        ("/spec/conflict", json!("OwnerWins"), None),
+        (
+            "/spec/conflict",
+            Value::Null,
+            Some("conflict can be changed, never added or taken away"),
+        ),
+        ("/spec/verification/schedule", json!("0 * * * *"), None),
+    ];
+    on_update(good::shared("several-once"), rows);
+    let rows = vec![(
+        "/spec/conflict",
+        json!("Report"),
+        Some("conflict can be changed, never added or taken away"),
+    )];
+    let scheduled = json!({"schedule": "0 * * * *"});
+    on_update(
+        with(&good::data_store("several-never"), "/spec/verification", scheduled),
+        rows,
+    );
+}
+
+#[test]
 fn a_data_store_names_its_engine_tables_and_members() {
     let address = Some("should match");
     let rows = vec![

@@ -9,7 +9,7 @@ use crate::text;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use multiactive_api::convert::{hook_name, lease_terms};
-use multiactive_api::{FailoverPlacement, LeaseMode, MemberCluster, OnLeaseLoss, Unit, WorkloadState};
+use multiactive_api::{FailoverPlacement, LeaseMode, MemberCluster, OnLeaseLoss, ReplicationLink, Unit, WorkloadState};
 use multiactive_core::ids::UnitName;
 use multiactive_core::promotion::{Candidate, UnitReady};
 use multiactive_core::quarantine;
@@ -94,6 +94,15 @@ pub fn candidates(world: &World, namespace: &str, table: &RoutingTable, lost: &U
         .collect()
 }
 
+/// Whether the link is of a store that several units write: nobody takes over anything of it.
+fn is_shared(world: &World, link: &ReplicationLink) -> bool {
+    let mut stores = world.stores.iter();
+    stores.any(|store| {
+        let same = store.namespace() == link.namespace() && store.name_any() == link.spec.store;
+        same && store.spec.conflict.is_some()
+    })
+}
+
 /// The largest lag of the links from `lost` to who takes over, of the stores of what each takes over.
 pub fn lag(world: &World, namespace: &str, lost: &UnitName, placement: &FailoverPlacement) -> Option<String> {
     let takes = |unit: &str| {
@@ -101,7 +110,7 @@ pub fn lag(world: &World, namespace: &str, lost: &UnitName, placement: &Failover
         placed.any(|part| part.target.as_deref() == Some(unit))
     };
     let concerned = world.links.iter().filter(|link| {
-        let here = link.namespace().as_deref() == Some(namespace);
+        let here = link.namespace().as_deref() == Some(namespace) && !is_shared(world, link);
         here && link.spec.from == lost.as_str() && takes(&link.spec.to)
     });
     let lags: Vec<_> = concerned
@@ -173,10 +182,10 @@ fn behind(world: &World, namespace: &str, (table, lost): (&RoutingTable, &UnitNa
     let gone = quarantine::lost(table);
     let mut links = world.links.iter().filter(|link| {
         let from = UnitName(link.spec.from.clone());
-        let here = link.namespace().as_deref() == Some(namespace);
+        let here = link.namespace().as_deref() == Some(namespace) && !is_shared(world, link);
         here && link.spec.to == name.as_str() && from != *lost && !gone.contains(&from)
     });
-    let state = |link: &multiactive_api::ReplicationLink| link.status.as_ref().and_then(|status| status.state.clone());
+    let state = |link: &ReplicationLink| link.status.as_ref().and_then(|status| status.state.clone());
     let broken = links.find(|link| state(link).as_deref() != Some("Running"))?;
     let state = state(broken).unwrap_or_else(|| "not known to run".to_owned());
     Some(format!(

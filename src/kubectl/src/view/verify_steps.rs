@@ -77,6 +77,10 @@ fn news_of(pair: &VerifiedPair) -> Option<(&'static str, String, Tone)> {
         PairState::Comparing | PairState::Equal => return None,
         PairState::Differs => (format!("rows of {slots} differ"), Tone::Bad),
         PairState::Repairing => (format!("rows of {slots} differ, and are being replaced"), Tone::Warn),
+        PairState::Settled => {
+            let text = pair.found.message.clone().unwrap_or_default();
+            (text, Tone::Good)
+        }
         PairState::Repaired => {
             let message = pair.found.message.as_ref().map(|message| format!(": {message}"));
             let text = format!(

@@ -68,7 +68,7 @@ pub fn found(view: &OperationView, paint: Paint, wide: bool) -> String {
     let mut text = pairs(compared, paint, wide);
     for pair in compared.pairs.iter().filter(|pair| !pair.found.examples.is_empty()) {
         let verb = match pair.found.state {
-            PairState::Repaired => "differed",
+            PairState::Repaired | PairState::Settled => "differed",
             PairState::Comparing | PairState::Repairing | PairState::Equal | PairState::Differs => "differ",
         };
         text.push_str(&format!("\n{}: among the rows that {verb}\n", name(pair)));
@@ -114,7 +114,7 @@ fn row(pair: &VerifiedPair, wide: bool) -> Vec<Cell> {
     let found = &pair.found;
     let (tone, ended) = match found.state {
         PairState::Comparing | PairState::Repairing => (Tone::Warn, false),
-        PairState::Equal | PairState::Repaired => (Tone::Good, true),
+        PairState::Equal | PairState::Repaired | PairState::Settled => (Tone::Good, true),
         PairState::Differs => (Tone::Bad, true),
     };
     let slots = match (&found.differing, ended) {

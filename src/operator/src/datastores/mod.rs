@@ -14,7 +14,7 @@ use crate::status::{GIVE_UP, is_given_up};
 use crate::tables::{View, is_held};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use multiactive_api::{AssignedStoreStatus, DataStore, DataStoreStatus, StoreMemberStatus};
+use multiactive_api::{AssignedStoreStatus, ConflictCounts, DataStore, DataStoreStatus, StoreMemberStatus};
 use multiactive_core::ids::UnitName;
 
 /// Holds a DataStore while slots of its keyspace have owners.
@@ -30,6 +30,7 @@ pub fn status(store: &DataStore, view: &View, unserved: &Unserved, now: Timestam
         .map(|declared| member(store, &declared.unit, view));
     status.members = members.collect();
     status.writer = writer::status(store, view);
+    status.conflicts = conflicts(store, &status.members);
     status.verification = schedules::shown(store, &view.inputs.verifications, now);
     status.observed_generation = store.metadata.generation;
     let readiness = readiness(store, &status.members, view, unserved);
@@ -47,14 +48,24 @@ fn member(store: &DataStore, unit: &str, view: &View) -> StoreMemberStatus {
             ("Unknown", Some("its member cluster does not answer".to_owned()))
         }
         (Some(_), None) => ("Unknown", Some("its agent has not reported it yet".to_owned())),
+        (Some(_), Some(known)) if known.ready && store.spec.conflict.is_some() && known.conflicts.is_none() => {
+            ("NotReady", Some(OLDER.to_owned()))
+        }
         (Some(_), Some(known)) => said(known, store.spec.tls.is_some()),
     };
     StoreMemberStatus {
         unit: unit.to_owned(),
         state: state.to_owned(),
         message,
+        conflicts: known
+            .and_then(|known| known.conflicts)
+            .filter(|_| store.spec.conflict.is_some()),
     }
 }
+
+/// What is said of a member whose agent does not count conflicts.
+const OLDER: &str = "its agent does not say which rows two units wrote: where that stays so, the agent, or the CRDs of its cluster, are \
+                     of a version that does not know spec.conflict; update them";
 
 /// How a member is by what its agent says. An agent that does not know of encryption says nothing of it, and goes on in the open.
 fn said(known: &AssignedStoreStatus, encrypt: bool) -> (&'static str, Option<String>) {
@@ -84,9 +95,13 @@ fn leaving(store: &DataStore, view: &View) -> Readiness {
         .map(|table| owners_text(name.as_str(), table))
         .unwrap_or_default();
     if owners.is_empty() {
+        let message = match store.spec.conflict {
+            Some(_) => "no unit owns a slot of what several write: it goes".to_owned(),
+            None => format!("nobody owns a slot of {keyspace}: it goes"),
+        };
         return Readiness::Reconciling {
             reason: "Leaving",
-            message: format!("nobody owns a slot of {keyspace}: it goes"),
+            message,
         };
     }
     Readiness::Stalled {
@@ -171,10 +186,8 @@ fn readiness(store: &DataStore, members: &[StoreMemberStatus], view: &View, unse
     }
     let name = store.keyspace_name();
     let declared = || {
-        view.inputs
-            .keyspaces
-            .iter()
-            .any(|known| known.name_any() == name.as_str())
+        let mut known = view.inputs.keyspaces.iter();
+        known.any(|known| store.spec.keyspace.as_ref() == Some(&known.name_any()))
     };
     if store.spec.single_writer.is_none() && !declared() {
         return Readiness::Stalled {
@@ -219,7 +232,12 @@ fn readiness(store: &DataStore, members: &[StoreMemberStatus], view: &View, unse
     match members.iter().find(|member| member.state != "Ready") {
         None => Readiness::Ready {
             reason: "MembersReady",
-            message: format!("{} databases are ready{}", members.len(), taken(name.as_str(), view)),
+            message: format!(
+                "{} databases are ready{}{}",
+                members.len(),
+                taken(name.as_str(), view),
+                in_doubt(store, members)
+            ),
         },
         Some(member) => Readiness::Reconciling {
             reason: if member.state == "Unknown" {
@@ -229,6 +247,25 @@ fn readiness(store: &DataStore, members: &[StoreMemberStatus], view: &View, unse
             },
             message: format!("{}: {}", member.unit, member.message.as_deref().unwrap_or("not ready")),
         },
+    }
+}
+
+/// The rows that two units wrote at the same time, as far as the members' agents have said.
+fn conflicts(store: &DataStore, members: &[StoreMemberStatus]) -> Option<ConflictCounts> {
+    store.spec.conflict?;
+    let said = members.iter().filter_map(|member| member.conflicts);
+    Some(said.fold(ConflictCounts::default(), |all, one| ConflictCounts {
+        open: all.open.saturating_add(one.open),
+        settled: all.settled.saturating_add(one.settled),
+    }))
+}
+
+fn in_doubt(store: &DataStore, members: &[StoreMemberStatus]) -> String {
+    match conflicts(store, members) {
+        Some(ConflictCounts { open, .. }) if open > 0 => {
+            format!("; {open} rows differ that two units wrote: see multiactive.conflict in their databases")
+        }
+        Some(_) | None => String::new(),
     }
 }
 

@@ -8,8 +8,8 @@ use crate::verifications;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use multiactive_api::{
-    AssignedKeyspace, AssignedLease, AssignedStore, AssignedWriter, DataStore, LeaseMode, Reads, Route, Unit,
-    UnitAssignmentSpec, UnitRole,
+    AssignedConflict, AssignedKeyspace, AssignedLease, AssignedStore, AssignedWriter, DataStore, LeaseMode, Reads,
+    Route, Unit, UnitAssignmentSpec, UnitRole,
 };
 use multiactive_core::ids::KeyspaceName;
 use multiactive_core::lease::{LedgerKind, Mode, OnLoss};
@@ -62,6 +62,10 @@ pub fn assignment(unit: &Unit, inputs: &Inputs, table: &RoutingTable) -> UnitAss
             name: store.name_any(),
             keyspace: store.keyspace_name().to_string(),
             single_writer: store.spec.single_writer.clone(),
+            conflict: store.spec.conflict.map(|rule| AssignedConflict {
+                rule,
+                keyspace: store.spec.keyspace.clone().unwrap_or_default(),
+            }),
             engine: store.spec.engine.clone(),
             tls: store.spec.tls.clone(),
             tables: store.spec.tables.clone(),

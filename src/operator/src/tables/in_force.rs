@@ -11,7 +11,7 @@ use multiactive_api::{
 use multiactive_core::ids::{KeyspaceName, UnitName};
 use multiactive_core::slots::SlotSet;
 use multiactive_core::table::{KeyspaceTable, RoutingTable};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What agents report and hold, by unit.
@@ -92,7 +92,12 @@ pub struct Stores {
 
 /// The stores in force. One that a person gave up is not, but for operations that move its slots right now; one that is
 /// only gone is, while slots depend on it.
-pub fn stores(declared: &[Arc<DataStore>], reports: &Reports, table: Option<&RoutingTable>) -> Stores {
+pub fn stores(
+    declared: &[Arc<DataStore>],
+    unreadable: &BTreeSet<String>,
+    reports: &Reports,
+    table: Option<&RoutingTable>,
+) -> Stores {
     let mut stores = Stores::default();
     let Some(table) = table else {
         stores.all = declared.to_vec();
@@ -108,7 +113,10 @@ pub fn stores(declared: &[Arc<DataStore>], reports: &Reports, table: Option<&Rou
         .partition(|store| is_given_up(&**store) && !moving(store));
     stores.given_up = given_up;
     let known = |name: &str| declared.iter().any(|store| store.name_any() == name);
-    let lost = held(reports).filter(|(_, store)| !known(&store.name) && is_owned(store, table));
+    // Nobody owns what several units write: it is in force as long as there is an object, be it one that cannot be read.
+    let stays =
+        |store: &AssignedStore| is_owned(store, table) || (store.is_shared() && unreadable.contains(&store.name));
+    let lost = held(reports).filter(|(_, store)| !known(&store.name) && stays(store));
     let lost: BTreeMap<_, _> = lost.map(|(_, store)| (&store.name, store)).collect();
     let lost = lost.into_values().map(|held| restored(held, reports));
     for store in followed.into_iter().chain(lost) {
@@ -152,8 +160,13 @@ fn restored(held: &AssignedStore, reports: &Reports) -> Arc<DataStore> {
             Some(_) => Topology::SingleWriter,
             None => Topology::Sharded,
         },
-        keyspace: held.single_writer.is_none().then(|| held.keyspace.clone()),
+        keyspace: match (&held.single_writer, &held.conflict) {
+            (Some(_), _) => None,
+            (None, Some(conflict)) => Some(conflict.keyspace.clone()),
+            (None, None) => Some(held.keyspace.clone()),
+        },
         single_writer: held.single_writer.clone(),
+        conflict: held.conflict.as_ref().map(|conflict| conflict.rule),
         engine: held.engine.clone(),
         tls: tls_held(&held.name, reports),
         tables: held.tables.clone(),
@@ -183,6 +196,7 @@ fn as_in_force(store: Arc<DataStore>, reports: &Reports, table: &RoutingTable) -
     kept.spec.topology = was.spec.topology;
     kept.spec.keyspace = was.spec.keyspace.clone();
     kept.spec.single_writer = was.spec.single_writer.clone();
+    kept.spec.conflict = was.spec.conflict;
     kept.spec.engine = first.engine.clone();
     kept.spec.tls = kept.spec.tls.or(was.spec.tls.clone());
     kept.spec.tables = first.tables.clone();

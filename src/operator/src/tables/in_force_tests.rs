@@ -4,6 +4,7 @@ use super::*;
 use crate::fixtures::{object, operation};
 use crate::tables::Inputs;
 use crate::tables::assign::assignment;
+use multiactive_api::Conflict;
 use multiactive_api::Unit;
 use multiactive_core::epoch::Epoch;
 use multiactive_core::promotion::Step;
@@ -92,7 +93,12 @@ fn a_member_that_is_taken_away_stays_while_slots_depend_on_it() {
         // A source that was lost right after the commit has nothing of it to lose.
         (&["b"], moved(), vec!["b"], vec![]),
     ] {
-        let stores = stores(&[store(declared, "user_id")], &reports(json!([])), Some(&table));
+        let stores = stores(
+            &[store(declared, "user_id")],
+            &BTreeSet::new(),
+            &reports(json!([])),
+            Some(&table),
+        );
         assert_eq!(members(&stores), want, "{declared:?}");
         let found: Vec<_> = stores
             .kept
@@ -108,7 +114,7 @@ fn the_address_of_a_kept_member_is_known_while_one_unit_holds_it() {
     for unit in ["a", "b"] {
         let mut reports = reports(json!([]));
         reports.retain(|holder, _| holder.as_str() == unit);
-        let stores = stores(&[store(&["b"], "user_id")], &reports, Some(&table()));
+        let stores = stores(&[store(&["b"], "user_id")], &BTreeSet::new(), &reports, Some(&table()));
         let kept = stores.all[0].spec.members.iter().find(|member| member.unit == "a");
         assert_eq!(
             kept.map(|member| member.address.as_str()),
@@ -116,7 +122,12 @@ fn the_address_of_a_kept_member_is_known_while_one_unit_holds_it() {
             "only {unit} is known"
         );
     }
-    let stores = stores(&[store(&["b"], "user_id")], &Reports::new(), Some(&table()));
+    let stores = stores(
+        &[store(&["b"], "user_id")],
+        &BTreeSet::new(),
+        &Reports::new(),
+        Some(&table()),
+    );
     assert_eq!(members(&stores), ["b"], "nothing is made up");
 }
 
@@ -132,11 +143,16 @@ fn a_store_whose_object_is_gone_stays_encrypted_though_a_unit_has_not_heard_of_t
         let mut told = UnitAssignment::clone(&held[&UnitName::from(holder)]);
         told.spec.stores[0].tls = tls();
         held.insert(holder.into(), Arc::new(told));
-        let gone = stores(&[], &held, Some(&table()));
+        let gone = stores(&[], &BTreeSet::new(), &held, Some(&table()));
         assert_eq!(gone.all[0].spec.tls, tls(), "{holder}");
-        let another = stores(&[store(&["a", "b"], "id")], &held, Some(&table()));
+        let another = stores(&[store(&["a", "b"], "id")], &BTreeSet::new(), &held, Some(&table()));
         assert_eq!(another.all[0].spec.tls, tls(), "{holder}");
-        let taken_away = stores(&[store(&["a", "b"], "user_id")], &held, Some(&table()));
+        let taken_away = stores(
+            &[store(&["a", "b"], "user_id")],
+            &BTreeSet::new(),
+            &held,
+            Some(&table()),
+        );
         assert_eq!(taken_away.all[0].spec.tls, None, "{holder}: its own object says so");
     }
 }
@@ -144,11 +160,14 @@ fn a_store_whose_object_is_gone_stays_encrypted_though_a_unit_has_not_heard_of_t
 #[test]
 fn a_store_that_is_gone_or_comes_again_as_another_is_in_force_as_it_was_while_slots_are_owned() {
     let held = reports(json!([]));
-    let gone = stores(&[], &held, Some(&table()));
+    let gone = stores(&[], &BTreeSet::new(), &held, Some(&table()));
     assert_eq!((members(&gone), gone.all[0].uid()), (vec!["a", "b"], None));
-    assert_eq!(members(&stores(&[], &held, Some(&unowned()))), Vec::<&str>::new());
+    assert_eq!(
+        members(&stores(&[], &BTreeSet::new(), &held, Some(&unowned()))),
+        Vec::<&str>::new()
+    );
     for (table, want, altered) in [(table(), "user_id", true), (unowned(), "id", false)] {
-        let stores = stores(&[store(&["a", "b"], "id")], &held, Some(&table));
+        let stores = stores(&[store(&["a", "b"], "id")], &BTreeSet::new(), &held, Some(&table));
         assert_eq!(stores.all[0].spec.tables[0].shard_key.as_deref(), Some(want));
         assert_eq!(stores.altered.contains_key("orders"), altered, "{:?}", stores.altered);
         assert!(stores.all[0].uid().is_some());
@@ -157,8 +176,9 @@ fn a_store_that_is_gone_or_comes_again_as_another_is_in_force_as_it_was_while_sl
     more.spec.tables.push(multiactive_api::Table {
         name: "items".to_owned(),
         shard_key: Some("id".to_owned()),
+        last_write: None,
     });
-    let stores = stores(&[Arc::new(more)], &held, Some(&table()));
+    let stores = stores(&[Arc::new(more)], &BTreeSet::new(), &held, Some(&table()));
     assert_eq!(
         (stores.all[0].spec.tables.len(), stores.altered.len()),
         (2, 0),
@@ -184,7 +204,12 @@ fn what_a_person_gave_up_ends_when_it_is_deleted_and_no_operation_moves_its_slot
         (true, "true", table(), false),
         (true, "orders", moving(), false),
     ] {
-        let stores = stores(&[with(deleted, value)], &reports(json!([])), Some(&table));
+        let stores = stores(
+            &[with(deleted, value)],
+            &BTreeSet::new(),
+            &reports(json!([])),
+            Some(&table),
+        );
         let found = (stores.all.len(), stores.given_up.len());
         assert_eq!(found, if given_up { (0, 1) } else { (1, 0) }, "{deleted} {value}");
     }
@@ -427,7 +452,7 @@ fn a_single_writers_store_that_is_gone_stays_in_force_as_the_units_hold_it() {
             (UnitName::from(name), Arc::new(report))
         })
         .into();
-    let gone = stores(&[], &held, Some(&table));
+    let gone = stores(&[], &BTreeSet::new(), &held, Some(&table));
     let [store] = gone.all.as_slice() else {
         panic!("{:?}", gone.all)
     };
@@ -437,11 +462,40 @@ fn a_single_writers_store_that_is_gone_stays_in_force_as_the_units_hold_it() {
     other.spec.topology = Topology::Sharded;
     other.spec.single_writer = None;
     other.spec.keyspace = Some("users".to_owned());
-    let again = stores(&[Arc::new(other)], &held, Some(&table));
+    let again = stores(&[Arc::new(other)], &BTreeSet::new(), &held, Some(&table));
     assert_eq!(again.all[0].keyspace_name().as_str(), "catalog.writer");
     assert!(
         again.altered["catalog"].contains("keyspace users, not topology SingleWriter"),
         "{:?}",
         again.altered
     );
+}
+
+#[test]
+fn a_fenced_store_that_is_made_anew_for_several_writers_stays_fenced_and_the_other_way_round() {
+    let mut shared = store(&["a", "b"], "user_id");
+    Arc::make_mut(&mut shared).spec.conflict = Some(Conflict::OwnerWins);
+    let held = reports(json!([]));
+    let made = stores(&[Arc::clone(&shared)], &BTreeSet::new(), &held, Some(&table()));
+    assert_eq!(
+        (made.all[0].spec.conflict, made.all[0].keyspace_name().as_str()),
+        (None, "users")
+    );
+    assert!(made.altered["orders"].contains("keyspace users"), "{:?}", made.altered);
+    // What several units write is nobody's: it goes with its object, but not where that cannot be read.
+    let held = held.into_iter().map(|(unit, report)| {
+        let mut report = (*report).clone();
+        report.spec.stores[0].keyspace = shared.keyspace_name().to_string();
+        report.spec.stores[0].conflict = Some(multiactive_api::AssignedConflict {
+            rule: Conflict::OwnerWins,
+            keyspace: "users".to_owned(),
+        });
+        (unit, Arc::new(report))
+    });
+    let held: Reports = held.collect();
+    assert!(stores(&[], &BTreeSet::new(), &held, Some(&table())).all.is_empty());
+    let unreadable = BTreeSet::from(["orders".to_owned()]);
+    let kept = stores(&[], &unreadable, &held, Some(&table()));
+    assert_eq!(kept.all[0].keyspace_name(), shared.keyspace_name());
+    assert_eq!(kept.all[0].spec, shared.spec);
 }

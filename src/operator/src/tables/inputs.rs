@@ -124,7 +124,9 @@ impl Inputs {
     ) -> Self {
         let hub = &ctx.hub;
         let keyspaces = hub.keyspaces.of(namespace);
-        let in_force = in_force::stores(&hub.stores.of(namespace), &reports, table);
+        let unreadable_stores = hub.stores.invalid(namespace).into_iter().map(|(name, _)| name);
+        let unreadable_stores: BTreeSet<String> = unreadable_stores.collect();
+        let in_force = in_force::stores(&hub.stores.of(namespace), &unreadable_stores, &reports, table);
         let published = table.into_iter().flat_map(|table| &table.keyspaces);
         Self {
             namespace: namespace.to_owned(),
@@ -157,12 +159,7 @@ impl Inputs {
             reports,
             reachable,
             away,
-            unreadable_stores: hub
-                .stores
-                .invalid(namespace)
-                .into_iter()
-                .map(|(name, _)| name)
-                .collect(),
+            unreadable_stores,
             gone: BTreeSet::new(),
             silent_stores: BTreeSet::new(),
             lost: table
@@ -178,15 +175,21 @@ impl Inputs {
         }
     }
 
-    /// The stores in force, as an operation notes them.
+    /// The stores in force, as an operation notes them. Those that several units write have no part in any.
     pub fn stores_in_force(&self) -> Vec<MovingStore> {
-        self.stores.iter().map(|store| MovingStore::from(&**store)).collect()
+        let owned = self.stores.iter().filter(|store| store.spec.conflict.is_none());
+        owned.map(|store| MovingStore::from(&**store)).collect()
     }
 
     /// What a unit's agent says keeps its stores from their table; `None` also where it says nothing.
     pub fn store_problem(&self, unit: &UnitName) -> Option<String> {
-        let status = self.reports.get(unit)?.status.as_ref()?;
-        let store = status.stores.iter().find(|store| !store.ready)?;
+        let assignment = self.reports.get(unit)?;
+        let mut stores = assignment.status.as_ref()?.stores.iter();
+        let is_shared = |name: &str| {
+            let mut stores = assignment.spec.stores.iter();
+            stores.any(|store| store.name == name && store.is_shared())
+        };
+        let store = stores.find(|store| !store.ready && !is_shared(&store.name))?;
         let why = store.message.as_deref().or(store.reason.as_deref())?;
         Some(format!("store {}: {why}", store.name))
     }
@@ -331,7 +334,7 @@ impl Inputs {
     /// Whether a person gave the Keyspace up, and no DataStore depends on it.
     pub fn is_given_up(&self, keyspace: &Keyspace) -> bool {
         let mut stores = self.stores.iter();
-        is_given_up(keyspace) && !stores.any(|store| store.keyspace_name().as_str() == keyspace.name_any())
+        is_given_up(keyspace) && !stores.any(|store| store.spec.keyspace.as_ref() == Some(&keyspace.name_any()))
     }
 
     /// Whether what is declared is what slots were given out by, so that it may be published.
@@ -402,7 +405,7 @@ impl Inputs {
         self.stores_ready(&unit.name_any().into()).map(|ready| ready.is_ok())
     }
 
-    /// Whether the agent has every store of the unit in hand, else the first problem; `None` where the agent has not
+    /// Whether the agent has every store of the unit in hand that has a part in operations, else the first problem; `None` where the agent has not
     /// said so about the present assignment, or its cluster does not answer.
     pub fn stores_ready(&self, unit: &UnitName) -> Option<Result<(), String>> {
         if !self.reachable.contains(unit) {
@@ -413,7 +416,7 @@ impl Inputs {
         if status.observed_generation != assignment.metadata.generation {
             return None;
         }
-        for store in &assignment.spec.stores {
+        for store in assignment.spec.stores.iter().filter(|store| !store.is_shared()) {
             let known = status.stores.iter().find(|known| known.name == store.name)?;
             if !known.ready {
                 let why = known

@@ -10,13 +10,14 @@ pub use status::status;
 use crate::status::is_paused;
 use crate::tables::Inputs;
 use kube::ResourceExt;
-use multiactive_api::{AssignedVerification, DataStore, PairReport, RepairMode, Verification};
+use multiactive_api::{AssignedVerification, Conflict, DataStore, PairReport, RepairMode, Verification};
 use multiactive_core::chunks;
-use multiactive_core::ids::UnitName;
+use multiactive_core::ids::{StoreName, UnitName};
 use multiactive_core::promotion::MovingStore;
 use multiactive_core::slots::SlotSet;
-use multiactive_core::table::RoutingTable;
+use multiactive_core::table::{KeyspaceTable, RoutingTable};
 use multiactive_core::verification::{self, Pair, Standing};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The Verification that runs.
@@ -40,8 +41,12 @@ fn standing(object: &Verification, pair: &Pair, inputs: &Inputs) -> Standing {
     }
 }
 
-/// Why a unit cannot answer, as far as that is seen from here.
+/// Why a unit cannot answer, as far as that is seen from here. Who is away of those that several units write is not asked at all, and
+/// whether a Failover took slots from a unit is nothing to its rows of these.
 fn away(pair: &Pair, inputs: &Inputs) -> Option<String> {
+    if is_shared(&pair.store, inputs) {
+        return None;
+    }
     let (unit, owner) = (&pair.unit, &pair.owner);
     if let Some(lost) = [unit, owner].into_iter().find(|unit| inputs.lost.contains(unit)) {
         return Some(format!(
@@ -50,6 +55,11 @@ fn away(pair: &Pair, inputs: &Inputs) -> Option<String> {
     }
     let answers = inputs.answers(unit) == Some(false);
     answers.then(|| format!("the member cluster of {unit} does not answer"))
+}
+
+fn is_shared(store: &StoreName, inputs: &Inputs) -> bool {
+    let mut stores = inputs.stores.iter();
+    stores.any(|known| known.name_any() == store.as_str() && known.spec.conflict.is_some())
 }
 
 fn is_pending(object: &Verification, inputs: &Inputs) -> bool {
@@ -162,10 +172,47 @@ fn is_of(wanted: &Pair, found: &PairReport) -> bool {
 /// All comparisons that are wanted by now.
 fn wanted(object: &Verification, inputs: &Inputs, table: &RoutingTable) -> Vec<Pair> {
     let stores = inputs.stores.iter().filter(|store| selects(object, store));
-    let stores: Vec<MovingStore> = stores.map(|store| MovingStore::from(&**store)).collect();
     let units = object.spec.units.as_ref();
     let units: Option<Vec<UnitName>> = units.map(|units| units.iter().map(|unit| unit.as_str().into()).collect());
-    verification::pairs(table, &stores, units.as_deref())
+    let units = units.as_deref();
+    let (mut owned, mut pairs) = (Vec::new(), Vec::new());
+    for store in stores {
+        let mut known = MovingStore::from(&**store);
+        // Rows of a store that several units write are in the slots of a keyspace all the same.
+        if let Some(declared) = &store.spec.keyspace {
+            known.keyspace = declared.as_str().into();
+        }
+        match store.spec.conflict {
+            Some(Conflict::LastWriterWins) => {
+                let slots = table.keyspace(&known.keyspace).map(KeyspaceTable::all);
+                pairs.extend(
+                    slots
+                        .into_iter()
+                        .flat_map(|slots| verification::between(&known, units, &slots)),
+                );
+            }
+            Some(Conflict::OwnerWins | Conflict::Report) | None => owned.push(known),
+        }
+    }
+    pairs.extend(verification::pairs(table, &owned, units));
+    pairs.retain(|pair| !is_left_out(pair, inputs));
+    pairs
+}
+
+/// Whether a comparison is left to the next Verification: of a store that several units write, with one whose cluster does not answer.
+/// The others settle what they wrote meanwhile.
+fn is_left_out(pair: &Pair, inputs: &Inputs) -> bool {
+    let is_away = |unit: &UnitName| inputs.answers(unit) == Some(false);
+    is_shared(&pair.store, inputs) && (is_away(&pair.unit) || is_away(&pair.owner))
+}
+
+/// Which units are left out, of the stores that several units write.
+fn left_out(object: &Verification, inputs: &Inputs) -> BTreeSet<UnitName> {
+    let shared = inputs.stores.iter().filter(|store| store.spec.conflict.is_some());
+    let chosen = shared.filter(|store| selects(object, store));
+    let members = chosen.flat_map(|store| &store.spec.members);
+    let units = members.map(|member| UnitName::from(member.unit.as_str()));
+    units.filter(|unit| inputs.answers(unit) == Some(false)).collect()
 }
 
 #[cfg(test)]

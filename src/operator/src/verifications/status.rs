@@ -1,14 +1,16 @@
 //! What a Verification's status says: what was compared, what is still awaited and why, and how it ended. Pure.
 
-use super::{away, is_of, running, told, unknown, wanted};
+use super::{away, is_of, left_out, running, told, unknown, wanted};
 use crate::conditions::{Readiness, set_readiness};
 use crate::status::{PAUSED, is_paused};
 use crate::tables::{Inputs, View};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use multiactive_api::{PairReport, PairState, Verification, VerificationStatus, VerifiedPair};
+use multiactive_core::ids::UnitName;
 use multiactive_core::slots::SlotSet;
 use multiactive_core::verification::{self, Found, Pair};
+use std::collections::BTreeSet;
 
 /// How many things a message lists before it counts the rest.
 const SHOWN: usize = 5;
@@ -73,7 +75,7 @@ fn stands(status: &mut VerificationStatus, object: &Verification, view: &View, n
     }
     status.waiting_for = None;
     status.ended_at = Some(now.to_string());
-    end(status)
+    end(status, &left_out(object, &view.inputs))
 }
 
 fn slots(text: &str) -> SlotSet {
@@ -119,7 +121,9 @@ fn awaited(pairs: &[VerifiedPair]) -> String {
     let words = |pair: &&VerifiedPair| {
         let doing = match pair.found.state {
             PairState::Repairing => "repairing ",
-            PairState::Comparing | PairState::Equal | PairState::Differs | PairState::Repaired => "",
+            PairState::Comparing | PairState::Equal | PairState::Differs | PairState::Repaired | PairState::Settled => {
+                ""
+            }
         };
         let why = pair.found.message.as_ref().map(|why| format!(": {why}"));
         format!("{doing}{}{}", name(pair), why.unwrap_or_default())
@@ -142,7 +146,7 @@ fn listed(words: impl Iterator<Item = String>) -> String {
 }
 
 /// How it ends, once all is compared.
-fn end(status: &mut VerificationStatus) -> Readiness {
+fn end(status: &mut VerificationStatus, left_out: &BTreeSet<UnitName>) -> Readiness {
     let of = |state| status.pairs.iter().filter(move |pair| pair.found.state == state);
     let found = status.pairs.iter().filter_map(|pair| found(pair.found.state));
     let (outcome, reason, message) = match verification::end(found) {
@@ -176,6 +180,17 @@ fn end(status: &mut VerificationStatus) -> Readiness {
             );
             ("Succeeded", "Repaired", message)
         }
+        Some(Found::Settled) => {
+            let words = |pair: &VerifiedPair| {
+                let what = pair.found.message.as_deref().unwrap_or_default();
+                format!("{}: {what}", name(pair))
+            };
+            let message = format!(
+                "rows that two units had written were settled: {}",
+                listed(of(PairState::Settled).map(words))
+            );
+            ("Succeeded", "Settled", message)
+        }
         Some(Found::Equal) => {
             let rows = status.rows.unwrap_or_default();
             (
@@ -184,6 +199,14 @@ fn end(status: &mut VerificationStatus) -> Readiness {
                 format!("all {rows} rows that were compared are equal"),
             )
         }
+    };
+    let units: Vec<_> = left_out.iter().map(UnitName::as_str).collect();
+    let message = match units.is_empty() {
+        true => message,
+        false => format!(
+            "{message}; of stores that several units write not with {}, which does not answer",
+            units.join(", ")
+        ),
     };
     status.outcome = Some(outcome.to_owned());
     status.reason = Some(reason.to_owned());
@@ -200,6 +223,7 @@ fn found(state: PairState) -> Option<Found> {
         PairState::Comparing | PairState::Repairing => None,
         PairState::Equal => Some(Found::Equal),
         PairState::Repaired => Some(Found::Repaired),
+        PairState::Settled => Some(Found::Settled),
         PairState::Differs => Some(Found::Differs),
     }
 }

@@ -233,11 +233,20 @@ fn one_that_only_waits_for_who_is_away_lets_others_pass() {
 #[test]
 fn it_ends_by_what_was_found() {
     let differs = || json!({"differing": "1,3", "examples": ["orders id=7 (slot 3): only at north"]});
+    let settled = || json!({"differing": "3", "message": "2 taken from east"});
     let repaired = || json!({"differing": "1,3", "message": "2 rows of 2 slots were copied, and 1 removed"});
     for (state, more, outcome, reason, words, slots) in [
         ("Equal", json!({}), Some("Succeeded"), "Equal", "all 20 rows", 0),
         ("Differs", differs(), Some("Failed"), "RowsDiffer", "only at north", 2),
         ("Repaired", repaired(), Some("Succeeded"), "Repaired", "1 removed", 2),
+        (
+            "Settled",
+            settled(),
+            Some("Succeeded"),
+            "Settled",
+            "2 taken from east",
+            1,
+        ),
         ("Repairing", differs(), None, "", "", 2),
         // It was compared with what the owner had then.
         ("Equal", json!({"slots": "0-3"}), None, "", "", 0),
@@ -261,6 +270,79 @@ fn it_ends_by_what_was_found() {
     let mut alone = inputs(vec![verification("v", 1, json!({}))]);
     alone.stores = vec![store("orders", &["east"])];
     assert_eq!(said(&alone, "v").reason.as_deref(), Some("NothingToCompare"));
+}
+
+#[test]
+fn of_a_store_that_several_write_each_is_compared_with_each_other_or_with_the_owners() {
+    let pairs = |conflict: Option<Conflict>| {
+        let mut inputs = inputs(vec![verification("v", 1, json!({}))]);
+        Arc::make_mut(&mut inputs.stores[0]).spec.conflict = conflict;
+        // It takes part though a Failover took slots from it.
+        inputs.lost.insert("south".into());
+        let told = wanted(&inputs.verifications[0], &inputs, &table()).into_iter();
+        let told = told.map(|pair| format!("{} {} {}", pair.unit, pair.owner, pair.slots));
+        let waits = said(&inputs, "v").waiting_for.unwrap_or_default();
+        (told.collect::<Vec<_>>(), waits.contains("quarantine"))
+    };
+    let owners = [
+        "east north 8-15",
+        "north east 0-7",
+        "south east 0-7",
+        "south north 8-15",
+    ];
+    let owners = owners.map(str::to_owned).to_vec();
+    assert_eq!(pairs(None), (owners.clone(), true));
+    assert_eq!(pairs(Some(Conflict::OwnerWins)), (owners.clone(), false));
+    assert_eq!(pairs(Some(Conflict::Report)), (owners, false));
+    let (all, waits) = pairs(Some(Conflict::LastWriterWins));
+    assert_eq!((all.len(), waits), (6, false));
+    assert!(all.iter().all(|pair| pair.ends_with(" 0-15")), "{all:?}");
+}
+
+#[test]
+fn who_is_away_of_those_that_write_is_left_out_and_named() {
+    let mut inputs = inputs(vec![verification("v", 1, json!({}))]);
+    Arc::make_mut(&mut inputs.stores[0]).spec.conflict = Some(Conflict::LastWriterWins);
+    inputs.reachable.remove(&UnitName::from("south"));
+    inputs.away.insert("south".into());
+    let pairs = wanted(&inputs.verifications[0], &inputs, &table());
+    let told: Vec<_> = pairs
+        .iter()
+        .map(|pair| format!("{} {}", pair.unit, pair.owner))
+        .collect();
+    assert_eq!(told, ["east north", "north east"]);
+    let all = json!({"slots": "0-15"});
+    reports(&mut inputs, "east", &[("north", "Equal", all.clone())]);
+    reports(&mut inputs, "north", &[("east", "Equal", all)]);
+    let status = said(&inputs, "v");
+    assert_eq!(status.reason.as_deref(), Some("Equal"), "{status:?}");
+    assert!(status.message.unwrap().contains("not with south"));
+}
+
+#[test]
+fn a_store_that_several_write_has_no_part_in_operations_and_holds_none_up() {
+    let mut inputs = inputs(Vec::new());
+    reports(&mut inputs, "east", &[]);
+    let broken = json!([{"name": "orders", "ready": false, "message": "no answer"}]);
+    let report = Arc::make_mut(inputs.reports.get_mut(&UnitName::from("east")).unwrap());
+    let generation = report.metadata.generation;
+    let status = report.status.as_mut().unwrap();
+    status.stores = serde_json::from_value(broken).unwrap();
+    status.observed_generation = generation;
+    for (conflict, moving, problem) in [(None, 1, true), (Some(Conflict::OwnerWins), 0, false)] {
+        Arc::make_mut(&mut inputs.stores[0]).spec.conflict = conflict;
+        let spec = &inputs.stores[0].spec;
+        let keyspace = inputs.stores[0].keyspace_name().to_string();
+        let assigned = json!([{"name": "orders", "keyspace": keyspace, "engine": spec.engine,
+            "tables": spec.tables, "local": spec.members[0]}]);
+        let report = Arc::make_mut(inputs.reports.get_mut(&UnitName::from("east")).unwrap());
+        report.spec.stores = serde_json::from_value(assigned).unwrap();
+        assert_eq!(inputs.stores_in_force().len(), moving);
+        assert_eq!(inputs.store_problem(&"east".into()).is_some(), problem, "{conflict:?}");
+        let ready = inputs.stores_ready(&"east".into());
+        assert_eq!(ready.map(|ready| ready.is_err()), Some(problem), "{conflict:?}");
+        assert_eq!(inputs.members_of(&"users".into()).is_empty(), !problem);
+    }
 }
 
 #[test]

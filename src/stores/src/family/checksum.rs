@@ -22,6 +22,11 @@ pub(crate) struct Column {
 }
 
 impl Column {
+    /// Whether its value is no text.
+    pub(crate) fn is_binary(&self) -> bool {
+        self.is_binary
+    }
+
     /// The value in a row of `t`, as text.
     pub(crate) fn text(&self, t: &str) -> String {
         let name = ident(&self.name);

@@ -176,7 +176,7 @@ async fn meet(
 }
 
 /// The first position that is not reached, but for what this server wrote itself and logs that are closed.
-fn lacks(wanted: &[Gtid], reached: &[Gtid], own: Log) -> Option<Gtid> {
+pub(crate) fn lacks(wanted: &[Gtid], reached: &[Gtid], own: Log) -> Option<Gtid> {
     let lacks = |at: &&Gtid| {
         at.log != own && !applied::is_closed(at) && Gtid::of(reached, at.log).is_none_or(|is| is.seq < at.seq)
     };
@@ -205,7 +205,7 @@ async fn come_to(
 }
 
 /// Refuses where the peer's log does not come here, and will not by itself.
-async fn may_come(db: &MySqlFamily, from: &Peer) -> Result<(), Error> {
+pub(crate) async fn may_come(db: &MySqlFamily, from: &Peer) -> Result<(), Error> {
     match hindered(&links::links(db).await?, &from.unit) {
         Some(why) => Err(refused(from, why)),
         None => Ok(()),

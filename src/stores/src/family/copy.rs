@@ -23,8 +23,8 @@ use multiactive_core::slots::{Slot, SlotSet};
 const COPIED: &str = "multiactive.copied";
 
 /// Whoever writes past the log says so, and when he has committed.
-const PAST_THE_LOG: &str = "CALL multiactive.past_the_log()";
-const BACK_IN_THE_LOG: &str = "DO RELEASE_LOCK('multiactive.unlogged')";
+pub(crate) const PAST_THE_LOG: &str = "CALL multiactive.past_the_log()";
+pub(crate) const BACK_IN_THE_LOG: &str = "DO RELEASE_LOCK('multiactive.unlogged')";
 
 /// What is copied, and from where.
 pub(crate) struct Job<'a> {

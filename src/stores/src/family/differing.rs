@@ -38,7 +38,25 @@ pub(crate) async fn examples(
 }
 
 /// All rows of a table within a condition: slot, key in words, hash, and group.
-fn rows(db: &MySqlFamily, sharded: &TableSpec, columns: &[Column], key: &[String], within: &str) -> String {
+pub(crate) fn rows(db: &MySqlFamily, sharded: &TableSpec, columns: &[Column], key: &[String], within: &str) -> String {
+    format!(
+        "(SELECT r.*, {} AS sheaf
+          FROM (SELECT {} AS slot, {} AS words, {} AS hash FROM {} t WHERE {within}) r)",
+        group("r.words"),
+        checksum::slot_of(db, "t", sharded),
+        words(columns, key),
+        checksum::hash(db, "t", sharded, columns),
+        qualified(&sharded.name, &db.access.database),
+    )
+}
+
+/// The group of a row whose key is this in words.
+pub(crate) fn group(words: &str) -> String {
+    format!("CRC32({words}) & {}", GROUPS - 1)
+}
+
+/// The key of the row `t` in words: `column=value, …`.
+pub(crate) fn words(columns: &[Column], key: &[String]) -> String {
     let words = key.iter().enumerate().map(|(number, column)| {
         let comma = if number == 0 { "" } else { ", " };
         let text = columns.iter().find(|known| known.name == *column);
@@ -47,20 +65,15 @@ fn rows(db: &MySqlFamily, sharded: &TableSpec, columns: &[Column], key: &[String
         });
         format!("{}, {text}", literal(&format!("{comma}{column}=")))
     });
-    let words: Vec<_> = words.collect();
-    format!(
-        "(SELECT r.*, CRC32(r.words) & {} AS sheaf
-          FROM (SELECT {} AS slot, CONCAT({}) AS words, {} AS hash FROM {} t WHERE {within}) r)",
-        GROUPS - 1,
-        checksum::slot_of(db, "t", sharded),
-        words.join(", "),
-        checksum::hash(db, "t", sharded, columns),
-        qualified(&sharded.name, &db.access.database),
-    )
+    format!("CONCAT({})", words.collect::<Vec<_>>().join(", "))
 }
 
 /// The sum of each group.
-async fn groups(session: &mut Session<'_>, rows: &str, of: &SlotSet) -> Result<BTreeMap<u32, (u64, String)>, Error> {
+pub(crate) async fn groups(
+    session: &mut Session<'_>,
+    rows: &str,
+    of: &SlotSet,
+) -> Result<BTreeMap<u32, (u64, String)>, Error> {
     let sql = format!(
         "SELECT r.sheaf, COUNT(*), CAST(SUM(r.hash) AS CHAR) FROM {rows} r WHERE {} GROUP BY r.sheaf",
         checksum::is_one_of("r.slot", of)

@@ -3,7 +3,7 @@
 use super::connect::Session;
 use super::dialect::Kind;
 use super::names::literal;
-use super::{MySqlFamily, lease, placed, store, tables};
+use super::{MySqlFamily, lease, placed, settle, store, tables};
 use crate::driver::Inspected;
 use crate::error::Error;
 use crate::{mariadb, mysql};
@@ -44,6 +44,16 @@ pub(crate) async fn inspect(db: &MySqlFamily) -> Result<Inspected, Error> {
         false => None,
     };
     warnings.extend(placed::breaches(db, &mut session).await?);
+    let conflicts = match db.spec.is_shared() && amiss.is_empty() {
+        true => match db.counted.known() {
+            Some(known) => Some(known),
+            None => Some(settle::conflicts(&mut session).await?),
+        },
+        false => None,
+    };
+    if db.counted.known().is_none() {
+        db.counted.note(conflicts);
+    }
     session.keep();
     Ok(Inspected {
         server,
@@ -56,6 +66,7 @@ pub(crate) async fn inspect(db: &MySqlFamily) -> Result<Inspected, Error> {
         amiss,
         refused,
         warnings,
+        conflicts,
     })
 }
 
@@ -68,6 +79,13 @@ pub(crate) async fn settings(db: &MySqlFamily) -> Result<(), Error> {
     let sql = dialect.read_settings.replace("$names$", &names.join(", "));
     let found: Vec<(String, String)> = session.rows("reading the server's settings", &sql, ()).await?;
     for &(name, wanted, why) in dialect.settings {
+        let (wanted, why) = match name.ends_with("_exec_mode") && db.spec.is_shared() {
+            true => (
+                "IDEMPOTENT",
+                "several units write this store: rows that do not fit must not stop a link",
+            ),
+            false => (wanted, why),
+        };
         let is = found.iter().find(|(known, _)| known == name);
         let is = is.map_or("not known".to_owned(), |(_, is)| is.clone());
         if is != wanted {

@@ -6,6 +6,7 @@ use super::dialect::Kind;
 use super::{inspect, store};
 use crate::error::Error;
 use crate::lease::{HeldLease, StoreClock, StoreLease};
+use crate::names::definition;
 use crate::{mariadb, mysql};
 use multiactive_core::epoch::Epoch;
 use std::time::Duration;
@@ -72,9 +73,14 @@ pub(crate) async fn extend(db: &MySqlFamily, lease: StoreLease) -> Result<Option
     if lease.from > now {
         return Err(Error::ClockWentBack { read: lease.from, now });
     }
-    let sql = "SELECT brought_term, brought_epoch, @@global.event_scheduler FROM multiactive.store";
+    let sql = "SELECT brought_term, brought_epoch, @@global.event_scheduler, definition FROM multiactive.store";
     let row = session.row("reading the table that was applied", sql, ()).await?;
-    let (term, epoch, scheduler): (Option<u32>, Option<u64>, String) = row;
+    let (term, epoch, scheduler, installed): (Option<u32>, Option<u64>, String, String) = row;
+    let declared = definition(&db.spec.keyspace);
+    if installed != declared {
+        // It is fenced by another keyspace than the driver's.
+        return Err(Error::KeyspaceChanged { installed, declared });
+    }
     if scheduler != "ON" {
         // Nobody would end writers at the deadline.
         let (name, wanted, why) = inspect::SCHEDULER;

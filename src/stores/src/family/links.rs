@@ -180,6 +180,10 @@ async fn converge(
     let refused = |status: &Status| LOG_GONE.contains(&status.io_errno);
     if over.is_gone && status.as_ref().is_some_and(refused) {
         lose(session, &from.unit, Gtid::of(before, seen.log)).await?;
+        if db.spec.is_shared() {
+            // No copy ends that where several units write: the link goes on with what comes, and the rest is settled.
+            begin_anew(db, session, from, &seen, true).await?;
+        }
     }
     let was = others.iter().find(|link| link.from == from.unit);
     if let Some(why) = misfit(from, &seen, own, &others, Gtid::of(before, seen.log)) {

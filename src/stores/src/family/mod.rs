@@ -17,6 +17,7 @@ mod compare;
 pub(crate) mod connect;
 mod copy;
 mod cut;
+mod decide;
 pub(crate) mod dialect;
 mod differing;
 mod diverged;
@@ -40,6 +41,7 @@ mod ranges;
 pub(crate) mod reading;
 mod reseed;
 mod rows;
+mod settle;
 mod sizes;
 mod slots;
 pub(crate) mod snapshot;
@@ -54,10 +56,11 @@ mod wait;
 pub use crate::access::Access;
 pub use gtid::progress;
 
+use crate::conflict::Counted;
 use crate::driver::{
     Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, Extent, FenceLimits, Fenced, Grant, HeldLease,
-    Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding,
-    Tail, TailTaken, Unlinked, Waited,
+    Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, Settled, StoreClock, StoreLease, StoreSpec,
+    TableFinding, Tail, TailTaken, Unlinked, Waited, Winner,
 };
 use crate::error::Error;
 use crate::{mariadb, mysql};
@@ -83,6 +86,7 @@ pub struct MySqlFamily {
     pub(crate) access: Access,
     pub(crate) server: Server,
     watch: status::Watch,
+    counted: Counted,
 }
 
 impl MySqlFamily {
@@ -103,6 +107,7 @@ impl MySqlFamily {
             access,
             server,
             watch: status::Watch::default(),
+            counted: Counted::default(),
         }
     }
 }
@@ -270,6 +275,17 @@ impl Driver for MySqlFamily {
         timeout: Duration,
     ) -> Result<Compared, Error> {
         compare::compare(self, from, slots, (part, extent), timeout).await
+    }
+
+    async fn settle(
+        &self,
+        from: &Peer,
+        winner: &Winner,
+        slots: &SlotSet,
+        of: &SlotSet,
+        timeout: Duration,
+    ) -> Result<Settled, Error> {
+        settle::settle(self, from, winner, (slots, of), timeout).await
     }
 
     async fn horizon(&self, from: &Peer) -> Result<Option<Horizon>, Error> {

@@ -124,6 +124,25 @@ CREATE TABLE IF NOT EXISTS multiactive.divergence (
     PRIMARY KEY (op, tab, digest)
 ) ENGINE = InnoDB;
 
+-- In a store that several units write: the rows that this unit and a peer wrote at the same time, as both were when each had all
+-- that the other had written: as JSON, null where there was no such row. `taken`: this unit's became the peer's. `settled` is null
+-- as long as nobody has decided; where the rows are equal again without that, it is when that was seen. What was settled 30
+-- days ago is removed by us.
+CREATE TABLE IF NOT EXISTS multiactive.conflict (
+    number  BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    tab     VARCHAR(191) NOT NULL,
+    name    LONGTEXT     NOT NULL,
+    slot    INT          NOT NULL,
+    peer    VARCHAR(191) NOT NULL,
+    mine    LONGTEXT     NULL,
+    theirs  LONGTEXT     NULL,
+    rule    VARCHAR(32)  NOT NULL,
+    taken   BOOL         NOT NULL,
+    found   DATETIME(6)  NOT NULL,
+    settled DATETIME(6)  NULL,
+    KEY (settled)
+) ENGINE = InnoDB;
+
 -- The owners for whom all of that was listed, and why some of it could not be: after the rows were made equal nobody can list
 -- it any more.
 CREATE TABLE IF NOT EXISTS multiactive.listed (

@@ -5,7 +5,7 @@ use super::connect::Session;
 use super::names::{guard, table};
 use crate::driver::{TableFinding, TableSpec};
 use crate::error::Error;
-use crate::findings::KeyColumn;
+use crate::findings::{KeyColumn, no_last_write, unique_besides};
 use mysql_async::{Row, params};
 
 pub(crate) async fn check(db: &MySqlFamily) -> Result<Vec<TableFinding>, Error> {
@@ -21,6 +21,7 @@ pub(crate) async fn check(db: &MySqlFamily) -> Result<Vec<TableFinding>, Error> 
                     "schema" => schema,
                     "name" => name,
                     "column" => sharded.shard_key.as_deref().unwrap_or_default(),
+                    "last" => sharded.last_write.as_deref().unwrap_or_default(),
                     "insert" => guard("INSERT", schema, name),
                     "update" => guard("UPDATE", schema, name),
                     "delete" => guard("DELETE", schema, name),
@@ -29,7 +30,7 @@ pub(crate) async fn check(db: &MySqlFamily) -> Result<Vec<TableFinding>, Error> 
             .await?;
         match facts.first() {
             Some(facts) => {
-                judge(sharded, facts, &mut findings);
+                judge(sharded, facts, db.spec.is_shared(), &mut findings);
                 warn_of_bypassers(&mut session, sharded, schema, name, &mut findings).await?;
             }
             None => findings.push(TableFinding::refused(
@@ -73,7 +74,7 @@ async fn warn_of_bypassers(
 }
 
 /// Adds what is wrong with a table that exists.
-fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
+fn judge(sharded: &TableSpec, facts: &Row, shared: bool, findings: &mut Vec<TableFinding>) {
     let text = |name: &str| facts.get::<String, _>(name).unwrap_or_default();
     // What could not be read is a reason to refuse.
     let yes = |name: &str| facts.get::<bool, _>(name) == Some(true);
@@ -107,6 +108,15 @@ fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
              fence: use RESTRICT"
         );
         add("ForeignKeyActs", message);
+    }
+    if let Some(column) = sharded.last_write.as_ref().filter(|_| !yes("has_last_write")) {
+        let (reason, message) = no_last_write(column);
+        add(reason, message);
+    }
+    let unique = text("unique_besides");
+    if shared && !unique.is_empty() {
+        let (reason, message) = unique_besides(&unique);
+        add(reason, message);
     }
     let colliding = text("colliding");
     if !colliding.is_empty() {

@@ -22,6 +22,12 @@ SELECT
                  AND o.ACTION_TIMING = 'BEFORE' AND o.TRIGGER_NAME IN (:insert, :update, :delete) AND o.ACTION_ORDER < l.ACTION_ORDER
             WHERE l.EVENT_OBJECT_SCHEMA = t.TABLE_SCHEMA AND l.EVENT_OBJECT_TABLE = t.TABLE_NAME
               AND l.ACTION_TIMING = 'BEFORE'), '') AS later_triggers,
+    EXISTS (SELECT 1 FROM information_schema.COLUMNS w
+            WHERE w.TABLE_SCHEMA = t.TABLE_SCHEMA AND w.TABLE_NAME = t.TABLE_NAME AND w.COLUMN_NAME = :last) AS has_last_write,
+    -- What must be unique besides the primary key.
+    IFNULL((SELECT GROUP_CONCAT(DISTINCT u.INDEX_NAME SEPARATOR ', ') FROM information_schema.STATISTICS u
+            WHERE u.TABLE_SCHEMA = t.TABLE_SCHEMA AND u.TABLE_NAME = t.TABLE_NAME AND u.NON_UNIQUE = 0
+              AND u.INDEX_NAME <> 'PRIMARY'), '') AS unique_besides,
     -- Key columns that count by ones: two units hand out the same number.
     IFNULL((SELECT GROUP_CONCAT(k.COLUMN_NAME SEPARATOR ', ') FROM information_schema.COLUMNS k
             WHERE k.TABLE_SCHEMA = t.TABLE_SCHEMA AND k.TABLE_NAME = t.TABLE_NAME AND k.EXTRA LIKE '%auto_increment%'

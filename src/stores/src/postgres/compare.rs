@@ -130,7 +130,7 @@ pub(super) async fn compare(
 }
 
 /// The tables, with the columns that are compared: those that the peer writes. All of them must be here too.
-async fn common<'a>(
+pub(super) async fn common<'a>(
     pg: &'a Postgres,
     session: &Session<'_>,
     there: &Session<'_>,

@@ -216,8 +216,9 @@ pub(super) async fn replace(
 /// The columns of a table's primary key.
 pub(super) async fn key(session: &Session<'_>, table: &str) -> Result<Vec<String>, Error> {
     let sql = "SELECT a.attname::text FROM pg_index i
-               JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
-               WHERE i.indrelid = to_regclass($1) AND i.indisprimary";
+               JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+               WHERE i.indrelid = to_regclass($1) AND i.indisprimary
+               ORDER BY array_position(i.indkey::int2[], a.attnum)";
     let rows = session.rows("reading a primary key", sql, &[&table]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

@@ -34,7 +34,7 @@ pub(super) async fn examples(
     for Range { table, within } in ranges {
         let Table { sharded, columns, .. } = table;
         let key = copy::key(here, &qualified(&sharded.name)).await?;
-        let rows = rows(pg, sharded, columns, &key, within);
+        let rows = rows(pg, sharded, columns, (&key, &words(&key)), within);
         let (ours, theirs) = tokio::try_join!(groups(here, &rows, slots), groups(there, &rows, slots))?;
         let some: Vec<i32> = unlike(&ours, &theirs).map(|(group, ..)| *group).take(TOLD).collect();
         if some.is_empty() {
@@ -46,33 +46,52 @@ pub(super) async fn examples(
     Ok(all)
 }
 
-/// All rows of a table within a condition: slot, key in words, hash, and group.
-fn rows(pg: &Postgres, sharded: &TableSpec, columns: &[String], key: &[String], within: &str) -> String {
-    let of = |columns: &[String]| {
-        let each = columns.iter().map(|column| format!("t.{}", ident(column)));
-        each.collect::<Vec<_>>().join(", ")
-    };
-    let words: Vec<_> = key
-        .iter()
-        .map(|column| format!("{} || t.{}::text", literal(&format!("{column}=")), ident(column)))
-        .collect();
+/// All rows of a table within a condition: slot, the key as it is `named`, hash, and group.
+pub(super) fn rows(
+    pg: &Postgres,
+    sharded: &TableSpec,
+    columns: &[String],
+    (key, named): (&[String], &str),
+    within: &str,
+) -> String {
     format!(
-        "(SELECT {} AS slot, concat_ws(', ', {}) AS key,
-                 hashtextextended(ROW({})::text, '{}'::bigint) AS hash,
-                 (hashtextextended(ROW({})::text, 0) & {})::int AS sheaf
+        "(SELECT {} AS slot, {} AS key, {} AS hash, (hashtextextended(ROW({})::text, 0) & {})::int AS sheaf
           FROM {} t WHERE {within})",
         slot_of(&pg.spec, sharded, "t"),
-        words.join(", "),
-        of(columns),
-        fnv(&qualified(&sharded.name)).cast_signed(),
+        named,
+        hash(sharded, columns),
         of(key),
         GROUPS - 1,
         qualified(&sharded.name),
     )
 }
 
+/// These columns of the row `t`.
+fn of(columns: &[String]) -> String {
+    let each = columns.iter().map(|column| format!("t.{}", ident(column)));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// The key of the row `t` in words: `column=value, …`.
+fn words(key: &[String]) -> String {
+    let each = key
+        .iter()
+        .map(|column| format!("{} || t.{}::text", literal(&format!("{column}=")), ident(column)));
+    format!("concat_ws(', ', {})", each.collect::<Vec<_>>().join(", "))
+}
+
+/// The hash of these columns of the row `t`.
+pub(super) fn hash(sharded: &TableSpec, columns: &[String]) -> String {
+    let seed = fnv(&qualified(&sharded.name)).cast_signed();
+    format!("hashtextextended(ROW({})::text, '{seed}'::bigint)", of(columns))
+}
+
 /// The sum of each group.
-async fn groups(session: &Session<'_>, rows: &str, of: &SlotSet) -> Result<BTreeMap<i32, (i64, String)>, Error> {
+pub(super) async fn groups(
+    session: &Session<'_>,
+    rows: &str,
+    of: &SlotSet,
+) -> Result<BTreeMap<i32, (i64, String)>, Error> {
     let sql = format!(
         "SELECT sheaf, count(*), sum(hash::numeric)::text FROM {rows} r
          WHERE slot <@ $1::text::int4multirange GROUP BY sheaf"
@@ -84,7 +103,7 @@ async fn groups(session: &Session<'_>, rows: &str, of: &SlotSet) -> Result<BTree
 }
 
 /// The rows of some groups.
-async fn keys(session: &Session<'_>, rows: &str, of: &SlotSet, groups: &[i32]) -> Result<Rows<i64>, Error> {
+pub(super) async fn keys(session: &Session<'_>, rows: &str, of: &SlotSet, groups: &[i32]) -> Result<Rows<i64>, Error> {
     let sql = format!(
         "SELECT slot, key, hash FROM {rows} r
          WHERE slot <@ $1::text::int4multirange AND sheaf = ANY ($2)"

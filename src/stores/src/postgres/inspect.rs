@@ -1,7 +1,7 @@
 //! What a server says of itself, and the settings without which it can be no member.
 
 use super::connect::Session;
-use super::{Postgres, lease, placed, tables};
+use super::{Postgres, lease, placed, settle, tables};
 use crate::driver::Inspected;
 use crate::error::Error;
 use multiactive_core::epoch::Epoch;
@@ -36,6 +36,16 @@ pub(super) async fn inspect(pg: &Postgres) -> Result<Inspected, Error> {
         false => None,
     };
     warnings.extend(placed::breaches(pg, &session).await?);
+    let conflicts = match pg.spec.is_shared() && amiss.is_empty() {
+        true => match pg.counted.known() {
+            Some(known) => Some(known),
+            None => Some(settle::conflicts(&session).await?),
+        },
+        false => None,
+    };
+    if pg.counted.known().is_none() {
+        pg.counted.note(conflicts);
+    }
     session.keep();
     Ok(Inspected {
         server: row.get(0),
@@ -51,6 +61,7 @@ pub(super) async fn inspect(pg: &Postgres) -> Result<Inspected, Error> {
         amiss: amiss.found,
         refused,
         warnings,
+        conflicts,
     })
 }
 

@@ -22,6 +22,8 @@ const SCHEMA: &str = concat!(
 );
 const KEYSPACE: &str = include_str!("keyspace.sql");
 const GUARD: &str = include_str!("guard.sql");
+const SHARED: &str = include_str!("shared.sql");
+const PASS_OVER: &str = include_str!("pass_over.sql");
 const AT_COMMIT: &str = include_str!("at_commit.sql");
 
 /// Whether this very fence is installed, $1 its digest and $2 the number of its parts, and the publication $3 has no more
@@ -230,7 +232,27 @@ fn script(spec: &StoreSpec) -> String {
         .replace("$slots$", &keyspace.slots.to_string())
         .replace("$expression$", &expression);
     let guards = spec.tables.iter().map(|table| guard(spec, table));
-    format!("{filled}{}{AT_COMMIT}", guards.collect::<String>())
+    let shared = match spec.is_shared() {
+        true => spec
+            .tables
+            .iter()
+            .map(pass_over)
+            .fold(SHARED.to_owned(), |all, one| all + &one),
+        false => String::new(),
+    };
+    format!("{filled}{}{AT_COMMIT}{shared}", guards.collect::<String>())
+}
+
+/// The name of the function that lets a link pass over rows of a table.
+pub(super) fn pass_function(sharded: &TableSpec) -> String {
+    let (schema, name) = table(&sharded.name);
+    short("pass", &[schema, name])
+}
+
+fn pass_over(sharded: &TableSpec) -> String {
+    PASS_OVER
+        .replace("$table_text$", &literal(&qualified(&sharded.name)))
+        .replace("$pass_name$", &literal(&pass_function(sharded)))
 }
 
 fn fill(template: &str, spec: &StoreSpec) -> String {

@@ -5,6 +5,7 @@ use super::connect::Session;
 use super::inspect::{epoch, numbers};
 use crate::error::Error;
 use crate::lease::{HeldLease, StoreClock, StoreLease};
+use crate::names::definition;
 use multiactive_core::epoch::Epoch;
 use std::time::Duration;
 
@@ -34,6 +35,13 @@ pub(super) async fn extend(pg: &Postgres, lease: StoreLease) -> Result<Option<He
     }
     let (term, number) = numbers(granted);
     let session = pg.server.session().await?;
+    // A database that is fenced by another keyspace than the driver's takes no lease of this one.
+    let sql = "SELECT definition FROM multiactive.store";
+    let row = session.row("looking at the fence", sql, &[]).await?;
+    let (installed, declared): (String, String) = (row.get(0), definition(&pg.spec.keyspace));
+    if installed != declared {
+        return Err(Error::KeyspaceChanged { installed, declared });
+    }
     let sql = "SELECT refused, held_term, held_epoch, now FROM multiactive.extend($1, $2, $3, $4)";
     let row = session
         .row("extending the write lease", sql, &[&from.0, &millis, &term, &number])

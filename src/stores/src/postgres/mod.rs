@@ -10,6 +10,7 @@ mod compare;
 mod connect;
 mod copy;
 mod cut;
+mod decide;
 mod differing;
 mod diverged;
 mod fence;
@@ -29,6 +30,7 @@ mod position;
 mod progress;
 mod ranges;
 mod reseed;
+mod settle;
 mod sizes;
 mod source;
 mod subscription;
@@ -39,10 +41,11 @@ mod wait;
 pub use connect::Access;
 pub use progress::progress;
 
+use crate::conflict::Counted;
 use crate::driver::{
     Applied, Blocker, Checksums, Compared, CutAt, Diverged, Driver, Extent, FenceLimits, Fenced, Grant, HeldLease,
-    Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, StoreClock, StoreLease, StoreSpec, TableFinding,
-    Tail, TailTaken, Unlinked, Waited,
+    Horizon, Inspected, KeyRange, Lag, Link, Part, Peer, Reseeded, Settled, StoreClock, StoreLease, StoreSpec,
+    TableFinding, Tail, TailTaken, Unlinked, Waited, Winner,
 };
 use crate::error::Error;
 use connect::Server;
@@ -68,6 +71,7 @@ pub struct Postgres {
     server: Server,
     watch: links::Watch,
     beats: caught_up::Beats,
+    counted: Counted,
     /// When everything was last seen in place, by the server's clock.
     in_place: Mutex<Option<String>>,
 }
@@ -81,6 +85,7 @@ impl Postgres {
             access,
             server,
             beats: caught_up::Beats::default(),
+            counted: Counted::default(),
             watch: links::Watch::default(),
             in_place: Mutex::default(),
         }
@@ -248,6 +253,17 @@ impl Driver for Postgres {
         timeout: Duration,
     ) -> Result<Compared, Error> {
         compare::compare(self, from, slots, part, extent, timeout).await
+    }
+
+    async fn settle(
+        &self,
+        from: &Peer,
+        winner: &Winner,
+        slots: &SlotSet,
+        of: &SlotSet,
+        timeout: Duration,
+    ) -> Result<Settled, Error> {
+        settle::settle(self, from, winner, (slots, of), timeout).await
     }
 
     async fn horizon(&self, from: &Peer) -> Result<Option<Horizon>, Error> {

@@ -258,6 +258,12 @@ fn parts(spec: &StoreSpec) -> Vec<Part> {
         ] {
             parts.push(("trigger", object.clone(), trigger.to_owned()));
         }
+        if spec.is_shared() {
+            for trigger in ["~multiactive_clash_rows", "~multiactive_clash_keys"] {
+                parts.push(("trigger", object.clone(), trigger.to_owned()));
+            }
+            parts.push(("function", String::new(), super::install::pass_function(sharded)));
+        }
         for function in ["guard", "inserts"] {
             parts.push(("function", String::new(), short(function, &[schema, name])));
         }

@@ -4,7 +4,7 @@ use super::Postgres;
 use super::names::table;
 use crate::driver::{TableFinding, TableSpec};
 use crate::error::Error;
-use crate::findings::KeyColumn;
+use crate::findings::{KeyColumn, no_last_write, unique_besides};
 use tokio_postgres::Row;
 
 const FACTS: &str = include_str!("tables.sql");
@@ -36,11 +36,12 @@ pub(super) async fn check(pg: &Postgres) -> Result<Vec<TableFinding>, Error> {
                     &sharded.shard_key.as_deref().unwrap_or_default(),
                     &schemas,
                     &tables,
+                    &sharded.last_write.as_deref().unwrap_or_default(),
                 ],
             )
             .await?;
         match facts.first() {
-            Some(facts) => judge(sharded, facts, &mut findings),
+            Some(facts) => judge(sharded, facts, pg.spec.is_shared(), &mut findings),
             None => findings.push(TableFinding::refused(
                 sharded,
                 "TableMissing",
@@ -65,7 +66,7 @@ pub(super) async fn check(pg: &Postgres) -> Result<Vec<TableFinding>, Error> {
 }
 
 /// Adds what is wrong with a table that exists.
-fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
+fn judge(sharded: &TableSpec, facts: &Row, shared: bool, findings: &mut Vec<TableFinding>) {
     let text = |name: &str| facts.get::<_, Option<String>>(name).unwrap_or_default();
     let list = |name: &str| facts.get::<_, Vec<String>>(name).join(", ");
     let yes = |name: &str| facts.get::<_, bool>(name);
@@ -121,6 +122,15 @@ fn judge(sharded: &TableSpec, facts: &Row, findings: &mut Vec<TableFinding>) {
              that is not sharded with it, past fence or replication: use NO ACTION, or add that table to the store"
         );
         add("ForeignKeyActs", message);
+    }
+    if let Some(column) = sharded.last_write.as_ref().filter(|_| !yes("has_last_write")) {
+        let (reason, message) = no_last_write(column);
+        add(reason, message);
+    }
+    let unique = list("unique_besides");
+    if shared && !unique.is_empty() {
+        let (reason, message) = unique_besides(&unique);
+        add(reason, message);
     }
     if !yes("ours") {
         let owner = text("owner");

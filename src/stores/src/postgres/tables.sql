@@ -1,4 +1,4 @@
--- Facts about one table: $1 its schema, $2 its name, $3 the shard key's column, $4 and $5 schemas and names of all
+-- Facts about one table: $1 its schema, $2 its name, $3 the shard key's column, $6 the column that says when a row was written last, $4 and $5 schemas and names of all
 -- sharded tables of the store.
 SELECT
     c.relkind::text,
@@ -26,6 +26,10 @@ SELECT
     ARRAY(SELECT t.tgname::text FROM pg_trigger t
           WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 3 = 3 AND t.tgtype & 20 <> 0
             AND t.tgname::text COLLATE "C" > '~multiactive_guard') AS later_triggers,
+    EXISTS (SELECT FROM pg_attribute l WHERE l.attrelid = c.oid AND l.attname = $6 AND l.attnum > 0 AND NOT l.attisdropped) AS has_last_write,
+    -- What must be unique besides the primary key.
+    ARRAY(SELECT i.indexrelid::regclass::text FROM pg_index i
+          WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion) AND NOT i.indisprimary) AS unique_besides,
     pg_has_role(c.relowner, 'USAGE') AS ours,
     pg_get_userbyid(c.relowner)::text AS owner,
     -- Users of the owner's rights, ourselves and superusers apart: each could switch the fence off.

@@ -175,6 +175,7 @@ async fn the_slot_of_a_key_is_that_of_its_text_whatever_its_column_is() {
         spec.tables.push(multiactive_stores::driver::TableSpec {
             name: format!("shop.t{number}"),
             shard_key: Some("k".to_owned()),
+            last_write: None,
         });
     }
     let driver = new(spec, access(&server));

@@ -79,9 +79,11 @@ fn tables() -> Vec<(String, &'static str, &'static [&'static str])> {
 
 fn single(unit: &str, peer: &str) -> StoreSpec {
     let names = tables().into_iter().map(|(name, ..)| name);
-    let tables = names
-        .chain(["pairs".to_owned()])
-        .map(|name| TableSpec { name, shard_key: None });
+    let tables = names.chain(["pairs".to_owned()]).map(|name| TableSpec {
+        name,
+        shard_key: None,
+        last_write: None,
+    });
     StoreSpec {
         keyspace: KeyspaceSpec {
             name: KeyspaceName::of_writer(&"orders".into()),

@@ -42,6 +42,7 @@ fn single(unit: &str, peer: &str) -> StoreSpec {
     let table = |name: &str| TableSpec {
         name: name.to_owned(),
         shard_key: None,
+        last_write: None,
     };
     StoreSpec {
         keyspace: KeyspaceSpec {

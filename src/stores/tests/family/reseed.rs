@@ -333,6 +333,7 @@ async fn with_items(mut member: Member, peer: &str) -> Member {
     spec.tables.push(TableSpec {
         name: "items".to_owned(),
         shard_key: Some("user_id".to_owned()),
+        last_write: None,
     });
     member.driver = new(spec, access(&member.server));
     member.driver.install().await.unwrap();
@@ -507,30 +508,10 @@ async fn where_the_log_is_gone_a_copy_takes_its_place() {
     insert(&mut writer, "first", &key_of(1, 0)).await.unwrap();
     rows_everywhere(&members, 1).await;
     stop_links(north).await;
-    let mut there = admin(&east.server).await;
-    // The server keeps what a reader was sent and has not confirmed.
-    let readers = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND = '{READER}'");
-    until("nobody to read the log", async || {
-        let found: Vec<u64> = there.query(&readers).await.unwrap();
-        found.is_empty().then_some(()).ok_or(format!("{found:?}"))
-    })
-    .await;
     for id in ["a", "b"] {
         insert(&mut writer, id, &key_of(2, 0)).await.unwrap();
-        there.query_drop("FLUSH BINARY LOGS").await.unwrap();
     }
-    // A log stays for as long as the engine needs it for its own recovery.
-    until("the log to be gone", async || {
-        let logs: Vec<mysql_async::Row> = there.query("SHOW BINARY LOGS").await.unwrap();
-        let purge = format!(
-            "PURGE BINARY LOGS TO '{}'",
-            logs.last().unwrap().get::<String, _>(0).unwrap()
-        );
-        there.query_drop(purge).await.unwrap();
-        let said: Vec<(String, u32, String)> = there.query("SHOW WARNINGS").await.unwrap();
-        (logs.len() == 1).then_some(()).ok_or(format!("{logs:?} {said:?}"))
-    })
-    .await;
+    forget_log(east).await;
     let link = linked(north, east, |link| link.gap.is_some()).await;
     assert!(link.gap.unwrap().contains("does not keep its log"));
     assert_eq!(link.lacking, Some(Lacking::Unknown), "a copy ends it");

@@ -26,6 +26,7 @@ fn single(unit: &str, peers: &[&str]) -> StoreSpec {
         tables: vec![TableSpec {
             name: "orders".to_owned(),
             shard_key: None,
+            last_write: None,
         }],
         ..spec(unit, peers)
     }

@@ -41,6 +41,7 @@ async fn tables_that_cannot_be_fenced_are_refused_with_the_reason() {
         spec.tables = vec![TableSpec {
             name: table.to_owned(),
             shard_key: Some("user_id".to_owned()),
+            last_write: None,
         }];
         let driver = new(spec, access(&server));
         let findings = driver.check_tables().await.unwrap();

@@ -50,6 +50,33 @@ pub async fn stop_links(member: &Member) {
     admin.query_drop(STOP_LINKS).await.unwrap();
 }
 
+/// The server has only the newest file of its log.
+pub async fn forget_log(member: &Member) {
+    let mut there = admin(&member.server).await;
+    // The server keeps what a reader was sent and has not confirmed.
+    let readers = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND = '{READER}'");
+    until("nobody to read the log", async || {
+        let found: Vec<u64> = there.query(&readers).await.unwrap();
+        found.is_empty().then_some(()).ok_or(format!("{found:?}"))
+    })
+    .await;
+    for _ in 0..2 {
+        there.query_drop("FLUSH BINARY LOGS").await.unwrap();
+    }
+    // A log stays for as long as the engine needs it for its own recovery.
+    until("the log to be gone", async || {
+        let logs: Vec<mysql_async::Row> = there.query("SHOW BINARY LOGS").await.unwrap();
+        let purge = format!(
+            "PURGE BINARY LOGS TO '{}'",
+            logs.last().unwrap().get::<String, _>(0).unwrap()
+        );
+        there.query_drop(purge).await.unwrap();
+        let said: Vec<(String, u32, String)> = there.query("SHOW WARNINGS").await.unwrap();
+        (logs.len() == 1).then_some(()).ok_or(format!("{logs:?} {said:?}"))
+    })
+    .await;
+}
+
 /// Somebody who inserts, changes and deletes rows and never stops.
 pub struct Writer {
     stop: Arc<AtomicBool>,
@@ -71,7 +98,7 @@ impl Writer {
                 }
                 let (id, key) = (format!("{name}{}", number % 50), &keys[number % 50 % keys.len()]);
                 let sql = match number / 50 % 3 {
-                    0 => format!("INSERT IGNORE INTO orders VALUES ('{id}', '{key}', {number})"),
+                    0 => format!("INSERT IGNORE INTO orders (id, user_id, amount) VALUES ('{id}', '{key}', {number})"),
                     1 => format!("UPDATE orders SET amount = {number} WHERE id = '{id}'"),
                     _ => format!("DELETE FROM orders WHERE id = '{id}'"),
                 };

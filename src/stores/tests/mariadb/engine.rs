@@ -13,6 +13,8 @@ pub const ROLES: &str = include_str!("../../src/mariadb/roles.sql");
 pub const FUNCTIONS: Option<&str> = None;
 /// For how long a link may hear nothing before the server itself connects it again.
 pub const NET_TIMEOUT: &str = "slave_net_timeout";
+/// What links do about rows that do not fit.
+pub const EXEC_MODE: &str = "slave_exec_mode";
 pub const STOP_LINKS: &str = "STOP ALL SLAVES";
 pub const START_LINKS: &str = "START ALL SLAVES";
 /// What reads the log, for a link or for us.

@@ -13,6 +13,8 @@ pub const ROLES: &str = include_str!("../../src/mysql/roles.sql");
 pub const FUNCTIONS: Option<&str> = Some("INSTALL COMPONENT 'file://component_classic_hashing'");
 /// For how long a link may hear nothing before the server itself connects it again.
 pub const NET_TIMEOUT: &str = "replica_net_timeout";
+/// What links do about rows that do not fit.
+pub const EXEC_MODE: &str = "replica_exec_mode";
 pub const STOP_LINKS: &str = "STOP REPLICA";
 pub const START_LINKS: &str = "START REPLICA";
 /// What reads the log, for a link or for us.

@@ -31,6 +31,8 @@ mod ranges;
 mod renamed;
 #[path = "../family/reseed.rs"]
 mod reseed;
+#[path = "../family/settle.rs"]
+mod settle;
 #[path = "../family/single_writer.rs"]
 mod single_writer;
 #[path = "../family/support.rs"]

@@ -108,6 +108,7 @@ pub fn spec(unit: &str, peers: &[&str]) -> StoreSpec {
         tables: vec![TableSpec {
             name: "orders".to_owned(),
             shard_key: Some("user_id".to_owned()),
+            last_write: None,
         }],
         peers: peers.iter().map(|peer| UnitName::from(*peer)).collect(),
     }
