@@ -26,6 +26,9 @@ pub const CATALOG: &str = "catalog";
 /// The name of the prices' DataStore, and of its database.
 pub const PRICES: &str = "prices";
 
+/// The name of the DataStore of the profiles, which several units write, and of its database.
+pub const PROFILES: &str = "profiles";
+
 /// What carries a place in a store's log.
 const PLACE: &str = "x-multiactive-place";
 
@@ -79,13 +82,18 @@ async fn prepare_postgres(region: &Region, store: &str) -> Result<()> {
         .collect::<Vec<_>>()
         .join("\n")
         .replace("DATABASE shop", &format!("DATABASE {store}"));
-    let schema = file("examples/shop/sql/catalog.sql")?;
+    let (schema, table) = match store {
+        PROFILES => ("examples/shop/sql/profiles.sql", "profiles"),
+        _ => ("examples/shop/sql/catalog.sql", "items"),
+    };
+    let schema = file(schema)?;
     run(&region.database(), &format!("CREATE DATABASE {store}")).await?;
     let database = database(region, store);
     run(&database, &rights).await.context("the documented rights")?;
     run(&database, "GRANT CREATE ON SCHEMA public TO shop_owner").await?;
     run(&database, &format!("SET ROLE shop_owner; {schema}")).await?;
-    run(&database, "GRANT SELECT, INSERT, UPDATE, DELETE ON items TO shop_app").await
+    let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO shop_app");
+    run(&database, &grant).await
 }
 
 async fn prepare_mysql_family(region: &Region, store: &str) -> Result<()> {
