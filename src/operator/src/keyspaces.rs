@@ -168,7 +168,7 @@ fn stores_text(keyspace: &str, view: &View) -> String {
         .inputs
         .stores
         .iter()
-        .filter(|store| store.keyspace_name().as_str() == keyspace);
+        .filter(|store| store.spec.keyspace.as_deref() == Some(keyspace));
     let names: Vec<_> = stores.map(|store| store.name_any()).collect();
     match names.is_empty() {
         true => String::new(),

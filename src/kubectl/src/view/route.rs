@@ -152,14 +152,22 @@ pub fn route(
 ///
 /// # Errors
 ///
-/// Where it is sharded, or not in the table yet.
+/// Where it is sharded, written by every unit, or not in the table yet.
 pub fn writer(namespace: &str, store: &DataStore, table: &RoutingTable) -> Result<RouteView> {
     let name = store.name_any();
-    let Some(declared) = &store.spec.single_writer else {
-        return Err(Failure::usage(format!(
-            "DataStore {namespace}/{name} is sharded by Keyspace {}: give a key",
-            store.keyspace_name()
-        )));
+    let declared = match (&store.spec.single_writer, &store.spec.conflict) {
+        (Some(declared), _) => declared,
+        (None, Some(_)) => {
+            return Err(Failure::usage(format!(
+                "DataStore {namespace}/{name} is written by every unit (spec.conflict): it has no writer"
+            )));
+        }
+        (None, None) => {
+            return Err(Failure::usage(format!(
+                "DataStore {namespace}/{name} is sharded by Keyspace {}: give a key",
+                store.keyspace_name()
+            )));
+        }
     };
     let published = table.keyspace(&store.keyspace_name()).ok_or_else(|| {
         Failure::error(format!(
