@@ -5,6 +5,7 @@
 //! `None`, and the same functions run in the operator, the agent, the router and the model checker.
 
 pub mod chunks;
+pub mod conflict;
 pub mod diff;
 pub mod epoch;
 pub mod hash;

@@ -1,64 +1,15 @@
-//! Rows that two units wrote at the same time, in a store that several write: which of them differ for good, whose is right, and
-//! what is told of that. Pure.
-//!
-//! Links bring what each wrote to the other, in whichever order: who writes a row while the other's write is on its way ends with
-//! the other's, and the other with his. Rows that are under way look the same. So both versions are looked at, then each side
-//! waits until it has all that the other had written by then: what is still the same two versions differs for good.
+//! Rows that two units wrote at the same time, in a store that several write: finding them in what was read, and what is told of
+//! them. Whose is right is core's (`multiactive_core::conflict`). Pure.
 
 use crate::compared::{Difference, Rows, Side, unlike};
 use crate::spec::TableSpec;
+pub use multiactive_core::conflict::{Candidate, Verdict, Winner};
 use multiactive_core::ids::UnitName;
-use multiactive_core::slots::{Slot, SlotSet};
+use multiactive_core::slots::SlotSet;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Who is right where the rows of two units differ though each has all that the other wrote.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Winner {
-    /// Whose row was written last, by the column of each table that says when. Of the same moment, what the unit has whose name comes first.
-    /// A row that only one of them has stays: nobody knows when the other one was deleted.
-    LastWrite,
-    /// The peer.
-    Peer,
-    /// Nobody: they are listed, and stay as they are.
-    Nobody,
-}
-
-impl Winner {
-    /// One word, for the list.
-    pub(crate) fn word(&self) -> &'static str {
-        match self {
-            Self::LastWrite => "LastWrite",
-            Self::Peer => "Peer",
-            Self::Nobody => "Nobody",
-        }
-    }
-
-    /// The column that says when a row of a table was written.
-    pub(crate) fn column<'t>(&self, table: &'t TableSpec) -> Option<&'t str> {
-        match self {
-            Self::LastWrite => table.last_write.as_deref(),
-            Self::Peer | Self::Nobody => None,
-        }
-    }
-
-    /// Whether a row is listed that is taken or in doubt: a version was replaced, or nobody knows.
-    pub(crate) fn lists<H>(&self, row: &Candidate<H>) -> bool {
-        match self {
-            Self::LastWrite => row.here.is_some(),
-            Self::Peer | Self::Nobody => true,
-        }
-    }
-
-    /// Whether a decision may undo what a third unit did, where only we have heard of that yet: it may have deleted the row.
-    pub(crate) fn may_undo<H>(&self, row: &Candidate<H>, verdict: Verdict) -> bool {
-        match self {
-            Self::LastWrite => verdict == Verdict::Take && row.here.is_none(),
-            Self::Peer | Self::Nobody => false,
-        }
-    }
-}
 
 /// What became of rows that differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,13 +60,34 @@ impl Counted {
 /// How many of them are told.
 const TOLD: usize = 20;
 
-/// A row that is not the same here and there: the hash of each version, `None` where there is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Candidate<H> {
-    pub(crate) key: String,
-    pub(crate) slot: Slot,
-    pub(crate) here: Option<H>,
-    pub(crate) there: Option<H>,
+/// How many rows are settled in one transaction.
+const BATCH: usize = 500;
+
+/// Rows that are to be decided about, some at a time.
+pub(crate) struct Batches<'r, H>(Vec<&'r [Candidate<H>]>);
+
+impl<'r, H> Batches<'r, H> {
+    pub(crate) fn of(rows: &'r [Candidate<H>]) -> Self {
+        Self(rows.chunks(BATCH).collect())
+    }
+
+    /// The next.
+    pub(crate) fn next(&mut self) -> Option<&'r [Candidate<H>]> {
+        self.0.pop()
+    }
+
+    /// Nothing was decided about these, for somebody writes one of them: each half comes again, and one that is written all the time
+    /// holds up no other. Its key, where it is alone.
+    pub(crate) fn again(&mut self, rows: &'r [Candidate<H>]) -> Option<&'r str> {
+        match rows {
+            [row] => Some(&row.key),
+            rows => {
+                let (one, other) = rows.split_at(rows.len() / 2);
+                self.0.extend([one, other]);
+                None
+            }
+        }
+    }
 }
 
 /// How many rows are looked at together, here and there: their keys and hashes are in memory, and each time all rows are read
@@ -151,47 +123,6 @@ pub(crate) fn candidates<H: Copy + PartialEq>(ours: &Rows<H>, theirs: &Rows<H>) 
         })
     });
     found.collect()
-}
-
-impl<H: PartialEq> Candidate<H> {
-    /// Whether both versions are still what they were.
-    pub(crate) fn stands(&self, here: Option<&H>, there: Option<&H>) -> bool {
-        self.here.as_ref() == here && self.there.as_ref() == there
-    }
-}
-
-/// What is done about a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It becomes what it is at the peer.
-    Take,
-    /// It is right as it is here.
-    Leave,
-    /// It is listed.
-    Note,
-}
-
-impl Winner {
-    /// What this unit does about a row that differs for good. `theirs`: how the peer's version compares by the moment of its
-    /// writing with the one here, where both exist and say it.
-    pub(crate) fn verdict<H>(
-        &self,
-        row: &Candidate<H>,
-        theirs: Option<Ordering>,
-        (own, peer): (&UnitName, &UnitName),
-    ) -> Verdict {
-        match (self, &row.here, &row.there) {
-            (Self::Nobody, _, _) => Verdict::Note,
-            (Self::Peer, _, _) | (Self::LastWrite, None, _) => Verdict::Take,
-            (Self::LastWrite, Some(_), None) => Verdict::Leave,
-            (Self::LastWrite, Some(_), Some(_)) => match theirs.unwrap_or(Ordering::Equal) {
-                Ordering::Greater => Verdict::Take,
-                Ordering::Less => Verdict::Leave,
-                Ordering::Equal if peer < own => Verdict::Take,
-                Ordering::Equal => Verdict::Leave,
-            },
-        }
-    }
 }
 
 /// A key as people read it: `column=value, …`, where it is JSON.
@@ -243,58 +174,67 @@ impl Settled {
     }
 }
 
+/// The column that says when a row of a table was written, where that decides.
+pub(crate) fn last_write<'t>(winner: &Winner, table: &'t TableSpec) -> Option<&'t str> {
+    match winner {
+        Winner::LastWrite => table.last_write.as_deref(),
+        Winner::Peer | Winner::Nobody => None,
+    }
+}
+
+/// Versions of rows by their keys: the hash of each, and all of it as JSON.
+pub(crate) type Versions<H> = BTreeMap<String, (H, String)>;
+
+/// What is to be done about some rows.
+pub(crate) struct Decided<'r, H> {
+    pub(crate) settled: Settled,
+    /// Those that become what they are at the peer.
+    pub(crate) takes: Vec<&'r Candidate<H>>,
+    /// Those that are listed, and whether they are taken.
+    pub(crate) listed: Vec<(&'r Candidate<H>, bool)>,
+    /// The keys of those that may differ still.
+    pub(crate) still: Vec<String>,
+}
+
+/// Decides about some rows of a table by the versions that there are now. `whole`: whether both sides have got the same of third
+/// units.
+pub(crate) fn decide<'r, H: PartialEq>(
+    (table, winner): (&str, &Winner),
+    rows: &'r [Candidate<H>],
+    (ours, theirs, order): (&'r Versions<H>, &'r Versions<H>, &BTreeMap<String, Ordering>),
+    units: (&UnitName, &UnitName),
+    whole: bool,
+) -> Decided<'r, H> {
+    let mut decided = Decided {
+        settled: Settled::default(),
+        takes: Vec::new(),
+        listed: Vec::new(),
+        still: Vec::new(),
+    };
+    for row in rows {
+        let hash = |versions: &'r Versions<H>| versions.get(&row.key).map(|(hash, _)| hash);
+        let now = (hash(ours), hash(theirs), order.get(&row.key).copied());
+        let Some(verdict) = winner.decide(row, now, units, whole) else {
+            decided.settled.moving += 1;
+            decided.still.push(row.key.clone());
+            continue;
+        };
+        decided.settled.add(table, row, verdict);
+        match verdict {
+            Verdict::Take => decided.takes.push(row),
+            Verdict::Note => decided.still.push(row.key.clone()),
+            Verdict::Leave => continue,
+        }
+        if winner.lists(row) {
+            decided.listed.push((row, verdict == Verdict::Take));
+        }
+    }
+    decided
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(here: Option<i64>, there: Option<i64>) -> Candidate<i64> {
-        Candidate {
-            key: "id=1".to_owned(),
-            slot: 7,
-            here,
-            there,
-        }
-    }
-
-    #[test]
-    fn of_two_units_that_look_at_a_row_exactly_one_takes_the_others() {
-        let (a, b) = (UnitName::from("a"), UnitName::from("b"));
-        let last = Winner::LastWrite;
-        for (here, there, theirs) in [
-            (Some(1), Some(2), Some(Ordering::Less)),
-            (Some(1), Some(2), Some(Ordering::Equal)),
-            (Some(1), Some(2), Some(Ordering::Greater)),
-            (Some(1), Some(2), None),
-            (Some(1), None, None),
-            (None, Some(2), None),
-        ] {
-            let mine = last.verdict(&row(here, there), theirs, (&a, &b));
-            let other = last.verdict(&row(there, here), theirs.map(Ordering::reverse), (&b, &a));
-            let both = [mine, other];
-            assert!(
-                both.contains(&Verdict::Take) && both.contains(&Verdict::Leave),
-                "{both:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_newer_version_wins_and_a_row_that_only_one_has_stays() {
-        let (own, peer) = (UnitName::from("b"), UnitName::from("a"));
-        let last = Winner::LastWrite;
-        for (winner, here, there, theirs, want) in [
-            (&last, Some(1), Some(2), Some(Ordering::Greater), Verdict::Take),
-            (&last, Some(1), Some(2), Some(Ordering::Less), Verdict::Leave),
-            (&last, Some(1), Some(2), Some(Ordering::Equal), Verdict::Take),
-            (&last, Some(1), None, None, Verdict::Leave),
-            (&last, None, Some(2), None, Verdict::Take),
-            (&Winner::Peer, Some(1), None, None, Verdict::Take),
-            (&Winner::Peer, Some(1), Some(2), None, Verdict::Take),
-            (&Winner::Nobody, Some(1), Some(2), None, Verdict::Note),
-        ] {
-            assert_eq!(winner.verdict(&row(here, there), theirs, (&own, &peer)), want);
-        }
-    }
 
     #[test]
     fn rows_are_looked_at_so_many_at_a_time_and_a_large_group_alone() {
@@ -304,19 +244,29 @@ mod tests {
     }
 
     #[test]
+    fn one_row_that_is_written_all_the_time_holds_up_no_other() {
+        let row = |number: i64| Candidate {
+            key: number.to_string(),
+            slot: 7,
+            here: Some(number),
+            there: None,
+        };
+        let rows: Vec<_> = (0..1200).map(row).collect();
+        let mut batches = Batches::of(&rows);
+        let (mut done, mut held) = (0, Vec::new());
+        while let Some(batch) = batches.next() {
+            match batch.iter().any(|row| row.key == "600") {
+                true => held.extend(batches.again(batch)),
+                false => done += batch.len(),
+            }
+        }
+        assert_eq!((done, held), (1199, vec!["600"]));
+    }
+
+    #[test]
     fn a_key_is_told_in_words() {
         for (key, want) in [(r#"{"id": "a", "n": 7}"#, "id=a, n=7"), ("id=a", "id=a"), ("7", "7")] {
             assert_eq!(in_words(key), want);
         }
-    }
-
-    #[test]
-    fn what_changed_since_is_no_conflict() {
-        let conflict = row(Some(1), Some(2));
-        assert!(conflict.stands(Some(&1), Some(&2)));
-        for (here, there) in [(Some(2), Some(2)), (Some(1), Some(1)), (None, Some(2)), (Some(1), None)] {
-            assert!(!conflict.stands(here.as_ref(), there.as_ref()));
-        }
-        assert!(row(None, Some(2)).stands(None, Some(&2)));
     }
 }

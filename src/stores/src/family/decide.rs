@@ -15,7 +15,7 @@ use super::names::{ident, literal, qualified, table as table_of};
 use super::snapshot::{self, Table};
 use super::{MySqlFamily, differing};
 use crate::compared::{Rows, refused};
-use crate::conflict::{Candidate, Settled, Verdict, Winner};
+use crate::conflict::{self, Candidate, Settled, Winner};
 use crate::driver::Peer;
 use crate::error::Error;
 use crate::until::Until;
@@ -42,8 +42,7 @@ pub(crate) struct Job<'a> {
     pub(crate) key: Vec<String>,
 }
 
-/// A version of a row: its hash, and all of it as JSON.
-type Versions = BTreeMap<String, (u64, String)>;
+type Versions = conflict::Versions<u64>;
 
 /// The conditions by which the rows of these keys are found.
 pub(crate) type Found = BTreeMap<String, String>;
@@ -180,29 +179,15 @@ impl<'a> Job<'a> {
         let ours = self.versions(writer, &format!("{here}{locked}")).await?;
         let theirs = self.versions(writer, &format!("{COPIED} t")).await?;
         let order = self.order(writer).await?;
+        let table = (self.table.sharded.name.as_str(), self.winner);
         let units = (&self.db.spec.unit, &self.from.unit);
-        let (mut settled, mut takes, mut still) = (Settled::default(), Vec::new(), Vec::new());
-        for row in rows {
-            let (mine, other) = (ours.get(&row.key), theirs.get(&row.key));
-            if !row.stands(mine.map(|(hash, _)| hash), other.map(|(hash, _)| hash)) {
-                settled.moving += 1;
-                still.push(row.key.clone());
-                continue;
-            }
-            let verdict = self.winner.verdict(row, order.get(&row.key).copied(), units);
-            settled.add(&self.table.sharded.name, row, verdict);
-            match verdict {
-                Verdict::Take => takes.push(row),
-                Verdict::Note => still.push(row.key.clone()),
-                Verdict::Leave => continue,
-            }
-            if self.winner.lists(row) {
-                let versions = (mine.map(|(_, json)| json), other.map(|(_, json)| json));
-                self.list(writer, row, versions, verdict == Verdict::Take).await?;
-            }
+        let decided = conflict::decide(table, rows, (&ours, &theirs, &order), units, true);
+        for (row, taken) in &decided.listed {
+            let json = |versions: &Versions| versions.get(&row.key).map(|(_, json)| json.clone());
+            self.list(writer, row, (json(&ours), json(&theirs)), *taken).await?;
         }
-        let taken = takes.is_empty() || self.take(writer, there, found, &takes).await?;
-        Ok(taken.then_some((settled, still)))
+        let taken = decided.takes.is_empty() || self.take(writer, there, found, &decided.takes).await?;
+        Ok(taken.then_some((decided.settled, decided.still)))
     }
 
     /// Makes rows what they are at the peer; whether nobody has written to any of them meanwhile.
@@ -265,7 +250,7 @@ impl<'a> Job<'a> {
         &self,
         writer: &mut Session<'_>,
         row: &Candidate<u64>,
-        (mine, theirs): (Option<&String>, Option<&String>),
+        (mine, theirs): (Option<String>, Option<String>),
         taken: bool,
     ) -> Result<(), Error> {
         let tab = self.table.sharded.name.as_str();
@@ -297,7 +282,7 @@ impl<'a> Job<'a> {
 
     /// How the peer's version of each row that both have compares with ours, by when it was written.
     async fn order(&self, writer: &mut Session<'_>) -> Result<BTreeMap<String, Ordering>, Error> {
-        let Some(column) = self.winner.column(self.table.sharded).map(ident) else {
+        let Some(column) = conflict::last_write(self.winner, self.table.sharded).map(ident) else {
             return Ok(BTreeMap::new());
         };
         // Who does not say when is older than who does.

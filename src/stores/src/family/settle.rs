@@ -13,7 +13,7 @@ use super::gtid::{Gtid, Log};
 use super::logs::Logs;
 use super::{MySqlFamily, applied, differing, peer, placed, snapshot};
 use crate::compared::{refused, too_far_behind, unlike};
-use crate::conflict::{Candidate, Conflicts, Settled, Winner, candidates, passes};
+use crate::conflict::{Batches, Conflicts, Settled, Winner, candidates, passes};
 use crate::driver::Peer;
 use crate::error::Error;
 use crate::until::Until;
@@ -21,9 +21,6 @@ use multiactive_core::slots::{Slot, SlotSet};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-
-/// How many rows are settled in one transaction.
-const BATCH: usize = 500;
 
 /// How long each side may take to get what the other has.
 const EXCHANGE: Duration = Duration::from_secs(30);
@@ -122,20 +119,14 @@ async fn through(
             still.extend(found.into_iter().map(|row| row.key));
             continue;
         }
-        let mut left: Vec<&[Candidate<u64>]> = found.chunks(BATCH).collect();
-        while let Some(batch) = left.pop() {
-            let decided = job.decide(writer, there, &by_key, batch, until).await?;
-            match (decided, batch) {
-                (Some((done, noted)), _) => {
-                    settled.join(done);
-                    still.extend(noted);
-                }
-                // One that is written all the time holds up no other.
-                (None, [row]) => {
-                    settled.moving += 1;
-                    still.push(row.key.clone());
-                }
-                (None, _) => left.extend([&batch[..batch.len() / 2], &batch[batch.len() / 2..]]),
+        let mut batches = Batches::of(&found);
+        while let Some(batch) = batches.next() {
+            if let Some((done, noted)) = job.decide(writer, there, &by_key, batch, until).await? {
+                settled.join(done);
+                still.extend(noted);
+            } else if let Some(key) = batches.again(batch) {
+                settled.moving += 1;
+                still.push(key.to_owned());
             }
         }
     }

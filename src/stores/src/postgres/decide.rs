@@ -10,10 +10,9 @@ use super::connect::Session;
 use super::names::{ident, literal};
 use super::reseed::Table;
 use super::{copy, differing, names};
-use crate::conflict::{Candidate, Settled, Verdict, Winner};
+use crate::conflict::{self, Candidate, Settled, Winner};
 use crate::driver::Peer;
 use crate::error::Error;
-use multiactive_core::ids::UnitName;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use tokio_postgres::error::SqlState;
@@ -44,8 +43,7 @@ pub(super) struct Job<'a> {
     by_insert: bool,
 }
 
-/// A version of a row: its hash, and all of it as JSON.
-type Versions = BTreeMap<String, (i64, String)>;
+type Versions = conflict::Versions<i64>;
 
 /// What came of some rows, and the keys of those that may differ still.
 type Decided = (Settled, Vec<String>);
@@ -116,30 +114,15 @@ impl<'a> Job<'a> {
         self.copy(writer, there, &keys).await?;
         let theirs = self.versions(writer, &self.copied(), &keys, "").await?;
         let order = self.order(writer).await?;
-        let units: (&UnitName, &UnitName) = (&self.pg.spec.unit, &self.from.unit);
-        let (mut settled, mut takes, mut still) = (Settled::default(), Vec::new(), Vec::new());
-        for row in rows {
-            let (mine, other) = (ours.get(&row.key), theirs.get(&row.key));
-            let verdict = self.winner.verdict(row, order.get(&row.key).copied(), units);
-            let stands = row.stands(mine.map(|(hash, _)| hash), other.map(|(hash, _)| hash));
-            if !stands || (!whole && self.winner.may_undo(row, verdict)) {
-                settled.moving += 1;
-                still.push(row.key.clone());
-                continue;
-            }
-            settled.add(&self.table.sharded.name, row, verdict);
-            match verdict {
-                Verdict::Take => takes.push(row),
-                Verdict::Note => still.push(row.key.clone()),
-                Verdict::Leave => continue,
-            }
-            if self.winner.lists(row) {
-                let versions = (mine.map(|(_, json)| json), other.map(|(_, json)| json));
-                self.list(writer, row, versions, verdict == Verdict::Take).await?;
-            }
+        let table = (self.table.sharded.name.as_str(), self.winner);
+        let units = (&self.pg.spec.unit, &self.from.unit);
+        let decided = conflict::decide(table, rows, (&ours, &theirs, &order), units, whole);
+        for (row, taken) in &decided.listed {
+            let json = |versions: &Versions| versions.get(&row.key).map(|(_, json)| json.clone());
+            self.list(writer, row, (json(&ours), json(&theirs)), *taken).await?;
         }
-        let taken = takes.is_empty() || self.take(writer, there, &takes).await?;
-        Ok(taken.then_some((settled, still)))
+        let taken = decided.takes.is_empty() || self.take(writer, there, &decided.takes).await?;
+        Ok(taken.then_some((decided.settled, decided.still)))
     }
 
     /// Brings the peer's versions here.
@@ -211,7 +194,7 @@ impl<'a> Job<'a> {
         &self,
         writer: &Session<'_>,
         row: &Candidate<i64>,
-        (mine, theirs): (Option<&String>, Option<&String>),
+        (mine, theirs): (Option<String>, Option<String>),
         taken: bool,
     ) -> Result<(), Error> {
         let tab = self.table.sharded.name.as_str();
@@ -277,7 +260,7 @@ impl<'a> Job<'a> {
 
     /// How the peer's version of each row that both have compares with ours, by when it was written.
     async fn order(&self, writer: &Session<'_>) -> Result<BTreeMap<String, Ordering>, Error> {
-        let Some(column) = self.winner.column(self.table.sharded).map(ident) else {
+        let Some(column) = conflict::last_write(self.winner, self.table.sharded).map(ident) else {
             return Ok(BTreeMap::new());
         };
         // Who does not say when is older than who does.

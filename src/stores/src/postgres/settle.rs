@@ -16,7 +16,7 @@ use super::source::{self, Until};
 use super::wait::lsn;
 use super::{Postgres, checksum, compare, copy, differing, noted, peer, placed};
 use crate::compared::{refused, too_far_behind, unlike};
-use crate::conflict::{Candidate, Conflicts, Settled, Winner, candidates, passes};
+use crate::conflict::{Batches, Candidate, Conflicts, Settled, Winner, candidates, passes};
 use crate::driver::Peer;
 use crate::error::Error;
 use multiactive_core::slots::SlotSet;
@@ -24,9 +24,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::ToSql;
-
-/// How many rows are settled in one transaction.
-const BATCH: usize = 500;
 
 /// How long each side may take to get what the other has written, and what third units have.
 const EXCHANGE: Duration = Duration::from_secs(30);
@@ -140,20 +137,15 @@ async fn through(
         let (found, hidden): (Vec<_>, Vec<_>) = found.into_iter().partition(|row| !hidden.contains(&bucket(row)));
         settled.moving += u64::try_from(hidden.len()).unwrap_or_default();
         still.extend(hidden.into_iter().map(|row| row.key));
-        let mut left: Vec<&[Candidate<i64>]> = found.chunks(BATCH).collect();
-        while let Some(batch) = left.pop() {
+        let mut batches = Batches::of(&found);
+        while let Some(batch) = batches.next() {
             until.left()?;
-            match (job.decide(writer, there, batch, whole).await?, batch) {
-                (Some((done, noted)), _) => {
-                    settled.join(done);
-                    still.extend(noted);
-                }
-                // One that is written all the time holds up no other.
-                (None, [row]) => {
-                    settled.moving += 1;
-                    still.push(row.key.clone());
-                }
-                (None, _) => left.extend([&batch[..batch.len() / 2], &batch[batch.len() / 2..]]),
+            if let Some((done, noted)) = job.decide(writer, there, batch, whole).await? {
+                settled.join(done);
+                still.extend(noted);
+            } else if let Some(key) = batches.again(batch) {
+                settled.moving += 1;
+                still.push(key.to_owned());
             }
         }
     }
